@@ -1,0 +1,235 @@
+"""The flat spaces tokens live on: Torus, Circle, Euclidean and Box.
+
+Every space answers the same questions: its dimension, its metric tensor, its volume element, the
+distance of two points, whether points lie in it, and a grid to integrate on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import checks
+from ..grid import Axis, Grid
+
+
+class Space:
+    """What all spaces share. Points are (..., columns) arrays.
+
+    Attributes
+    ----------
+    dim : int
+        Intrinsic dimension n.
+    columns : int
+        Numbers per point: n, except n + 1 on a sphere.
+    bounds : tuple of (low, high)
+        The range of each coordinate, infinite where there is no end.
+    periodic : tuple of bool
+        Per coordinate, whether it wraps.
+    """
+
+    dim: int
+    columns: int
+    bounds: tuple[tuple[float, float], ...]
+    periodic: tuple[bool, ...]
+
+    @property
+    def flat(self) -> bool:
+        """Whether the metric is the identity in the coordinates."""
+        return True
+
+    @property
+    def has_boundary(self) -> bool:
+        """Whether some coordinate ends at a wall."""
+        return any(np.isfinite(low) and not wraps for (low, _), wraps in zip(self.bounds, self.periodic))
+
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        """Metric tensor g at points (..., n): (..., n, n)."""
+        return np.broadcast_to(np.eye(self.dim), (*np.shape(x), self.dim))
+
+    def volume_element(self, x: np.ndarray) -> np.ndarray:
+        """sqrt(det g) at points (..., n): (...)."""
+        return np.ones(np.shape(x)[:-1])
+
+    def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Distance of points (..., n), broadcast against each other; all pairs with x[:, None], y."""
+        return np.linalg.norm(np.asarray(x, dtype=float) - np.asarray(y, dtype=float), axis=-1)
+
+    def check(self, x, name: str = "x") -> np.ndarray:
+        """Points (N, columns), or a ValueError naming the argument and the first point outside."""
+        x = checks.points(x, name, self.columns)
+        for k, ((low, high), wraps) in enumerate(zip(self.bounds, self.periodic)):
+            outside = (x[:, k] < low) | (x[:, k] > high)
+            if outside.any() and not wraps:
+                where = int(np.argmax(outside))
+                raise ValueError(f"{name} must lie in {self}, got {x[where].tolist()} at index {where}")
+        return x
+
+    def grid(self, shape: int | Sequence[int], extent: Sequence[tuple[float, float]] | None = None) -> Grid:
+        """Quadrature grid: equispaced where periodic, Gauss-Legendre between walls, midpoints on a line.
+
+        `extent` bounds the coordinates that have no end.
+        """
+        shape = (shape,) * self.dim if np.ndim(shape) == 0 else tuple(shape)
+        extent = self.bounds if extent is None else extent
+        axes = []
+        for size, bound, wraps, cut in zip(shape, self.bounds, self.periodic, extent, strict=True):
+            endless = not np.isfinite(bound).all()
+            kind = "fourier" if wraps else "cells" if endless else "gauss"
+            low, high = cut if endless else bound
+            axes.append(Axis(kind, checks.integer(size, "grid", least=1), float(low), float(high)))
+        return Grid(tuple(axes))
+
+    def probe_points(self, count: int = 16) -> np.ndarray:
+        """(count, columns) fixed, evenly scattered points: a fingerprint is taken there."""
+        return self.from_unit_cube(_scattered(count, self.dim))
+
+    def from_unit_cube(self, u: np.ndarray) -> np.ndarray:
+        """Points of the unit cube (N, n) stretched over the coordinates; a line is cut at +-3."""
+        low, high = np.clip(np.array(self.bounds, dtype=float).T, -3, None if self.has_boundary else np.inf)
+        high = np.where(np.isfinite(high), high, 3.0)
+        return low + (high - low) * u
+
+
+@dataclass(frozen=True)
+class Torus(Space):
+    """Flat torus with the given side lengths, n = 1, 2 or 3; coordinates wrap.
+
+    Distances are to the nearest image. `space.period` is the (n,) array of lengths.
+
+    Parameters
+    ----------
+    lengths : sequence of float
+        Positive side lengths, in units of length.
+
+    Raises
+    ------
+    ValueError
+        If a length is not positive and finite, or there are not one to three of them.
+
+    Examples
+    --------
+    >>> Torus([1.0, 2.0]).distance([0.1, 0.0], [0.9, 1.9]).round(6)
+    np.float64(0.223607)
+    """
+
+    lengths: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        lengths = tuple(checks.positive(v, "lengths") for v in np.ravel(self.lengths).tolist())
+        if not 1 <= len(lengths) <= 3:
+            raise ValueError(f"lengths must hold one to three side lengths, got {len(lengths)}")
+        object.__setattr__(self, "lengths", lengths)
+
+    @property
+    def dim(self) -> int:
+        return len(self.lengths)
+
+    columns = dim
+
+    @property
+    def period(self) -> np.ndarray:
+        return np.array(self.lengths)
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        return tuple((0.0, length) for length in self.lengths)
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        return (True,) * self.dim
+
+    def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Distance to the nearest image of points (..., n), broadcast against each other."""
+        difference = np.asarray(x, dtype=float) - np.asarray(y, dtype=float)
+        return np.linalg.norm(difference - self.period * np.round(difference / self.period), axis=-1)
+
+
+class Circle(Torus):
+    """Circle of the given circumference: Torus([length]).
+
+    Examples
+    --------
+    >>> Circle().dim
+    1
+    """
+
+    def __init__(self, length: float = 2 * np.pi) -> None:
+        super().__init__((checks.positive(length, "length"),))
+
+
+@dataclass(frozen=True)
+class Euclidean(Space):
+    """Flat space of any dimension.
+
+    Examples
+    --------
+    >>> Euclidean(2).distance([0.0, 0.0], [3.0, 4.0])
+    np.float64(5.0)
+    """
+
+    dim: int
+
+    def __post_init__(self) -> None:
+        checks.integer(self.dim, "dim", least=1)
+
+    @property
+    def columns(self) -> int:
+        return self.dim
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        return ((-np.inf, np.inf),) * self.dim
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        return (False,) * self.dim
+
+
+@dataclass(frozen=True)
+class Box(Space):
+    """Flat box with walls, low < high per axis; the limit equation has no-flux walls there.
+
+    Examples
+    --------
+    >>> Box([(0, 1), (0, 2)]).dim
+    2
+    """
+
+    bounds: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bounds", check_bounds(self.bounds))
+        if not np.isfinite(self.bounds).all():
+            raise ValueError(f"bounds must be finite, got {self.bounds}")
+
+    @property
+    def dim(self) -> int:
+        return len(self.bounds)
+
+    columns = dim
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        return (False,) * self.dim
+
+
+def check_bounds(bounds) -> tuple[tuple[float, float], ...]:
+    """(low, high) pairs with low < high, one per axis."""
+    try:
+        pairs = tuple((float(low), float(high)) for low, high in bounds)
+    except (TypeError, ValueError):
+        raise ValueError(f"bounds must be (low, high) pairs, one per axis, got {bounds!r}") from None
+    if not pairs or any(not low < high for low, high in pairs):
+        raise ValueError(f"bounds must be (low, high) pairs with low < high, got {bounds!r}")
+    return pairs
+
+
+def _scattered(count: int, dim: int) -> np.ndarray:
+    """The first points of the additive recurrence of the generalised golden ratio (Roberts)."""
+    ratio = 2.0
+    for _ in range(40):
+        ratio = (1 + ratio) ** (1 / (dim + 1))
+    return (0.5 + np.outer(np.arange(1, count + 1), ratio ** -np.arange(1.0, dim + 1))) % 1.0

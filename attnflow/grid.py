@@ -1,0 +1,204 @@
+"""Grids: tensor-product nodes that know how to integrate, differentiate and interpolate.
+
+An axis is one of four kinds, each with its own accuracy:
+
+========== ======================================== ============================= ==================
+kind       nodes                                    integrates                    interpolates
+========== ======================================== ============================= ==================
+fourier    n equispaced on a period                 spectrally (trapezoid)        trigonometrically
+gauss      Gauss-Legendre on [low, high]            spectrally                    by the polynomial
+cells      n cell centres on [low, high]            to second order (midpoint)    by local cubics
+colatitude n midpoints of [0, pi] with weight sin   spectrally (Fejer)            trigonometrically
+========== ======================================== ============================= ==================
+
+A grid is flat (its points are the coordinates) or lies on a sphere (its points are unit vectors;
+its axes are the longitude for S^1, colatitude and longitude for S^2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+KINDS = ("fourier", "gauss", "cells", "colatitude")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """`size` nodes of one kind on [low, high]; build grids with it, see the module's table."""
+
+    kind: str
+    size: int
+    low: float
+    high: float
+
+    @cached_property
+    def nodes(self) -> np.ndarray:
+        """(size,) coordinates of the nodes, increasing."""
+        length = self.high - self.low
+        if self.kind == "fourier":
+            return self.low + length * np.arange(self.size) / self.size
+        if self.kind == "gauss":
+            return self.low + length * (self._legendre[0] + 1) / 2
+        return self.low + length * (np.arange(self.size) + 0.5) / self.size
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """(size,) quadrature weights; they sum to high - low (to 2 on a colatitude)."""
+        if self.kind == "gauss":
+            return (self.high - self.low) / 2 * self._legendre[1]
+        if self.kind == "colatitude":
+            k = np.arange(1, (self.size + 1) // 2 + (self.size % 2 == 0))
+            series = np.cos(2 * np.outer(self.nodes, k)) / (4 * k**2 - 1.0)
+            return 2 / self.size * (1 - 2 * series.sum(axis=1))
+        return np.full(self.size, (self.high - self.low) / self.size)
+
+    @cached_property
+    def _legendre(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.polynomial.legendre.leggauss(self.size)
+
+    @property
+    def spacing(self) -> float:
+        """The widest gap between neighbouring nodes."""
+        if self.kind == "gauss":
+            return float(np.diff(self.nodes).max()) if self.size > 1 else self.high - self.low
+        return (self.high - self.low) / self.size
+
+    def derivative(self) -> np.ndarray:
+        """(size, size) spectral differentiation matrix of a fourier axis; antisymmetric."""
+        if self.kind != "fourier":
+            raise ValueError(f"axis must be of kind 'fourier' to differentiate spectrally, got {self.kind!r}")
+        index = np.arange(self.size)
+        offset = index[:, None] - index
+        angle = np.pi * offset / self.size
+        np.fill_diagonal(angle, np.pi / 2)  # any regular value: the diagonal is set to zero below
+        scale = np.pi / (self.high - self.low) * np.where(offset % 2, -1.0, 1.0)
+        matrix = scale / (np.sin(angle) if self.size % 2 else np.tan(angle))
+        np.fill_diagonal(matrix, 0.0)
+        return matrix
+
+    def interpolation(self, x: np.ndarray) -> np.ndarray | sparse.csr_array:
+        """(M, size) matrix from nodal values to values at the coordinates x (M,)."""
+        if self.kind == "fourier":
+            return _trigonometric(x, self.nodes, self.high - self.low)
+        if self.kind == "gauss":
+            node, weight = self._legendre
+            barycentric = np.where(np.arange(self.size) % 2, -1.0, 1.0) * np.sqrt((1 - node**2) * weight)
+            gap = x[:, None] - self.nodes
+            hit = gap == 0
+            ratio = barycentric / np.where(hit, 1.0, gap)
+            return np.where(hit.any(axis=1, keepdims=True), hit, ratio / ratio.sum(axis=1, keepdims=True))
+        return _local_cubic(x, self)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tensor product of axes, flat or on a sphere.
+
+    Examples
+    --------
+    >>> grid = Grid((Axis("fourier", 8, 0.0, 2 * np.pi),))
+    >>> values = np.cos(grid.points)
+    >>> grid.interpolate(values, np.array([[0.3]])) - np.cos(0.3) < 1e-14
+    array([[ True]])
+    """
+
+    axes: tuple[Axis, ...]
+    sphere: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """(size, n) points, the last axis fastest; unit vectors (size, n + 1) on a sphere."""
+        coordinates = np.meshgrid(*(axis.nodes for axis in self.axes), indexing="ij")
+        flat = np.stack([c.ravel() for c in coordinates], axis=-1)
+        return _to_sphere(flat) if self.sphere else flat
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """(size,) quadrature weights for the coordinate measure (the round measure on a sphere)."""
+        result = np.ones(1)
+        for axis in self.axes:
+            result = np.multiply.outer(result, axis.weights).reshape(-1)
+        return result
+
+    def interpolate(self, values: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Values (*shape, c) carried over to points (M, columns): (M, c), at the axes' order."""
+        axes = self.axes
+        x = _to_angles(points) if self.sphere else points
+        if axes[0].kind == "colatitude":  # continue over the poles: periodic in the doubled colatitude
+            mirror = np.roll(values[::-1], axes[1].size // 2, axis=1)
+            values = np.concatenate([values, mirror])
+            axes = (_Doubled("fourier", 2 * axes[0].size, 0.0, 2 * np.pi), axes[1])
+        chunk = max(1, 2**22 // max(1, int(np.prod(values.shape[1:]))))
+        return np.concatenate([_contract(axes, values, x[i : i + chunk]) for i in range(0, len(x), chunk)])
+
+
+class _Doubled(Axis):
+    @cached_property
+    def nodes(self) -> np.ndarray:
+        return 2 * np.pi * (np.arange(self.size) + 0.5) / self.size
+
+
+def _contract(axes: Sequence[Axis], values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    columns = values.shape[-1]
+    first = axes[0].interpolation(x[:, 0]) @ values.reshape(axes[0].size, -1)
+    result = np.asarray(first).reshape(len(x), -1)
+    for k, axis in enumerate(axes[1:], start=1):
+        matrix = axis.interpolation(x[:, k])
+        matrix = matrix.toarray() if sparse.issparse(matrix) else matrix
+        result = np.einsum("mi,mic->mc", matrix, result.reshape(len(x), axis.size, -1))
+    return result.reshape(len(x), columns)
+
+
+def _trigonometric(x: np.ndarray, nodes: np.ndarray, period: float) -> np.ndarray:
+    """Dirichlet kernel: sin(n u) / (n sin u), with tan in place of sin when n is even; u = pi (x - node) / period."""
+    n = len(nodes)
+    u = np.pi * (x[:, None] - nodes) / period
+    u -= np.pi * np.round(u / np.pi)  # changes nothing for odd n; for even n both factors flip together
+    denominator = n * (np.sin(u) if n % 2 else np.tan(u))
+    hit = np.abs(u) < 1e-15
+    return np.where(hit, 1.0, np.sin(n * u) / np.where(hit, 1.0, denominator))
+
+
+def _local_cubic(x: np.ndarray, axis: Axis) -> sparse.csr_array:
+    """Lagrange interpolation through the four nearest cell centres; next to a wall it reaches half a cell out."""
+    width = min(4, axis.size)
+    u = (x - axis.low) / axis.spacing - 0.5
+    first = np.clip(np.floor(u).astype(int) - (width - 1) // 2, 0, axis.size - width)
+    columns = first[:, None] + np.arange(width)
+    weights = np.ones((len(x), width))
+    for j in range(width):
+        for k in range(width):
+            if k != j:
+                weights[:, j] *= (u - columns[:, k]) / (j - k)
+    rows = np.repeat(np.arange(len(x)), width)
+    return sparse.csr_array((weights.ravel(), (rows, columns.ravel())), shape=(len(x), axis.size))
+
+
+def _to_sphere(angles: np.ndarray) -> np.ndarray:
+    longitude = angles[:, -1]
+    circle = np.stack([np.cos(longitude), np.sin(longitude)], axis=-1)
+    if angles.shape[1] == 1:
+        return circle
+    colatitude = angles[:, :1]
+    return np.concatenate([np.sin(colatitude) * circle, np.cos(colatitude)], axis=1)
+
+
+def _to_angles(points: np.ndarray) -> np.ndarray:
+    longitude = np.arctan2(points[:, 1], points[:, 0])[:, None]
+    if points.shape[1] == 2:
+        return longitude
+    colatitude = np.arctan2(np.hypot(points[:, 0], points[:, 1]), points[:, 2])[:, None]
+    return np.concatenate([colatitude, longitude], axis=1)

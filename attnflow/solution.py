@@ -1,0 +1,155 @@
+"""The one result type: what tokens, layers and equations all return, and how it is saved."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checks
+from .grid import KINDS, Axis, Grid
+
+
+@dataclass
+class Solution:
+    """Features or tokens over time.
+
+    Attributes
+    ----------
+    t : (T,) array
+        Times of the limit equation, in the units of the metric squared: layers * time_step for
+        layers. For `evolve_continuous` the layer count, as in `layers`.
+    y : (T, N, c) array for tokens, (T, *grid.shape, c) for fields
+        c is kept when it is 1. For moving tokens y holds their positions.
+    layers : (T,) array or None
+        Number of layers at each saved time; None for a solution of the equation.
+    points : (N, n) array or None
+        Where fixed tokens sit.
+    grid : Grid or None
+        Where a field is sampled.
+    status : int
+        0 when finished, 1 when interrupted (what was computed is here), -1 when the method failed.
+    message : str
+        The status in words, with the remedy where there is one.
+    stats : dict
+        What ran: engine, sweeps, sizes, estimated errors.
+    """
+
+    t: np.ndarray
+    y: np.ndarray
+    layers: np.ndarray | None = None
+    points: np.ndarray | None = None
+    grid: Grid | None = None
+    status: int = 0
+    message: str = "finished"
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    def at(self, points: np.ndarray, t: float | Sequence[float] | None = None) -> np.ndarray:
+        """The field at points (M, n), interpolated at the grid's own order.
+
+        Parameters
+        ----------
+        points : (M, n) array
+        t : float, sequence of float or None
+            Saved times; None means the last.
+
+        Returns
+        -------
+        (M, c) array, or (len(t), M, c) for a sequence of times
+
+        Raises
+        ------
+        ValueError
+            If a time was not saved, or the solution lives on tokens: those have no values in between.
+        """
+        if self.grid is None:
+            raise ValueError(
+                "points must be grid points of a field, but this solution lives on tokens; "
+                "extend it to other points with layer(tokens, values, queries=points)"
+            )
+        points = checks.points(points, "points", self.grid.points.shape[1])
+        if t is None:
+            return self.grid.interpolate(self.y[-1], points)
+        fields = [self.grid.interpolate(self.y[self._index(time)], points) for time in np.atleast_1d(t)]
+        return fields[0] if np.ndim(t) == 0 else np.stack(fields)
+
+    def _index(self, time: float) -> int:
+        time = checks.real(time, "t")
+        index = int(np.argmin(np.abs(self.t - time)))
+        if abs(self.t[index] - time) > 1e-9 * max(1.0, abs(time)):
+            raise ValueError(f"t must be a saved time, got {time}; the nearest saved one is {self.t[index]}")
+        return index
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write to an .npz file, whole or not at all; read it back with `attnflow.load`."""
+        path = Path(path)
+        axes = [] if self.grid is None else [[a.kind, a.size, a.low, a.high] for a in self.grid.axes]
+        meta = {
+            "axes": axes,
+            "sphere": bool(self.grid and self.grid.sphere),
+            "status": self.status,
+            "message": self.message,
+            "stats": self.stats,
+        }
+        arrays = {"t": self.t, "y": self.y, "layers": self.layers, "points": self.points}
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with open(partial, "wb") as file:
+                present = {name: a for name, a in arrays.items() if a is not None}
+                np.savez_compressed(file, meta=np.array(json.dumps(meta, default=_plain)), **present)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def plot(self, ax=None):
+        """Draw it; returns the Axes."""
+        from .plotting.solutions import plot_solution
+
+        return plot_solution(self, ax)
+
+    def animate(self):
+        """A matplotlib animation over the saved times."""
+        from .plotting.solutions import animate_solution
+
+        return animate_solution(self)
+
+
+def load(path: str | os.PathLike) -> Solution:
+    """Read a Solution written by `Solution.save`; nothing in the file is executed.
+
+    Raises
+    ------
+    ValueError
+        If the file is not such a file.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Solution(t=np.array([0.0]), y=np.ones((1, 2, 1))).save(f"{folder}/run.npz")
+    ...     load(f"{folder}/run.npz").y.shape
+    (1, 2, 1)
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(str(arrays.pop("meta")))
+        axes = tuple(
+            Axis(checks.choice(kind, "kind", KINDS), int(size), float(low), float(high))
+            for kind, size, low, high in meta["axes"]
+        )
+        grid = Grid(axes, bool(meta["sphere"])) if axes else None
+        status, message, stats = int(meta["status"]), str(meta["message"]), dict(meta["stats"])
+        return Solution(grid=grid, status=status, message=message, stats=stats, **arrays)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"path must be a file written by Solution.save, got {str(path)!r} ({error})") from None
+
+
+def _plain(value):
+    """numpy numbers and arrays as JSON."""
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
