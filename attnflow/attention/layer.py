@@ -1,0 +1,202 @@
+"""One attention layer: a pseudo-metric, a temperature, a normalisation, and the engine that sums."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+from ..kernels import Attended, attend, resolve
+from ..kernels.reference import dense_logits
+from ..similarity import PseudoMetric
+from .normalizations import Normalization, Sinkhorn
+from .normalizations import normalization as as_normalization
+
+_RTOL = {"float64": 1e-12, "float32": 1e-5}
+
+
+class Attention:
+    """Attention with weights S_ij proportional to exp(-f(x_i, x_j) / (2 epsilon) + b_j), sum_j S_ij = 1.
+
+    One layer maps features H to H + residual * (S H - H).
+
+    Parameters
+    ----------
+    f : PseudoMetric
+    epsilon : float
+        Temperature, in the unit of f; a transformer's softmax(x'Wy) is epsilon = 1/2 with DotProduct(W).
+    normalization : {"softmax", "column", "sinkhorn"}, DensityCorrected or Sinkhorn
+        What the key bias b_j is.
+    residual : float
+        Step a in (0, 1]; 1 is the plain layer.
+    backend : str
+        Engine, see `attnflow.backends`; "auto" chooses.
+    rtol : float, optional
+        Relative accuracy, 1e-12 when None (1e-5 in float32).
+    dtype : {"float64", "float32"}
+        Arithmetic of the engine.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, before any work.
+
+    Examples
+    --------
+    >>> import attnflow as af, numpy as np
+    >>> tokens = af.VonMises(1.0).sample(200, rng=0)
+    >>> layer = af.Attention(af.SquaredDistance(af.Circle()), epsilon=0.05)
+    >>> layer(tokens, np.cos(tokens)).shape
+    (200, 1)
+    >>> layer.time_step
+    0.025
+    """
+
+    def __init__(
+        self,
+        f: PseudoMetric,
+        epsilon: float,
+        normalization: str | Normalization = "softmax",
+        residual: float = 1.0,
+        *,
+        backend: str = "auto",
+        rtol: float | None = None,
+        dtype: str = "float64",
+    ) -> None:
+        if not isinstance(f, PseudoMetric):
+            raise TypeError(f"f must be a pseudo-metric such as SquaredDistance(space), got {type(f).__name__}")
+        self.f = f
+        self.epsilon = checks.positive(epsilon, "epsilon")
+        self.normalization = as_normalization(normalization)
+        self.residual = checks.fraction(residual, "residual")
+        self.dtype = checks.choice(dtype, "dtype", _RTOL)
+        self.rtol = _RTOL[self.dtype] if rtol is None else checks.positive(rtol, "rtol")
+        self.backend = backend
+        self.engine = resolve(backend)
+        self._last: tuple[str, BoundLayer] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Attention({type(self.f).__name__}, epsilon={self.epsilon:g}, normalization={self.normalization}, "
+            f"residual={self.residual:g}, engine={self.engine!r})"
+        )
+
+    @property
+    def time_step(self) -> float:
+        """Time of the limit equation that one layer advances: residual * m2 / 2, in the units of f.metric."""
+        return self.residual * self.f.second_moment(self.epsilon, self.f.dim) / 2
+
+    def __call__(
+        self, tokens: np.ndarray, values: np.ndarray | None = None, queries: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Features after one layer.
+
+        Parameters
+        ----------
+        tokens : (N, n) array
+            The keys, and the queries when none are given.
+        values : (N, c) or (N,) array, optional
+            Features the tokens carry; the tokens themselves when None.
+        queries : (M, n) array, optional
+            Where to evaluate: row-normalised with the tokens' key bias. Needs residual = 1.
+
+        Returns
+        -------
+        (M, c) array
+        """
+        bound = self.bind(tokens)
+        values = bound.tokens if values is None else checks.features(values, "values", len(bound.tokens))
+        if queries is None:
+            return bound.step(values)
+        if self.residual < 1:
+            raise ValueError(
+                f"queries must be None for residual = {self.residual:g}: the step needs the queries' own values; "
+                "use residual = 1 and combine them yourself"
+            )
+        return bound.attend(values, self.f.check(queries, "queries")).mean
+
+    def weights(self, tokens: np.ndarray, queries: np.ndarray | None = None) -> np.ndarray:
+        """The dense (M, N) weights S, rows summing to one; refused above 2^26 entries.
+
+        The residual step is not included: S is what the step mixes in.
+        """
+        tokens = self.f.check(tokens, "tokens")
+        queries = tokens if queries is None else self.f.check(queries, "queries")
+        if len(queries) * len(tokens) > 2**26:
+            raise ValueError(f"tokens must make at most {2**26} dense weights, got {len(queries)} x {len(tokens)}")
+        logits = dense_logits(self.f, self.epsilon, queries, tokens, self.bind(tokens).key_bias)
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def bind(self, tokens: np.ndarray, log_mass: np.ndarray | None = None) -> BoundLayer:
+        """The layer on fixed tokens: its key bias computed once, kept until the tokens' content changes.
+
+        `log_mass` (N,) weighs the tokens: quadrature nodes stand for p times the volume around them.
+        """
+        tokens = self.f.check(tokens, "tokens")
+        digest = hashlib.blake2b(np.ascontiguousarray(tokens).tobytes())
+        digest.update(b"" if log_mass is None else np.ascontiguousarray(log_mass).tobytes())
+        key = f"{digest.hexdigest()} {tokens.dtype} {tokens.shape}"
+        if self._last is None or self._last[0] != key:
+            self._last = (key, _bind(self, tokens.astype(np.float64), log_mass))
+        return self._last[1]
+
+
+@dataclass(frozen=True)
+class BoundLayer:
+    """A layer with its tokens and their key bias (log mass included)."""
+
+    layer: Attention
+    tokens: np.ndarray
+    key_bias: np.ndarray
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    def attend(self, values: np.ndarray | None, queries: np.ndarray | None = None) -> Attended:
+        """Weighted means of the values at the queries (None: at the tokens), and the log-sum-exp."""
+        queries = self.tokens if queries is None else queries
+        layer = self.layer
+        return attend(
+            layer.f, layer.epsilon, queries, self.tokens, values, self.key_bias, layer.engine, layer.dtype
+        )
+
+    def step(self, values: np.ndarray) -> np.ndarray:
+        """One layer: values + residual * (S values - values)."""
+        mean, log_sum_exp = self.attend(values)
+        if "isolated" not in self.stats:
+            self.stats["isolated"] = self._count_isolated(log_sum_exp)
+        a = self.layer.residual
+        return mean if a == 1 else values + a * (mean - values)
+
+    def _count_isolated(self, log_sum_exp: np.ndarray) -> int:
+        """Tokens whose own weight exceeds 1 - 1e-6: nothing reaches them, epsilon is below their spacing."""
+        own = -self.layer.f.diagonal(self.tokens) / (2 * self.layer.epsilon) + self.key_bias - log_sum_exp
+        count = int((own > -1e-6).sum()) if len(own) > 1 else 0
+        if count:
+            warnings.warn(
+                f"{count} of {len(own)} tokens attend only to themselves: epsilon = {self.layer.epsilon:g} "
+                "is below their spacing",
+                checks.IsolatedTokensWarning,
+                stacklevel=4,
+            )
+        return count
+
+
+def _bind(layer: Attention, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLayer:
+    f = layer.f
+    if isinstance(layer.normalization, Sinkhorn) and not f.is_symmetric(tokens):
+        raise ValueError(
+            f"normalization 'sinkhorn' needs a symmetric f, got {type(f).__name__} with f(x, y) != f(y, x); "
+            "use 'column', or symmetrise f"
+        )
+    mass = np.zeros(len(tokens)) if log_mass is None else log_mass
+
+    def log_sum(bias: np.ndarray, transposed: bool = False) -> np.ndarray:
+        pair = f.transposed() if transposed else f
+        return attend(pair, layer.epsilon, tokens, tokens, None, bias + mass, layer.engine, layer.dtype).log_sum_exp
+
+    bias, stats = layer.normalization.key_bias(log_sum, len(tokens), layer.rtol)
+    return BoundLayer(layer, tokens, bias + mass, {"engine": layer.engine, "dtype": layer.dtype, **stats})

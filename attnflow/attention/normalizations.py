@@ -1,0 +1,133 @@
+"""The four normalisations of attention: they differ only in the key bias b_j.
+
+With row sums q_i = sum_j K_ij and column sums c_j = sum_i K_ij over the tokens,
+
+=================  ============================  ==========================  ==================
+normalisation      b_j                           limit generator             conserved weight
+=================  ============================  ==========================  ==================
+softmax            0                             Delta + 2 grad log p.grad   p^2
+DensityCorrected   -alpha log q_j                Delta + 2(1-alpha) ...      p^(2-2 alpha)
+column (then row)  -log c_j                      Delta (symmetric f)         1
+Sinkhorn           log v_j, v_i (K v)_i = 1      Delta + grad log p.grad     p
+=================  ============================  ==========================  ==================
+
+Sources: Coifman & Lafon 2006 (alpha); Sander et al. 2022 (Sinkhorn).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import checks
+
+# log_sum(bias, transposed=False): log sum_j K_ij exp(bias_j) per token, columns when transposed
+LogSum = Callable[..., np.ndarray]
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Rows sum to one: the transformer's own. The limit drifts up the density, drift factor 2."""
+
+    drift: float = 2.0
+
+    def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
+        return np.zeros(size), {}
+
+
+@dataclass(frozen=True)
+class Column:
+    """Columns first, then rows (doubly-normalised attention); no drift for symmetric f."""
+
+    drift: float = 0.0
+
+    def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
+        return -log_sum(np.zeros(size), transposed=True), {}
+
+
+@dataclass(frozen=True)
+class DensityCorrected:
+    """Keys divided by (row sum)^alpha; alpha = 0 is softmax, alpha = 1 removes the density's drift.
+
+    Parameters
+    ----------
+    alpha : float
+        Exponent; the drift factor of the limit is 2 (1 - alpha).
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        checks.real(self.alpha, "alpha")
+
+    @property
+    def drift(self) -> float:
+        return 2 * (1 - self.alpha)
+
+    def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
+        return -self.alpha * log_sum(np.zeros(size)), {}
+
+
+@dataclass(frozen=True)
+class Sinkhorn:
+    """Rows and columns sum to one: v_i sum_j K_ij v_j = 1, for symmetric f; drift factor 1.
+
+    The symmetric iteration v <- sqrt(v / (K v)) at least halves the error per sweep for a positive
+    definite K.
+
+    Parameters
+    ----------
+    tol : float, optional
+        Largest deviation of log v_i (K v)_i from 0; None takes the layer's rtol.
+    max_iter : int
+        Sweeps before it gives up with a ConvergenceWarning.
+    """
+
+    tol: float | None = None
+    max_iter: int = 1000
+
+    drift = 1.0
+
+    def __post_init__(self) -> None:
+        if self.tol is not None:
+            checks.positive(self.tol, "tol")
+        checks.integer(self.max_iter, "max_iter", least=1)
+
+    def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
+        tol = tol if self.tol is None else self.tol
+        log_v = -log_sum(np.zeros(size)) / 2
+        for sweep in range(1, self.max_iter + 1):
+            log_kv = log_sum(log_v)
+            gap = float(np.abs(log_v + log_kv).max())
+            # the sums themselves carry round-off of their own size: no tolerance below it can be met
+            if gap <= max(tol, 4e-16 * float(np.abs(log_kv).max())):
+                break
+            log_v = (log_v - log_kv) / 2
+        else:
+            warnings.warn(
+                f"Sinkhorn stopped after {self.max_iter} sweeps with row sums off by {gap:.1g}, tol {tol:.1g}: "
+                "raise max_iter or epsilon",
+                checks.ConvergenceWarning,
+                stacklevel=2,
+            )
+        return log_v, {"sinkhorn_sweeps": sweep, "sinkhorn_gap": gap}
+
+
+Normalization = Softmax | Column | DensityCorrected | Sinkhorn
+_NAMED = {"softmax": Softmax, "column": Column, "sinkhorn": Sinkhorn}
+
+
+def normalization(value: str | Normalization) -> Normalization:
+    """A normalisation from its name or itself."""
+    if isinstance(value, Normalization):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(
+            "normalization must be a name, DensityCorrected(alpha) or Sinkhorn(tol, max_iter), "
+            f"got {type(value).__name__}"
+        )
+    return _NAMED[checks.choice(value, "normalization", _NAMED)]()

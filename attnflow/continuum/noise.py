@@ -1,0 +1,110 @@
+"""What finitely many tokens get wrong: the predicted standard deviation at any eps and any depth.
+
+Leading order in 1/N, by the delta method. With S(x, z) the infinite-token layer's weight density with
+respect to p dz, A its average, h_k the features after k layers, and eta_z(y) the change of log key
+weight at y that one more token at z makes,
+
+    softmax: 0;   density-corrected: -alpha K(y, z) / q(y);   column: -K(z, y) / c(y);
+    Sinkhorn: -(1 + A)^-1 S(., z),
+
+    Phi_k(x, z) = S(x, z) (h_k(z) - A h_k(x)) + integral S(x, y) p(y) eta_z(y) (h_k(y) - A h_k(x)) dy
+    E_0 = 0,    E_{k+1} = (1 - a) E_k + a (A E_k + Phi_k),    Var H_layers(x) = (1/N) integral p(z) E(x, z)^2 dz
+
+(derived for this package; at one layer and small eps it is Singer 2006: slope -1/2 in N).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import checks
+from ..attention import Attention, BoundLayer, Column, DensityCorrected, Sinkhorn
+from ..geometry import Density
+from ..kernels.reference import dense_logits
+from ..particles.quadrature import bind_density
+
+_RESOLUTION = 1.3  # nodes per kernel width: quadrature error below 1e-14, and the matrices stay small
+_LARGEST = 6000  # nodes
+
+
+def predicted_noise(layer: Attention, density: Density, initial: Callable, t: float, n_tokens: int) -> Callable:
+    """Standard deviation of the features of N random tokens after round(t / time_step) layers.
+
+    Parameters
+    ----------
+    layer : Attention
+    density : Density
+        Tokens are independent samples of it.
+    initial : callable
+        Features at the start, on points (N, n).
+    t : float
+        Time of the equation.
+    n_tokens : int
+        N.
+
+    Returns
+    -------
+    callable
+        Points (M, n) -> standard deviation (M, c).
+
+    Raises
+    ------
+    ValueError
+        On a space with boundary, and when the quadrature would need more than 6000 nodes.
+
+    Examples
+    --------
+    >>> import attnflow as af, numpy as np
+    >>> layer = af.Attention(af.SquaredDistance(af.Circle()), epsilon=0.05)
+    >>> noise = af.predicted_noise(layer, af.VonMises(1.0), lambda x: np.cos(x[..., 0]), 0.5, 1000)
+    >>> noise(np.array([[0.9]])).shape
+    (1, 1)
+    """
+    times, n_tokens = checks.output_times(t), checks.integer(n_tokens, "n_tokens", least=1)
+    if density.space.has_boundary:
+        raise ValueError(f"density must live on a space without boundary for a predicted noise, got {density.space}")
+    bound, grid = bind_density(layer, density, resolution=_RESOLUTION)
+    if grid.size > _LARGEST:
+        raise ValueError(
+            f"epsilon must be larger for a predicted noise: {grid.size} quadrature nodes, at most {_LARGEST}"
+        )
+    mass = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights
+    mass = np.maximum(mass, mass.max() * 1e-300)  # far tails of a line: nothing, but divisible by
+    A, eta = _weights_and_response(bound, mass)
+    S, A_eta = A / mass, A @ eta
+    depth, a = int(round(float(times[-1]) / layer.time_step)), layer.residual
+    variance = []
+    for h in checks.evaluate(initial, grid.points, "initial").T:
+        E = np.zeros_like(A)
+        for _ in range(depth):
+            Ah = A @ h
+            mixed = A @ (E + h[:, None] * eta) - Ah[:, None] * A_eta + S * (h - Ah[:, None])
+            E += a * (mixed - E)
+            h = h + a * (Ah - h)
+        variance.append(E**2 @ mass / n_tokens)
+    field = np.stack(variance, axis=-1).reshape(*grid.shape, -1)
+    # a sum of squares that touches zero may interpolate to just below it
+    return lambda points: np.sqrt(np.maximum(grid.interpolate(field, density.space.check(points, "points")), 0.0))
+
+
+def _weights_and_response(bound: BoundLayer, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A (m, m) on the nodes and eta (m, m), eta[y, z]."""
+    layer, nodes = bound.layer, bound.tokens
+    A = _softmax(dense_logits(layer.f, layer.epsilon, nodes, nodes, bound.key_bias))
+    rule = layer.normalization
+    if isinstance(rule, Sinkhorn):
+        return A, -np.linalg.solve(np.eye(len(A)) + A, A / mass)
+    if isinstance(rule, Column):
+        plain = dense_logits(layer.f.transposed(), layer.epsilon, nodes, nodes, np.log(mass))
+        return A, -_softmax(plain) / mass
+    if isinstance(rule, DensityCorrected):
+        plain = dense_logits(layer.f, layer.epsilon, nodes, nodes, np.log(mass))
+        return A, -rule.alpha * _softmax(plain) / mass
+    return A, np.zeros_like(A)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,0 +1,95 @@
+"""Tokens that stay where they are while features move through layers: propagate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .. import checks
+from ..attention import Attention
+from ..geometry import Density
+from ..progress import track
+from ..solution import Solution
+from .quadrature import bind_density
+
+
+def propagate(
+    layer: Attention,
+    tokens: np.ndarray | Density,
+    values: np.ndarray | Callable,
+    layers: int,
+    save_every: int = 1,
+    grid: int | Sequence[int] | None = None,
+    progress: bool = False,
+) -> Solution:
+    """Features after 0, ..., `layers` layers of attention on fixed tokens: H <- H + a (A H - H).
+
+    Parameters
+    ----------
+    layer : Attention
+    tokens : (N, n) array or Density
+        A Density is the limit of infinitely many tokens, by quadrature: spectrally accurate for
+        smooth similarities.
+    values : (N, c) or (N,) array, or callable on points (N, n)
+        Features at the start; a callable for a Density.
+    layers : int
+    save_every : int
+        Keep every so many layers; the first and the last are always kept.
+    grid : int, sequence of int or None
+        Quadrature nodes per axis for a Density; None chooses them.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Solution
+        .t = layers * layer.time_step; interrupted, it holds the layers that were done (status 1).
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, before any work.
+
+    Examples
+    --------
+    >>> import attnflow as af, numpy as np
+    >>> layer = af.Attention(af.SquaredDistance(af.Circle()), epsilon=0.1)
+    >>> run = af.propagate(layer, af.VonMises(1.0), lambda x: np.cos(x[..., 0]), layers=10)
+    >>> run.t[-1], run.y.shape
+    (np.float64(0.5), (11, 64, 1))
+    """
+    if not isinstance(layer, Attention):
+        raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
+    layers = checks.integer(layers, "layers")
+    save_every = checks.integer(save_every, "save_every", least=1)
+    time_step = layer.time_step
+    if isinstance(tokens, Density):
+        if not callable(values):
+            raise TypeError(f"values must be callable on points when tokens is a Density, got {type(values).__name__}")
+        checks.evaluate(values, tokens.space.probe_points(), "values")
+        bound, nodes = bind_density(layer, tokens, grid)
+        points, shape = None, nodes.shape
+        features = checks.evaluate(values, nodes.points, "values")
+    else:
+        if grid is not None:
+            raise ValueError("grid must be None when tokens are given: it is for a Density")
+        points, nodes = layer.f.check(tokens, "tokens"), None
+        shape = (len(points),)
+        features = checks.evaluate(values, points, "values") if callable(values) else values
+        features = checks.features(features, "values", len(points))
+        bound = layer.bind(points)
+
+    saved, kept = [features], [0]
+    status, message = 0, "finished"
+    try:
+        for k in track(range(1, layers + 1), progress, layers):
+            features = bound.step(features)
+            if k % save_every == 0 or k == layers:
+                saved.append(features)
+                kept.append(k)
+    except KeyboardInterrupt:
+        status, message = 1, f"interrupted after {kept[-1]} of {layers} layers; they are here"
+    y = np.stack(saved).reshape(len(kept), *shape, -1)
+    count = np.array(kept)
+    return Solution(count * time_step, y, count, points, nodes, status, message, dict(bound.stats))

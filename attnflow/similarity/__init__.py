@@ -1,0 +1,9 @@
+"""Pseudo-metrics: how alike two tokens are, and the metric tensor that induces."""
+
+from .distances import LogDistance, Mahalanobis, PowerDistance, SquaredDistance, SquaredMap
+from .products import Cosine, DotProduct
+from .pseudometrics import PseudoMetric
+
+__all__ = [
+    "Cosine", "DotProduct", "LogDistance", "Mahalanobis", "PowerDistance", "PseudoMetric", "SquaredDistance", "SquaredMap",
+]

@@ -1,0 +1,152 @@
+"""Pseudo-metrics made of distances: d^2, d^q, log(1 + d^2), Mahalanobis, and distances of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import checks
+from ..geometry import Box, Euclidean, Space, Sphere, Torus
+from ..geometry.differences import partial_derivatives
+from .moments import log_moments, power_moments
+from .pairs import Pair
+from .pseudometrics import PseudoMetric
+
+
+class _Distance(PseudoMetric):
+    """h(d) of the geodesic distance d of a space; its metric is the space's own."""
+
+    def __init__(self, space: Space, transform: str = "identity", parameter: float = 0.0) -> None:
+        if not isinstance(space, Space):
+            raise TypeError(f"space must be an attnflow space, got {type(space).__name__}")
+        if isinstance(space, Torus):
+            self.pair = Pair("wrapped", transform, parameter, period=space.lengths)
+        elif isinstance(space, (Euclidean, Box, Sphere)):
+            self.pair = Pair("squared", transform, parameter, geodesic=isinstance(space, Sphere))
+        else:
+            raise ValueError(
+                f"space must have its distance in closed form, got {type(space).__name__}; "
+                "use SquaredMap(phi) with the map phi behind Chart.pullback"
+            )
+        self.space, self.dim, self.symmetric = space, space.dim, True
+
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        return self.space.metric(x)
+
+
+class SquaredDistance(_Distance):
+    """f = d^2, d the geodesic distance of the space (nearest image on a torus).
+
+    Gaussian similarity of variance eps: m2 = eps.
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> af.SquaredDistance(af.Circle())([[0.1]], [[6.2]]).round(6)
+    array([[0.033554]])
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__(space)
+
+
+class PowerDistance(_Distance):
+    """f = d^q, q > 0; m2 = e^(2/q) Gamma((n+2)/q) / (n Gamma(n/q)), e = 2 eps.
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> af.PowerDistance(af.Euclidean(2), 1.5).second_moment(0.05, 2).round(10)
+    np.float64(0.0391029172)
+    """
+
+    def __init__(self, space: Space, q: float) -> None:
+        self.q = checks.positive(q, "q")
+        super().__init__(space, "power", self.q)
+
+    def moments(self, epsilon: float, dim: int | None = None) -> tuple[float, float]:
+        return power_moments(self.q, epsilon, self.dim if dim is None else dim)
+
+
+class LogDistance(_Distance):
+    """f = log(1 + d^2): similarity (1 + d^2)^(-1/(2 eps)), a Student kernel; m2 = e / (2 - (n+2) e).
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> af.LogDistance(af.Euclidean(2)).second_moment(0.05, 2)
+    0.0625
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__(space, "log1p")
+
+    def moments(self, epsilon: float, dim: int | None = None) -> tuple[float, float]:
+        return log_moments(epsilon, self.dim if dim is None else dim)
+
+
+class Mahalanobis(PseudoMetric):
+    """f = (x - y)' G (x - y) on flat space; the metric is G.
+
+    Parameters
+    ----------
+    G : (n, n) array
+        Symmetric positive definite.
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> af.Mahalanobis([[2.0, 0.0], [0.0, 1.0]])([[0.0, 0.0]], [[1.0, 1.0]]).round(12)
+    array([[3.]])
+    """
+
+    def __init__(self, G: np.ndarray) -> None:
+        self.G = checks.spd(np.atleast_2d(checks.array(G, "G")), "G")
+        self.dim, self.symmetric, self.pair = len(self.G), True, Pair("squared")
+        self._factor = np.linalg.cholesky(self.G)
+
+    def query_features(self, x: np.ndarray) -> np.ndarray:
+        return x @ self._factor
+
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.G, (*np.shape(x), self.dim))
+
+
+class SquaredMap(PseudoMetric):
+    """f = |phi(x) - phi(y)|^2; the metric is the pull-back J'J (metric-attention).
+
+    Parameters
+    ----------
+    phi : callable
+        Points (..., n) -> (..., m), injective, with a Jacobian of full rank.
+    jacobian : callable, optional
+        Points (..., n) -> (..., m, n); by checked differences when None.
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> circle = lambda x: np.concatenate([2 * np.cos(x), np.sin(x)], axis=-1)
+    >>> af.SquaredMap(circle).metric(np.array([[0.0]])).round(8)   # ellipse with half axes 2, 1
+    array([[[1.]]])
+    """
+
+    dim = None
+
+    def __init__(self, phi: Callable, jacobian: Callable | None = None) -> None:
+        for value, name in ((phi, "phi"), (jacobian, "jacobian")):
+            if not callable(value) and not (name == "jacobian" and value is None):
+                raise TypeError(f"{name} must be callable on points (..., n), got {type(value).__name__}")
+        self.phi, self.jacobian = phi, jacobian
+        self.symmetric, self.pair = True, Pair("squared")
+
+    def query_features(self, x: np.ndarray) -> np.ndarray:
+        image = checks.array(self.phi(x), "phi(points)")
+        if image.ndim != 2 or len(image) != len(x):
+            raise ValueError(f"phi must map points (N, n) to (N, m), got {image.shape} for {x.shape}")
+        return image
+
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x, dtype=float)
+        J = partial_derivatives(self.phi, x, "phi") if self.jacobian is None else np.asarray(self.jacobian(x), dtype=float)
+        return np.swapaxes(J, -1, -2) @ J

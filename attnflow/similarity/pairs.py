@@ -1,0 +1,83 @@
+"""From two feature rows to f: the pair reductions and scalar transforms every engine shares.
+
+A pseudo-metric is f(x, y) = h(r(phi(x), psi(y))): feature maps phi, psi, a reduction r and a
+transform h. The description below is all an engine needs to know of it.
+
+==========  ==========================================
+reduction   r(u, v)
+==========  ==========================================
+squared     |u - v|^2
+wrapped     |u - v|^2 to the nearest image, with periods
+inner       u . v
+general     the user's own function; h is the identity
+==========  ==========================================
+
+==========  ===================  ==========================
+transform   h(r)                 parameter
+==========  ===================  ==========================
+identity    r
+power       r^(q/2)              q
+log1p       log(1 + r)
+affine      offset - r           offset
+==========  ===================  ==========================
+
+On a sphere r is a squared chord and `geodesic` asks for the squared angle in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Reduction, transform and their parameters; see the module's tables."""
+
+    reduction: str = "squared"
+    transform: str = "identity"
+    parameter: float = 0.0
+    period: tuple[float, ...] | None = None
+    geodesic: bool = False
+    function: Callable | None = None
+
+
+def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """f for feature rows (..., m) broadcast against each other: (...)."""
+    if pair.reduction == "general":
+        shape = np.broadcast_shapes(u.shape[:-1], v.shape[:-1])
+        result = np.asarray(pair.function(u, v), dtype=float)
+        if result.shape != shape:
+            raise ValueError(
+                f"f must return shape {shape} for points of shapes {u.shape} and {v.shape}, got {result.shape}; "
+                "index the coordinates, as in x[..., 0] - y[..., 0]"
+            )
+        return result
+    return _transform(pair, _reduce(pair, u, v))
+
+
+def _reduce(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    total = np.zeros(np.broadcast_shapes(u.shape[:-1], v.shape[:-1]))
+    for k in range(u.shape[-1]):  # one coordinate at a time: no (M, N, m) array
+        if pair.reduction == "inner":
+            total += u[..., k] * v[..., k]
+            continue
+        difference = u[..., k] - v[..., k]
+        if pair.reduction == "wrapped":
+            difference -= pair.period[k] * np.round(difference / pair.period[k])
+        total += difference**2
+    if pair.geodesic:
+        total = (2 * np.arcsin(np.minimum(np.sqrt(total) / 2, 1.0))) ** 2
+    return total
+
+
+def _transform(pair: Pair, r: np.ndarray) -> np.ndarray:
+    if pair.transform == "power":
+        return r ** (pair.parameter / 2)
+    if pair.transform == "log1p":
+        return np.log1p(r)
+    if pair.transform == "affine":
+        return pair.parameter - r
+    return r

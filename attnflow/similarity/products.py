@@ -1,0 +1,87 @@
+"""Pseudo-metrics made of inner products: the transformer's own -x'Wy, and the cosine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import checks
+from .pairs import Pair
+from .pseudometrics import PseudoMetric
+
+
+class DotProduct(PseudoMetric):
+    """f = -x'Wy (W None: the identity); softmax(x'Wy) of a transformer is epsilon = 1/2.
+
+    Local only where x'Wx is constant and W symmetric positive definite, as on the unit sphere with
+    W = 1: there |x - y|^2 / 2 = 1 + f, the metric is half the round one and the time step eps / 2.
+
+    Parameters
+    ----------
+    W : (n, n) array, optional
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> af.DotProduct()([[1.0, 0.0]], [[0.6, 0.8]])
+    array([[-0.6]])
+    """
+
+    dim = None
+
+    def __init__(self, W: np.ndarray | None = None) -> None:
+        self.pair = Pair("inner", "affine")
+        self.W = None if W is None else np.atleast_2d(checks.array(W, "W"))
+        self.symmetric = True
+        if self.W is not None:
+            if self.W.ndim != 2 or self.W.shape[0] != self.W.shape[1]:
+                raise ValueError(f"W must be a square matrix, got shape {self.W.shape}")
+            self.dim = len(self.W)
+            self.symmetric = bool(np.abs(self.W - self.W.T).max() <= 1e-12 * np.abs(self.W).max())
+
+    def query_features(self, x: np.ndarray) -> np.ndarray:
+        return x if self.W is None else x @ self.W
+
+    def key_features(self, y: np.ndarray) -> np.ndarray:
+        return y
+
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        """W / 2 at points (..., n); it acts on the tangent space of {x'Wx = constant}."""
+        x = np.asarray(x, dtype=float)
+        W = np.eye(x.shape[-1]) if self.W is None else checks.spd(self.W, "W")
+        level = np.einsum("...i,ij,...j->...", x, W, x)
+        if np.ptp(level) > 1e-6 * np.abs(level).max():
+            raise ValueError(
+                f"x'Wx must be constant over the points for f = -x'Wy to have a local limit, got values from "
+                f"{level.min():.4g} to {level.max():.4g}; normalise the tokens, or use Mahalanobis"
+            )
+        return np.broadcast_to(W / 2, (*x.shape, x.shape[-1]))
+
+
+class Cosine(PseudoMetric):
+    """f = 1 - x'y / (|x| |y|): half the squared chord between directions.
+
+    The metric on unit vectors is half the round one. A zero vector has no direction and is refused.
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> af.Cosine()([[2.0, 0.0]], [[0.0, 3.0]])
+    array([[1.]])
+    """
+
+    dim = None
+
+    def __init__(self) -> None:
+        self.symmetric, self.pair = True, Pair("inner", "affine", 1.0)
+
+    def query_features(self, x: np.ndarray) -> np.ndarray:
+        norm = np.linalg.norm(x, axis=1, keepdims=True)
+        if (norm == 0).any():
+            raise ValueError(f"tokens must not be zero vectors for Cosine, got one at index {int(np.argmin(norm))}")
+        return x / norm
+
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        """(I - x x' / |x|^2) / (2 |x|^2): zero along x, half the round metric across it."""
+        x = np.asarray(x, dtype=float)
+        square = np.sum(x**2, axis=-1)[..., None, None]
+        return (np.eye(x.shape[-1]) - x[..., :, None] * x[..., None, :] / square) / (2 * square)

@@ -1,0 +1,215 @@
+"""What a pseudo-metric is: any real f(x, y), small where points are alike.
+
+The similarity is exp(-f / (2 eps)). Near the diagonal f = g_x(x - y, x - y) + ..., so half its
+Hessian in y is the metric tensor g the tokens feel (Ruan & Zhang 2024, Theorem 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import checks
+from ..geometry import Space
+from . import pairs
+from .pairs import Pair
+
+_DENSE = 2**26  # most pairs evaluated at once
+
+
+class PseudoMetric:
+    """Your own pseudo-metric: a sympy expression, or a function of two points.
+
+    Parameters
+    ----------
+    f : sympy expression in x0, x1, ..., y0, y1, ..., or callable
+        A callable takes points (..., n) and (..., n) that broadcast, and returns (...).
+    dim : int
+        The dimension n of the points.
+
+    Attributes
+    ----------
+    dim : int or None
+        Dimension, where f fixes one.
+    symmetric : bool or None
+        Whether f(x, y) = f(y, x); None when only evaluation can tell.
+    pair : Pair
+        How engines compute it.
+
+    Raises
+    ------
+    TypeError
+        If f is a string: parsing it would execute it. Build the expression with sympy.
+
+    Examples
+    --------
+    >>> import attnflow as af, numpy as np
+    >>> f = af.PseudoMetric(lambda x, y: 1 - np.cos(x[..., 0] - y[..., 0]), dim=1)
+    >>> f.metric(np.array([[0.3]])).round(8)
+    array([[[0.5]]])
+    """
+
+    space: Space | None = None
+
+    def __init__(self, f: Callable, dim: int) -> None:
+        self.dim = checks.integer(dim, "dim", least=1)
+        self.symmetric: bool | None = None
+        self.pair = Pair("general", function=_as_function(f, dim))
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """f for all pairs of points (M, n), (N, n): (M, N)."""
+        x, y = self.check(x, "x"), self.check(y, "y")
+        if len(x) * len(y) > _DENSE:
+            raise ValueError(f"x and y must make at most {_DENSE} pairs, got {len(x)} x {len(y)}")
+        return self.evaluate(self.query_features(x), self.key_features(y))
+
+    def check(self, x: np.ndarray, name: str = "tokens") -> np.ndarray:
+        """Points that f accepts, or a ValueError naming the argument."""
+        return self.space.check(x, name) if self.space else checks.points(x, name, self.dim)
+
+    def query_features(self, x: np.ndarray) -> np.ndarray:
+        """phi(x): (M, m) rows the engines reduce, from points (M, n)."""
+        return x
+
+    def key_features(self, y: np.ndarray) -> np.ndarray:
+        """psi(y): (N, m); the same map as for queries unless f is asymmetric."""
+        return self.query_features(y)
+
+    def evaluate(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """f for all pairs of feature rows (M, m), (N, m): (M, N)."""
+        return pairs.evaluate(self.pair, u[:, None, :], v[None, :, :])
+
+    def diagonal(self, x: np.ndarray) -> np.ndarray:
+        """f(x_i, x_i): (N,)."""
+        return pairs.evaluate(self.pair, self.query_features(x), self.key_features(x))
+
+    def transposed(self) -> PseudoMetric:
+        """f with its arguments swapped."""
+        return self if self.symmetric else _Transposed(self)
+
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        """Induced metric tensor g = Hess_y f(x, y) / 2 at y = x: (..., n, n).
+
+        Raises
+        ------
+        ValueError
+            If y = x is not a minimum of f(x, .) at some x: the limit is then not local.
+        """
+        x = np.asarray(x, dtype=float)
+        gradient, hessian = _derivatives_in_y(lambda y: pairs.evaluate(self.pair, x, y), x)
+        slope = np.abs(gradient).max(axis=-1)
+        if (slope > 1e-5 * (1 + np.abs(hessian).max(axis=(-1, -2)))).any():
+            where = x[np.unravel_index(np.argmax(slope), slope.shape)]
+            raise ValueError(f"f must be smallest at y = x to have a local limit, got a slope of {slope.max():.3g} at x = {where}")
+        return checks.spd(hessian / 2, "the metric tensor of f", x)
+
+    def second_moment(self, epsilon: float, dim: int | None = None) -> float:
+        """m2: second moment per coordinate of the normalised similarity, in units of `metric`."""
+        return self.moments(epsilon, dim)[0]
+
+    def moments(self, epsilon: float, dim: int | None = None) -> tuple[float, float]:
+        """(m2, m4); a pseudo-metric that is quadratic near its minimum has the Gaussian's."""
+        epsilon = checks.positive(epsilon, "epsilon")
+        return epsilon, 3 * epsilon**2
+
+    def defects(self, tokens: np.ndarray) -> dict[str, float]:
+        """How far f is from a squared distance on (at most 200 of) the tokens; all zero for one.
+
+        Returns
+        -------
+        dict
+            ``asymmetry``: largest abs(f(x, y) - f(y, x)). ``negativity``: how far f falls below zero.
+            ``triangle``: largest violation of the triangle inequality by sqrt(f + c), c the constant
+            that makes f nonnegative (a constant changes no attention weight).
+            ``indefiniteness``: minus the lowest eigenvalue of the centred Gram matrix -J F J / 2 over its
+            largest in magnitude; zero exactly for squared Euclidean distances (Schoenberg).
+
+        Examples
+        --------
+        >>> import attnflow as af
+        >>> f = af.PowerDistance(af.Euclidean(1), 4.0)
+        >>> f.defects([[0.0], [1.0], [2.0]])["triangle"]   # d^4 is the square of no distance
+        2.0
+        """
+        tokens = self.check(tokens)
+        tokens = tokens[np.unique(np.linspace(0, len(tokens) - 1, min(len(tokens), 200)).astype(int))]
+        f = self(tokens, tokens)
+        root = np.sqrt(f - min(f.min(), 0.0))
+        detour = np.min([root[:, k, None] + root[k] for k in range(len(f))], axis=0)
+        half = (f + f.T) / 2
+        centred = half - half.mean(axis=0) - half.mean(axis=1)[:, None] + half.mean()
+        spectrum = np.linalg.eigvalsh(-centred / 2)
+        return {
+            "asymmetry": float(np.abs(f - f.T).max()),
+            "negativity": float(max(0.0, -f.min())),
+            "triangle": float(max(0.0, (root - detour).max())),
+            "indefiniteness": float(max(0.0, -spectrum[0]) / max(np.abs(spectrum).max(), np.finfo(float).tiny)),
+        }
+
+    def is_symmetric(self, tokens: np.ndarray) -> bool:
+        """Whether f(x, y) = f(y, x), to 1e-9, by its description or on (some of) the tokens."""
+        if self.symmetric is not None:
+            return self.symmetric
+        some = tokens[:: max(1, len(tokens) // 64)]
+        f = self(some, some)
+        return bool(np.abs(f - f.T).max() <= 1e-9 * max(np.abs(f).max(), 1e-300))
+
+
+class _Transposed(PseudoMetric):
+    """f(y, x): queries and keys change places."""
+
+    def __init__(self, f: PseudoMetric) -> None:
+        self._f, self.dim, self.space, self.symmetric = f, f.dim, f.space, f.symmetric
+        function = f.pair.function
+        swapped = None if function is None else lambda u, v: function(v, u)
+        self.pair = Pair(f.pair.reduction, f.pair.transform, f.pair.parameter, f.pair.period, f.pair.geodesic, swapped)
+
+    def query_features(self, x: np.ndarray) -> np.ndarray:
+        return self._f.key_features(x)
+
+    def key_features(self, y: np.ndarray) -> np.ndarray:
+        return self._f.query_features(y)
+
+
+def _as_function(f, dim: int) -> Callable:
+    if type(f).__module__.partition(".")[0] == "sympy":
+        import sympy  # only when a sympy object arrives
+
+        x, y = (sympy.symbols(f"{name}0:{dim}") for name in "xy")
+        unknown = f.free_symbols - {*x, *y}
+        if unknown:
+            raise ValueError(f"f must be an expression in {[*x, *y]}, got also {sorted(map(str, unknown))}")
+        compiled = sympy.lambdify([*x, *y], f, modules="numpy")
+        return lambda u, v: compiled(*np.moveaxis(u, -1, 0), *np.moveaxis(v, -1, 0)) + np.zeros(
+            np.broadcast_shapes(u.shape[:-1], v.shape[:-1])
+        )
+    if not callable(f):
+        hint = "; a string would have to be executed: build the expression with sympy" if isinstance(f, str) else ""
+        raise TypeError(f"f must be a sympy expression or a callable of two points, got {type(f).__name__}{hint}")
+    return f
+
+
+def _derivatives_in_y(f: Callable, x: np.ndarray, step: float = 5e-3) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient (..., n) and Hessian (..., n, n) of f at x, by fourth-order central differences.
+
+    The step balances the truncation h^4 against the round-off 1e-16 / h^2: both near 1e-10.
+    """
+    n = x.shape[-1]
+    e = step * np.eye(n)
+    first = np.array([[1, -2], [-8, -1], [8, 1], [-1, 2]]).T  # weights / 12 at -2, -1, 1, 2 steps
+    gradient = np.stack([sum(w * f(x + s * e[k]) for w, s in zip(*first)) / (12 * step) for k in range(n)], axis=-1)
+    hessian = np.empty((*x.shape, n))
+    for j in range(n):
+        for k in range(j + 1):
+            along, across = e[j] + e[k], e[j] - e[k]
+            # polarisation: 4 f_jk = f''(along) - f''(across), in units of step^2
+            value = _second(f, x, along) - (_second(f, x, across) if j != k else 0.0)
+            hessian[..., j, k] = hessian[..., k, j] = value / (4 * step**2)
+    return gradient, hessian
+
+
+def _second(f: Callable, x: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Second derivative along `direction` (its length squared included)."""
+    outer, inner = (f(x + s * direction) + f(x - s * direction) for s in (2, 1))
+    return (16 * inner - outer - 30 * f(x)) / 12
