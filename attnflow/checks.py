@@ -37,6 +37,14 @@ def positive(value: float, name: str) -> float:
     return value
 
 
+def nonnegative(value: float, name: str) -> float:
+    """A finite number, at least 0."""
+    value = real(value, name)
+    if value < 0:
+        raise ValueError(f"{name} must be at least 0 and finite, got {value!r}")
+    return value
+
+
 def real(value: float, name: str) -> float:
     """A finite real number."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (Real, np.ndarray)) or np.ndim(value) != 0:
@@ -101,6 +109,15 @@ def points(value, name: str, columns: int | None = None) -> np.ndarray:
         raise ValueError(f"{name} must hold at least one point, got shape {result.shape}")
     if columns is not None and result.shape[1] != columns:
         raise ValueError(f"{name} must have {columns} column{'s' * (columns != 1)}, got shape {result.shape}")
+    return result
+
+
+def coordinates(value, name: str, columns: int) -> np.ndarray:
+    """Points (..., columns) as a float64 array, not looked at further: one point, a batch or a mesh."""
+    result = np.asarray(value, dtype=float)
+    if result.ndim == 0 or result.shape[-1] != columns:
+        hint = f"; add an axis: {name}[..., None]" if columns == 1 else ""
+        raise ValueError(f"{name} must have shape (..., {columns}), got {result.shape}{hint}")
     return result
 
 

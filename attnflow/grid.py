@@ -1,6 +1,6 @@
 """Grids: tensor-product nodes that know how to integrate, differentiate and interpolate.
 
-An axis is one of four kinds, each with its own accuracy:
+An axis is one of five kinds, each with its own accuracy:
 
 ========== ======================================== ============================= ==================
 kind       nodes                                    integrates                    interpolates
@@ -8,6 +8,7 @@ kind       nodes                                    integrates                  
 fourier    n equispaced on a period                 spectrally (trapezoid)        trigonometrically
 gauss      Gauss-Legendre on [low, high]            spectrally                    by the polynomial
 cells      n cell centres on [low, high]            to second order (midpoint)    by local cubics
+periodic   n equispaced on a period                 spectrally (trapezoid)        by local cubics
 colatitude n midpoints of [0, pi] with weight sin   spectrally (Fejer)            trigonometrically
 ========== ======================================== ============================= ==================
 
@@ -22,9 +23,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, special
 
-KINDS = ("fourier", "gauss", "cells", "colatitude")
+from . import checks
+
+KINDS = ("fourier", "gauss", "cells", "periodic", "colatitude")
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,17 @@ class Axis:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        checks.choice(self.kind, "kind", KINDS)
+        checks.integer(self.size, "size", least=1)
+        if not checks.real(self.low, "low") < checks.real(self.high, "high"):
+            raise ValueError(f"low must be less than high, got {self.low} and {self.high}")
+
     @cached_property
     def nodes(self) -> np.ndarray:
         """(size,) coordinates of the nodes, increasing."""
         length = self.high - self.low
-        if self.kind == "fourier":
+        if self.kind in ("fourier", "periodic"):
             return self.low + length * np.arange(self.size) / self.size
         if self.kind == "gauss":
             return self.low + length * (self._legendre[0] + 1) / 2
@@ -59,7 +68,7 @@ class Axis:
 
     @cached_property
     def _legendre(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.polynomial.legendre.leggauss(self.size)
+        return special.roots_legendre(self.size)
 
     @property
     def spacing(self) -> float:
@@ -141,7 +150,7 @@ class Grid:
             mirror = np.roll(values[::-1], axes[1].size // 2, axis=1)
             values = np.concatenate([values, mirror])
             axes = (_Doubled("fourier", 2 * axes[0].size, 0.0, 2 * np.pi), axes[1])
-        chunk = max(1, 2**22 // max(1, int(np.prod(values.shape[1:]))))
+        chunk = max(1, 2**22 // max(axes[0].size, int(np.prod(values.shape[1:]))))
         return np.concatenate([_contract(axes, values, x[i : i + chunk]) for i in range(0, len(x), chunk)])
 
 
@@ -173,10 +182,12 @@ def _trigonometric(x: np.ndarray, nodes: np.ndarray, period: float) -> np.ndarra
 
 
 def _local_cubic(x: np.ndarray, axis: Axis) -> sparse.csr_array:
-    """Lagrange interpolation through the four nearest cell centres; next to a wall it reaches half a cell out."""
+    """Lagrange interpolation through the four nearest nodes; next to a wall it reaches half a cell out."""
     width = min(4, axis.size)
-    u = (x - axis.low) / axis.spacing - 0.5
-    first = np.clip(np.floor(u).astype(int) - (width - 1) // 2, 0, axis.size - width)
+    u = (x - axis.nodes[0]) / axis.spacing
+    first = np.floor(u).astype(int) - (width - 1) // 2
+    if axis.kind == "cells":
+        first = np.clip(first, 0, axis.size - width)
     columns = first[:, None] + np.arange(width)
     weights = np.ones((len(x), width))
     for j in range(width):
@@ -184,7 +195,7 @@ def _local_cubic(x: np.ndarray, axis: Axis) -> sparse.csr_array:
             if k != j:
                 weights[:, j] *= (u - columns[:, k]) / (j - k)
     rows = np.repeat(np.arange(len(x)), width)
-    return sparse.csr_array((weights.ravel(), (rows, columns.ravel())), shape=(len(x), axis.size))
+    return sparse.csr_array((weights.ravel(), (rows, columns.ravel() % axis.size)), shape=(len(x), axis.size))
 
 
 def _to_sphere(angles: np.ndarray) -> np.ndarray:

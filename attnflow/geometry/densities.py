@@ -6,7 +6,6 @@ in closed form; any other is normalised by quadrature and differentiated numeric
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import cached_property
 
@@ -15,10 +14,9 @@ import numpy as np
 from .. import checks
 from ..grid import Grid
 from . import sampling
-from .differences import partial_derivatives
+from .differences import gradient
+from .quadrature import extent_of_mass, log_integral
 from .spaces import Space
-
-_LARGEST = {1: 2**15, 2: 2**10, 3: 2**7}  # nodes per axis at which normalisation gives up
 
 
 class Density:
@@ -33,14 +31,15 @@ class Density:
     Raises
     ------
     ValueError
-        If log_pdf does not return one number per point, or cannot be normalised.
+        If log_pdf does not return one number per point, is NaN, is not periodic where the space is,
+        or cannot be normalised.
 
     Examples
     --------
-    >>> import attnflow as af
+    >>> import numpy as np, attnflow as af
     >>> p = af.Density(af.Circle(), lambda x: np.cos(x[..., 0]))
     >>> p.pdf(np.array([[0.0]])).round(6)   # e / (2 pi I_0(1))
-    array([0.341711])
+    array([0.34171])
     """
 
     def __init__(self, space: Space, log_pdf: Callable) -> None:
@@ -50,7 +49,7 @@ class Density:
             raise TypeError(f"log_pdf must be callable on points (..., n), got {type(log_pdf).__name__}")
         self.space = space
         self._log_density = log_pdf
-        checks.scalar_field(log_pdf, space.probe_points(), "log_pdf")
+        self._check_periodic(space.probe_points())
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """log p at points (..., columns): (...)."""
@@ -61,8 +60,9 @@ class Density:
         return np.exp(self.log_pdf(x))
 
     def score(self, x: np.ndarray) -> np.ndarray:
-        """grad log p in the coordinates (tangential on a sphere), (..., columns); by checked differences."""
-        return partial_derivatives(self._unnormalised, x, "log_pdf")
+        """Partial derivatives of log p (tangential on a sphere), (..., columns); by checked differences."""
+        x = checks.coordinates(x, "x", self.space.columns)
+        return gradient(self._unnormalised, x, "log_pdf", self.space)
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
         """n independent tokens (n, columns): exact, by inversion (n = 1) or rejection (n = 2, 3)."""
@@ -71,63 +71,80 @@ class Density:
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:
         """Per coordinate, the range that holds the mass: the space's bounds, or where p falls below e^-42 of its top."""
-        if np.isfinite(self.space.bounds).all():
-            return self.space.bounds
-        return _extent_on_a_line(self._unnormalised, self.space.dim)
+        self._check_dimension()
+        return extent_of_mass(self.space, self._unnormalised, "log_pdf")
 
     def grid(self, shape: int | tuple[int, ...]) -> Grid:
         """Quadrature grid of the space over the density's extent."""
         return self.space.grid(shape, self.extent)
 
     def _unnormalised(self, x: np.ndarray) -> np.ndarray:
-        return checks.scalar_field(self._log_density, np.asarray(x, dtype=float), "log_pdf")
+        x = checks.coordinates(x, "x", self.space.columns)
+        return checks.scalar_field(self._log_density, x, "log_pdf")
 
     @cached_property
     def _log_mass(self) -> float:
+        self._check_dimension()
+        return log_integral(self.space, self._unnormalised, self.extent, "log_pdf")
+
+    def _check_dimension(self) -> None:
         if self.space.dim > 3:
             raise ValueError(
                 f"density must have dimension at most 3 to be normalised by quadrature, got {self.space.dim}; "
                 "use Uniform, Gaussian or VonMisesFisher, which are normalised in closed form"
             )
-        size, previous = 32, np.nan
-        while True:
-            grid = self.grid(size)
-            log_p = self._unnormalised(grid.points)
-            top = log_p.max()
-            if not np.isfinite(top):
-                raise ValueError("log_pdf must be finite somewhere, got -inf at every node")
-            volume = self.space.volume_element(grid.points)
-            mass = float(np.log(np.sum(grid.weights * volume * np.exp(log_p - top))) + top)
-            change = abs(mass - previous)
-            if change < 1e-13 * max(1.0, abs(mass)):
-                return mass
-            if 2 * size > _LARGEST[self.space.dim]:
-                if not change < 1e-8:
-                    warnings.warn(
-                        f"density is normalised to {change:.1g} only: log_pdf is not smooth on the finest grid",
-                        checks.AccuracyWarning,
-                        stacklevel=2,
-                    )
-                return mass
-            size, previous = 2 * size, mass
+
+    def _check_periodic(self, x: np.ndarray) -> None:
+        here = self._unnormalised(x)
+        for k in np.flatnonzero(self.space.periodic):
+            period = np.zeros(self.space.columns)
+            period[k] = np.ptp(self.space.bounds[k])
+            there = self._unnormalised(x + period)
+            off = ~np.isclose(here, there, rtol=1e-8, atol=1e-8)
+            if off.any():
+                i = int(np.argmax(off))
+                raise ValueError(
+                    f"log_pdf must be periodic on {self.space}, got {here[i]} at x = {x[i]} "
+                    f"and {there[i]} one period of {period[k]:.6g} further along coordinate {k}"
+                )
 
 
 class Reexpressed(Density):
     """The same distribution of tokens as a density of another metric on the same coordinates.
 
-    q dx is unchanged, so p_new = p sqrt(det g) / sqrt(det g_new).
+    Tokens do not move: q dx is unchanged, so p_new = p sqrt(det g) / sqrt(det g_new).
+
+    Parameters
+    ----------
+    density : Density
+    space : Space
+        With the points and coordinates of density.space, as Remetrised makes it.
+
+    Examples
+    --------
+    >>> import numpy as np, attnflow as af
+    >>> from attnflow.geometry import Reexpressed, Remetrised
+    >>> box = af.Box([(0, 1)])
+    >>> stretched = Remetrised(box, lambda x: np.full((len(x), 1, 1), 4.0))   # twice as long
+    >>> Reexpressed(af.Uniform(box), stretched).pdf(np.array([[0.3]]))
+    array([0.5])
     """
 
     def __init__(self, density: Density, space: Space) -> None:
+        if not isinstance(density, Density):
+            raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
+        if not isinstance(space, Space):
+            raise TypeError(f"space must be an attnflow space, got {type(space).__name__}")
+        if (space.columns, space.bounds) != (density.space.columns, density.space.bounds):
+            raise ValueError(f"space must have the points of {density.space}, got {space}")
         self.space = space
         self._density = density
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
-        ratio = self._density.space.volume_element(x) / self.space.volume_element(x)
-        return self._density.log_pdf(x) + np.log(ratio)
+        return self._density.log_pdf(x) + self._log_ratio(x)
 
     def score(self, x: np.ndarray) -> np.ndarray:
-        return partial_derivatives(self.log_pdf, x, "log_pdf")
+        return self._density.score(x) + gradient(self._log_ratio, x, "volume element", self.space)
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
         return self._density.sample(n, rng)
@@ -136,18 +153,5 @@ class Reexpressed(Density):
     def extent(self) -> tuple[tuple[float, float], ...]:
         return self._density.extent
 
-
-def _extent_on_a_line(log_pdf: Callable, dim: int) -> tuple[tuple[float, float], ...]:
-    """Grow a cube until log p has fallen by 42 all over its faces, then shrink each axis to where it has."""
-    half = 1.0
-    for _ in range(40):
-        side = np.linspace(-half, half, 65 if dim < 3 else 33)
-        mesh = np.stack(np.meshgrid(*[side] * dim, indexing="ij"), axis=-1)
-        log_p = log_pdf(mesh)
-        low_enough = log_p < log_p.max() - 42
-        if all(low_enough.take([0, -1], axis=k).all() for k in range(dim)):
-            kept = np.argwhere(~low_enough)
-            low, high = side[kept.min(axis=0) - 1], side[kept.max(axis=0) + 1]
-            return tuple(zip(low.tolist(), high.tolist()))
-        half *= 2
-    raise ValueError("log_pdf must decay in every direction to be normalised on a Euclidean space")
+    def _log_ratio(self, x: np.ndarray) -> np.ndarray:
+        return np.log(self._density.space.volume_element(x) / self.space.volume_element(x))

@@ -43,25 +43,32 @@ class Space:
     @property
     def has_boundary(self) -> bool:
         """Whether some coordinate ends at a wall."""
-        return any(np.isfinite(low) and not wraps for (low, _), wraps in zip(self.bounds, self.periodic))
+        return any(np.isfinite(pair).any() and not wraps for pair, wraps in zip(self.bounds, self.periodic))
+
+    @property
+    def volume(self) -> float:
+        """Integral of dvol; infinite on an unbounded flat space."""
+        return float(np.prod([high - low for low, high in self.bounds]))
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """Metric tensor g at points (..., n): (..., n, n)."""
-        return np.broadcast_to(np.eye(self.dim), (*np.shape(x), self.dim))
+        return np.broadcast_to(np.eye(self.dim), (*checks.coordinates(x, "x", self.columns).shape, self.dim))
 
     def volume_element(self, x: np.ndarray) -> np.ndarray:
         """sqrt(det g) at points (..., n): (...)."""
-        return np.ones(np.shape(x)[:-1])
+        return np.ones(checks.coordinates(x, "x", self.columns).shape[:-1])
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Distance of points (..., n), broadcast against each other; all pairs with x[:, None], y."""
-        return np.linalg.norm(np.asarray(x, dtype=float) - np.asarray(y, dtype=float), axis=-1)
+        x, y = (checks.coordinates(z, name, self.columns) for z, name in ((x, "x"), (y, "y")))
+        return np.linalg.norm(x - y, axis=-1)
 
     def check(self, x, name: str = "x") -> np.ndarray:
         """Points (N, columns), or a ValueError naming the argument and the first point outside."""
         x = checks.points(x, name, self.columns)
         for k, ((low, high), wraps) in enumerate(zip(self.bounds, self.periodic)):
-            outside = (x[:, k] < low) | (x[:, k] > high)
+            slack = 4 * np.finfo(x.dtype).eps * np.abs([low, high])  # a wall rounded to float32 is still the wall
+            outside = (x[:, k] < low - slack[0]) | (x[:, k] > high + slack[1])
             if outside.any() and not wraps:
                 where = int(np.argmax(outside))
                 raise ValueError(f"{name} must lie in {self}, got {x[where].tolist()} at index {where}")
@@ -70,26 +77,34 @@ class Space:
     def grid(self, shape: int | Sequence[int], extent: Sequence[tuple[float, float]] | None = None) -> Grid:
         """Quadrature grid: equispaced where periodic, Gauss-Legendre between walls, midpoints on a line.
 
-        `extent` bounds the coordinates that have no end.
+        `extent` bounds the coordinates that have no end; without it they are refused.
         """
-        shape = (shape,) * self.dim if np.ndim(shape) == 0 else tuple(shape)
         extent = self.bounds if extent is None else extent
+        if not np.isfinite(extent).all():
+            raise ValueError(f"extent must say where the coordinates of {self} end, got {extent}")
         axes = []
-        for size, bound, wraps, cut in zip(shape, self.bounds, self.periodic, extent, strict=True):
+        for size, bound, wraps, cut in zip(axis_sizes(shape, self.dim), self.bounds, self.periodic, extent, strict=True):
             endless = not np.isfinite(bound).all()
             kind = "fourier" if wraps else "cells" if endless else "gauss"
             low, high = cut if endless else bound
-            axes.append(Axis(kind, checks.integer(size, "grid", least=1), float(low), float(high)))
+            axes.append(Axis(kind, size, float(low), float(high)))
         return Grid(tuple(axes))
 
     def probe_points(self, count: int = 16) -> np.ndarray:
         """(count, columns) fixed, evenly scattered points: a fingerprint is taken there."""
         return self.from_unit_cube(_scattered(count, self.dim))
 
-    def from_unit_cube(self, u: np.ndarray) -> np.ndarray:
-        """Points of the unit cube (N, n) stretched over the coordinates; a line is cut at +-3."""
-        low, high = np.clip(np.array(self.bounds, dtype=float).T, -3, None if self.has_boundary else np.inf)
-        high = np.where(np.isfinite(high), high, 3.0)
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """The nearest points of the space; on flat spaces the points themselves."""
+        return x
+
+    def from_unit_cube(self, u: np.ndarray, extent: Sequence[tuple[float, float]] | None = None) -> np.ndarray:
+        """Points of the unit cube (N, n) stretched over the coordinates; without `extent` a line is cut to length 6."""
+        low, high = np.array(self.bounds if extent is None else extent, dtype=float).T
+        low, high = (
+            np.where(np.isfinite(low), low, np.where(np.isfinite(high), high - 6, -3)),
+            np.where(np.isfinite(high), high, np.where(np.isfinite(low), low + 6, 3)),
+        )
         return low + (high - low) * u
 
 
@@ -143,12 +158,18 @@ class Torus(Space):
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Distance to the nearest image of points (..., n), broadcast against each other."""
-        difference = np.asarray(x, dtype=float) - np.asarray(y, dtype=float)
+        x, y = (checks.coordinates(z, name, self.columns) for z, name in ((x, "x"), (y, "y")))
+        difference = x - y
         return np.linalg.norm(difference - self.period * np.round(difference / self.period), axis=-1)
 
 
 class Circle(Torus):
     """Circle of the given circumference: Torus([length]).
+
+    Parameters
+    ----------
+    length : float
+        Positive circumference; 2 pi unless said otherwise.
 
     Examples
     --------
@@ -163,6 +184,16 @@ class Circle(Torus):
 @dataclass(frozen=True)
 class Euclidean(Space):
     """Flat space of any dimension.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension n >= 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dim is not a positive integer.
 
     Examples
     --------
@@ -190,7 +221,17 @@ class Euclidean(Space):
 
 @dataclass(frozen=True)
 class Box(Space):
-    """Flat box with walls, low < high per axis; the limit equation has no-flux walls there.
+    """Flat box with walls; the limit equation has no-flux walls there.
+
+    Parameters
+    ----------
+    bounds : sequence of (low, high)
+        One finite pair with low < high per axis.
+
+    Raises
+    ------
+    ValueError
+        If a pair is reversed or not finite.
 
     Examples
     --------
@@ -214,6 +255,14 @@ class Box(Space):
     @property
     def periodic(self) -> tuple[bool, ...]:
         return (False,) * self.dim
+
+
+def axis_sizes(shape: int | Sequence[int], dim: int) -> tuple[int, ...]:
+    """Nodes per axis, from one number or one per axis."""
+    sizes = (shape,) * dim if np.ndim(shape) == 0 else tuple(shape)
+    if len(sizes) != dim:
+        raise ValueError(f"grid must have one size, or one for each of {dim} axes, got {shape!r}")
+    return tuple(checks.integer(size, "grid", least=1) for size in sizes)
 
 
 def check_bounds(bounds) -> tuple[tuple[float, float], ...]:
