@@ -1,0 +1,238 @@
+"""The limit equations dH/dt = L H as objects: solve them, look at their operator, at their spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from .. import checks
+from ..geometry import Density, Space, Uniform
+from ..solution import Solution
+from .boundaries import read_boundary
+from .coefficients import log_weight
+from .finite_volume import assemble
+from .fourier import LARGEST, odd, smooth_sizes, solve_fourier, solve_fourier_on
+from .nested import solve_cells, solve_nested
+from .problem import Problem, read_problem, read_shape
+from .spectra import Spectrum, compute_spectrum
+
+METHODS = ("auto", "finite-volume", "fourier")
+
+
+@dataclass(frozen=True)
+class DriftDiffusion:
+    """dH/dt = Delta_g H + drift <grad log p, grad H>_g = w^-1 d_i (w g^ij d_j H), w = p^drift sqrt(det g).
+
+    The limit of attention layers: drift 2 for softmax, 1 for Sinkhorn, 2 (1 - alpha) with density
+    correction. The integral of H w is conserved (without Dirichlet walls), extrema never grow, and H
+    tends to its w-weighted mean.
+
+    Parameters
+    ----------
+    density : Density
+        p, on a torus, box, line or chart of dimension 1 or 2.
+    drift : float
+
+    Raises
+    ------
+    TypeError
+        If density is not a Density.
+    NotImplementedError
+        On a sphere or in more than two dimensions.
+
+    See Also
+    --------
+    Heat : the same without drift.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from attnflow.geometry import VonMises
+    >>> pde = DriftDiffusion(VonMises(1.0))
+    >>> solution = pde.solve(lambda x: np.cos(x[:, 0]), t=100.0)
+    >>> solution.at(np.array([[0.0]])).round(10)   # I_1(2) / I_0(2)
+    array([[0.6977746580]])
+    """
+
+    density: Density
+    drift: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.density, Density):
+            raise TypeError(f"density must be an attnflow Density, got {type(self.density).__name__}")
+        object.__setattr__(self, "drift", checks.real(self.drift, "drift"))
+        space = self.density.space
+        if space.columns != space.dim or space.dim > 2:
+            raise NotImplementedError(
+                f"density must live on a torus, box, line or chart of dimension 1 or 2 for the equation to be solved, "
+                f"got {space}"
+            )
+
+    @property
+    def space(self) -> Space:
+        """The density's space."""
+        return self.density.space
+
+    def log_weight(self, x: np.ndarray) -> np.ndarray:
+        """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""
+        return log_weight(self, x)
+
+    def solve(
+        self,
+        initial: Callable | np.ndarray,
+        t: float | Sequence[float],
+        grid: int | Sequence[int] | None = None,
+        boundary=None,
+        rtol: float = 1e-8,
+        method: str = "auto",
+        progress: bool = False,
+    ) -> Solution:
+        """Features at the times t, exact in time and to rtol in space.
+
+        Parameters
+        ----------
+        initial : callable or array
+            Features at time 0: points (N, n) -> (N,) or (N, c), or values (*grid,) or (*grid, c) at the
+            nodes of the given grid: low + (i + 1/2) h between walls, low + i h on a periodic axis.
+        t : float or sequence of float
+            Output time or increasing times >= 0, in units of length squared.
+        grid : int, sequence of int or None
+            Cells, one number or one per axis. None: refined until the estimated error is below rtol. A given
+            grid is kept, and its error is in stats["estimated_error"].
+        boundary : None, side or sequence
+            None: no-flux at every wall. Otherwise a side, "no-flux" or ("dirichlet", value), for all walls, or
+            one side or (low, high) pair of sides per axis. A Dirichlet value is a number, one per column, or a
+            callable on wall points; it does not change in time.
+        rtol : float
+            Relative error in the w-weighted L2 norm, relative to the largest norm over time.
+        method : "auto", "fourier" or "finite-volume"
+            "auto" is Fourier where all axes wrap and density, metric and initial values are smooth.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        Solution
+            y is (T, *grid, c); stats has method, grid, estimated_error and the number of poles or modes.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not as above, or p vanishes somewhere.
+        NotImplementedError
+            If finite volumes are needed and the metric has off-diagonal entries.
+
+        Warns
+        -----
+        AccuracyWarning
+            If the finest grid does not reach rtol; the message says what was reached.
+        """
+        method = checks.choice(method, "method", METHODS)
+        rtol = checks.positive(rtol, "rtol")
+        shape = read_shape(grid, self.space.dim)
+        problem = read_problem(initial, t, shape, boundary, self.space)
+        sizes = self._fourier_sizes(problem, shape, rtol, method)
+        if sizes is None:
+            if shape is None:
+                return solve_nested(self, problem, rtol, bool(progress))
+            return solve_cells(self, problem, shape, bool(progress))
+        if shape is None:
+            return solve_fourier(self, problem, sizes, rtol)
+        return solve_fourier_on(self, problem, shape)
+
+    def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
+        """The finite-volume operator on `grid` cells (an int or one per axis), without Dirichlet sources.
+
+        Rows sum to zero (less than zero next to a Dirichlet wall), off-diagonals are >= 0, and
+        w_i L_ij = w_j L_ji. The cells' order is that of a (*grid) array raveled.
+
+        Examples
+        --------
+        >>> from attnflow.geometry import Box
+        >>> Heat(Box([(0, 3)])).operator(3).toarray()
+        array([[-1.,  1.,  0.],
+               [ 1., -2.,  1.],
+               [ 0.,  1., -1.]])
+        """
+        shape = read_shape(grid, self.space.dim)
+        if shape is None:
+            raise ValueError("grid must be the number of cells or one per axis, got None")
+        return assemble(self, shape, read_boundary(boundary, self.space), 1).operator
+
+    def spectrum(self, k: int, grid: int | Sequence[int] | None = None, boundary=None) -> Spectrum:
+        """The k eigenvalues of L smallest in magnitude, and their eigenfunctions.
+
+        Parameters
+        ----------
+        k : int
+        grid : int, sequence of int or None
+            None: chosen for 1e-10 (Fourier) or the finest affordable (finite volumes, eigenvalues extrapolated).
+        boundary
+            As for `solve`; Dirichlet values count as zero.
+
+        Returns
+        -------
+        eigenvalues : (k,) array
+            <= 0, from the largest down.
+        eigenfunctions : (k, *grid) array
+            Normalised: the integral of w phi^2 over the coordinates is 1. The pair also has `.grid`, where they
+            are sampled, and `.estimated_error`, the largest of the eigenvalues' relative errors.
+
+        Examples
+        --------
+        >>> from attnflow.geometry import Circle
+        >>> eigenvalues, eigenfunctions = Heat(Circle()).spectrum(3)
+        >>> np.abs(eigenvalues).round(10)
+        array([0., 1., 1.])
+        """
+        k = checks.integer(k, "k", least=1)
+        return compute_spectrum(self, k, read_shape(grid, self.space.dim), read_boundary(boundary, self.space))
+
+    def _fourier_sizes(self, problem: Problem, shape, rtol: float, method: str) -> tuple[int, ...] | None:
+        """Starting sizes of a Fourier solution, or None for finite volumes."""
+        if method == "finite-volume":
+            return None
+        if not all(self.space.periodic):
+            if method == "fourier":
+                raise ValueError(f"method must be 'finite-volume' or 'auto' on a space that does not wrap, got 'fourier'")
+            return None
+        sizes = smooth_sizes(self, problem, rtol)
+        if method == "auto" and shape is not None and np.prod([odd(n) for n in shape]) > LARGEST:
+            return None
+        if method == "fourier" and sizes is None:
+            return (33,) * self.space.dim if self.space.dim == 1 else (15,) * self.space.dim
+        return sizes
+
+
+class Heat(DriftDiffusion):
+    """The heat equation dH/dt = Delta_g H.
+
+    Parameters
+    ----------
+    space : Space
+        Of finite extent: a torus, box or bounded chart.
+
+    Raises
+    ------
+    ValueError
+        On a line, where nothing says where to cut it.
+
+    Examples
+    --------
+    >>> from attnflow.geometry import Circle
+    >>> Heat(Circle()).solve(lambda x: np.cos(x[:, 0]), t=1.0).at(np.array([[0.0]])).round(10)
+    array([[0.3678794412]])
+    """
+
+    def __init__(self, space: Space) -> None:
+        if not isinstance(space, Space):
+            raise TypeError(f"space must be an attnflow space, got {type(space).__name__}")
+        if not np.isfinite(space.bounds).all():
+            raise ValueError(
+                f"space must be bounded for the heat equation to be solved, got {space}; use a Box wide enough, or "
+                "DriftDiffusion(density, drift=0), which follows the tokens of a density"
+            )
+        super().__init__(Uniform(space), 0.0)

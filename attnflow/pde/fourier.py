@@ -1,0 +1,220 @@
+"""Spectral solution on a torus with any smooth periodic metric: exact in time, exponentially accurate in space.
+
+L H = w^-1 d_i (w g^ij d_j H) with the antisymmetric differentiation matrices D_i of an odd number of
+nodes (an even number has a mode that D does not see). Then
+
+    L = -w^-1 K,    K = sum_ij D_i' diag(w g^ij) D_j,
+
+so that sqrt(w) L / sqrt(w) is symmetric and non-positive; its eigenvectors give exp(t L) at every t.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import linalg, sparse
+
+from ..grid import Grid
+from ..solution import Solution
+from .coefficients import build_grid, error_weights, inverse_metric, log_weight, relative_error, transfer, weighted_norm
+from .problem import Problem, finished
+
+if TYPE_CHECKING:
+    from .equations import DriftDiffusion
+
+KINDS = ("fourier", "fourier")
+LARGEST = 2500  # unknowns of a dense eigendecomposition, a few seconds
+_SAMPLED = {1: 513, 2: 97}  # nodes per axis on which smoothness is judged
+_ROUNDOFF = 1e-15
+
+
+@dataclass(frozen=True)
+class Modes:
+    """L on a grid as -w^-1 K; eigenvalues (m,) from 0 down, vectors (m, m) orthonormal, root = sqrt(w) (m,)."""
+
+    grid: Grid
+    eigenvalues: np.ndarray
+    vectors: np.ndarray
+    root: np.ndarray
+
+    def evolve(self, initial: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """exp(t L) initial, (T, *grid, c)."""
+        amplitude = self.vectors.T @ (self.root[:, None] * initial.reshape(len(self.root), -1))
+        decayed = np.exp(times[:, None, None] * self.eigenvalues[:, None]) * amplitude
+        return ((self.vectors @ decayed) / self.root[:, None]).reshape(len(times), *initial.shape)
+
+
+def fourier_matrix(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
+    """The dense matrix of L on a periodic grid: values at the nodes to values of L H there.
+
+    Parameters
+    ----------
+    pde : DriftDiffusion
+        On a space all of whose coordinates wrap.
+    grid : Grid
+        Axes of kind "fourier", odd sizes.
+
+    Returns
+    -------
+    (grid.size, grid.size) array
+        Rows sum to zero; symmetric and non-positive in the weight w = p^drift sqrt(det g).
+
+    Raises
+    ------
+    ValueError
+        If an axis is of another kind or has an even size.
+
+    Notes
+    -----
+    Where w is small, L H loses relative accuracy: rounding errors there are 1e-16 max(w) / w.
+
+    Examples
+    --------
+    >>> import attnflow as af, attnflow.pde
+    >>> from attnflow.pde.fourier import fourier_matrix
+    >>> p = af.VonMises(1.0)
+    >>> grid = p.space.grid(41)
+    >>> H = np.cos(grid.points[:, 0])
+    >>> expected = -H + 2 * np.sin(grid.points[:, 0]) ** 2   # H'' - 2 sin H'
+    >>> bool(np.abs(fourier_matrix(af.pde.DriftDiffusion(p), grid) @ H - expected).max() < 1e-11)
+    True
+    """
+    stiffness, root = _stiffness(pde, grid)
+    return -stiffness / (root**2)[:, None]
+
+
+def modes(pde: DriftDiffusion, grid: Grid) -> Modes:
+    """Eigendecomposition of L; see `fourier_matrix` for the grid."""
+    stiffness, root = _stiffness(pde, grid)
+    stiffness /= root[:, None] * root
+    values, vectors = linalg.eigh(stiffness, overwrite_a=True, check_finite=False)
+    return Modes(grid, -np.maximum(values, 0.0), vectors, root)
+
+
+def solve_fourier(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], rtol: float) -> Solution:
+    """Grow the grid until two solutions agree to rtol; the finer one is returned."""
+    coarse = _solve(pde, problem, sizes)
+    while True:
+        sizes = grown(sizes)
+        fine = _solve(pde, problem, sizes)
+        error = _difference(pde, coarse, fine)
+        if error <= rtol or np.prod(grown(sizes)) > LARGEST:
+            return finished(problem.times, fine[1], fine[0], rtol, _stats(fine[0], error))
+        coarse = fine
+
+
+def solve_fourier_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...]) -> Solution:
+    """On the given nodes. An even size is solved with one node more and interpolated back."""
+    sizes = tuple(odd(n) for n in shape)
+    here = _solve(pde, problem, sizes)
+    larger = grown(sizes)
+    other = _solve(pde, problem, larger if np.prod(larger) <= LARGEST else tuple(odd(0.7 * n) for n in sizes))
+    error = _difference(pde, *sorted((here, other), key=lambda solved: solved[0].size))
+    grid = _periodic_grid(pde, shape)
+    return finished(problem.times, transfer(here[1], here[0], grid), grid, None, _stats(grid, error))
+
+
+def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, ...] | None:
+    """Odd nodes per axis that hold the weight, the metric and the initial values to rtol; None if too many would do.
+
+    Also None where sqrt(w) spans more than rtol / 1e-15: in the wells of the weight the features are
+    lost in rounding errors, from where trigonometric interpolation spreads them.
+    """
+    grid = _periodic_grid(pde, (_SAMPLED[pde.space.dim],) * pde.space.dim)
+    log_w, inverse = log_weight(pde, grid.points), inverse_metric(pde.space, grid.points)
+    if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
+        return None
+    fields = [log_w[:, None], np.exp(log_w - log_w.max())[:, None], inverse.reshape(grid.size, -1)]
+    fields = [field.reshape(*grid.shape, -1) for field in fields]
+    if problem is not None:
+        fields.append(problem.sample(grid) if callable(problem.initial) else problem.initial)
+    widths = [bandwidth(field, rtol) for field in fields]
+    if any(width is None for width in widths):
+        return None
+    # coefficients may alias into the upper half of the modes: products with H are integrated, not expanded
+    share = [1.0] * 3 + [2.0] * (problem is not None)
+    sizes = tuple(odd(max(s * k for s, k in zip(share, along)) + 3) for along in zip(*widths))
+    return sizes if np.prod(grown(sizes)) <= LARGEST else None
+
+
+def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
+    """Per axis, the wave number beyond which the modes of (*grid, c) add up to less than rtol of the field.
+
+    None where the last fifth of the modes does not: the field is not smooth on this grid.
+    """
+    size = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
+    spectrum = np.abs(np.fft.fftn(values / np.where(size > 0, size, 1.0), axes=range(values.ndim - 1), norm="forward"))
+    widths = []
+    for k, n in enumerate(values.shape[:-1]):
+        amplitude = np.moveaxis(spectrum, k, 0).reshape(n, -1).max(axis=1)
+        folded = amplitude[: n // 2 + 1]
+        folded[1:] = np.maximum(folded[1:], amplitude[: -(n // 2) - 1 : -1])
+        tail = np.cumsum(folded[::-1])[::-1]
+        above = np.flatnonzero(tail > max(rtol, 1e-13))
+        width = int(above[-1]) if len(above) else 0
+        if width > 0.8 * (n // 2):
+            return None
+        widths.append(width)
+    return tuple(widths)
+
+
+def odd(size: float) -> int:
+    """The least odd integer >= size, at least 3."""
+    return max(3, int(np.ceil(size)) | 1)
+
+
+def grown(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The next larger odd sizes worth a comparison."""
+    return tuple(odd(1.3 * n + 2) for n in sizes)
+
+
+def _stiffness(pde: DriftDiffusion, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """K (m, m) and sqrt(w) (m,), w relative to its maximum."""
+    for axis in grid.axes:
+        if axis.kind != "fourier" or axis.size % 2 == 0:
+            raise ValueError(
+                f"grid must have axes of kind 'fourier' and odd size, got kind {axis.kind!r}, size {axis.size}"
+            )
+    x = grid.points
+    log_w, inverse = log_weight(pde, x), inverse_metric(pde.space, x)
+    weight = np.exp(log_w - log_w.max())
+    derivative = [_along(k, grid) for k in range(len(grid.axes))]
+    stiffness = np.zeros((grid.size, grid.size))
+    for i, D_i in enumerate(derivative):
+        for j, D_j in enumerate(derivative):
+            if np.any(inverse[:, i, j]):
+                stiffness += (D_i.T @ sparse.diags_array(weight * inverse[:, i, j]) @ D_j).toarray()
+    return (stiffness + stiffness.T) / 2, np.sqrt(weight)
+
+
+def _along(k: int, grid: Grid) -> sparse.csr_array:
+    """Differentiation along axis k as a matrix on the whole grid."""
+    factors = [sparse.csr_array(a.derivative()) if j == k else sparse.eye_array(a.size) for j, a in enumerate(grid.axes)]
+    return sparse.csr_array(reduce(sparse.kron, factors))
+
+
+def _solve(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...]) -> tuple[Grid, np.ndarray]:
+    grid = _periodic_grid(pde, sizes)
+    return grid, modes(pde, grid).evolve(problem.sample(grid), problem.times)
+
+
+def _difference(pde: DriftDiffusion, coarse: tuple[Grid, np.ndarray], fine: tuple[Grid, np.ndarray]) -> float:
+    """Relative error of the coarse fields (T, *grid, c): the larger of the plain and the weighted L2 norm.
+
+    The plain one counts because interpolation spreads an error wherever it is.
+    """
+    grid, fields = fine
+    gap = transfer(coarse[1], coarse[0], grid) - fields
+    norms = (np.full(grid.size, 1 / grid.size), error_weights(pde, grid))
+    return max(relative_error(weighted_norm(gap, w), weighted_norm(fields, w)) for w in norms)
+
+
+def _periodic_grid(pde: DriftDiffusion, sizes: tuple[int, ...]) -> Grid:
+    return build_grid(pde.space, KINDS, sizes, pde.space.bounds)
+
+
+def _stats(grid: Grid, error: float) -> dict:
+    return {"method": "fourier", "grid": list(grid.shape), "estimated_error": error, "modes": grid.size}
