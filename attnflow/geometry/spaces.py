@@ -75,7 +75,7 @@ class Space:
         return x
 
     def grid(self, shape: int | Sequence[int], extent: Sequence[tuple[float, float]] | None = None) -> Grid:
-        """Quadrature grid: equispaced where periodic, Gauss-Legendre between walls, midpoints on a line.
+        """Quadrature grid: equispaced where periodic, Gauss-Legendre from a wall, midpoints on a whole line.
 
         `extent` bounds the coordinates that have no end; without it they are refused.
         """
@@ -84,9 +84,8 @@ class Space:
             raise ValueError(f"extent must say where the coordinates of {self} end, got {extent}")
         axes = []
         for size, bound, wraps, cut in zip(axis_sizes(shape, self.dim), self.bounds, self.periodic, extent, strict=True):
-            endless = not np.isfinite(bound).all()
-            kind = "fourier" if wraps else "cells" if endless else "gauss"
-            low, high = cut if endless else bound
+            kind = "fourier" if wraps else "gauss" if np.isfinite(bound).any() else "cells"
+            low, high = bound if np.isfinite(bound).all() else cut
             axes.append(Axis(kind, size, float(low), float(high)))
         return Grid(tuple(axes))
 
@@ -108,7 +107,7 @@ class Space:
         return low + (high - low) * u
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Torus(Space):
     """Flat torus with the given side lengths, n = 1, 2 or 3; coordinates wrap.
 
@@ -137,6 +136,12 @@ class Torus(Space):
         if not 1 <= len(lengths) <= 3:
             raise ValueError(f"lengths must hold one to three side lengths, got {len(lengths)}")
         object.__setattr__(self, "lengths", lengths)
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Torus) and self.lengths == other.lengths  # a Circle is a Torus of one length
+
+    def __hash__(self) -> int:
+        return hash(self.lengths)
 
     @property
     def dim(self) -> int:
