@@ -91,7 +91,7 @@ class Space:
 
     def probe_points(self, count: int = 16) -> np.ndarray:
         """(count, columns) fixed, evenly scattered points: a fingerprint is taken there."""
-        return self.from_unit_cube(_scattered(count, self.dim))
+        return self.from_unit_cube(scattered(count, self.dim))
 
     def project(self, x: np.ndarray) -> np.ndarray:
         """The nearest points of the space; on flat spaces the points themselves."""
@@ -281,7 +281,7 @@ def check_bounds(bounds) -> tuple[tuple[float, float], ...]:
     return pairs
 
 
-def _scattered(count: int, dim: int) -> np.ndarray:
+def scattered(count: int, dim: int) -> np.ndarray:
     """The first points of the additive recurrence of the generalised golden ratio (Roberts)."""
     ratio = 2.0
     for _ in range(40):

@@ -10,7 +10,7 @@ from scipy import special
 
 from .. import checks
 from ..grid import Axis, Grid
-from .spaces import Space, axis_sizes
+from .spaces import Space, axis_sizes, scattered
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,17 @@ class Sphere(Space):
 
     def from_unit_cube(self, u: np.ndarray, extent: Sequence[tuple[float, float]] | None = None) -> np.ndarray:
         """Unit vectors from points of the unit cube (N, n), keeping volumes in proportion."""
-        angle = 2 * np.pi * u[:, 0]
-        x = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-        for k in range(1, self.dim):  # the last coordinate z of S^m has density (1 - z^2)^(m/2 - 1)
-            m = k + 1
-            z = 2 * (u[:, k] if m == 2 else special.betaincinv(m / 2, m / 2, u[:, k])) - 1
-            x = np.concatenate([np.sqrt(1 - z * z)[:, None] * x, z[:, None]], axis=1)
-        return x
+        angle, z = 2 * np.pi * u[:, :1], 2 * u[:, 1:] - 1
+        m = np.arange(3, self.columns)  # the last coordinate of S^m has density (1 - z^2)^(m/2 - 1): uniform for m = 2
+        z[:, 1:] = 2 * special.betaincinv(m / 2, m / 2, u[:, 2:]) - 1
+        radius = np.cumprod(np.sqrt(1 - z[:, ::-1] ** 2), axis=1)[:, ::-1]  # what the later coordinates leave
+        ones = np.ones((len(u), 1))
+        head = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * np.concatenate([radius, ones], axis=1)[:, :1]
+        return np.concatenate([head, z * np.concatenate([radius[:, 1:], ones], axis=1)[:, : z.shape[1]]], axis=1)
+
+    def probe_points(self, count: int = 16) -> np.ndarray:
+        """(count, n + 1) fixed, scattered unit vectors, at a cost that allows any dimension."""
+        return self.project(special.ndtri(scattered(count, self.columns)))
 
     def uniform(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """n independent uniform points (n, dim + 1)."""
