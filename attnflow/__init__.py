@@ -1,5 +1,11 @@
-"""The drift-diffusion limit of attention: particles, equations and predicted error bars."""
+"""The drift-diffusion limit of attention: particles, equations and predicted error bars.
 
+Type a pseudo-metric, a density and a temperature; run the tokens; solve the limit equation; see, with
+error bars that were predicted beforehand, that the two agree, and where they stop agreeing.
+"""
+
+from .attention import Attention, DensityCorrected, Sinkhorn, epsilon_for_perplexity
+from .continuum import limit, predicted_bias, predicted_noise
 from .geometry import (
     Box,
     Chart,
@@ -15,6 +21,64 @@ from .geometry import (
     VonMises,
     VonMisesFisher,
 )
+from .kernels import backends
+from .particles import evolve, evolve_continuous, propagate
+from .pde import DriftDiffusion, Heat
+from .similarity import (
+    Cosine,
+    DotProduct,
+    LogDistance,
+    Mahalanobis,
+    PowerDistance,
+    PseudoMetric,
+    SquaredDistance,
+    SquaredMap,
+)
 from .solution import Solution, load
+from .studies import Comparison, ConvergenceStudy, StudyResult, compare, parity
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Attention",
+    "Box",
+    "Chart",
+    "Circle",
+    "Comparison",
+    "ConvergenceStudy",
+    "Cosine",
+    "Density",
+    "DensityCorrected",
+    "DotProduct",
+    "DriftDiffusion",
+    "Euclidean",
+    "Gaussian",
+    "Heat",
+    "KernelDensity",
+    "LogDistance",
+    "Mahalanobis",
+    "Mixture",
+    "PowerDistance",
+    "PseudoMetric",
+    "Sinkhorn",
+    "Solution",
+    "Sphere",
+    "SquaredDistance",
+    "SquaredMap",
+    "StudyResult",
+    "Torus",
+    "Uniform",
+    "VonMises",
+    "VonMisesFisher",
+    "backends",
+    "compare",
+    "epsilon_for_perplexity",
+    "evolve",
+    "evolve_continuous",
+    "limit",
+    "load",
+    "parity",
+    "predicted_bias",
+    "predicted_noise",
+    "propagate",
+]

@@ -11,7 +11,7 @@ from ..attention import Attention
 from ..geometry import Density
 from ..progress import track
 from ..solution import Solution
-from .quadrature import bind_density
+from .quadrature import bind_density, estimated_error
 
 
 def propagate(
@@ -69,6 +69,7 @@ def propagate(
             raise TypeError(f"values must be callable on points when tokens is a Density, got {type(values).__name__}")
         checks.evaluate(values, tokens.space.probe_points(), "values")
         bound, nodes = bind_density(layer, tokens, grid)
+        bound.stats["quadrature_error"] = estimated_error(bound, nodes)
         points, shape = None, nodes.shape
         features = checks.evaluate(values, nodes.points, "values")
     else:

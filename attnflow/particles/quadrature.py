@@ -36,7 +36,6 @@ def bind_density(layer: Attention, density: Density, grid=None, resolution: floa
     Returns
     -------
     BoundLayer, Grid
-        stats["quadrature_error"] estimates the relative error of the row sums (None if it can't).
 
     Raises
     ------
@@ -60,7 +59,6 @@ def bind_density(layer: Attention, density: Density, grid=None, resolution: floa
     # nodes of no mass at all would be infinitely light keys; e^-700 is as good as nothing and stays finite
     bound = layer.bind(nodes.points, np.maximum(log_mass, log_mass.max() - 700))
     bound.stats.setdefault("isolated", 0)  # nodes stand for a continuum: none is isolated
-    bound.stats["quadrature_error"] = _estimated_error(bound, nodes)
     return bound, nodes
 
 
@@ -113,7 +111,7 @@ def _resolve(density: Density, grid: Grid) -> Grid:
         grid = density.grid(tuple(2 * n for n in grid.shape))
 
 
-def _estimated_error(bound: BoundLayer, grid: Grid) -> float | None:
+def estimated_error(bound: BoundLayer, grid: Grid) -> float | None:
     """Relative change of the row sums when every second node is left out, per axis of equal spacing.
 
     That is the error of twice the spacing, so an upper bound: the weighted mean of an alternating sign.

@@ -1,0 +1,206 @@
+"""The commands: attnflow converge | propagate | parity | info."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from . import checks
+from .attention import Attention, epsilon_for_perplexity, perplexity
+from .geometry import Circle, Euclidean, VonMises
+from .kernels import backends
+from .particles import propagate
+from .similarity import Cosine, DotProduct, LogDistance, SquaredDistance
+from .studies import parity
+from .studies.files import read_study
+
+_TOKEN_METRICS: dict[str, Callable] = {
+    "squared-distance": lambda dim: SquaredDistance(Euclidean(dim)),
+    "log-distance": lambda dim: LogDistance(Euclidean(dim)),
+    "cosine": lambda dim: Cosine(),
+    "dot-product": lambda dim: DotProduct(),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (2 for bad input, 130 when interrupted)."""
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    try:
+        return options.command(options)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"attnflow: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("attnflow: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="attnflow", description="The drift-diffusion limit of attention.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    converge = commands.add_parser("converge", help="layers against their limit equation, with predicted error bars")
+    converge.add_argument("study", nargs="?", metavar="STUDY.toml", help="study file; the built-in study when absent")
+    converge.add_argument("--out", default="attnflow-output", help="folder for converge.png, converge.csv, study.sqlite")
+    converge.add_argument("--jobs", type=int, default=1, help="processes (default 1, which uses all cores as threads)")
+    converge.set_defaults(command=_converge)
+
+    run = commands.add_parser("propagate", help="your own tokens through attention layers")
+    run.add_argument("tokens", metavar="TOKENS.npy", help="(N, n) array")
+    run.add_argument("--values", metavar="V.npy", help="(N,) or (N, c) features; the tokens themselves when absent")
+    run.add_argument("--pseudometric", default="squared-distance", choices=sorted(_TOKEN_METRICS))
+    run.add_argument("--epsilon", default="auto", help="temperature, or 'auto': median perplexity 30 (default)")
+    run.add_argument("--normalization", default="softmax", choices=("softmax", "column", "sinkhorn"))
+    run.add_argument("--layers", type=int, default=20)
+    run.add_argument("--out", default="attnflow-output", help="folder for propagate.npz, propagate.csv, propagate.png")
+    run.set_defaults(command=_propagate)
+
+    check = commands.add_parser("parity", help="every engine against the reference")
+    check.add_argument("--tokens", type=int, default=2000, help="number of tokens (default 2000)")
+    check.set_defaults(command=_parity)
+
+    commands.add_parser("info", help="versions, engines found, why the others are not").set_defaults(command=_info)
+    return parser
+
+
+def _converge(options: argparse.Namespace) -> int:
+    study = read_study(options.study)
+    out = _folder(options.out)
+    result = study.run(out / "study.sqlite", n_jobs=options.jobs)
+    if result.resumed:
+        print(f"{result.resumed} finished cells taken from {out / 'study.sqlite'}")
+    if result.message != "finished":
+        print(f"attnflow: {result.message}", file=sys.stderr)
+        return 130
+    print(result.summary())
+    with _whole(out / "converge.csv") as path:
+        result.to_csv(path)
+    figure = _figure(9.6, 3.9)
+    result.plot(figure.subplots(1, 2))
+    _save(figure, out / "converge.png")
+    print(f"wrote {out / 'converge.png'} and {out / 'converge.csv'}")
+    return 0
+
+
+def _propagate(options: argparse.Namespace) -> int:
+    tokens = checks.points(_load(options.tokens, "tokens"), "tokens")
+    values = tokens if options.values is None else checks.features(_load(options.values, "values"), "values", len(tokens))
+    layers = checks.integer(options.layers, "layers", least=1)
+    f = _TOKEN_METRICS[options.pseudometric](tokens.shape[1])
+    if options.epsilon == "auto":
+        target = min(30.0, len(tokens) / 3)
+        epsilon = epsilon_for_perplexity(f, tokens, target)
+        print(f"epsilon = {epsilon:.4g}: the median token then attends to {target:.3g} tokens (perplexity)")
+    else:
+        epsilon = checks.positive(_number(options.epsilon), "epsilon")
+    layer = Attention(f, epsilon, options.normalization)
+    out = _folder(options.out)
+    run = propagate(layer, tokens, values, layers, progress=True)
+    if run.status:
+        print(f"attnflow: {run.message}", file=sys.stderr)
+    spread = np.sqrt(((run.y - run.y.mean(axis=1, keepdims=True)) ** 2).sum(axis=2).mean(axis=1))
+    attended = perplexity(layer.bind(tokens))
+    with _whole(out / "propagate.npz") as path:
+        run.save(path)
+    with _whole(out / "propagate.csv") as path, open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["layer", "t", "spread"])
+        writer.writerows(zip(run.layers.tolist(), run.t.tolist(), spread.tolist()))
+    from .plotting.tokens import plot_tokens
+
+    figure = _figure(11.5, 3.6)
+    plot_tokens(run, spread, attended, figure.subplots(1, 3))
+    _save(figure, out / "propagate.png")
+    low, middle, high = np.quantile(attended, [0.25, 0.5, 0.75])
+    print(f"{len(tokens)} tokens, {run.layers[-1]} layers, t = {run.t[-1]:.4g}, engine {run.stats['engine']}")
+    print(f"spread of the features: {spread[0]:.4g} at the start, {spread[-1]:.4g} at the end")
+    print(f"perplexity: median {middle:.1f}, quartiles {low:.1f} and {high:.1f} of {len(tokens)} tokens")
+    print(f"wrote {out / 'propagate.npz'}, {out / 'propagate.csv'} and {out / 'propagate.png'}")
+    return 130 if run.status else 0
+
+
+def _parity(options: argparse.Namespace) -> int:
+    size = checks.integer(options.tokens, "tokens", least=2)
+    tokens = VonMises(1.0).sample(size, rng=0)
+    values = np.concatenate([np.cos(tokens), np.sin(2 * tokens)], axis=1)
+    for normalization in ("softmax", "sinkhorn"):
+        for dtype in ("float64", "float32"):
+            layer = Attention(SquaredDistance(Circle()), 0.05, normalization, dtype=dtype)
+            print(f"circle, {size} tokens, squared distance, epsilon 0.05, {normalization}, {dtype}")
+            print(f"{parity(layer, tokens, values)}\n")
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    for package in ("attnflow", "numpy", "scipy", "numba", "matplotlib", "sympy", "tqdm", "joblib", "cloudpickle"):
+        try:
+            print(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            print(f"{package} not installed")
+    for name, state in backends().items():
+        print(f"engine {name}: {state}")
+    return 0
+
+
+def _load(path: str, name: str) -> np.ndarray:
+    """A numeric array from an .npy file; a pickled one is refused, never executed."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{name} must be an .npy file, but there is none at {path!r}") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{name} must be an .npy file of numbers, got {path!r} ({error})") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name} must be a single .npy array, got {path!r}")
+    return checks.array(array, name)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"epsilon must be a number or 'auto', got {text!r}") from None
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _whole(path: Path):
+    """A path to write to that becomes `path` when all is written, so nothing half-written is left."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _figure(width: float, height: float):
+    """A figure without pyplot: no window can open."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure, path: Path) -> None:
+    with _whole(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:], dpi=150)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Pictures of one Solution: fields as curves or maps, tokens as points, and both in motion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import style
+
+_MOST_CURVES = 6
+
+
+def plot_solution(solution, ax=None):
+    """Draw what the solution holds.
+
+    A field in one dimension: its first column at a few times; in two: a map at the last time. Tokens
+    with features: features over positions (one coordinate), or coloured points. Tokens that move:
+    their tracks (one coordinate), or start and end.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = style.new_axes(ax)
+    chosen = np.unique(np.linspace(0, len(solution.t) - 1, min(_MOST_CURVES, len(solution.t))).astype(int))
+    if solution.grid is not None and len(solution.grid.axes) == 1:
+        _curves(ax, solution.grid.axes[0].nodes, solution, chosen, "-")
+    elif solution.grid is not None and len(solution.grid.axes) == 2:
+        _map(ax, solution)
+    elif solution.grid is None and solution.points is None:
+        _tracks(ax, solution)
+    elif solution.points is not None and solution.points.shape[1] == 1:
+        _curves(ax, solution.points[:, 0], solution, chosen, ".")
+    elif solution.points is not None:
+        _colored_points(ax, solution)
+    else:
+        raise ValueError(f"solution must be a field in one or two dimensions to be drawn, got {len(solution.grid.axes)}")
+    return ax
+
+
+def animate_solution(solution, interval: int = 60):
+    """A matplotlib animation of a one-dimensional field or of tokens over the saved times."""
+    import matplotlib.pyplot as plt
+    from matplotlib.animation import FuncAnimation
+
+    moving = solution.grid is None and solution.points is None
+    if solution.grid is not None and len(solution.grid.axes) > 1:
+        raise ValueError("solution must be one-dimensional, or tokens, to be animated; draw maps with plot()")
+    figure, ax = plt.subplots(figsize=(4.6, 3.6), layout="constrained")
+    if moving:
+        x, y = _plane(solution.y)
+    else:
+        nodes = solution.grid.axes[0].nodes if solution.grid is not None else solution.points[:, 0]
+        x, y = np.broadcast_to(nodes, solution.y.shape[:2]), solution.y[..., 0]
+    (line,) = ax.plot(x[0], y[0], "." if solution.grid is None else "-", color=style.ACCENT)
+    ax.set(xlim=_padded(x), ylim=_padded(y))
+    style.finish(ax, "", r"$x$", r"$x_2$" if moving else r"feature $H$")
+
+    def draw(frame: int):
+        line.set_data(x[frame], y[frame])
+        ax.set_title(f"t = {solution.t[frame]:.3g}", fontsize=10.5, loc="left")
+        return (line,)
+
+    animation = FuncAnimation(figure, draw, frames=len(solution.t), interval=interval, blit=False)
+    plt.close(figure)  # the animation shows itself; the bare figure would appear a second time in a notebook
+    return animation
+
+
+def _curves(ax, x, solution, chosen, line: str) -> None:
+    order = np.argsort(x)
+    for index, color in zip(chosen, style.shades(len(chosen))):
+        values = solution.y[index].reshape(len(x), -1)[:, 0]
+        ax.plot(x[order], values[order], line, color=color, linewidth=1.4, markersize=3, label=f"$t$ = {solution.t[index]:.3g}")
+    ax.legend(fontsize=8, frameon=False)
+    style.finish(ax, "Features relax towards their weighted mean", r"position $x$ (length)", r"feature $H(x, t)$")
+
+
+def _map(ax, solution) -> None:
+    first, second = solution.grid.axes
+    image = ax.pcolormesh(first.nodes, second.nodes, solution.y[-1][..., 0].T, shading="nearest", cmap="viridis")
+    ax.figure.colorbar(image, ax=ax, label="feature $H$")
+    names = ("colatitude", "longitude") if solution.grid.sphere else ("$x_1$ (length)", "$x_2$ (length)")
+    style.finish(ax, f"Features at $t$ = {solution.t[-1]:.3g}", *names)
+    if not solution.grid.sphere:
+        ax.set_aspect("equal")
+
+
+def _tracks(ax, solution) -> None:
+    if solution.y.shape[2] == 1:
+        some = np.argsort(solution.y[0, :, 0])[:: max(1, solution.y.shape[1] // 200)]
+        ax.plot(solution.t, solution.y[:, some, 0], color=style.ACCENT, alpha=0.3, linewidth=0.7)
+        style.finish(ax, "Tokens gather", r"time $t$", r"position $x$ (length)")
+        return
+    x, y = _plane(solution.y)
+    ax.plot(x[0], y[0], ".", color="0.75", markersize=3, label=f"$t$ = {solution.t[0]:.3g}")
+    ax.plot(x[-1], y[-1], ".", color=style.ACCENT, markersize=4, label=f"$t$ = {solution.t[-1]:.3g}")
+    ax.set_aspect("equal")
+    ax.legend(fontsize=8, frameon=False)
+    style.finish(ax, "Tokens gather", r"$x_1$ (length)", r"$x_2$ (length)")
+
+
+def _colored_points(ax, solution) -> None:
+    x, y = _plane(solution.points[None])
+    image = ax.scatter(x[0], y[0], c=solution.y[-1][:, 0], s=6, cmap="viridis")
+    ax.figure.colorbar(image, ax=ax, label="feature $H$")
+    names = ("$x_1$ (length)", "$x_2$ (length)") if solution.points.shape[1] == 2 else ("first principal axis", "second")
+    style.finish(ax, f"Features at $t$ = {solution.t[-1]:.3g}", *names)
+
+
+def _plane(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two coordinates to draw: the points' own, or their two principal axes when they have more."""
+    if y.shape[2] == 2:
+        return y[..., 0], y[..., 1]
+    if y.shape[2] == 1:
+        return y[..., 0], np.zeros(y.shape[:2])
+    centred = y - y[0].mean(axis=0)
+    axes = np.linalg.svd(centred[0], full_matrices=False)[2][:2]
+    flat = centred @ axes.T
+    return flat[..., 0], flat[..., 1]
+
+
+def _padded(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    margin = 0.05 * max(high - low, 1e-9)
+    return low - margin, high + margin

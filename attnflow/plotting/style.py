@@ -1,0 +1,46 @@
+"""The look of every figure: one accent colour, greys for the rest, predictions under the points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+ACCENT = "#c2410c"
+INK = "#1f2937"
+MARKERS = "os^Dv<>P"
+
+
+def new_axes(ax=None, count: int = 1, size: tuple[float, float] = (4.6, 3.6)):
+    """The given Axes, or new ones side by side (through pyplot, so that notebooks show them)."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, count, figsize=(size[0] * count, size[1]), layout="constrained", squeeze=False)
+    return axes[0, 0] if count == 1 else axes[0]
+
+
+def shades(count: int) -> list[tuple[float, float, float, float]]:
+    """From light to dark, readable in grey and to the colour-blind."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.85 - 0.8 * k / max(1, count - 1)) for k in range(count)]
+
+
+def finish(ax, title: str, xlabel: str, ylabel: str) -> None:
+    """Title, labels with symbols and units, and no clutter."""
+    ax.set_title(title, fontsize=10.5, loc="left", color=INK)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(True, which="major", color="0.92", linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def plain_ticks(axis, values: Sequence[float]) -> None:
+    """Ticks at the values themselves on a logarithmic axis, thinned to at most six."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    chosen = sorted(values)[:: -(-len(values) // 6)]
+    axis.set_major_locator(FixedLocator(chosen))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -1,0 +1,205 @@
+"""The main job: iterated attention against its limit equation, over temperatures, sizes and seeds.
+
+Every cell runs round(t / tau) layers at one temperature on one set of tokens and compares with the
+equation at layers * tau. Bias (temperature) and noise (number of tokens) are told apart by the
+infinite-token layer, which is always computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from .. import checks
+from ..attention import Attention
+from ..continuum import limit
+from ..geometry import Density
+from ..particles.quadrature import check_same_space
+from ..progress import track
+from ..similarity import PseudoMetric
+from .cells import Cell, run_cell
+from .result import StudyResult
+from .store import Store, content_key
+
+
+class ConvergenceStudy:
+    """Errors of attention layers against the equation, over epsilons x sizes x seeds.
+
+    Parameters
+    ----------
+    f : PseudoMetric
+    density : Density
+        Tokens are independent samples of it.
+    initial : callable
+        Features at the start, on points (N, n).
+    t : float
+        Time of the equation to compare at.
+    epsilons : sequence of float
+        Temperatures.
+    sizes : sequence of int or numpy.inf
+        Numbers of tokens; numpy.inf is the infinite-token layer, computed for every epsilon in any case.
+    seeds : int
+        Independent sets of tokens per finite size.
+    normalization : str, DensityCorrected or Sinkhorn
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, before any work.
+
+    Examples
+    --------
+    >>> import attnflow as af, numpy as np
+    >>> circle = af.Circle()
+    >>> study = af.ConvergenceStudy(af.SquaredDistance(circle), af.VonMises(1.0), lambda x: np.cos(x[..., 0]),
+    ...                             t=0.5, epsilons=[0.01, 0.02, 0.04, 0.08], sizes=[np.inf])
+    >>> value, low, high = study.run(progress=False).slope("epsilon")
+    >>> low < 1 < high or abs(value - 1) < 0.03
+    True
+    """
+
+    def __init__(
+        self,
+        f: PseudoMetric,
+        density: Density,
+        initial: Callable,
+        t: float,
+        epsilons: Sequence[float],
+        sizes: Sequence[float],
+        seeds: int = 10,
+        normalization="softmax",
+    ) -> None:
+        self.f, self.density, self.initial = f, density, initial
+        self.t = checks.positive(t, "t")
+        if np.ndim(epsilons) != 1 or len(epsilons) == 0:
+            raise ValueError(f"epsilons must be a sequence of temperatures, got {epsilons!r}")
+        self.epsilons = tuple(sorted({checks.positive(e, "epsilons") for e in epsilons}, reverse=True))
+        if np.ndim(sizes) != 1 or len(sizes) == 0:
+            raise ValueError(f"sizes must be a sequence of token numbers, got {sizes!r}")
+        self.sizes = tuple(sorted({_size(n) for n in sizes}))
+        self.seeds = checks.integer(seeds, "seeds", least=1)
+        self.normalization = normalization
+        if not isinstance(density, Density):
+            raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
+        check_same_space(self.layer(self.epsilons[0]), density)
+        checks.evaluate(initial, density.space.probe_points(), "initial")
+        limit(self.layer(self.epsilons[0]), density)
+        for epsilon in self.epsilons:
+            if self.layers(epsilon) < 1:
+                raise ValueError(
+                    f"epsilons must be small enough that t = {self.t:g} holds at least one layer, got {epsilon:g} "
+                    f"with a time step of {self.layer(epsilon).time_step:g}"
+                )
+
+    def layer(self, epsilon: float) -> Attention:
+        """The attention layer at one temperature."""
+        return Attention(self.f, epsilon, self.normalization)
+
+    def layers(self, epsilon: float) -> int:
+        """round(t / tau): layers that reach the time t."""
+        return int(round(self.t / self.layer(epsilon).time_step))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of everything the results depend on, callables by their values at fixed probe points."""
+        probe = self.density.space.probe_points()
+        values = (self.f(probe, probe), self.density.log_pdf(probe), checks.evaluate(self.initial, probe, "initial"))
+        return content_key(
+            {
+                "version": _version(),
+                "space": repr(self.density.space),
+                "normalization": repr(self.layer(self.epsilons[0]).normalization),
+                "t": self.t,
+                "time_step": self.layer(self.epsilons[0]).time_step,
+                # 12 digits: the last bits may differ between machines that share a store
+                "values": [[f"{v:.11e}" for v in np.ravel(value)] for value in values],
+            }
+        )
+
+    def cells(self) -> list[Cell]:
+        """All cells, the cheapest first; the infinite-token ones before all."""
+        finite = [n for n in self.sizes if np.isfinite(n)]
+        some = [Cell(e, n, seed) for n in finite for e in self.epsilons for seed in range(self.seeds)]
+        cost = {cell: cell.size**2 * self.layers(cell.epsilon) for cell in some}
+        return [Cell(e, np.inf, 0) for e in self.epsilons] + sorted(some, key=cost.get)
+
+    def run(
+        self,
+        store: str | os.PathLike | None = None,
+        n_jobs: int = 1,
+        client=None,
+        progress: bool = True,
+    ) -> StudyResult:
+        """Compute the cells that are not in the store yet.
+
+        Parameters
+        ----------
+        store : path, optional
+            SQLite file that finished cells go into as they finish; a second run resumes from it.
+        n_jobs : int
+            Processes (joblib's loky); -1 uses all cores.
+        client : object, optional
+            Anything with submit(function, *args) and gather(futures), such as a dask.distributed
+            Client; used in place of n_jobs.
+        progress : bool
+
+        Returns
+        -------
+        StudyResult
+            Interrupted, it holds the cells that were finished and says so in .message.
+        """
+        if not isinstance(n_jobs, int) or n_jobs == 0:
+            raise ValueError(f"n_jobs must be a nonzero integer, got {n_jobs!r}")
+        cells = self.cells()
+        keys = {cell: content_key([self.fingerprint, cell.epsilon, str(cell.size), cell.seed]) for cell in cells}
+        message = "finished"
+        with Store(store) as kept:
+            found = kept.find(keys.values())
+            done = {cell: found[key] for cell, key in keys.items() if key in found}
+            missing = [cell for cell in cells if cell not in done]
+            with contextlib.closing(_compute(self, missing, n_jobs, client)) as results:
+                try:
+                    for cell, result in track(results, progress and bool(missing), len(missing), "cell"):
+                        kept.add(keys[cell], self.fingerprint, result)
+                        done[cell] = result
+                except KeyboardInterrupt:
+                    message = f"interrupted after {len(done)} of {len(cells)} cells; run again with the same store to resume"
+        return StudyResult(self, [done[cell] for cell in cells if cell in done], message, resumed=len(found))
+
+
+def _compute(study: ConvergenceStudy, cells: list[Cell], n_jobs: int, client) -> Iterator[tuple[Cell, dict]]:
+    """Results as they finish."""
+    if client is not None:
+        futures = [(cell, client.submit(run_cell, study, cell)) for cell in cells]
+        for cell, future in futures:
+            yield cell, client.gather([future])[0]
+    elif n_jobs == 1:
+        for cell in cells:
+            yield cell, run_cell(study, cell)
+    elif cells:
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
+        yield from parallel(delayed(_with_cell)(study, cell) for cell in cells)
+
+
+def _with_cell(study: ConvergenceStudy, cell: Cell) -> tuple[Cell, dict]:
+    return cell, run_cell(study, cell)
+
+
+def _size(n) -> float:
+    if isinstance(n, float) and np.isposinf(n):
+        return np.inf
+    return checks.integer(n, "sizes", least=2)
+
+
+def _version() -> str:
+    try:
+        return version("attnflow")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "uninstalled"

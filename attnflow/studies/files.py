@@ -1,0 +1,124 @@
+"""Study files: TOML whose kinds are names from the tables below. No expressions; nothing is executed."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from inspect import signature
+
+import numpy as np
+
+from .. import checks
+from ..attention import DensityCorrected
+from ..geometry import Box, Circle, Euclidean, Gaussian, Sphere, Torus, Uniform, VonMises, VonMisesFisher
+from ..similarity import Cosine, DotProduct, LogDistance, Mahalanobis, PowerDistance, SquaredDistance
+from .convergence import ConvergenceStudy
+
+SPACES = {"circle": Circle, "torus": Torus, "euclidean": Euclidean, "box": Box, "sphere": Sphere}
+DENSITIES = {"uniform": Uniform, "vonmises": VonMises, "gaussian": Gaussian, "vonmises-fisher": VonMisesFisher}
+PSEUDOMETRICS = {
+    "squared-distance": SquaredDistance,
+    "power-distance": PowerDistance,
+    "log-distance": LogDistance,
+    "mahalanobis": Mahalanobis,
+    "dot-product": DotProduct,
+    "cosine": Cosine,
+}
+INITIALS = {
+    "cos": lambda mode=1, axis=0: _Wave("cos", mode, axis),
+    "sin": lambda mode=1, axis=0: _Wave("sin", mode, axis),
+    "coordinate": lambda axis=0: _Wave("coordinate", 1, axis),
+}
+
+# a decade of eps and of N, and N = infinity; 1 / eps layers reach t = 1/2
+BUILT_IN = {
+    "space": {"kind": "circle"},
+    "density": {"kind": "vonmises", "kappa": 1.0},
+    "pseudometric": {"kind": "squared-distance"},
+    "layer": {"normalization": "softmax"},
+    "initial": {"kind": "cos", "mode": 1},
+    "study": {
+        "t": 0.5,
+        "epsilons": [0.1, 0.0625, 0.04, 0.025, 0.015625, 0.01],
+        "sizes": [200, 600, 2000, "inf"],
+        "seeds": 10,
+    },
+}
+
+
+def read_study(path: str | os.PathLike | None = None) -> ConvergenceStudy:
+    """A study from a TOML file; the built-in one on the circle for None.
+
+    Raises
+    ------
+    ValueError
+        Naming the table and key: an unknown kind or key, a missing one, a value that does not fit.
+    """
+    if path is None:
+        return study_from_tables(BUILT_IN)
+    try:
+        with open(path, "rb") as file:
+            return study_from_tables(tomllib.load(file))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"study file must be TOML, got {os.fspath(path)!r}: {error}") from None
+
+
+def study_from_tables(tables: Mapping) -> ConvergenceStudy:
+    """A study from the tables of a study file."""
+    _only(tables, BUILT_IN, "the study file")
+    space = _make(tables, "space", SPACES)
+    density = _make(tables, "density", DENSITIES, space=space)
+    if density.space != space:
+        raise ValueError(f"[density] must live on the [space] {space}, got one on {density.space}")
+    f = _make(tables, "pseudometric", PSEUDOMETRICS, space=space)
+    initial = _make(tables, "initial", INITIALS)
+    layer = dict(tables.get("layer", {}))
+    _only(layer, ("normalization", "alpha"), "[layer]")
+    normalization = layer.get("normalization", "softmax")
+    if normalization == "density-corrected":
+        normalization = DensityCorrected(layer.get("alpha", 1.0))
+    elif "alpha" in layer:
+        raise ValueError("[layer] alpha must come with normalization = 'density-corrected'")
+    study = dict(tables.get("study", {}))
+    _only(study, ("t", "epsilons", "sizes", "seeds"), "[study]")
+    missing = {"t", "epsilons", "sizes"} - study.keys()
+    if missing:
+        raise ValueError(f"[study] must have {sorted(missing)}")
+    if not isinstance(study["sizes"], list):
+        raise ValueError(f"[study] sizes must be a list, got {study['sizes']!r}")
+    sizes = [np.inf if n == "inf" else n for n in study.pop("sizes")]
+    return ConvergenceStudy(f, density, initial, sizes=sizes, normalization=normalization, **study)
+
+
+class _Wave:
+    """cos(mode x), sin(mode x) or x along one coordinate."""
+
+    def __init__(self, kind: str, mode: int, axis: int) -> None:
+        self.kind, self.mode, self.axis = kind, checks.integer(mode, "mode", least=1), checks.integer(axis, "axis")
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        if self.axis >= x.shape[-1]:
+            raise ValueError(f"[initial] axis must be below {x.shape[-1]}, got {self.axis}")
+        x = x[..., self.axis]
+        return {"cos": np.cos, "sin": np.sin}[self.kind](self.mode * x) if self.kind != "coordinate" else x
+
+
+def _make(tables: Mapping, name: str, kinds: Mapping[str, Callable], **context):
+    """Call the constructor a table names with its other keys, and with the context it asks for."""
+    table = dict(tables.get(name, BUILT_IN[name]))
+    if "kind" not in table:
+        raise ValueError(f"[{name}] must have a kind, one of {sorted(kinds)}")
+    kind = checks.choice(table.pop("kind"), f"[{name}] kind", kinds)
+    wanted = signature(kinds[kind]).parameters
+    _only(table, set(wanted) - set(context), f"[{name}] of kind {kind!r}")
+    try:
+        return kinds[kind](**{k: v for k, v in context.items() if k in wanted}, **table)
+    except TypeError as error:
+        raise ValueError(f"[{name}] of kind {kind!r}: {error}") from None
+
+
+def _only(table: Mapping, accepted, where: str) -> None:
+    unknown = sorted(set(table) - set(accepted))
+    if unknown:
+        raise ValueError(f"{where} must only have the keys {sorted(accepted)}, got also {unknown}")

@@ -1,0 +1,94 @@
+"""Every engine against the reference on the same layer, tokens and values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import checks
+from ..attention import Attention
+from ..kernels import ENGINES, backends as describe_backends
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """One engine: did it run, how far from the reference, how long."""
+
+    engine: str
+    available: bool
+    ran: bool
+    difference: float
+    seconds: float
+    note: str
+
+
+@dataclass(frozen=True)
+class ParityTable:
+    """Rows of `parity`; prints as a table."""
+
+    rows: tuple[ParityRow, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{'engine':12}{'available':>10}{'ran':>6}{'difference':>13}{'seconds':>10}  note"]
+        for row in self.rows:
+            yes = {True: "yes", False: "no"}
+            numbers = f"{row.difference:13.1e}{row.seconds:10.3f}" if row.ran else f"{'-':>13}{'-':>10}"
+            lines.append(f"{row.engine:12}{yes[row.available]:>10}{yes[row.ran]:>6}{numbers}  {row.note}")
+        return "\n".join(lines)
+
+
+def parity(
+    layer: Attention, tokens: np.ndarray, values: np.ndarray, backends: Sequence[str] | None = None
+) -> ParityTable:
+    """One layer by every engine, compared with the dense reference in float64.
+
+    Parameters
+    ----------
+    layer : Attention
+        Its own backend is not used; its dtype is.
+    tokens : (N, n) array
+    values : (N, c) or (N,) array
+    backends : sequence of str, optional
+        Engines; all when None.
+
+    Returns
+    -------
+    ParityTable
+        Per engine: available?, ran?, largest difference relative to the largest value, seconds (of a
+        second, warm call).
+
+    Examples
+    --------
+    >>> import attnflow as af, numpy as np
+    >>> tokens = af.VonMises(1.0).sample(100, rng=0)
+    >>> table = af.parity(af.Attention(af.SquaredDistance(af.Circle()), 0.1), tokens, np.cos(tokens), ["reference"])
+    >>> table.rows[0].difference
+    0.0
+    """
+    names = list(ENGINES) if backends is None else [checks.choice(b, "backends", ENGINES) for b in backends]
+    available = describe_backends()
+    expected, _ = _apply(layer, "reference", tokens, values, "float64")
+    scale = float(np.abs(expected).max()) or 1.0
+    rows = []
+    for name in names:
+        if not available[name].startswith("available"):
+            rows.append(ParityRow(name, False, False, np.nan, np.nan, available[name].partition(": ")[2]))
+            continue
+        result, engine = _apply(layer, name, tokens, values, layer.dtype)
+        began = time.perf_counter()
+        _apply(layer, name, tokens, values, layer.dtype)
+        seconds = time.perf_counter() - began
+        rows.append(
+            ParityRow(name, True, engine == name, float(np.abs(result - expected).max()) / scale, seconds, ENGINES[name].note)
+        )
+    return ParityTable(tuple(rows))
+
+
+def _apply(layer: Attention, backend: str, tokens, values, dtype: str) -> tuple[np.ndarray, str]:
+    """The layer's result by one engine, and the engine that says it ran."""
+    other = Attention(layer.f, layer.epsilon, layer.normalization, layer.residual, backend=backend, dtype=dtype)
+    bound = other.bind(tokens)
+    return bound.step(checks.features(values, "values", len(bound.tokens))), bound.stats["engine"]

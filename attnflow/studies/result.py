@@ -1,0 +1,219 @@
+"""What a study measured: slopes and constants with confidence intervals, next to the predicted ones."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from .. import checks
+from ..attention import Sinkhorn
+from ..continuum import limit, predicted_bias, predicted_noise
+from .comparison import grid_weights
+
+if TYPE_CHECKING:
+    from .convergence import ConvergenceStudy
+
+_AXES = ("epsilon", "size")
+
+
+class Estimate(NamedTuple):
+    """A value and its 95% confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What theory says before any run; NaN where it says nothing.
+
+    Attributes
+    ----------
+    bias, noise : dict
+        Per epsilon: relative L2 error of the infinite-token layer to first order in eps, and
+        sqrt(N) times the relative L2 deviation of N tokens from it.
+    slope, constant : dict
+        By axis name, as in `StudyResult.slope` and `StudyResult.constant`.
+    """
+
+    bias: dict[float, float]
+    noise: dict[float, float]
+    slope: dict[str, float]
+    constant: dict[str, float]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Finished cells of a ConvergenceStudy.
+
+    Attributes
+    ----------
+    study : ConvergenceStudy
+    cells : list of dict
+        epsilon, size ("inf" or int), seed, layers, t, error, deviation, seconds, engine.
+    message : str
+        "finished", or how far an interrupted run came.
+    resumed : int
+        How many cells came out of the store.
+    """
+
+    study: ConvergenceStudy
+    cells: list[dict]
+    message: str
+    resumed: int = 0
+
+    def to_dataframe(self):
+        """The cells as a pandas DataFrame, sizes as numbers (inf included)."""
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_dataframe needs pandas: pip install pandas, or read .cells or .to_csv(path)") from None
+        return pandas.DataFrame(self.cells).assign(size=lambda table: table["size"].astype(float))
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """The cells as a CSV file."""
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.cells[0]))
+            writer.writeheader()
+            writer.writerows(self.cells)
+
+    def slope(self, axis: str) -> Estimate:
+        """Order of convergence in "epsilon" or in "size", with its 95% interval.
+
+        "epsilon": of the infinite-token layer's error, d log error / d log eps as eps -> 0; with four
+        temperatures or more the next order is fitted along (log error = c + k log eps + d eps).
+        "size": of the root mean square deviation from the infinite-token layer, one slope common to all eps.
+        """
+        if checks.choice(axis, "axis", _AXES) == "epsilon":
+            epsilons, errors = self._bias()
+            columns = [np.log(epsilons), np.ones_like(epsilons)]
+            if len(epsilons) >= 4:
+                columns.append(epsilons)
+            return _fit(np.stack(columns, axis=1), np.log(errors), "epsilons")
+        table = self._noise()
+        dummies = [[float(e == epsilon) for e in self.study.epsilons] for epsilon, _, _ in table]
+        rows = np.array([[np.log(size), *dummy] for (_, size, _), dummy in zip(table, dummies)])
+        rows = rows[:, (rows != 0).any(axis=0)]
+        return _fit(rows, np.log([deviation for _, _, deviation in table]), "sizes")
+
+    def constant(self, axis: str, epsilon: float | None = None) -> Estimate:
+        """The factor in front of the power law, with its 95% interval.
+
+        "epsilon": the limit of error / time_step as eps -> 0 (error / time_step^2 for Sinkhorn, whose first
+        order vanishes), by a straight line in the time step.
+        "size": sqrt(N) times the deviation at one temperature (None: the largest), over all sizes and seeds.
+        """
+        if checks.choice(axis, "axis", _AXES) == "epsilon":
+            epsilons, errors = self._bias()
+            tau = np.array([self.study.layer(e).time_step for e in epsilons])
+            columns = np.stack([np.ones_like(tau), tau], axis=1)
+            return _fit(columns, errors / tau**self._order, "epsilons")
+        epsilon = max(self.study.epsilons) if epsilon is None else epsilon
+        squares = [
+            c["size"] * c["deviation"] ** 2 for c in self.cells if c["size"] != "inf" and np.isclose(c["epsilon"], epsilon)
+        ]
+        if len(squares) < 2:
+            raise ValueError(f"epsilon must be one of {self.study.epsilons} with at least two finite cells, got {epsilon}")
+        mean, error = np.mean(squares), stats.sem(squares) * stats.t.ppf(0.975, len(squares) - 1)
+        return Estimate(*(float(np.sqrt(max(v, 0.0))) for v in (mean, mean - error, mean + error)))
+
+    @cached_property
+    def predicted(self) -> Prediction:
+        """Predicted bias, noise, slopes and constants; computed when first asked for."""
+        study, bias, noise = self.study, {}, {}
+        grid = study.density.grid({1: 400, 2: 64, 3: 16}[study.density.space.dim])
+        weights = grid_weights(grid, study.density)
+        for epsilon in study.epsilons:
+            layer = study.layer(epsilon)
+            equation = limit(layer, study.density)
+            t = study.layers(epsilon) * layer.time_step
+            norm = _norm(equation.solve(study.initial, t).at(grid.points), weights)
+            for kept, predict, extra in ((bias, predicted_bias, ()), (noise, predicted_noise, (1,))):
+                try:
+                    kept[epsilon] = _norm(predict(layer, study.density, study.initial, t, *extra)(grid.points), weights) / norm
+                except ValueError:  # no prediction known here: say so by NaN, measured values stand alone
+                    kept[epsilon] = np.nan
+        smallest, largest = min(study.epsilons), max(study.epsilons)
+        known = np.isfinite(bias[smallest])
+        first = bias[smallest] / study.layer(smallest).time_step if known and self._order == 1 else np.nan
+        eps = np.array(study.epsilons)
+        tau = np.array([study.layer(e).time_step for e in eps])
+        growth = np.polyfit(np.log(eps), np.log(tau), 1)[0] if len(eps) > 1 else np.nan
+        return Prediction(
+            bias, noise, {"epsilon": self._order * growth, "size": -0.5}, {"epsilon": first, "size": noise[largest]}
+        )
+
+    def summary(self) -> str:
+        """Measured against predicted, as a table."""
+        lines = [f"{'':34}{'measured':>12}   {'95% interval':<22}{'predicted':>10}"]
+        names = {
+            ("slope", "epsilon"): "slope in eps (bias, N = inf)",
+            ("constant", "epsilon"): f"error / time step{'^2' * (self._order == 2)} (eps -> 0)",
+            ("slope", "size"): "slope in N (noise)",
+            ("constant", "size"): f"sqrt(N) x deviation (eps = {max(self.study.epsilons):g})",
+        }
+        for (kind, axis), name in names.items():
+            try:
+                value, low, high = getattr(self, kind)(axis)
+            except ValueError:
+                continue
+            predicted = getattr(self.predicted, kind)[axis]
+            lines.append(f"{name:34}{value:12.4f}   [{low:.4f}, {high:.4f}]".ljust(71) + f"{predicted:10.4f}")
+        return "\n".join(lines)
+
+    def plot(self, axes=None):
+        """Bias against eps and noise against N, predictions drawn before the points; returns the two Axes."""
+        from ..plotting.studies import plot_study
+
+        return plot_study(self, axes)
+
+    def bias(self) -> tuple[np.ndarray, np.ndarray]:
+        """(epsilons, errors) of the infinite-token layer, eps decreasing."""
+        return self._bias()
+
+    def noise(self) -> list[tuple[float, int, float]]:
+        """(epsilon, size, root mean square deviation over seeds)."""
+        return self._noise()
+
+    @property
+    def _order(self) -> int:
+        """Plain Gaussian Sinkhorn layers have no first-order error: A = e^(tau L) + O(tau^3)."""
+        m2, m4 = self.study.f.moments(min(self.study.epsilons), self.study.density.space.dim)
+        gaussian = np.isclose(m4, 3 * m2**2)
+        return 2 if isinstance(self.study.layer(self.study.epsilons[0]).normalization, Sinkhorn) and gaussian else 1
+
+    def _bias(self) -> tuple[np.ndarray, np.ndarray]:
+        rows = sorted(((c["epsilon"], c["error"]) for c in self.cells if c["size"] == "inf"), reverse=True)
+        return tuple(np.array(column) for column in zip(*rows)) if rows else (np.empty(0), np.empty(0))
+
+    def _noise(self) -> list[tuple[float, int, float]]:
+        groups: dict[tuple[float, int], list[float]] = {}
+        for c in self.cells:
+            if c["size"] != "inf":
+                groups.setdefault((c["epsilon"], c["size"]), []).append(c["deviation"])
+        return [(e, n, float(np.sqrt(np.mean(np.square(d))))) for (e, n), d in sorted(groups.items())]
+
+
+def _norm(features: np.ndarray, weights: np.ndarray) -> float:
+    """The p-weighted L2 norm."""
+    return float(np.sqrt(np.sum(weights @ features**2)))
+
+
+def _fit(columns: np.ndarray, target: np.ndarray, needs: str) -> Estimate:
+    """First coefficient of a least-squares fit with its 95% Student interval."""
+    freedom = len(target) - columns.shape[1]
+    if freedom < 1:
+        raise ValueError(f"{needs} must be more in number for this fit: {len(target)} points, {columns.shape[1]} unknowns")
+    solution, *_ = np.linalg.lstsq(columns, target, rcond=None)
+    residual = target - columns @ solution
+    covariance = np.linalg.inv(columns.T @ columns) * (residual @ residual) / freedom
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(covariance[0, 0])
+    return Estimate(float(solution[0]), float(solution[0] - half), float(solution[0] + half))
