@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,7 +148,7 @@ def load(path: str | os.PathLike) -> Solution:
         grid = Grid(axes, bool(meta["sphere"])) if axes else None
         status, message, stats = int(meta["status"]), str(meta["message"]), dict(meta["stats"])
         return Solution(grid=grid, status=status, message=message, stats=stats, **arrays)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"path must be a file written by Solution.save, got {str(path)!r} ({error})") from None
 
 
