@@ -50,7 +50,7 @@ def _plot_bias(result, ax) -> None:
         _points(ax, _spread(result, "epsilon", "error", size), color, marker, f"$N$ = {size:g}")
     measured = result.bias()
     ax.plot(*measured, "o", color=style.ACCENT, markersize=6, zorder=3, label=r"$N = \infty$")
-    ax.set(xscale="log", yscale="log")
+    style.log_scale(ax)
     style.plain_ticks(ax.xaxis, measured[0])
     style.finish(
         ax, "Bias: the error follows the predicted lines", r"temperature $\epsilon$ (length$^2$)",
@@ -68,7 +68,7 @@ def _plot_noise(result, ax) -> None:
         ax.plot(sizes, predicted.noise[epsilon] / np.sqrt(sizes), color=color, linewidth=1.2, zorder=1)
     for epsilon, color, marker in zip(epsilons, colors, style.MARKERS):
         _points(ax, _spread(result, "size", "deviation", epsilon), color, marker, rf"$\epsilon$ = {epsilon:g}")
-    ax.set(xscale="log", yscale="log")
+    style.log_scale(ax)
     if len(sizes):
         style.plain_ticks(ax.xaxis, sizes)
         ax.legend(fontsize=8, frameon=False)

@@ -36,6 +36,16 @@ def finish(ax, title: str, xlabel: str, ylabel: str) -> None:
     ax.set_axisbelow(True)
 
 
+def log_scale(ax) -> None:
+    """Logarithmic axes that say 0.02 rather than 2 x 10^-2."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set(xscale="log", yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
 def plain_ticks(axis, values: Sequence[float]) -> None:
     """Ticks at the values themselves on a logarithmic axis, thinned to at most six."""
     from matplotlib.ticker import FixedLocator, NullLocator
