@@ -10,9 +10,9 @@ import numpy as np
 
 from .. import checks
 from ..grid import Grid
-from .differences import partial_derivatives
 from .quadrature import extent_of_mass, log_integral
 from .spaces import Space, check_bounds
+from .tensors import compare, differentiate, from_sympy, pull_back
 
 
 class Remetrised(Space):
@@ -173,7 +173,7 @@ class Chart(Remetrised):
     def __init__(self, metric, bounds, periodic: bool | Sequence[bool] = False) -> None:
         domain = _Coordinates.checked(bounds, periodic)
         if type(metric).__module__.startswith("sympy."):
-            metric = _from_sympy(metric, domain.dim)
+            metric = from_sympy(metric, domain.dim)
         super().__init__(domain, metric)
 
     def __repr__(self) -> str:
@@ -211,10 +211,10 @@ class Chart(Remetrised):
             raise TypeError(f"phi must be callable on points (..., n), got {type(phi).__name__}")
         if jacobian is not None and not callable(jacobian):
             raise TypeError(f"jacobian must be callable on points (..., n) or None, got {type(jacobian).__name__}")
-        derivative = _derivative(phi, domain) if jacobian is None else jacobian
-        chart = cls(_pulled_back(derivative, domain.dim), bounds, periodic)
+        derivative = differentiate(phi, domain) if jacobian is None else jacobian
+        chart = cls(pull_back(derivative, domain.dim), bounds, periodic)
         if jacobian is not None:
-            _compare(jacobian, _derivative(phi, domain), chart.probe_points())
+            compare(jacobian, differentiate(phi, domain), chart.probe_points())
         return chart
 
 
@@ -240,64 +240,3 @@ class _Coordinates(Space):
         if any(w and not np.isfinite(pair).all() for w, pair in zip(wraps, bounds)):
             raise ValueError(f"bounds must be finite along a periodic axis, got {bounds}")
         return cls(bounds, tuple(bool(w) for w in wraps))
-
-
-def _from_sympy(matrix, dim: int) -> Callable:
-    """A sympy Matrix in x0, x1, ... as a callable on points (N, n)."""
-    import sympy
-
-    if not isinstance(matrix, sympy.MatrixBase) or matrix.shape != (dim, dim):
-        raise ValueError(f"metric must be a sympy Matrix of shape {(dim, dim)}, got {matrix}")
-    symbols = [sympy.Symbol(f"x{k}") for k in range(dim)]
-    # assumptions (real=True) make symbols of the same name differ
-    matrix = matrix.subs({s: symbols[k] for s in matrix.free_symbols for k in range(dim) if s.name == f"x{k}"})
-    strange = matrix.free_symbols - set(symbols)
-    if strange:
-        raise ValueError(f"metric must be in the symbols x0 to x{dim - 1}, got {sorted(map(str, strange))}")
-    entries = sympy.lambdify(symbols, list(matrix), "numpy", cse=True)
-
-    def metric(x: np.ndarray) -> np.ndarray:
-        values = entries(*x.T)
-        return np.stack([np.broadcast_to(v, len(x)) for v in values], axis=-1).reshape(len(x), dim, dim)
-
-    return metric
-
-
-def _derivative(phi: Callable, domain: _Coordinates) -> Callable:
-    """The Jacobian of phi by differences that stay inside the walls."""
-    walls = np.where(np.array(domain.periodic)[:, None], [-np.inf, np.inf], domain.bounds)
-    step = 4e-3 * np.minimum(1.0, np.ptp(np.array(domain.bounds), axis=1))
-    return lambda x: partial_derivatives(lambda z: _image(phi, z), x, "phi", step=step, walls=walls)
-
-
-def _image(phi: Callable, x: np.ndarray) -> np.ndarray:
-    y = checks.array(phi(x), "phi(x)")
-    if y.ndim != x.ndim or y.shape[:-1] != x.shape[:-1]:
-        raise ValueError(f"phi must map points of shape {x.shape} to (..., m), got shape {y.shape}")
-    return y
-
-
-def _pulled_back(derivative: Callable, dim: int) -> Callable:
-    def metric(x: np.ndarray) -> np.ndarray:
-        J = checks.array(derivative(x), "jacobian")
-        if J.ndim != 3 or J.shape[0] != len(x) or J.shape[2] != dim:
-            raise ValueError(f"jacobian must return shape ({len(x)}, m, {dim}) for {len(x)} points, got {J.shape}")
-        singular = np.linalg.svd(J, compute_uv=False)
-        flat = singular[:, -1] <= 1e-7 * singular[:, 0] if J.shape[1] >= dim else np.ones(len(x), dtype=bool)
-        if flat.any():
-            i = int(np.argmax(flat))
-            raise ValueError(f"phi must have a Jacobian of full rank {dim}, got {J[i].tolist()} at x = {x[i]}")
-        return np.swapaxes(J, 1, 2) @ J
-
-    return metric
-
-
-def _compare(jacobian: Callable, numerical: Callable, x: np.ndarray) -> None:
-    given, found = jacobian(x), numerical(x)
-    off = given.shape != found.shape or np.abs(given - found).max(axis=(1, 2)) > 1e-4 * (1 + np.abs(found).max())
-    if np.any(off):
-        i = int(np.argmax(off))
-        raise ValueError(
-            f"jacobian must be the derivative of phi, got {given[i].tolist()} at x = {x[i]}, "
-            f"where differences of phi give {found[i].tolist()}"
-        )

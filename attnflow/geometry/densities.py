@@ -70,7 +70,7 @@ class Density:
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:
-        """Per coordinate, the range that holds the mass: the space's bounds, or where p falls below e^-42 of its top."""
+        """Per coordinate, the range that holds the mass: the bounds, or where p falls below e^-42 of its top."""
         self._check_dimension()
         return extent_of_mass(self.space, self._unnormalised, "log_pdf")
 

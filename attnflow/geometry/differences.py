@@ -44,7 +44,7 @@ def partial_derivatives(
 
 
 def gradient(function: Callable, x: np.ndarray, name: str, space: Space) -> np.ndarray:
-    """Partial derivatives of a scalar function on a space, (..., columns): inside its walls, tangential on a sphere."""
+    """Partial derivatives of a function on a space: inside its walls, and tangential on a sphere."""
     low, high = np.array(space.bounds, dtype=float).T
     ends = np.isfinite([low, high]) & ~np.array(space.periodic) & space.has_boundary
     walls = np.stack([np.where(ends[0], low, -np.inf), np.where(ends[1], high, np.inf)], axis=-1)

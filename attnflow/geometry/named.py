@@ -35,7 +35,7 @@ class Uniform(Density):
     def __init__(self, space: Space) -> None:
         super().__init__(space, lambda x: np.zeros(x.shape[:-1]))
         if not np.isfinite(space.volume):
-            raise ValueError(f"space must have finite volume, got {space}; use Gaussian or Density with a decaying log_pdf")
+            raise ValueError(f"space must have finite volume, got {space}; use Gaussian, or Density with a log_pdf")
 
     @cached_property
     def _log_mass(self) -> float:
@@ -189,12 +189,12 @@ class Gaussian(Density):
         return -(checks.coordinates(x, "x", len(self.mean)) - self.mean) @ self._precision
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        factor = np.linalg.cholesky(self.cov)
-        return self.mean + checks.generator(rng).normal(size=(checks.integer(n, "n", least=1), len(self.mean))) @ factor.T
+        n, rng = checks.integer(n, "n", least=1), checks.generator(rng)
+        return self.mean + rng.normal(size=(n, len(self.mean))) @ np.linalg.cholesky(self.cov).T
 
 
 def _log_scaled_bessel(nu: float, kappa: float) -> float:
-    """log(I_nu(kappa) e^-kappa); where scipy underflows, which takes nu > 50, by Debye's expansion, error 2e-4 / nu^4."""
+    """log(I_nu(kappa) e^-kappa); where scipy underflows, so nu > 50, by Debye's expansion to 2e-4 / nu^4."""
     value = special.ive(nu, kappa)
     if value > 1e-290:
         return float(np.log(value))

@@ -99,8 +99,8 @@ def _envelope(log_q: Callable, dim: int) -> tuple[np.ndarray, np.ndarray, np.nda
     """Cells (corner, width) of the unit cube and a bound of log q on each, split where proposals would be wasted.
 
     The bound is the largest value at sub-points, corners included, plus 0.2 of their range (a quadratic peak between
-    them exceeds them by 0.125 at most), plus a thousandth of the mean so that no cell is out of reach. What can be missed
-    is a peak much narrower than 1/128 of the cube (1/32 if n = 3) that all sub-points see as zero.
+    them exceeds them by 0.125 at most), plus a thousandth of the mean so that no cell is out of reach. What can be
+    missed is a peak much narrower than 1/128 of the cube (1/32 if n = 3), which all sub-points see as zero.
     """
     first, most = {2: (64, 20_000), 3: (16, 40_000)}[dim]
     offsets = 1e-3 + 0.499 * _lattice(3, dim)  # corners and midpoints, just off walls that may be singular

@@ -82,8 +82,8 @@ class Space:
         extent = self.bounds if extent is None else extent
         if not np.isfinite(extent).all():
             raise ValueError(f"extent must say where the coordinates of {self} end, got {extent}")
-        axes = []
-        for size, bound, wraps, cut in zip(axis_sizes(shape, self.dim), self.bounds, self.periodic, extent, strict=True):
+        axes, sizes = [], axis_sizes(shape, self.dim)
+        for size, bound, wraps, cut in zip(sizes, self.bounds, self.periodic, extent, strict=True):
             kind = "fourier" if wraps else "gauss" if np.isfinite(bound).any() else "cells"
             low, high = bound if np.isfinite(bound).all() else cut
             axes.append(Axis(kind, size, float(low), float(high)))

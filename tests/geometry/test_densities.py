@@ -91,7 +91,7 @@ def test_a_score_over_a_jump_is_reported():
         (lambda: af.Density("circle", first), TypeError, "space must be an attnflow space, got str"),
         (lambda: af.Density(af.Circle(), 1.0), TypeError, "log_pdf must be callable"),
         (lambda: af.Density(af.Circle(), np.cos), ValueError, r"log_pdf must return shape \(16,\).*x\[..., 0\]"),
-        (lambda: af.Density(af.Euclidean(1), lambda x: np.nan * x[..., 0]), ValueError, "log_pdf must be finite or -inf"),
+        (lambda: af.Density(af.Euclidean(1), lambda x: np.nan * x[..., 0]), ValueError, "finite or -inf, got nan"),
         (lambda: af.Density(af.Circle(), first), ValueError, "log_pdf must be periodic on Circle.*coordinate 0"),
         (lambda: af.Density(af.Torus([1, 2]), lambda x: x[..., 1]), ValueError, "coordinate 1"),
         (lambda: af.Density(af.Euclidean(1), first).pdf(np.zeros(1)), ValueError, "log_pdf must decay"),

@@ -14,7 +14,7 @@ def test_torus_distance_is_to_the_nearest_image():
 
 @pytest.mark.parametrize(
     "space, volume",
-    [(af.Circle(), 2 * np.pi), (af.Torus([1, 2, 3]), 6.0), (af.Box([(-5, -3), (0, 4)]), 8.0), (af.Euclidean(2), np.inf)],
+    [(af.Circle(), 2 * np.pi), (af.Torus([1, 2, 3]), 6), (af.Box([(-5, -3), (0, 4)]), 8), (af.Euclidean(2), np.inf)],
 )
 def test_volume_is_the_product_of_the_lengths(space, volume):
     assert space.volume == pytest.approx(volume)
