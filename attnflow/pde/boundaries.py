@@ -33,7 +33,7 @@ class Dirichlet:
             values = np.atleast_2d(self.value)
         if values.shape[1] not in (1, columns):
             raise ValueError(
-                f"the Dirichlet value of boundary must have 1 or {columns} columns as initial has, got {values.shape[1]}"
+                f"the Dirichlet value of boundary must have 1 column or the {columns} of initial, got {values.shape[1]}"
             )
         return np.broadcast_to(values, (len(points), columns))
 
@@ -66,7 +66,8 @@ def read_boundary(boundary, space: Space) -> Walls:
     >>> read_boundary(("no-flux", ("dirichlet", 1.0)), Box([(0, 1)]))
     ((None, Dirichlet(value=array(1.))),)
     """
-    walled = [(False, False) if wraps else tuple(np.isfinite(pair)) for pair, wraps in zip(space.bounds, space.periodic)]
+    ends = zip(space.bounds, space.periodic)
+    walled = [(False, False) if wraps else tuple(np.isfinite(pair)) for pair, wraps in ends]
     if boundary is not None and not np.any(walled):
         raise ValueError(f"boundary must be None on a space without walls, got {boundary!r} on {space}")
     if boundary is None or _is_side(boundary):

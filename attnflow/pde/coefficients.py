@@ -58,7 +58,7 @@ def diagonal_inverse_metric(space: Space, x: np.ndarray) -> np.ndarray:
         where = int(np.argmax(skew))
         raise NotImplementedError(
             f"metric must be diagonal in the coordinates for finite volumes, got g^-1 = {inverse[where].tolist()} at "
-            f"x = {x[where]}; a smooth periodic metric may be any (method='fourier'), otherwise choose orthogonal coordinates"
+            f"x = {x[where]}; choose orthogonal coordinates (only where all axes wrap and all is smooth may it be any)"
         )
     return diagonal
 

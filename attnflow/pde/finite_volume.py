@@ -46,7 +46,9 @@ class Cells:
         return weight / weight.sum()
 
 
-def assemble(pde: DriftDiffusion, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0) -> Cells:
+def assemble(
+    pde: DriftDiffusion, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0
+) -> Cells:
     """The operator on shape[k] cells along axis k.
 
     Raises

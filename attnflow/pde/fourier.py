@@ -1,11 +1,12 @@
 """Spectral solution on a torus with any smooth periodic metric: exact in time, exponentially accurate in space.
 
-L H = w^-1 d_i (w g^ij d_j H) with the antisymmetric differentiation matrices D_i of an odd number of
-nodes (an even number has a mode that D does not see). Then
+In u = sqrt(w) H, w = p^drift sqrt(det g), the operator L = w^-1 d_i (w g^ij d_j) is symmetric:
 
-    L = -w^-1 K,    K = sum_ij D_i' diag(w g^ij) D_j,
+    S = sqrt(w) L / sqrt(w) = -sum_ij A_i' g^ij A_j,     A_i = d_i - (d_i log w) / 2,
 
-so that sqrt(w) L / sqrt(w) is symmetric and non-positive; its eigenvectors give exp(t L) at every t.
+with the antisymmetric differentiation matrices of an odd number of nodes (an even number has a mode
+they do not see). Written with log w, no entry grows as w spans many orders of magnitude. sqrt(w), the
+constant's image, is projected out exactly: constants stay, and sum w H is conserved, on any grid.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
 from ..grid import Grid
 from ..solution import Solution
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
 KINDS = ("fourier", "fourier")
-LARGEST = 2500  # unknowns of a dense eigendecomposition, a few seconds
+_LARGEST = {1: 800, 2: 2500}  # unknowns of a dense eigendecomposition, at most a few seconds
 _SAMPLED = {1: 513, 2: 97}  # nodes per axis on which smoothness is judged
 _ROUNDOFF = 1e-15
 
 
 @dataclass(frozen=True)
 class Modes:
-    """L on a grid as -w^-1 K; eigenvalues (m,) from 0 down, vectors (m, m) orthonormal, root = sqrt(w) (m,)."""
+    """L on a grid; eigenvalues (m,) from 0 down, vectors (m, m) orthonormal, root = sqrt(w) (m,)."""
 
     grid: Grid
     eigenvalues: np.ndarray
@@ -69,7 +70,7 @@ def fourier_matrix(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
 
     Notes
     -----
-    Where w is small, L H loses relative accuracy: rounding errors there are 1e-16 max(w) / w.
+    Where w is small, L H loses relative accuracy: rounding errors there grow as sqrt(max(w) / w).
 
     Examples
     --------
@@ -82,28 +83,36 @@ def fourier_matrix(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
     >>> bool(np.abs(fourier_matrix(af.pde.DriftDiffusion(p), grid) @ H - expected).max() < 1e-11)
     True
     """
-    stiffness, root = _stiffness(pde, grid)
-    return -stiffness / (root**2)[:, None]
+    form, root = _symmetric_form(pde, grid)
+    return form * (root / root[:, None])
 
 
 def modes(pde: DriftDiffusion, grid: Grid) -> Modes:
     """Eigendecomposition of L; see `fourier_matrix` for the grid."""
-    stiffness, root = _stiffness(pde, grid)
-    stiffness /= root[:, None] * root
-    values, vectors = linalg.eigh(stiffness, overwrite_a=True, check_finite=False)
+    form, root = _symmetric_form(pde, grid)
+    values, vectors = np.linalg.eigh(-form)
     return Modes(grid, -np.maximum(values, 0.0), vectors, root)
 
 
-def solve_fourier(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], rtol: float) -> Solution:
-    """Grow the grid until two solutions agree to rtol; the finer one is returned."""
-    coarse = _solve(pde, problem, sizes)
-    while True:
+def solve_fourier(
+    pde: DriftDiffusion, problem: Problem, rtol: float, insist: bool = False
+) -> Solution | None:
+    """Grow the grid until two solutions agree to rtol; the finer one is returned.
+
+    None if they do not up to the largest affordable grid, unless told to `insist` on the best there is.
+    """
+    sizes = smooth_sizes(pde, problem, rtol) or (15,) * pde.space.dim
+    coarse, best, lowest = _solve(pde, problem, sizes), None, np.inf
+    while lowest > rtol and (best is None or affordable(grown(sizes))):
         sizes = grown(sizes)
         fine = _solve(pde, problem, sizes)
         error = _difference(pde, coarse, fine)
-        if error <= rtol or np.prod(grown(sizes)) > LARGEST:
-            return finished(problem.times, fine[1], fine[0], rtol, _stats(fine[0], error))
+        if best is None or error < lowest:
+            best, lowest = fine, error
         coarse = fine
+    if lowest > rtol and not insist:
+        return None
+    return finished(problem.times, best[1], best[0], rtol, _stats(best[0], lowest))
 
 
 def solve_fourier_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...]) -> Solution:
@@ -111,23 +120,23 @@ def solve_fourier_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ..
     sizes = tuple(odd(n) for n in shape)
     here = _solve(pde, problem, sizes)
     larger = grown(sizes)
-    other = _solve(pde, problem, larger if np.prod(larger) <= LARGEST else tuple(odd(0.7 * n) for n in sizes))
+    other = _solve(pde, problem, larger if affordable(larger) else tuple(odd(0.7 * n) for n in sizes))
     error = _difference(pde, *sorted((here, other), key=lambda solved: solved[0].size))
     grid = _periodic_grid(pde, shape)
     return finished(problem.times, transfer(here[1], here[0], grid), grid, None, _stats(grid, error))
 
 
 def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, ...] | None:
-    """Odd nodes per axis that hold the weight, the metric and the initial values to rtol; None if too many would do.
+    """Odd nodes per axis to start from: they hold sqrt(w), the metric and the initial values to rtol.
 
-    Also None where sqrt(w) spans more than rtol / 1e-15: in the wells of the weight the features are
+    None if only too many would do, and where sqrt(w) spans more than rtol / 1e-15: in the wells of the weight the features are
     lost in rounding errors, from where trigonometric interpolation spreads them.
     """
     grid = _periodic_grid(pde, (_SAMPLED[pde.space.dim],) * pde.space.dim)
     log_w, inverse = log_weight(pde, grid.points), inverse_metric(pde.space, grid.points)
     if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
         return None
-    fields = [log_w[:, None], np.exp(log_w - log_w.max())[:, None], inverse.reshape(grid.size, -1)]
+    fields = [log_w[:, None], np.exp((log_w - log_w.max()) / 2)[:, None], inverse.reshape(grid.size, -1)]
     fields = [field.reshape(*grid.shape, -1) for field in fields]
     if problem is not None:
         fields.append(problem.sample(grid) if callable(problem.initial) else problem.initial)
@@ -137,7 +146,7 @@ def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> t
     # coefficients may alias into the upper half of the modes: products with H are integrated, not expanded
     share = [1.0] * 3 + [2.0] * (problem is not None)
     sizes = tuple(odd(max(s * k for s, k in zip(share, along)) + 3) for along in zip(*widths))
-    return sizes if np.prod(grown(sizes)) <= LARGEST else None
+    return sizes if affordable(grown(sizes)) else None
 
 
 def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
@@ -171,8 +180,13 @@ def grown(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(odd(1.3 * n + 2) for n in sizes)
 
 
-def _stiffness(pde: DriftDiffusion, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """K (m, m) and sqrt(w) (m,), w relative to its maximum."""
+def affordable(sizes: tuple[int, ...]) -> bool:
+    """Whether a dense eigendecomposition on that many nodes takes seconds at most."""
+    return np.prod(sizes) <= _LARGEST[len(sizes)]
+
+
+def _symmetric_form(pde: DriftDiffusion, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """S (m, m), symmetric and non-positive, and sqrt(w) (m,), w relative to its maximum."""
     for axis in grid.axes:
         if axis.kind != "fourier" or axis.size % 2 == 0:
             raise ValueError(
@@ -180,19 +194,27 @@ def _stiffness(pde: DriftDiffusion, grid: Grid) -> tuple[np.ndarray, np.ndarray]
             )
     x = grid.points
     log_w, inverse = log_weight(pde, x), inverse_metric(pde.space, x)
-    weight = np.exp(log_w - log_w.max())
-    derivative = [_along(k, grid) for k in range(len(grid.axes))]
-    stiffness = np.zeros((grid.size, grid.size))
-    for i, D_i in enumerate(derivative):
-        for j, D_j in enumerate(derivative):
+    gradient = []
+    for k in range(len(grid.axes)):
+        derivative = _along(k, grid)
+        gradient.append(sparse.csr_array(derivative - sparse.diags_array(derivative @ log_w / 2)))
+    form = np.zeros((grid.size, grid.size))
+    for i, A_i in enumerate(gradient):
+        for j, A_j in enumerate(gradient):
             if np.any(inverse[:, i, j]):
-                stiffness += (D_i.T @ sparse.diags_array(weight * inverse[:, i, j]) @ D_j).toarray()
-    return (stiffness + stiffness.T) / 2, np.sqrt(weight)
+                form -= (A_i.T @ sparse.diags_array(inverse[:, i, j]) @ A_j).toarray()
+    root = np.exp((log_w - log_w.max()) / 2)
+    kernel = root / np.linalg.norm(root)
+    residual = form @ kernel  # zero but for truncation
+    residual -= (kernel @ residual) / 2 * kernel
+    form -= np.outer(residual, kernel) + np.outer(kernel, residual)
+    return (form + form.T) / 2, root
 
 
 def _along(k: int, grid: Grid) -> sparse.csr_array:
     """Differentiation along axis k as a matrix on the whole grid."""
-    factors = [sparse.csr_array(a.derivative()) if j == k else sparse.eye_array(a.size) for j, a in enumerate(grid.axes)]
+    factors = [sparse.eye_array(axis.size) for axis in grid.axes]
+    factors[k] = sparse.csr_array(grid.axes[k].derivative())
     return sparse.csr_array(reduce(sparse.kron, factors))
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
 _COARSEST = {1: 27, 2: 11}
-_FINEST = {1: 20_000, 2: 300}
+FINEST = {1: 20_000, 2: 300}
 _ROWS = 4  # grids that enter an extrapolation; a fifth gains nothing in double precision
 _GENTLE = 16.0  # change of log w per cell above which a grid is too coarse to start from
 
@@ -62,7 +62,7 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], p
     """On the given cells, as they are; the error is estimated from a three times finer (or coarser) solution."""
     level = _solve_level(pde, problem, shape, progress)
     finer = tuple(3 * n for n in shape)
-    if max(finer) <= _FINEST[pde.space.dim]:
+    if max(finer) <= FINEST[pde.space.dim]:
         other = _solve_level(pde, problem, finer, progress)
         difference = 9 / 8 * (_restrict(other, 3) - level.fields)
     else:
@@ -76,7 +76,7 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], p
 
 def grid_sizes(pde: DriftDiffusion, horizon: float = 0.0) -> list[int]:
     """Cells per axis, N, 3N, 9N, ..., from the first that follows the density; three sizes at least."""
-    size, finest = _COARSEST[pde.space.dim], _FINEST[pde.space.dim]
+    size, finest = _COARSEST[pde.space.dim], FINEST[pde.space.dim]
     sizes = [size * 3**k for k in range(20) if size * 3**k <= finest]
     while len(sizes) > 3:
         grid = build_grid(pde.space, KINDS, (sizes[0],) * pde.space.dim, extent(pde, horizon))
@@ -118,7 +118,7 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
 
 
 def _error(pde, problem: Problem, grid: Grid, difference: np.ndarray, level: Level, norm=weighted_norm) -> float:
-    """A weighted norm of a difference (T, *grid, c) relative to the L2 norm of the level's fields and initial values."""
+    """Weighted norm of a difference (T, *grid, c), relative to the L2 norm of the level's fields and initial values."""
     weights = error_weights(pde, level.cells.grid)
     known = np.concatenate([problem.sample(level.cells.grid)[None], level.fields])
     return relative_error(norm(difference, error_weights(pde, grid)), weighted_norm(known, weights))

@@ -61,8 +61,8 @@ def read_problem(initial, t, shape: tuple[int, ...] | None, boundary, space: Spa
             )
         initial = initial[..., None] if initial.ndim == len(shape) else initial
         if initial.shape[:-1] != shape or initial.size == 0:
-            raise ValueError(f"initial must have shape {shape} or ({', '.join(map(str, shape))}, c) on the grid, "
-                             f"got {initial.shape}")
+            sizes = ", ".join(map(str, shape))
+            raise ValueError(f"initial must have shape ({sizes}) or ({sizes}, c) on the grid, got {initial.shape}")
         columns = initial.shape[-1]
     check_walls(walls, space, columns)
     return Problem(initial, columns, times, walls)
@@ -87,8 +87,8 @@ def finished(times: np.ndarray, fields: np.ndarray, grid: Grid, rtol: float | No
         message = f"finished on the given grid; estimated relative error {error:.1g}"
     elif error > rtol:
         message = (
-            f"estimated relative error {error:.1g} on the finest grid {stats['grid']}, above rtol = {rtol:g}: initial or "
-            "the density is not smooth enough; pass a larger rtol, smoother data, or a grid to accept its error"
+            f"estimated relative error {error:.1g} on the finest grid {stats['grid']}, above rtol = {rtol:g}: "
+            "initial or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to accept its error"
         )
     if status or (rtol is not None and error > rtol):
         warnings.warn(message, checks.AccuracyWarning, stacklevel=4)

@@ -14,8 +14,8 @@ from ..grid import Grid
 from .boundaries import Walls
 from .coefficients import build_grid, log_weight
 from .finite_volume import Cells, assemble
-from .fourier import KINDS, LARGEST, grown, modes, odd, smooth_sizes
-from .nested import grid_sizes, romberg_orders
+from .fourier import KINDS, affordable, grown, modes, odd, smooth_sizes
+from .nested import FINEST, grid_sizes, romberg_orders
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -52,7 +52,7 @@ def compute_spectrum(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None,
     if shape is not None and k > np.prod(shape) - 2:
         raise ValueError(f"k must be at most {np.prod(shape) - 2} on a grid of {list(shape)}, got {k}")
     sizes = smooth_sizes(pde, None, _TOLERANCE["fourier"]) if all(pde.space.periodic) else None
-    if sizes is None or (shape is not None and np.prod(shape) > LARGEST):
+    if sizes is None or (shape is not None and not affordable(shape)):
         result = _finite_volume(pde, k, shape, walls)
     else:
         least = int(np.ceil(2 * (k + 1) ** (1 / pde.space.dim)))
@@ -76,10 +76,10 @@ def _fourier(pde: DriftDiffusion, k: int, sizes: tuple[int, ...], shape: tuple[i
         if previous is not None:
             error = _relative_change(values, previous)
         larger = grown(sizes)
-        if shape is not None or error <= _TOLERANCE["fourier"] or np.prod(larger) > LARGEST:
+        if shape is not None or error <= _TOLERANCE["fourier"] or not affordable(larger):
             break
         previous, sizes = values, larger
-    if shape is not None and np.prod(larger) <= LARGEST:
+    if shape is not None and affordable(larger):
         finer = modes(pde, build_grid(pde.space, KINDS, larger, pde.space.bounds))
         error = _relative_change(values, finer.eigenvalues[:k])
     functions = (found.vectors[:, :k] / found.root[:, None]).T
@@ -90,13 +90,15 @@ def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, w
     if shape is not None:
         cells = assemble(pde, shape, walls)
         values, vectors = _nearest_zero(cells, k)
-        finer, _ = _nearest_zero(assemble(pde, tuple(3 * n for n in shape), walls), k)
-        error = 9 / 8 * _relative_change(values, finer)
+        finer = 3 * max(shape) <= FINEST[pde.space.dim]
+        other = tuple(3 * n if finer else max(n // 3, k + 2) for n in shape)
+        error = (9 / 8 if finer else 1 / 8) * _relative_change(values, _nearest_zero(assemble(pde, other, walls), k)[0])
         return Spectrum(values, _normalised(pde, _functions(cells, values, vectors), cells.grid), cells.grid, error)
+    sizes = [size for size in grid_sizes(pde) if size**pde.space.dim >= 4 * k]
+    if len(sizes) < 3:
+        raise ValueError(f"k must leave three grids of at least 4 k cells to compare, got {k}; give a grid")
     rows, error = [], np.inf
-    for size in grid_sizes(pde):
-        if size**pde.space.dim < 4 * k:
-            continue
+    for size in sizes:
         cells = assemble(pde, (size,) * pde.space.dim, walls)
         values, vectors = _nearest_zero(cells, k)
         rows.append([values])

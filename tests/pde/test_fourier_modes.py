@@ -1,0 +1,77 @@
+"""Fourier matrices and spectra against known eigenvalues."""
+
+import numpy as np
+import pytest
+
+import attnflow as af
+from attnflow.pde import DriftDiffusion, Heat
+from attnflow.pde.fourier import fourier_matrix
+
+VON_MISES = [-2.39819200632760, -5.24051706548912, -10.1740608680591, -17.1524814264963]
+
+
+def test_fourier_matrix_is_the_operator_to_round_off():
+    pde = DriftDiffusion(af.VonMises(1.5))
+    grid = pde.space.grid(41)
+    x, L = grid.points[:, 0], fourier_matrix(pde, grid)
+    assert np.abs(L @ np.cos(x) - (3 * np.sin(x) ** 2 - np.cos(x))).max() < 1e-11
+    assert np.abs(L.sum(axis=1)).max() < 1e-11
+    assert np.abs(np.exp(3 * np.cos(x)) @ L).max() < 1e-10
+
+
+@pytest.mark.parametrize("cells", [9, 16])
+def test_mass_is_conserved_even_where_the_grid_is_too_coarse(cells):
+    pde = DriftDiffusion(af.VonMises(1.5))
+    solution = pde.solve(lambda x: np.sin(x[:, 0]) + np.cos(2 * x[:, 0]), [0, 0.5, 40.0], grid=9)
+    mass = solution.y[..., 0] @ np.exp(3 * np.cos(solution.grid.points[:, 0]))
+    assert np.abs(mass / mass[0] - 1).max() < 1e-13
+
+
+@pytest.mark.parametrize("cells", [16, 17])
+def test_a_given_grid_is_kept_and_its_error_is_estimated(cells):
+    pde = DriftDiffusion(af.VonMises(1.5))
+    solution = pde.solve(lambda x: np.sin(x[:, 0]) + np.cos(2 * x[:, 0]), 0.5, grid=cells)
+    error = solution.at(np.array([[np.pi / 2]]))[0, 0] - 0.64223766233036
+    assert solution.y.shape == (1, cells, 1)
+    assert 1e-8 < abs(error) < 3 * solution.stats["estimated_error"] < 1e-4
+
+
+def test_von_mises_eigenvalues_are_double():
+    eigenvalues, eigenfunctions = spectrum = DriftDiffusion(af.VonMises(1.5)).spectrum(9)
+    assert eigenvalues == pytest.approx(np.append(0, np.repeat(VON_MISES, 2)), abs=1e-10)
+    weight = np.exp(2 * af.VonMises(1.5).log_pdf(spectrum.grid.points)) * spectrum.grid.weights
+    assert np.allclose(np.einsum("i,ki,li->kl", weight, eigenfunctions, eigenfunctions), np.eye(9), atol=1e-12)
+
+
+def test_finite_volumes_find_the_same_eigenvalues_when_the_density_spans_many_orders():
+    eigenvalues, _ = DriftDiffusion(af.VonMises(30.0)).spectrum(3)
+    assert eigenvalues == pytest.approx(-60 * np.array([0, 1, 2]) + [0, 0.5, 1.5], rel=0.02)  # Ornstein-Uhlenbeck
+
+
+@pytest.mark.parametrize("boundary, expected", [(None, [0, 1, 4, 9]), (("dirichlet", 0.0), [1, 4, 9, 16])])
+def test_eigenvalues_between_walls(boundary, expected):
+    b = 0.5
+    pde = DriftDiffusion(af.Density(af.Box([(0, np.pi)]), lambda x: b * x[..., 0]))
+    shift = b**2 * (np.array(expected) > 0)
+    assert pde.spectrum(4, boundary=boundary).eigenvalues == pytest.approx(-shift - expected, abs=1e-8)
+
+
+def test_gaussian_tokens_have_hermite_eigenfunctions_out_to_the_tails():
+    density = af.Gaussian(0.2, 0.49)
+    eigenvalues, eigenfunctions = spectrum = DriftDiffusion(density).spectrum(4)
+    assert eigenvalues == pytest.approx(-2 * np.arange(4) / 0.49, abs=1e-8)
+    z = (spectrum.grid.points[:, 0] - 0.2) / 0.7 * np.sqrt(2)
+    ratio = eigenfunctions[3] / (z**3 - 3 * z)
+    far = np.abs(z) > 2.5
+    assert np.ptp(np.abs(ratio[far])) < 1e-2 * np.abs(ratio[far]).mean()
+
+
+def test_heat_eigenvalues_of_a_square():
+    assert Heat(af.Torus([2 * np.pi] * 2)).spectrum(9).eigenvalues == pytest.approx([0] + [-1] * 4 + [-2] * 4, abs=1e-10)
+
+
+def test_spectrum_of_a_given_grid_is_that_of_its_operator():
+    pde = DriftDiffusion(af.Density(af.Box([(0, 1)]), lambda x: np.sin(5 * x[..., 0])))
+    eigenvalues, eigenfunctions = pde.spectrum(3, grid=12)
+    L = pde.operator(12).toarray()
+    assert np.allclose(eigenfunctions @ L.T, eigenvalues[:, None] * eigenfunctions, atol=1e-9)

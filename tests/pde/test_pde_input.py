@@ -1,0 +1,88 @@
+"""What the equations refuse, and that the message names the argument."""
+
+import numpy as np
+import pytest
+
+import attnflow as af
+from attnflow.pde import DriftDiffusion, Heat
+from attnflow.pde.fourier import fourier_matrix
+
+CIRCLE, LINE = DriftDiffusion(af.VonMises(1.0)), DriftDiffusion(af.Gaussian(0.0, 1.0))
+BOX, SQUARE = Heat(af.Box([(0, 1)])), Heat(af.Box([(0, 1), (0, 1)]))
+SPOTTED = DriftDiffusion(af.Density(af.Box([(0, 1)]), lambda x: np.where(x[..., 0] > 0.8, -np.inf, 0.0)))
+
+
+def ones(x):
+    return np.ones(len(x))
+
+
+@pytest.mark.parametrize(
+    "pde, arguments, error, message",
+    [
+        (BOX, {"t": -1.0}, ValueError, "t must be"),
+        (BOX, {"t": [0.2, 0.1]}, ValueError, "t must be"),
+        (BOX, {"t": np.nan}, ValueError, "t must be finite"),
+        (BOX, {"initial": lambda x: np.full(len(x), np.nan)}, ValueError, "initial.*must be finite"),
+        (BOX, {"initial": lambda x: np.ones(3)}, ValueError, "initial.*must have shape"),
+        (BOX, {"initial": "cos"}, TypeError, "initial must be"),
+        (BOX, {"initial": np.ones(8)}, ValueError, "grid must be given"),
+        (BOX, {"initial": np.ones(8), "grid": 9}, ValueError, "initial must have shape"),
+        (SQUARE, {"initial": np.ones((8, 9)), "grid": 9}, ValueError, "initial must have shape"),
+        (BOX, {"initial": np.full(9, np.inf), "grid": 9}, ValueError, "initial must be finite"),
+        (BOX, {"grid": 0}, ValueError, "grid must be at least 3"),
+        (BOX, {"grid": 9.5}, TypeError, "grid must be an integer"),
+        (SQUARE, {"grid": (9, 9, 9)}, ValueError, "grid must be"),
+        (BOX, {"rtol": 0.0}, ValueError, "rtol must be positive"),
+        (BOX, {"method": "spectral"}, ValueError, "method must be one of 'auto', 'finite-volume', 'fourier'"),
+        (BOX, {"method": "fourier"}, ValueError, "method must be"),
+        (BOX, {"boundary": "neumann"}, ValueError, "boundary must be 'no-flux'"),
+        (BOX, {"boundary": "dirichlet"}, ValueError, "boundary must be 'no-flux'"),
+        (BOX, {"boundary": ("neumann", 1.0)}, ValueError, "boundary must be 'no-flux'"),
+        (BOX, {"boundary": 3}, TypeError, "boundary must be 'no-flux'"),
+        (BOX, {"boundary": ("dirichlet", "hot")}, TypeError, "Dirichlet value"),
+        (BOX, {"boundary": ("dirichlet", np.nan)}, ValueError, "Dirichlet value"),
+        (BOX, {"boundary": ("dirichlet", [1.0, 2.0])}, ValueError, "Dirichlet value"),
+        (BOX, {"boundary": ("dirichlet", lambda x: np.ones(7))}, ValueError, "Dirichlet value"),
+        (SQUARE, {"boundary": ["no-flux"] * 3}, ValueError, "boundary must have one entry per axis"),
+        (CIRCLE, {"boundary": "no-flux"}, ValueError, "boundary must be None"),
+        (LINE, {"boundary": ("dirichlet", 0.0)}, ValueError, "boundary must be None"),
+        (SPOTTED, {}, ValueError, "density must be positive"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(pde, arguments, error, message):
+    with pytest.raises(error, match=message):
+        pde.solve(**{"initial": ones, "t": 0.1, **arguments})
+
+
+@pytest.mark.parametrize(
+    "build, error, message",
+    [
+        (lambda: DriftDiffusion(np.ones(3)), TypeError, "density must be"),
+        (lambda: DriftDiffusion(af.VonMises(1.0), drift=np.inf), ValueError, "drift must be finite"),
+        (lambda: DriftDiffusion(af.Uniform(af.Torus([1.0] * 3))), NotImplementedError, "dimension 1 or 2"),
+        (lambda: DriftDiffusion(af.Uniform(af.Sphere(2))), NotImplementedError, "Sphere"),
+        (lambda: Heat(af.Euclidean(1)), ValueError, "space must be bounded"),
+        (lambda: Heat(3), TypeError, "space must be"),
+        (lambda: CIRCLE.spectrum(0), ValueError, "k must be at least 1"),
+        (lambda: BOX.spectrum(8, grid=9), ValueError, "k must be at most 7"),
+        (lambda: DriftDiffusion(af.Gaussian(0.0, 1.0), 0.0).spectrum(3), ValueError, "drift must be positive"),
+        (lambda: fourier_matrix(CIRCLE, CIRCLE.space.grid(8)), ValueError, "odd size"),
+        (lambda: LINE.operator(None), ValueError, "grid must be"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
+
+
+def test_an_oblique_metric_between_walls_is_refused_with_the_reason():
+    G = np.array([[2.0, 0.5], [0.5, 1.0]])
+    oblique = Heat(af.Chart(lambda x: np.broadcast_to(G, (*x.shape, 2)), [(0, 1), (0, 1)]))
+    with pytest.raises(NotImplementedError, match="metric must be diagonal"):
+        oblique.solve(ones, 0.1)
+
+
+def test_a_grid_that_cannot_see_the_density_is_refused():
+    needle = DriftDiffusion(af.Density(af.Box([(0, 1)]), lambda x: -1e5 * (x[..., 0] - 0.5) ** 2))
+    with pytest.raises(ValueError, match="grid must resolve the density"):
+        needle.solve(ones, 0.1, grid=9)
