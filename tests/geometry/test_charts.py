@@ -95,6 +95,13 @@ def test_density_on_the_hyperbolic_half_plane_is_normalised():
     assert chart.has_boundary and not chart.flat
 
 
+@pytest.mark.parametrize("bounds, wall", [((0, np.inf), True), ((-np.inf, 0), True), ((-np.inf, np.inf), False)])
+def test_a_half_line_has_a_wall_and_a_line_has_none(bounds, wall):
+    chart = af.Chart(identity, [bounds])
+    assert chart.has_boundary == wall
+    assert np.isfinite(chart.check(chart.probe_points())).all()
+
+
 def test_a_chart_has_no_distance_and_names_the_remedy():
     with pytest.raises(ValueError, match=r"Chart\(.*has none.*Chart.pullback.*SquaredMap"):
         af.Chart(RING, SQUARE, True).distance(np.zeros(2), np.ones(2))

@@ -151,3 +151,19 @@ def test_the_cell_tests_reject_a_concentration_ten_percent_off():
     assert p_value_in_cells(wrong, right.sample(50_000, rng=1), square(0, 1)) < 1e-6
     right, wrong = (af.VonMisesFisher([0.0, 0.0, 1.0], k) for k in (2.0, 2.2))
     assert sphere_p_value(wrong, right.sample(50_000, rng=1)) < 1e-6
+
+
+def test_a_spike_the_envelope_did_not_see_still_gets_its_share():
+    width, centre = 0.0012, 65.5 / 128  # half way between the points where the envelope looks
+    spike = af.Density(
+        af.Box([(0, 1)] * 2),
+        lambda x: np.log1p(np.exp(-((x - centre) ** 2).sum(-1) / (2 * width**2)) / (2 * np.pi * width**2)),
+    )
+    near = np.linalg.norm(spike.sample(40_000, rng=0) - centre, axis=1) < 0.01
+    assert near.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_inversion_is_exact_to_rounding():
+    u = np.random.default_rng(7).random(1000)
+    x = af.Density(af.Box([(0, 1)]), first).sample(1000, rng=7)
+    np.testing.assert_allclose(x[:, 0], np.log1p(u * (np.e - 1)), atol=1e-14)
