@@ -121,10 +121,9 @@ class Sphere(Space):
         angle, z = 2 * np.pi * u[:, :1], 2 * u[:, 1:] - 1
         m = np.arange(3, self.columns)  # the last coordinate of S^m has density (1 - z^2)^(m/2 - 1): uniform for m = 2
         z[:, 1:] = 2 * special.betaincinv(m / 2, m / 2, u[:, 2:]) - 1
-        radius = np.cumprod(np.sqrt(1 - z[:, ::-1] ** 2), axis=1)[:, ::-1]  # what the later coordinates leave
-        ones = np.ones((len(u), 1))
-        head = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * np.concatenate([radius, ones], axis=1)[:, :1]
-        return np.concatenate([head, z * np.concatenate([radius[:, 1:], ones], axis=1)[:, : z.shape[1]]], axis=1)
+        radius = np.cumprod(np.sqrt(1 - z[:, ::-1] ** 2), axis=1)[:, ::-1]  # what a coordinate and the later ones leave
+        left = np.concatenate([radius, np.ones((len(u), 1))], axis=1)
+        return np.concatenate([np.cos(angle) * left[:, :1], np.sin(angle) * left[:, :1], z * left[:, 1:]], axis=1)
 
     def probe_points(self, count: int = 16) -> np.ndarray:
         """(count, n + 1) fixed, scattered unit vectors, at a cost that allows any dimension."""
