@@ -91,6 +91,7 @@ def modes(pde: DriftDiffusion, grid: Grid) -> Modes:
     """Eigendecomposition of L; see `fourier_matrix` for the grid."""
     form, root = _symmetric_form(pde, grid)
     values, vectors = np.linalg.eigh(-form)
+    values[0] = 0.0  # of sqrt(w), but for rounding
     return Modes(grid, -np.maximum(values, 0.0), vectors, root)
 
 
@@ -106,7 +107,7 @@ def solve_fourier(
     while lowest > rtol and (best is None or affordable(grown(sizes))):
         sizes = grown(sizes)
         fine = _solve(pde, problem, sizes)
-        error = _difference(pde, coarse, fine)
+        error = _difference(pde, problem, coarse, fine)
         if best is None or error < lowest:
             best, lowest = fine, error
         coarse = fine
@@ -121,7 +122,7 @@ def solve_fourier_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ..
     here = _solve(pde, problem, sizes)
     larger = grown(sizes)
     other = _solve(pde, problem, larger if affordable(larger) else tuple(odd(0.7 * n) for n in sizes))
-    error = _difference(pde, *sorted((here, other), key=lambda solved: solved[0].size))
+    error = _difference(pde, problem, *sorted((here, other), key=lambda solved: solved[0].size))
     grid = _periodic_grid(pde, shape)
     return finished(problem.times, transfer(here[1], here[0], grid), grid, None, _stats(grid, error))
 
@@ -129,8 +130,8 @@ def solve_fourier_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ..
 def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, ...] | None:
     """Odd nodes per axis to start from: they hold sqrt(w), the metric and the initial values to rtol.
 
-    None if only too many would do, and where sqrt(w) spans more than rtol / 1e-15: in the wells of the weight the features are
-    lost in rounding errors, from where trigonometric interpolation spreads them.
+    None if only too many would do, and where sqrt(w) spans more than rtol / 1e-15: in the wells of the
+    weight the features are lost in rounding errors, from where trigonometric interpolation spreads them.
     """
     grid = _periodic_grid(pde, (_SAMPLED[pde.space.dim],) * pde.space.dim)
     log_w, inverse = log_weight(pde, grid.points), inverse_metric(pde.space, grid.points)
@@ -223,15 +224,18 @@ def _solve(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...]) -> tup
     return grid, modes(pde, grid).evolve(problem.sample(grid), problem.times)
 
 
-def _difference(pde: DriftDiffusion, coarse: tuple[Grid, np.ndarray], fine: tuple[Grid, np.ndarray]) -> float:
+def _difference(
+    pde: DriftDiffusion, problem: Problem, coarse: tuple[Grid, np.ndarray], fine: tuple[Grid, np.ndarray]
+) -> float:
     """Relative error of the coarse fields (T, *grid, c): the larger of the plain and the weighted L2 norm.
 
     The plain one counts because interpolation spreads an error wherever it is.
     """
     grid, fields = fine
     gap = transfer(coarse[1], coarse[0], grid) - fields
+    known = np.concatenate([problem.sample(grid)[None], fields])
     norms = (np.full(grid.size, 1 / grid.size), error_weights(pde, grid))
-    return max(relative_error(weighted_norm(gap, w), weighted_norm(fields, w)) for w in norms)
+    return max(relative_error(weighted_norm(gap, w), weighted_norm(known, w)) for w in norms)
 
 
 def _periodic_grid(pde: DriftDiffusion, sizes: tuple[int, ...]) -> Grid:

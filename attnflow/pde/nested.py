@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 _COARSEST = {1: 27, 2: 11}
 FINEST = {1: 20_000, 2: 300}
+_COMPARED = {1: 20_000, 2: 100}  # a given grid is compared with a three times finer one up to this size
 _ROWS = 4  # grids that enter an extrapolation; a fifth gains nothing in double precision
+_ROUNDOFF = 1e-11
 _GENTLE = 16.0  # change of log w per cell above which a grid is too coarse to start from
 
 
@@ -44,32 +46,31 @@ class Level:
 def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, progress: bool) -> Solution:
     """Refine by three until the estimated error is below rtol or the grid is the finest allowed."""
     levels: list[Level] = []
-    best, lowest = None, np.inf
+    best = None
     for size in grid_sizes(pde, problem.times[-1]):
         levels = [*levels[1 - _ROWS :], _solve_level(pde, problem, (size,) * pde.space.dim, progress)]
         if len(levels) < 3:
             continue
-        fields, error = _extrapolate(pde, problem, levels)
-        if best is None or error < lowest:
-            best, lowest = (levels[-1].cells.grid, fields), error
-        if lowest <= rtol:
+        found = _extrapolate(pde, problem, levels)
+        best = found if best is None or found[2] < best[2] else best
+        if best[2] <= rtol:
             break
-    grid, fields = best
-    return finished(problem.times, fields, grid, rtol, _stats(grid, lowest, extrapolated=True))
+    grid, fields, error, extrapolated = best
+    return finished(problem.times, fields, grid, rtol, _stats(grid, error, extrapolated))
 
 
 def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], progress: bool) -> Solution:
-    """On the given cells, as they are; the error is estimated from a three times finer (or coarser) solution."""
+    """On the given cells, as they are; the error is estimated from a three times finer or a coarser solution."""
     level = _solve_level(pde, problem, shape, progress)
     finer = tuple(3 * n for n in shape)
-    if max(finer) <= FINEST[pde.space.dim]:
+    if max(finer) <= _COMPARED[pde.space.dim]:
         other = _solve_level(pde, problem, finer, progress)
-        difference = 9 / 8 * (_restrict(other, 3) - level.fields)
+        difference = 9 / 8 * (_coincident(other.fields, other.cells.grid) - level.fields)
     else:
-        coarser = tuple(max(3, n // 3) for n in shape)
+        coarser = tuple(max(3, n // 2) for n in shape)
         other = _solve_level(pde, problem, coarser, progress)
-        difference = (transfer(other.fields, other.cells.grid, level.cells.grid) - level.fields) / 8
-    error = _error(pde, problem, level.cells.grid, difference, level)
+        difference = (transfer(other.fields, other.cells.grid, level.cells.grid) - level.fields) / 3
+    error = _error(pde, problem, difference, level)
     grid = level.cells.grid
     return finished(problem.times, level.fields, grid, None, _stats(grid, error, extrapolated=False))
 
@@ -97,40 +98,47 @@ def _solve_level(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], 
     return Level(cells, march(cells, problem.sample(cells.grid), problem.times, progress))
 
 
-def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> tuple[np.ndarray, float]:
-    """The finest fields with every correction added, and the estimated error of `Solution.at` on them.
+def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> tuple[Grid, np.ndarray, float, bool]:
+    """The finest fields with every correction added, the estimated error of `Solution.at`, and whether all were added.
 
-    Corrections live on coarser nodes; they are small and smooth, so local cubics carry them over.
+    Corrections live on coarser nodes; they are small and smooth, so local cubics carry them over. Columns whose
+    error does not fall as h^2 (steps in the initial values or the density) are left as computed.
     """
-    finest = levels[-1]
+    finest, grids = levels[-1], [level.cells.grid for level in levels]
+    scale = np.concatenate([problem.sample(grids[-1])[None], finest.fields])
+    scale = weighted_norm(scale, error_weights(pde, grids[-1])).max(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+
+    def size(difference: np.ndarray, grid: Grid, norm=weighted_norm) -> np.ndarray:
+        return norm(difference, error_weights(pde, grid)).max(axis=0) / scale
+
     rows, fields = [level.fields for level in levels], finest.fields
     for j, order in enumerate(romberg_orders(problem.walls)[: len(levels) - 1], start=1):
-        wraps = levels[-1].cells.grid
-        restricted = [_coincident(row, 3, wraps) for row in rows[1:]]
+        restricted = [_coincident(row, grids[-1]) for row in rows[1:]]
         corrections = [(fine - coarse) / (3.0**order - 1) for fine, coarse in zip(restricted, rows)]
+        if j == 1:
+            change = [size(8 * c, grid) for c, grid in zip(corrections[-2:], grids[-3:])]
+            falls = (change[0] / 20 < change[1]) & (change[1] < change[0] / 5)  # by 9, if as h^2
+            smooth = falls | (change[1] < _ROUNDOFF)
         rows = [fine + correction for fine, correction in zip(restricted, corrections)]
-        fields = fields + transfer(corrections[-1], levels[-1 - j].cells.grid, finest.cells.grid)
-    discretisation = _error(pde, problem, levels[-1 - j].cells.grid, corrections[-1], finest)
-    coarse = _coincident(fields, 3, finest.cells.grid)
-    gap = transfer(coarse, levels[-2].cells.grid, finest.cells.grid) - fields
+        fields = fields + np.where(smooth, transfer(corrections[-1], grids[-1 - j], grids[-1]), 0.0)
+    discretisation = np.where(smooth, size(corrections[-1], grids[-1 - j]), np.maximum(change[1], change[0] / 3))
+    gap = transfer(_coincident(fields, grids[-1]), grids[-2], grids[-1]) - fields
     # cubics on three times finer nodes err 81 times less; worst next to walls, so not averaged over the grid
-    return fields, discretisation + _error(pde, problem, finest.cells.grid, gap, finest, weighted_maximum) / 81
+    error = float(np.max(discretisation + size(gap, grids[-1], weighted_maximum) / 81))
+    return grids[-1], fields, error, bool(np.all(smooth))
 
 
-def _error(pde, problem: Problem, grid: Grid, difference: np.ndarray, level: Level, norm=weighted_norm) -> float:
-    """Weighted norm of a difference (T, *grid, c), relative to the L2 norm of the level's fields and initial values."""
+def _error(pde: DriftDiffusion, problem: Problem, difference: np.ndarray, level: Level) -> float:
+    """Weighted norm of a difference (T, *grid, c), relative to that of the level's fields and initial values."""
     weights = error_weights(pde, level.cells.grid)
     known = np.concatenate([problem.sample(level.cells.grid)[None], level.fields])
-    return relative_error(norm(difference, error_weights(pde, grid)), weighted_norm(known, weights))
+    return relative_error(weighted_norm(difference, weights), weighted_norm(known, weights))
 
 
-def _restrict(level: Level, factor: int) -> np.ndarray:
-    return _coincident(level.fields, factor, level.cells.grid)
-
-
-def _coincident(fields: np.ndarray, factor: int, grid: Grid) -> np.ndarray:
-    """Values at every factor-th node: those of the coarser grid."""
-    index = tuple(slice(0 if axis.kind == "periodic" else factor // 2, None, factor) for axis in grid.axes)
+def _coincident(fields: np.ndarray, grid: Grid) -> np.ndarray:
+    """Values at every third node: those of the coarser grid."""
+    index = tuple(slice(0 if axis.kind == "periodic" else 1, None, 3) for axis in grid.axes)
     return fields[(slice(None), *index)]
 
 

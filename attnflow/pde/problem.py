@@ -87,8 +87,8 @@ def finished(times: np.ndarray, fields: np.ndarray, grid: Grid, rtol: float | No
         message = f"finished on the given grid; estimated relative error {error:.1g}"
     elif error > rtol:
         message = (
-            f"estimated relative error {error:.1g} on the finest grid {stats['grid']}, above rtol = {rtol:g}: "
-            "initial or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to accept its error"
+            f"estimated relative error {error:.1g} on the finest grid {stats['grid']}, above rtol = {rtol:g}: initial "
+            "or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to accept its error"
         )
     if status or (rtol is not None and error > rtol):
         warnings.warn(message, checks.AccuracyWarning, stacklevel=4)

@@ -126,11 +126,11 @@ def test_without_drift_the_cut_of_a_line_stays_out_of_reach():
 
 def test_a_linear_feature_of_correlated_gaussian_tokens():
     covariance = np.array([[0.5, 0.2], [0.2, 0.4]])
-    solution = DriftDiffusion(af.Gaussian([0.0, 0.0], covariance)).solve(lambda x: x[:, 0], t=0.3, grid=81)
+    solution = DriftDiffusion(af.Gaussian([0.0, 0.0], covariance)).solve(lambda x: x[:, 0], t=0.3, grid=60)
     points = 0.6 * np.random.default_rng(0).normal(size=(20, 2))
     exact = points @ expm(-0.6 * np.linalg.inv(covariance))[0]
-    assert np.abs(solution.at(points)[:, 0] - exact).max() < 0.02
-    assert 1e-4 < solution.stats["estimated_error"] < 0.02
+    assert np.abs(solution.at(points)[:, 0] - exact).max() < 0.05
+    assert 1e-4 < solution.stats["estimated_error"] < 0.05
 
 
 def test_many_output_times_agree_with_one():
@@ -153,7 +153,7 @@ def test_step_like_features_fall_back_to_finite_volumes_and_say_how_accurate_the
         solution = pde.solve(step, t=0.2, rtol=1e-7)
     assert solution.stats["method"] == "finite-volume"
     k = np.arange(1, 200, 2)  # the same with drift 0 has a series, sum 4 / (pi k) e^(-k^2 t) sin(k (x - 0.3))
-    heat = Heat(af.Circle()).solve(step, t=0.2, rtol=1e-2)
+    heat = Heat(af.Circle()).solve(step, t=0.2, rtol=1e-3)
     x = np.linspace(0, 6, 40)
     series = np.sin(np.outer(x - 0.3, k)) @ (4 / (np.pi * k) * np.exp(-0.2 * k**2))
-    assert np.abs(heat.at(x[:, None])[:, 0] - series).max() < 1e-2
+    assert np.abs(heat.at(x[:, None])[:, 0] - series).max() < 5e-3

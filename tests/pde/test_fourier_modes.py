@@ -19,10 +19,10 @@ def test_fourier_matrix_is_the_operator_to_round_off():
     assert np.abs(np.exp(3 * np.cos(x)) @ L).max() < 1e-10
 
 
-@pytest.mark.parametrize("cells", [9, 16])
+@pytest.mark.parametrize("cells", [9, 15])
 def test_mass_is_conserved_even_where_the_grid_is_too_coarse(cells):
     pde = DriftDiffusion(af.VonMises(1.5))
-    solution = pde.solve(lambda x: np.sin(x[:, 0]) + np.cos(2 * x[:, 0]), [0, 0.5, 40.0], grid=9)
+    solution = pde.solve(lambda x: np.sin(x[:, 0]) + np.cos(2 * x[:, 0]), [0, 0.5, 40.0], grid=cells)
     mass = solution.y[..., 0] @ np.exp(3 * np.cos(solution.grid.points[:, 0]))
     assert np.abs(mass / mass[0] - 1).max() < 1e-13
 
@@ -44,8 +44,9 @@ def test_von_mises_eigenvalues_are_double():
 
 
 def test_finite_volumes_find_the_same_eigenvalues_when_the_density_spans_many_orders():
-    eigenvalues, _ = DriftDiffusion(af.VonMises(30.0)).spectrum(3)
-    assert eigenvalues == pytest.approx(-60 * np.array([0, 1, 2]) + [0, 0.5, 1.5], rel=0.02)  # Ornstein-Uhlenbeck
+    top, first, second = DriftDiffusion(af.VonMises(30.0)).spectrum(3).eigenvalues
+    assert abs(top) < 1e-8 and first == pytest.approx(second, rel=1e-9)
+    assert first == pytest.approx(-60, abs=1)  # Ornstein-Uhlenbeck, with curvature corrections of order one
 
 
 @pytest.mark.parametrize("boundary, expected", [(None, [0, 1, 4, 9]), (("dirichlet", 0.0), [1, 4, 9, 16])])
@@ -62,12 +63,13 @@ def test_gaussian_tokens_have_hermite_eigenfunctions_out_to_the_tails():
     assert eigenvalues == pytest.approx(-2 * np.arange(4) / 0.49, abs=1e-8)
     z = (spectrum.grid.points[:, 0] - 0.2) / 0.7 * np.sqrt(2)
     ratio = eigenfunctions[3] / (z**3 - 3 * z)
-    far = np.abs(z) > 2.5
-    assert np.ptp(np.abs(ratio[far])) < 1e-2 * np.abs(ratio[far]).mean()
+    far = (np.abs(z) > 2.5) & (np.abs(z) < 10)  # the cut is at 13
+    assert np.ptp(np.abs(ratio[far])) < 1e-3 * np.abs(ratio[far]).mean()
 
 
 def test_heat_eigenvalues_of_a_square():
-    assert Heat(af.Torus([2 * np.pi] * 2)).spectrum(9).eigenvalues == pytest.approx([0] + [-1] * 4 + [-2] * 4, abs=1e-10)
+    eigenvalues, _ = Heat(af.Torus([2 * np.pi] * 2)).spectrum(9)
+    assert eigenvalues == pytest.approx([0] + [-1] * 4 + [-2] * 4, abs=1e-10)
 
 
 def test_spectrum_of_a_given_grid_is_that_of_its_operator():

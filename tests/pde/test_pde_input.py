@@ -9,7 +9,13 @@ from attnflow.pde.fourier import fourier_matrix
 
 CIRCLE, LINE = DriftDiffusion(af.VonMises(1.0)), DriftDiffusion(af.Gaussian(0.0, 1.0))
 BOX, SQUARE = Heat(af.Box([(0, 1)])), Heat(af.Box([(0, 1), (0, 1)]))
-SPOTTED = DriftDiffusion(af.Density(af.Box([(0, 1)]), lambda x: np.where(x[..., 0] > 0.8, -np.inf, 0.0)))
+
+
+def vanishing(x):
+    return np.where(x[..., 0] > 0.2, -0.05 / np.maximum(x[..., 0] - 0.2, 1e-300), -np.inf)
+
+
+SPOTTED = DriftDiffusion(af.Density(af.Box([(0, 1)]), vanishing))
 
 
 def ones(x):
