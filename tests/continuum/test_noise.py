@@ -1,0 +1,74 @@
+"""The predicted noise of random tokens: measured over hundreds of seeds, one layer and many."""
+
+import numpy as np
+import pytest
+
+import attnflow as af
+
+P, F = af.VonMises(1.0), af.SquaredDistance(af.Circle())
+POINTS = np.linspace(0, 2 * np.pi, 48, endpoint=False)[:, None]
+
+
+def cos(x):
+    return np.cos(x[..., 0])
+
+
+def p_weighted(deviation):
+    """Root mean square over the circle with weight p, (points,) or over all of (seeds, points)."""
+    weight = P.pdf(POINTS) / P.pdf(POINTS).sum()
+    return float(np.sqrt(np.mean(np.square(deviation) @ weight)))
+
+
+def measured(layer, n_tokens, depths, seeds):
+    """Standard deviation over seeds of the features of N tokens, p-weighted, at each depth."""
+    features = np.empty((len(depths), seeds, len(POINTS)))
+    for seed in range(seeds):
+        tokens = P.sample(n_tokens, rng=seed + 1000 * n_tokens)
+        run = af.propagate(layer, tokens, cos, max(depths) - 1)
+        for i, depth in enumerate(depths):
+            features[i, seed] = layer(tokens, run.y[depth - 1], queries=POINTS)[:, 0]
+    # around the mean over seeds: the mean itself is off by O(1/N), which is bias, not noise
+    return [p_weighted(h.std(axis=0, ddof=1)) for h in features]
+
+
+@pytest.mark.parametrize("n_tokens, epsilon", [(300, 0.1), (500, 0.05), (800, 0.03)])
+@pytest.mark.parametrize(
+    "normalization, tolerances",
+    [("softmax", (0.05, 0.05)), (af.DensityCorrected(0.5), (0.05, 0.05)), (af.DensityCorrected(1.0), (0.05, 0.15)),
+     (af.Sinkhorn(tol=1e-6), (0.05, 0.05))],
+    ids=str,
+)  # fmt: skip
+def test_noise_is_as_predicted_at_one_layer_and_at_twenty(normalization, tolerances, n_tokens, epsilon):
+    layer, depths = af.Attention(F, epsilon, normalization), (1, 20)
+    for value, depth, tolerance in zip(measured(layer, n_tokens, depths, 500), depths, tolerances):
+        predicted = p_weighted(af.predicted_noise(layer, P, cos, depth * layer.time_step, n_tokens)(POINTS).T)
+        print(normalization, n_tokens, epsilon, depth, value / predicted)
+        assert value == pytest.approx(predicted, rel=tolerance), depth
+
+
+def test_noise_falls_as_the_root_of_the_number_of_tokens():
+    layer, sizes = af.Attention(F, 0.1), [200, 800, 3200]
+    noise = [measured(layer, n, (1,), seeds)[0] for n, seeds in zip(sizes, (400, 200, 100))]
+    assert np.polyfit(np.log(sizes), np.log(noise), 1)[0] == pytest.approx(-0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_one_layer_agrees_with_the_small_eps_formula(alpha):
+    # |grad H|^2 / (N p) [ (4 pi s)^(-1/2) s/2 - alpha (6 pi s)^(-1/2) 2s/3 + (alpha^2/4) (8 pi s)^(-1/2) s ]
+    s, x = 1e-3, np.array([[0.9]])
+    bracket = (
+        (4 * np.pi * s) ** -0.5 * s / 2 - alpha * (6 * np.pi * s) ** -0.5 * 2 * s / 3 + alpha**2 / 4 * (8 * np.pi * s) ** -0.5 * s
+    )
+    expected = np.sqrt(np.sin(0.9) ** 2 / (1000 * P.pdf(x)[0]) * bracket)
+    layer = af.Attention(F, s, af.DensityCorrected(alpha))
+    assert af.predicted_noise(layer, P, cos, layer.time_step, 1000)(x)[0, 0] == pytest.approx(expected, rel=0.01)
+
+
+def test_noise_on_the_two_torus_at_one_layer():
+    torus = af.Torus([2 * np.pi, 2 * np.pi])
+    layer, s = af.Attention(af.SquaredDistance(torus), 0.05), 0.05
+    x = np.array([[0.9, 0.3]])
+    predicted = af.predicted_noise(layer, af.Uniform(torus), cos, layer.time_step, 1000)(x)[0, 0]
+    # softmax, leading order in s: s |grad H|^2 / (2 N_eff), N_eff = N p (4 pi s)^(n/2)
+    leading = np.sqrt(s * np.sin(0.9) ** 2 / (2 * 1000 / (4 * np.pi**2) * 4 * np.pi * s))
+    assert predicted == pytest.approx(leading, rel=0.1)
