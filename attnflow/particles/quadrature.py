@@ -46,6 +46,8 @@ def bind_density(layer: Attention, density: Density, grid=None, resolution: floa
     if not isinstance(density, Density):
         raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
     check_same_space(layer, density)
+    if grid is None and layer.f.pair.transform not in ("identity", "affine"):
+        resolution *= 2  # no Gaussian: its Fourier transform has a heavier tail
     nodes = density.grid(_sizes(layer, density, resolution)) if grid is None else density.grid(grid)
     if grid is None:
         nodes = _resolve(density, nodes)

@@ -40,8 +40,11 @@ class DriftDiffusion:
     ------
     TypeError
         If density is not a Density.
-    NotImplementedError
-        On a sphere or in more than two dimensions.
+
+    Notes
+    -----
+    Any space makes an equation; `solve`, `operator` and `spectrum` do tori, boxes, lines and charts of one
+    or two dimensions, and raise NotImplementedError elsewhere.
 
     See Also
     --------
@@ -64,12 +67,6 @@ class DriftDiffusion:
         if not isinstance(self.density, Density):
             raise TypeError(f"density must be an attnflow Density, got {type(self.density).__name__}")
         object.__setattr__(self, "drift", checks.real(self.drift, "drift"))
-        space = self.density.space
-        if space.columns != space.dim or space.dim > 2:
-            raise NotImplementedError(
-                f"density must live on a torus, box, line or chart of dimension 1 or 2 for the equation to be solved, "
-                f"got {space}"
-            )
 
     @property
     def space(self) -> Space:
@@ -130,6 +127,7 @@ class DriftDiffusion:
         AccuracyWarning
             If the finest grid does not reach rtol; the message says what was reached.
         """
+        self._check_solvable()
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
         shape = read_shape(grid, self.space.dim)
@@ -158,6 +156,7 @@ class DriftDiffusion:
                [ 1., -2.,  1.],
                [ 0.,  1., -1.]])
         """
+        self._check_solvable()
         shape = read_shape(grid, self.space.dim)
         if shape is None:
             raise ValueError("grid must be the number of cells or one per axis, got None")
@@ -189,8 +188,16 @@ class DriftDiffusion:
         >>> np.abs(eigenvalues).round(10)
         array([0., 1., 1.])
         """
+        self._check_solvable()
         k = checks.integer(k, "k", least=1)
         return compute_spectrum(self, k, read_shape(grid, self.space.dim), read_boundary(boundary, self.space))
+
+    def _check_solvable(self) -> None:
+        if self.space.columns != self.space.dim or self.space.dim > 2:
+            raise NotImplementedError(
+                "density must live on a torus, box, line or chart of dimension 1 or 2 for the equation to be solved, "
+                f"got {self.space}"
+            )
 
     def _fourier_suits(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> bool:
         if method == "fourier" and not all(self.space.periodic):

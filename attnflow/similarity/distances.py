@@ -44,7 +44,7 @@ class SquaredDistance(_Distance):
     --------
     >>> import attnflow as af
     >>> af.SquaredDistance(af.Circle())([[0.1]], [[6.2]]).round(6)
-    array([[0.033554]])
+    array([[0.033557]])
     """
 
     def __init__(self, space: Space) -> None:

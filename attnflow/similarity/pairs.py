@@ -60,6 +60,7 @@ def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _reduce(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     total = np.zeros(np.broadcast_shapes(u.shape[:-1], v.shape[:-1]))
+    opposite = np.zeros_like(total)
     for k in range(u.shape[-1]):  # one coordinate at a time: no (M, N, m) array
         if pair.reduction == "inner":
             total += u[..., k] * v[..., k]
@@ -68,9 +69,10 @@ def _reduce(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         if pair.reduction == "wrapped":
             difference -= pair.period[k] * np.round(difference / pair.period[k])
         total += difference**2
-    if pair.geodesic:
-        total = (2 * np.arcsin(np.minimum(np.sqrt(total) / 2, 1.0))) ** 2
-    return total
+        if pair.geodesic:
+            opposite += (u[..., k] + v[..., k]) ** 2
+    # accurate for neighbours and for antipodes, where arccos and arcsin lose half the digits
+    return (2 * np.arctan2(np.sqrt(total), np.sqrt(opposite))) ** 2 if pair.geodesic else total
 
 
 def _transform(pair: Pair, r: np.ndarray) -> np.ndarray:

@@ -65,8 +65,8 @@ def test_bad_arguments_are_refused_by_name(pde, arguments, error, message):
     [
         (lambda: DriftDiffusion(np.ones(3)), TypeError, "density must be"),
         (lambda: DriftDiffusion(af.VonMises(1.0), drift=np.inf), ValueError, "drift must be finite"),
-        (lambda: DriftDiffusion(af.Uniform(af.Torus([1.0] * 3))), NotImplementedError, "dimension 1 or 2"),
-        (lambda: DriftDiffusion(af.Uniform(af.Sphere(2))), NotImplementedError, "Sphere"),
+        (lambda: DriftDiffusion(af.Uniform(af.Torus([1.0] * 3))).operator(4), NotImplementedError, "dimension 1 or 2"),
+        (lambda: DriftDiffusion(af.Uniform(af.Sphere(2))).spectrum(2), NotImplementedError, "Sphere"),
         (lambda: Heat(af.Euclidean(1)), ValueError, "space must be bounded"),
         (lambda: Heat(3), TypeError, "space must be"),
         (lambda: CIRCLE.spectrum(0), ValueError, "k must be at least 1"),
