@@ -14,7 +14,8 @@ function only.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from threading import Thread
 
 import numba
 import numpy as np
@@ -27,7 +28,7 @@ from ..similarity import PseudoMetric
 TILE = 512
 QUERIES = 8
 ROWS, COLUMNS = 256, 8 * TILE  # the piece of f that a Python callable evaluates at once
-ALONE = 2**18  # coordinates of pairs below which starting threads costs more than it saves
+SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread
 REDUCTIONS = {"squared": 0, "wrapped": 1, "inner": 2, "general": 3}
 TRANSFORMS = {"identity": 0, "power": 1, "log1p": 2, "affine": 3, "root": 4}
 _SQUARED, _WRAPPED, _INNER, _GENERAL = REDUCTIONS.values()
@@ -134,18 +135,34 @@ def _cast(array, dtype):
 def _in_threads(codes, numbers, period, queries, keys, *rest):
     """`_absorb` for all queries.
 
-    The threads are Python's and live as long as the call. Those of numba (prange) have layers that abort the process
+    The threads are Python's, share a queue of chunks and live as long as the call. Those of numba (prange) have layers that abort the process
     when two callers meet (workqueue) or after a fork (omp), and double the time to compile.
     """
     threads, count = numba.get_num_threads(), len(queries)
-    chunk = QUERIES * max(1, count // (8 * threads * QUERIES))
-    if threads == 1 or count <= chunk or count * keys.size < ALONE:
+    rows = max(count // (8 * threads), SHARE // keys.size, 1)
+    chunk = QUERIES * -(-rows // QUERIES)
+    if threads == 1 or count <= chunk:
         _absorb(0, count, codes, numbers, period, queries, keys, *rest)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        first = range(0, count, chunk)
-        last = [min(start + chunk, count) for start in first]
-        list(pool.map(lambda i, j: _absorb(i, j, codes, numbers, period, queries, keys, *rest), first, last))
+    starts = deque(range(0, count, chunk))
+
+    def work():
+        while True:
+            try:
+                first = starts.popleft()
+            except IndexError:
+                return
+            _absorb(first, min(first + chunk, count), codes, numbers, period, queries, keys, *rest)
+
+    helpers = [Thread(target=work, daemon=True) for _ in range(min(threads, len(starts)) - 1)]
+    for helper in helpers:
+        helper.start()
+    try:
+        work()
+    finally:
+        starts.clear()  # when interrupted, the others stop at the end of their chunk
+        for helper in helpers:
+            helper.join()
 
 
 _contract = {"contract"}  # fused multiply-add and nothing that forgets about rounding, NaN or infinity
