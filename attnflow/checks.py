@@ -123,6 +123,8 @@ def coordinates(value, name: str, columns: int) -> np.ndarray:
 
 def features(value, name: str, rows: int) -> np.ndarray:
     """Values carried by `rows` tokens as (rows, c); a one-dimensional array is one column."""
+    if callable(value):
+        raise TypeError(f"{name} must be an array, got a function; call it on the points first")
     result = array(value, name)
     if result.ndim == 1:
         result = result[:, None]

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 from scipy import sparse, special
@@ -141,6 +141,12 @@ class Grid:
         for axis in self.axes:
             result = np.multiply.outer(result, axis.weights).reshape(-1)
         return result
+
+    def derivative(self, k: int) -> sparse.csr_array:
+        """Spectral differentiation along axis k as a (size, size) matrix on the raveled grid; fourier axes."""
+        factors = [sparse.eye_array(axis.size) for axis in self.axes]
+        factors[k] = sparse.csr_array(self.axes[k].derivative())
+        return sparse.csr_array(reduce(sparse.kron, factors))
 
     def interpolate(self, values: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Values (*shape, c) carried over to points (M, columns): (M, c), at the axes' order."""

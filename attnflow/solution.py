@@ -17,7 +17,7 @@ from . import checks
 from .grid import KINDS, Axis, Grid
 
 
-@dataclass
+@dataclass(repr=False)
 class Solution:
     """Features or tokens over time.
 
@@ -50,6 +50,10 @@ class Solution:
     status: int = 0
     message: str = "finished"
     stats: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
+        return f"Solution({where}, {len(self.t)} times to t = {self.t[-1]:.4g}, {self.message!r}, {self.stats})"
 
     def at(self, points: np.ndarray, t: float | Sequence[float] | None = None) -> np.ndarray:
         """The field at points (M, n), interpolated at the grid's own order.
@@ -84,7 +88,7 @@ class Solution:
         time = checks.real(time, "t")
         index = int(np.argmin(np.abs(self.t - time)))
         if abs(self.t[index] - time) > 1e-9 * max(1.0, abs(time)):
-            raise ValueError(f"t must be a saved time, got {time}; the nearest saved one is {self.t[index]}")
+            raise ValueError(f"t must be a saved time, got {time}; the nearest saved one is {self.t[index]}; ask for it when solving")
         return index
 
     def save(self, path: str | os.PathLike) -> None:

@@ -23,11 +23,12 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import checks
-from ..attention import Attention, Column, Sinkhorn
+from ..attention import Attention, Sinkhorn
 from ..geometry import Density, Torus
 from ..grid import Grid
-from ..particles.quadrature import check_same_space
+from ..pde.fourier import bandwidth, modes
 from ..similarity import LogDistance, PowerDistance, SquaredDistance
+from .limits import limit
 
 _SIZES = {1: (65, 129, 257, 513), 2: (21, 31, 45), 3: (13,)}  # odd nodes per axis: no Nyquist mode
 
@@ -64,37 +65,35 @@ def predicted_bias(layer: Attention, density: Density, initial: Callable, t: flo
     >>> (bias(np.array([[0.9]])) / layer.time_step).round(5)
     array([[-0.2032]])
     """
-    checks.output_times(t)
-    check_same_space(layer, density)
+    t = float(checks.output_times(t)[-1])
+    equation = limit(layer, density)
     _check_known(layer, density)
     grid, features = _resolving_grid(density, initial)
-    first = [_along(grid, k) for k in range(len(grid.axes))]
+    spectrum = modes(equation, grid)
+    to_basis, from_basis = spectrum.vectors.T * spectrum.root, spectrum.vectors / spectrum.root[:, None]
+    L = from_basis @ (spectrum.eigenvalues[:, None] * to_basis)
+
+    first = [grid.derivative(k).toarray() for k in range(len(grid.axes))]
     laplacian = sum(D @ D for D in first)
+    bilaplacian = laplacian @ laplacian
     m2, m4 = layer.f.moments(layer.epsilon, density.space.dim)
     p = density.pdf(grid.points)
     r = p ** (layer.normalization.drift / 2)
-    # symmetric in the weight r^2, so one orthogonal eigenbasis serves every exponential below
-    half = sum(D @ (r[:, None] ** 2 * D) for D in first) / r[:, None] / r
-    eigenvalues, basis = np.linalg.eigh((half + half.T) / 2)
-    to_basis, from_basis = basis.T * r, basis / r[:, None]
-    L = from_basis @ (eigenvalues[:, None] * to_basis)
-
-    bilaplacian = laplacian @ laplacian
-    E = m4 / (12 * m2) * (bilaplacian * r - np.diag(bilaplacian @ r)) / r[:, None]
-    E -= m2 / 2 * (laplacian @ r / r)[:, None] * L
     if isinstance(layer.normalization, Sinkhorn):
         k, V = 0.5, laplacian @ r / r
     else:
         k, V = 1 - layer.normalization.drift / 2, laplacian @ p / p
+    E = m4 / (12 * m2) * (bilaplacian * r - np.diag(bilaplacian @ r)) / r[:, None]
+    E -= m2 / 2 * (laplacian @ r / r)[:, None] * L
     E -= k * m2 * sum((D @ V)[:, None] * D for D in first)
     M = to_basis @ (E - layer.time_step / 2 * L @ L) @ from_basis
 
-    gap = np.abs(eigenvalues[:, None] - eigenvalues)
-    slower = np.maximum(eigenvalues[:, None], eigenvalues)
-    safe = np.where(gap > 1e-9, gap, 1.0)
-    divided = np.exp(t * slower) * np.where(gap > 1e-9, -np.expm1(-t * safe) / safe, t)
-    bias = from_basis @ ((M * divided) @ (to_basis @ features))
-    bias = bias.reshape(*grid.shape, -1)
+    # in the eigenbasis the integral is a divided difference of exp(t .) at each pair of eigenvalues
+    gap = np.abs(spectrum.eigenvalues[:, None] - spectrum.eigenvalues)
+    slower = np.maximum(spectrum.eigenvalues[:, None], spectrum.eigenvalues)
+    apart = np.where(gap > 1e-9, gap, 1.0)
+    divided = np.exp(t * slower) * np.where(gap > 1e-9, -np.expm1(-t * apart) / apart, t)
+    bias = (from_basis @ ((M * divided) @ (to_basis @ features))).reshape(*grid.shape, -1)
     return lambda points: grid.interpolate(bias, density.space.check(points, "points"))
 
 
@@ -109,41 +108,19 @@ def _check_known(layer: Attention, density: Density) -> None:
         )
     if not np.isfinite(layer.f.moments(layer.epsilon, density.space.dim)[1]):
         raise ValueError(f"epsilon must be smaller for a predicted bias: the fourth moment is infinite at {layer.epsilon}")
-    if not isinstance(layer.normalization, (Column, Sinkhorn)) and not hasattr(layer.normalization, "drift"):
-        raise ValueError(f"layer has no predicted bias for {layer.normalization}")
 
 
 def _resolving_grid(density: Density, initial: Callable) -> tuple[Grid, np.ndarray]:
-    """The smallest grid on which the Fourier tails of log p and the initial features are negligible."""
+    """The smallest grid that holds log p and the initial features to 1e-9, and those features on it."""
     for size in _SIZES[density.space.dim]:
         grid = density.space.grid(size)
         features = checks.evaluate(initial, grid.points, "initial")
         fields = np.concatenate([density.log_pdf(grid.points)[:, None], features], axis=1)
-        tail = max(_tail(fields[:, c].reshape(grid.shape)) for c in range(fields.shape[1]))
-        if tail < 1e-10:
+        if bandwidth(fields.reshape(*grid.shape, -1), 1e-9) is not None:
             return grid, features
-    if tail > 1e-5:
-        warnings.warn(
-            f"the predicted bias needs smooth log_pdf and initial: their Fourier tails are {tail:.1g} at {grid.shape} nodes",
-            checks.AccuracyWarning,
-            stacklevel=3,
-        )
+    warnings.warn(
+        f"the predicted bias needs smooth log_pdf and initial: {grid.shape} nodes do not hold them to 1e-9",
+        checks.AccuracyWarning,
+        stacklevel=3,
+    )
     return grid, features
-
-
-def _tail(field: np.ndarray) -> float:
-    """Largest Fourier coefficient beyond three quarters of the resolved range, relative to the largest."""
-    spectrum = np.abs(np.fft.fftn(field))
-    wave = [np.abs(np.fft.fftfreq(n, 1 / n)) > 0.75 * (n // 2) for n in field.shape]
-    beyond = np.zeros(field.shape, dtype=bool)
-    for k, far in enumerate(wave):
-        beyond |= far.reshape([-1 if j == k else 1 for j in range(field.ndim)])
-    return float(spectrum[beyond].max() / max(spectrum.max(), 1e-300))
-
-
-def _along(grid: Grid, k: int) -> np.ndarray:
-    """Differentiation along axis k as a matrix on the whole grid."""
-    result = np.eye(1)
-    for j, axis in enumerate(grid.axes):
-        result = np.kron(result, axis.derivative() if j == k else np.eye(axis.size))
-    return result

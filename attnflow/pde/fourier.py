@@ -12,7 +12,6 @@ constant's image, is projected out exactly: constants stay, and sum w H is conse
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -197,7 +196,7 @@ def _symmetric_form(pde: DriftDiffusion, grid: Grid) -> tuple[np.ndarray, np.nda
     log_w, inverse = log_weight(pde, x), inverse_metric(pde.space, x)
     gradient = []
     for k in range(len(grid.axes)):
-        derivative = _along(k, grid)
+        derivative = grid.derivative(k)
         gradient.append(sparse.csr_array(derivative - sparse.diags_array(derivative @ log_w / 2)))
     form = np.zeros((grid.size, grid.size))
     for i, A_i in enumerate(gradient):
@@ -210,13 +209,6 @@ def _symmetric_form(pde: DriftDiffusion, grid: Grid) -> tuple[np.ndarray, np.nda
     residual -= (kernel @ residual) / 2 * kernel
     form -= np.outer(residual, kernel) + np.outer(kernel, residual)
     return (form + form.T) / 2, root
-
-
-def _along(k: int, grid: Grid) -> sparse.csr_array:
-    """Differentiation along axis k as a matrix on the whole grid."""
-    factors = [sparse.eye_array(axis.size) for axis in grid.axes]
-    factors[k] = sparse.csr_array(grid.axes[k].derivative())
-    return sparse.csr_array(reduce(sparse.kron, factors))
 
 
 def _solve(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...]) -> tuple[Grid, np.ndarray]:

@@ -37,10 +37,13 @@ def finish(ax, title: str, xlabel: str, ylabel: str) -> None:
 
 
 def log_scale(ax) -> None:
-    """Logarithmic axes that say 0.02 rather than 2 x 10^-2."""
+    """Logarithmic axes; over less than three decades they say 0.02 rather than 2 x 10^-2."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     ax.set(xscale="log", yscale="log")
+    low, high = ax.get_ylim()
+    if high > 1000 * low:
+        return
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -102,6 +102,6 @@ def _nodes(solution: Solution, density: Density | None) -> tuple[np.ndarray, np.
 def _values(solution: Solution, index: int, points: np.ndarray) -> np.ndarray:
     if solution.grid is None:
         return solution.y[index]
-    if points is solution.grid.points:
+    if np.array_equal(points, solution.grid.points):
         return solution.y[index].reshape(len(points), -1)
     return solution.grid.interpolate(solution.y[index], points)

@@ -88,14 +88,14 @@ class StudyResult:
     def slope(self, axis: str) -> Estimate:
         """Order of convergence in "epsilon" or in "size", with its 95% interval.
 
-        "epsilon": of the infinite-token layer's error, d log error / d log eps as eps -> 0; with four
+        "epsilon": of the infinite-token layer's error, d log error / d log eps as eps -> 0; with five
         temperatures or more the next order is fitted along (log error = c + k log eps + d eps).
         "size": of the root mean square deviation from the infinite-token layer, one slope common to all eps.
         """
         if checks.choice(axis, "axis", _AXES) == "epsilon":
             epsilons, errors = self._bias()
             columns = [np.log(epsilons), np.ones_like(epsilons)]
-            if len(epsilons) >= 4:
+            if len(epsilons) >= 5:
                 columns.append(epsilons)
             return _fit(np.stack(columns, axis=1), np.log(errors), "epsilons")
         table = self._noise()
@@ -161,12 +161,13 @@ class StudyResult:
             ("constant", "size"): f"sqrt(N) x deviation (eps = {max(self.study.epsilons):g})",
         }
         for (kind, axis), name in names.items():
+            predicted = getattr(self.predicted, kind)[axis]
+            expected = f"{predicted:10.4f}" if np.isfinite(predicted) else f"{'-':>10}"
             try:
                 value, low, high = getattr(self, kind)(axis)
-            except ValueError:
-                continue
-            predicted = getattr(self.predicted, kind)[axis]
-            lines.append(f"{name:34}{value:12.4f}   [{low:.4f}, {high:.4f}]".ljust(71) + f"{predicted:10.4f}")
+                lines.append(f"{name:34}{value:12.4f}   [{low:.4f}, {high:.4f}]".ljust(71) + expected)
+            except ValueError as error:  # too few cells for this one: the others still stand
+                lines.append(f"{name:34}{'-':>12}   {str(error).partition(':')[0]}")
         return "\n".join(lines)
 
     def plot(self, axes=None):
@@ -211,7 +212,7 @@ def _fit(columns: np.ndarray, target: np.ndarray, needs: str) -> Estimate:
     """First coefficient of a least-squares fit with its 95% Student interval."""
     freedom = len(target) - columns.shape[1]
     if freedom < 1:
-        raise ValueError(f"{needs} must be more in number for this fit: {len(target)} points, {columns.shape[1]} unknowns")
+        raise ValueError(f"{needs} must be more for this fit: {len(target)} points, {columns.shape[1]} unknowns")
     solution, *_ = np.linalg.lstsq(columns, target, rcond=None)
     residual = target - columns @ solution
     covariance = np.linalg.inv(columns.T @ columns) * (residual @ residual) / freedom
