@@ -19,13 +19,12 @@ from .attention import Attention, epsilon_for_perplexity, perplexity
 from .geometry import Circle, Euclidean, VonMises
 from .kernels import backends
 from .particles import propagate
-from .similarity import Cosine, DotProduct, LogDistance, SquaredDistance
+from .similarity import Cosine, DotProduct, SquaredDistance
 from .studies import parity
 from .studies.files import read_study
 
 _TOKEN_METRICS: dict[str, Callable] = {
     "squared-distance": lambda dim: SquaredDistance(Euclidean(dim)),
-    "log-distance": lambda dim: LogDistance(Euclidean(dim)),
     "cosine": lambda dim: Cosine(),
     "dot-product": lambda dim: DotProduct(),
 }

@@ -51,6 +51,9 @@ class Density:
         self._log_density = log_pdf
         self._check_periodic(space.probe_points())
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} on {self.space}"
+
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """log p at points (..., columns): (...)."""
         return self._unnormalised(x) - self._log_mass

@@ -57,6 +57,9 @@ class PseudoMetric:
         self.symmetric: bool | None = None
         self.pair = Pair("general", function=_as_function(f, dim))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'' if self.space is None else self.space})"
+
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """f for all pairs of points (M, n), (N, n): (M, N)."""
         x, y = self.check(x, "x"), self.check(y, "y")

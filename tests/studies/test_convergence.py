@@ -1,0 +1,216 @@
+"""Studies: what they measure, how they resume, and what tells one cell from another."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import attnflow as af
+from attnflow.studies import cells
+
+CIRCLE, P = af.Circle(), af.VonMises(1.0)
+
+
+def cos(x):
+    return np.cos(x[..., 0])
+
+
+def study(epsilons=(0.05, 0.1), sizes=(60, np.inf), seeds=2, initial=cos, density=P, **options):
+    return af.ConvergenceStudy(af.SquaredDistance(CIRCLE), density, initial, 0.5, epsilons, sizes, seeds, **options)
+
+
+FINE = (0.02, 0.01, 0.00625, 0.004, 0.0025)  # 1 / eps layers reach t = 1/2
+
+
+@pytest.mark.parametrize("normalization, slope, tolerance", [("softmax", 1, 0.03), (af.DensityCorrected(0.5), 1, 0.03), ("sinkhorn", 2, 0.1)])
+def test_bias_has_the_predicted_slope_and_constant(normalization, slope, tolerance):
+    result = study(FINE, [np.inf], normalization=normalization).run(progress=False)
+    value, low, high = result.slope("epsilon")
+    assert value == pytest.approx(slope, abs=tolerance) and low <= value <= high
+    assert result.predicted.slope["epsilon"] == pytest.approx(slope, abs=1e-12)
+    constant = result.constant("epsilon")
+    if normalization == "softmax":
+        assert constant.value == pytest.approx(0.274292, rel=0.002)  # p-weighted, as eps -> 0
+        assert result.predicted.constant["epsilon"] == pytest.approx(0.274292, rel=1e-4)
+    if normalization == "sinkhorn":
+        assert np.isnan(result.predicted.constant["epsilon"])  # second order: no prediction is made up
+
+
+def test_noise_has_the_predicted_slope_and_constant():
+    # two layers: at depth the O(1/N) bias of the mean joins the noise and steepens the slope of few tokens
+    made = af.ConvergenceStudy(af.SquaredDistance(CIRCLE), P, cos, 0.1, (0.1,), (300, 1000, 3000), 100)
+    result = made.run(progress=False)
+    value, low, high = result.slope("size")
+    assert value == pytest.approx(-0.5, abs=0.05) and low < -0.5 < high
+    value, low, high = result.constant("size")
+    assert value == pytest.approx(result.predicted.constant["size"], rel=0.1) and low < value < high
+    assert {row["engine"] for row in result.cells} == {"numba"}
+
+
+def test_other_kernels_have_their_own_power_of_epsilon():
+    f = af.PowerDistance(CIRCLE, 4.0)
+    made = af.ConvergenceStudy(f, P, cos, 0.5, (4e-4, 2e-4, 1e-4, 5e-5, 2.5e-5), [np.inf])
+    result = made.run(progress=False)
+    assert result.predicted.slope["epsilon"] == pytest.approx(0.5)  # tau ~ eps^(2/q)
+    assert result.slope("epsilon").value == pytest.approx(0.5, abs=0.03)
+    assert result.constant("epsilon").value == pytest.approx(result.predicted.constant["epsilon"], rel=0.02)
+
+
+def test_infinity_is_always_computed_and_sizes_are_independent():
+    result = study(sizes=(60,)).run(progress=False)
+    table = result.to_dataframe()
+    assert sorted(table["size"].unique()) == [60, np.inf] and len(table) == 2 + 4
+    assert (table[table["size"] == np.inf]["deviation"] == 0).all()
+    assert table["error"].is_unique
+    assert (np.abs(table["t"] - 0.5) < 0.05).all()
+
+
+def test_a_second_run_takes_every_cell_from_the_store(tmp_path, monkeypatch):
+    first = study().run(tmp_path / "study.sqlite", progress=False)
+    monkeypatch.setattr("attnflow.studies.convergence.run_cell", lambda *_: pytest.fail("computed again"))
+    second = study().run(tmp_path / "study.sqlite", progress=False)
+    assert second.cells == first.cells and second.resumed == len(first.cells) == 6
+
+
+def test_an_edited_function_is_a_new_cell(tmp_path):
+    study().run(tmp_path / "study.sqlite", progress=False)
+    for changed in (
+        study(initial=lambda x: np.cos(x[..., 0]) + 1e-9 * np.sin(3 * x[..., 0])),
+        study(density=af.VonMises(1.0 + 1e-9)),
+        study(normalization="sinkhorn"),
+    ):
+        assert changed.run(tmp_path / "study.sqlite", progress=False).resumed == 0
+    assert study(initial=lambda y: np.cos(y[..., 0])).fingerprint == study().fingerprint
+
+
+def test_another_version_is_a_new_cell(monkeypatch):
+    before = study().fingerprint
+    monkeypatch.setattr("attnflow.studies.convergence._version", lambda: "99")
+    assert study().fingerprint != before
+
+
+def test_a_larger_study_computes_only_what_is_new(tmp_path):
+    study().run(tmp_path / "s.sqlite", progress=False)
+    grown = study(sizes=(60, 90), seeds=3).run(tmp_path / "s.sqlite", progress=False)
+    assert grown.resumed == 6 and len(grown.cells) == 2 + 2 * 2 * 3
+
+
+def test_interruption_keeps_finished_cells_and_says_so(tmp_path, monkeypatch):
+    count, real = [], cells.run_cell
+
+    def interrupted(made, cell):
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        count.append(cell)
+        return real(made, cell)
+
+    monkeypatch.setattr("attnflow.studies.convergence.run_cell", interrupted)
+    result = study().run(tmp_path / "s.sqlite", progress=False)
+    assert len(result.cells) == 3 and "interrupted after 3 of 6" in result.message
+    monkeypatch.undo()
+    assert study().run(tmp_path / "s.sqlite", progress=False).resumed == 3
+
+
+SCRIPT = """
+import sys, numpy as np, attnflow as af
+study = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), af.VonMises(1.0), lambda x: np.cos(x[..., 0]), 0.5,
+                            [0.1, 0.05], [60, 1500], 40)
+study.run(sys.argv[1], progress=False)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_killing_the_process_loses_no_finished_cell(tmp_path):
+    path = tmp_path / "s.sqlite"
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path)])
+
+    def rows():
+        if not path.exists():
+            return 0
+        with sqlite3.connect(path) as connection:
+            return connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] and connection.execute("SELECT count(*) FROM cells").fetchone()[0]
+
+    deadline = time.monotonic() + 120
+    while rows() < 5 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    survived = rows()
+    assert 5 <= survived < 162
+    made = af.ConvergenceStudy(af.SquaredDistance(CIRCLE), P, cos, 0.5, [0.1, 0.05], [60], 40)
+    resumed = made.run(path, progress=False)
+    assert resumed.resumed == min(survived, 82)
+    assert [c["error"] for c in resumed.cells] == [c["error"] for c in made.run(progress=False).cells]
+
+
+def test_processes_give_the_same_cells(tmp_path):
+    serial = study().run(progress=False)
+    parallel = study(initial=lambda x: np.cos(x[..., 0])).run(tmp_path / "s.sqlite", n_jobs=2, progress=False)
+    assert [(c["error"], c["deviation"]) for c in parallel.cells] == [(c["error"], c["deviation"]) for c in serial.cells]
+
+
+class Client:
+    """The least that run(client=...) asks for."""
+
+    def __init__(self):
+        self.pool, self.submitted = ThreadPoolExecutor(1), 0
+
+    def submit(self, function, *args):
+        self.submitted += 1
+        return self.pool.submit(function, *args)
+
+    def gather(self, futures):
+        return [future.result() for future in futures]
+
+
+def test_any_client_with_submit_and_gather_will_do():
+    client = Client()
+    result = study().run(client=client, progress=False)
+    assert client.submitted == 6 and [c["error"] for c in result.cells] == [c["error"] for c in study().run(progress=False).cells]
+
+
+@pytest.mark.optional
+def test_a_dask_client_will_do():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        with distributed.Client(cluster) as client:
+            result = study().run(client=client, progress=False)
+    assert [c["error"] for c in result.cells] == [c["error"] for c in study().run(progress=False).cells]
+
+
+def test_too_few_cells_for_a_fit_are_named():
+    result = study((0.1,), (60,)).run(progress=False)
+    with pytest.raises(ValueError, match="epsilons must be more for this fit"):
+        result.slope("epsilon")
+    with pytest.raises(ValueError, match="axis must be one of 'epsilon', 'size'"):
+        result.slope("time")
+    assert "epsilons must be more for this fit" in result.summary()
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: study(epsilons=[]), "epsilons must be a sequence"),
+        (lambda: study(epsilons=[0.1, -1.0]), "epsilons must be positive"),
+        (lambda: study(epsilons=[5.0]), "epsilons must be small enough that t = 0.5 holds at least one layer"),
+        (lambda: study(sizes=[10.5]), "sizes must be an integer"),
+        (lambda: study(sizes=[1]), "sizes must be at least 2"),
+        (lambda: study(sizes=100), "sizes must be a sequence"),
+        (lambda: study(seeds=0), "seeds must be at least 1"),
+        (lambda: study(initial=np.ones(3)), "initial must be callable"),
+        (lambda: study(density="vonmises"), "density must be an attnflow density"),
+        (lambda: study(density=af.Uniform(af.Circle(1.0))), "density must live on the space of f"),
+        (lambda: study(normalization="none"), "normalization must be one of"),
+        (lambda: study().run(n_jobs=0), "n_jobs must be a nonzero integer"),
+        (lambda: study().run(store=__file__, progress=False), "store must be a file of finished cells"),
+    ],
+)
+def test_bad_input_names_the_argument(build, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        build()

@@ -1,0 +1,162 @@
+"""The commands as a user types them, with good and bad input."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import attnflow as af
+from attnflow.cli import main
+
+STUDY = """
+[space]
+kind = "circle"
+[density]
+kind = "vonmises"
+kappa = 1.0
+[pseudometric]
+kind = "squared-distance"
+[layer]
+normalization = "density-corrected"
+alpha = 0.5
+[initial]
+kind = "sin"
+mode = 2
+[study]
+t = 0.2
+epsilons = [0.1, 0.05, 0.025]
+sizes = [50, 100, "inf"]
+seeds = 3
+"""
+
+
+@pytest.fixture
+def tokens(tmp_path):
+    np.save(tmp_path / "tokens.npy", np.random.default_rng(0).normal(size=(200, 3)))
+    return tmp_path / "tokens.npy"
+
+
+def test_converge_writes_its_three_files_and_resumes(tmp_path, capsys):
+    (tmp_path / "study.toml").write_text(STUDY)
+    out = tmp_path / "out"
+    assert main(["converge", str(tmp_path / "study.toml"), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "slope in eps" in printed and "predicted" in printed and "nan" not in printed
+    assert sorted(p.name for p in out.iterdir()) == ["converge.csv", "converge.png", "study.sqlite"]
+    with open(out / "converge.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 + 3 * 2 * 3 and {row["size"] for row in rows} == {"inf", "50", "100"}
+    assert main(["converge", str(tmp_path / "study.toml"), "--out", str(out)]) == 0
+    assert "21 finished cells taken from" in capsys.readouterr().out
+
+
+def test_the_built_in_study_spans_a_decade():
+    from attnflow.studies.files import read_study
+
+    study = read_study()
+    finite = [n for n in study.sizes if np.isfinite(n)]
+    assert max(study.epsilons) / min(study.epsilons) >= 10 and max(finite) / min(finite) >= 10 and np.inf in study.sizes
+    assert all(study.layers(e) * study.layer(e).time_step == pytest.approx(0.5) for e in study.epsilons)
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ('kind = "circle"', 'kind = "klein-bottle"', "[space] kind must be one of"),
+        ("kappa = 1.0", "kapa = 1.0", "[density] of kind 'vonmises' must only have the keys ['kappa', 'loc'], got also ['kapa']"),
+        ("[layer]", "[layers]", "the study file must only have the keys"),
+        ('kind = "squared-distance"', 'kind = "power-distance"', "[pseudometric] of kind 'power-distance'"),
+        ("alpha = 0.5", 'alpha = "half"', "alpha must be a real number"),
+        ('normalization = "density-corrected"', 'normalization = "softmax"', "[layer] alpha must come with"),
+        ('kind = "sin"', 'kind = "__import__(\'os\')"', "[initial] kind must be one of"),
+        ("t = 0.2", "", "[study] must have ['t']"),
+        ("epsilons = [0.1", "epsilons = [-0.1", "epsilons must be positive"),
+        ('sizes = [50, 100, "inf"]', 'sizes = [50, "many"]', "sizes must be an integer"),
+        ("seeds = 3", "seeds = 3\ncolour = 1", "[study] must only have the keys"),
+        ("[space]", "[space", "study file must be TOML"),
+        ('kind = "circle"', 'kind = "circle"\nlength = 1.0', "[density] must live on the [space]"),
+    ],
+)
+def test_a_wrong_study_file_is_named_and_leaves_nothing_behind(tmp_path, capsys, old, new, message):
+    (tmp_path / "study.toml").write_text(STUDY.replace(old, new))
+    assert main(["converge", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_propagate_takes_a_users_own_tokens(tokens, tmp_path, capsys):
+    np.save(tmp_path / "v.npy", np.arange(200))
+    out = tmp_path / "out"
+    command = ["propagate", str(tokens), "--values", str(tmp_path / "v.npy"), "--layers", "7", "--out", str(out)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "epsilon = " in printed and "perplexity: median 30." in printed.replace("29.9", "30.")
+    run = af.load(out / "propagate.npz")
+    assert run.y.shape == (8, 200, 1) and run.layers[-1] == 7
+    with open(out / "propagate.csv") as file:
+        spread = [float(row["spread"]) for row in csv.DictReader(file)]
+    assert len(spread) == 8 and (np.diff(spread) < 0).all()
+    assert spread[0] == pytest.approx(np.arange(200).std())
+    assert (out / "propagate.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot-product"])
+def test_propagate_knows_other_pseudometrics(tokens, tmp_path, metric):
+    command = ["propagate", str(tokens), "--pseudometric", metric, "--epsilon", "0.5", "--layers", "2", "--out", str(tmp_path / "o")]
+    assert main(command) == 0
+
+
+def test_propagate_refuses_bad_files_and_leaves_nothing_behind(tokens, tmp_path, capsys):
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}, None], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
+    np.save(tmp_path / "nan.npy", np.array([[0.0], [np.nan]]))
+    np.save(tmp_path / "line.npy", np.arange(5.0))
+    (tmp_path / "text.npy").write_text("not an array")
+    np.savez(tmp_path / "many.npz", a=np.ones(3))
+    np.save(tmp_path / "five.npy", np.ones(5))
+    cases = {
+        "missing.npy": "tokens must be an .npy file, but there is none at",
+        "objects.npy": "tokens must be an .npy file of numbers",
+        "words.npy": "tokens must be an array of real numbers",
+        "nan.npy": "tokens must be finite, got nan at index (1, 0)",
+        "line.npy": "add an axis: tokens[:, None]",
+        "text.npy": "tokens must be an .npy file of numbers",
+        "many.npz": "tokens must be a single .npy array",
+    }
+    for name, message in cases.items():
+        assert main(["propagate", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2, name
+        assert message in capsys.readouterr().err, name
+    for options, message in (
+        (["--values", str(tmp_path / "five.npy")], "values must have shape (200,)"),
+        (["--epsilon", "-1"], "epsilon must be positive"),
+        (["--epsilon", "warm"], "epsilon must be a number or 'auto'"),
+        (["--layers", "0"], "layers must be at least 1"),
+    ):
+        assert main(["propagate", str(tokens), *options, "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_picture_leaves_no_partial_file(tokens, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no picture today")
+
+    monkeypatch.setattr("attnflow.plotting.tokens.plot_tokens", fail)
+    assert main(["propagate", str(tokens), "--layers", "1", "--out", str(tmp_path / "out")]) == 2
+    assert sorted(p.suffix for p in (tmp_path / "out").iterdir()) == [".csv", ".npz"]
+
+
+def test_parity_and_info_print_every_engine(capsys):
+    assert main(["parity", "--tokens", "300"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("numba") >= 4 and "reference" in printed
+    assert main(["info"]) == 0
+    assert "engine numba: available" in capsys.readouterr().out
+
+
+def test_the_module_runs_as_a_command_and_names_an_unknown_one():
+    run = subprocess.run([sys.executable, "-m", "attnflow.cli", "dance"], capture_output=True, text=True)
+    assert run.returncode == 2 and "invalid choice" in run.stderr
