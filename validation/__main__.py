@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import Report
 
-NAMES = ("digits",)
+NAMES = ("digits", "memory", "noise")
 RESULTS = Path(__file__).parent / "results"
 
 

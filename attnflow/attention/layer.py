@@ -141,9 +141,10 @@ class Attention:
         digest = hashlib.blake2b(np.ascontiguousarray(tokens).tobytes())
         digest.update(b"" if log_mass is None else np.ascontiguousarray(log_mass).tobytes())
         key = f"{digest.hexdigest()} {tokens.dtype} {tokens.shape}"
-        if self._last is None or self._last[0] != key:
-            self._last = (key, _bind(self, tokens.astype(np.float64), log_mass))
-        return self._last[1]
+        last = self._last  # read once: another thread may bind other tokens meanwhile
+        if last is None or last[0] != key:
+            last = self._last = (key, _bind(self, tokens.astype(np.float64), log_mass))
+        return last[1]
 
 
 @dataclass(frozen=True)

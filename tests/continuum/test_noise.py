@@ -1,5 +1,7 @@
 """The predicted noise of random tokens: measured over hundreds of seeds, one layer and many."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -21,14 +23,17 @@ def p_weighted(deviation):
 
 def measured(layer, n_tokens, depths, seeds):
     """Standard deviation over seeds of the features of N tokens, p-weighted, at each depth."""
-    features = np.empty((len(depths), seeds, len(POINTS)))
-    for seed in range(seeds):
+
+    def features(seed):
+        own = af.Attention(F, layer.epsilon, layer.normalization)  # a layer keeps its last tokens: one per thread
         tokens = P.sample(n_tokens, rng=seed + 1000 * n_tokens)
-        run = af.propagate(layer, tokens, cos, max(depths) - 1)
-        for i, depth in enumerate(depths):
-            features[i, seed] = layer(tokens, run.y[depth - 1], queries=POINTS)[:, 0]
+        run = af.propagate(own, tokens, cos, max(depths) - 1)
+        return [own(tokens, run.y[depth - 1], queries=POINTS)[:, 0] for depth in depths]
+
+    with ThreadPoolExecutor(2) as pool:
+        samples = np.array(list(pool.map(features, range(seeds))))
     # around the mean over seeds: the mean itself is off by O(1/N), which is bias, not noise
-    return [p_weighted(h.std(axis=0, ddof=1)) for h in features]
+    return [p_weighted(h.std(axis=0, ddof=1)) for h in np.moveaxis(samples, 1, 0)]
 
 
 PAIRS = [(500, 0.05), (500, 0.04), (500, 0.08)]
