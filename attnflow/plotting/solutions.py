@@ -100,9 +100,16 @@ def _tracks(ax, solution) -> None:
 
 def _colored_points(ax, solution) -> None:
     x, y = _plane(solution.points[None])
-    image = ax.scatter(x[0], y[0], c=solution.y[-1][:, 0], s=6, cmap="viridis")
-    ax.figure.colorbar(image, ax=ax, label="feature $H$")
-    names = ("$x_1$ (length)", "$x_2$ (length)") if solution.points.shape[1] == 2 else ("first principal axis", "second")
+    features = solution.y[-1]
+    label = "feature $H$"
+    if features.shape[1] > 1:  # the combination of columns that tells tokens apart best
+        centred = features - features.mean(axis=0)
+        features = centred @ np.linalg.svd(centred, full_matrices=False)[2][:1].T
+        label = "first principal feature"
+    image = ax.scatter(x[0], y[0], c=features[:, 0], s=6, cmap="viridis")
+    ax.figure.colorbar(image, ax=ax, label=label)
+    flat = solution.points.shape[1] == 2
+    names = ("$x_1$ (length)", "$x_2$ (length)") if flat else ("first principal axis", "second principal axis")
     style.finish(ax, f"Features at $t$ = {solution.t[-1]:.3g}", *names)
 
 

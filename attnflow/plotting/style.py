@@ -37,16 +37,21 @@ def finish(ax, title: str, xlabel: str, ylabel: str) -> None:
 
 
 def log_scale(ax) -> None:
-    """Logarithmic axes; over less than three decades they say 0.02 rather than 2 x 10^-2."""
+    """Logarithmic axes, the vertical one with plain numbers."""
+    ax.set(xscale="log", yscale="log")
+    plain_log(ax.yaxis)
+
+
+def plain_log(axis) -> None:
+    """Over less than three decades a logarithmic axis says 0.02 rather than 2 x 10^-2."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    ax.set(xscale="log", yscale="log")
-    low, high = ax.get_ylim()
+    low, high = axis.get_view_interval()
     if high > 1000 * low:
         return
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high > 4 * low else (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def plain_ticks(axis, values: Sequence[float]) -> None:

@@ -28,6 +28,7 @@ def plot_tokens(run, spread: np.ndarray, perplexity: np.ndarray, axes=None):
     first.plot(run.layers, spread, "o-", color=style.ACCENT, markersize=3.5, linewidth=1)
     if (spread > 0).all():
         first.set_yscale("log")
+        style.plain_log(first.yaxis)
     style.finish(first, "Attention smooths the features", "layer", "spread of the features (their unit)")
     second.hist(perplexity, bins=30, color="0.7")
     second.axvline(np.median(perplexity), color=style.ACCENT)
