@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
         return options.command(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
         print(f"attnflow: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

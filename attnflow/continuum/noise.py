@@ -26,7 +26,7 @@ from ..kernels.reference import dense_logits
 from ..particles.quadrature import bind_density
 
 _RESOLUTION = 1.3  # nodes per kernel width: quadrature error below 1e-14, and the matrices stay small
-_LARGEST = 6000  # nodes
+_LARGEST = 3000  # nodes: a dense product of matrices per layer
 
 
 def predicted_noise(layer: Attention, density: Density, initial: Callable, t: float, n_tokens: int) -> Callable:
@@ -52,7 +52,7 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     Raises
     ------
     ValueError
-        On a space with boundary, and when the quadrature would need more than 6000 nodes.
+        On a space with boundary, and when the quadrature would need more than 3000 nodes.
 
     Examples
     --------

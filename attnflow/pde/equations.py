@@ -127,7 +127,7 @@ class DriftDiffusion:
         AccuracyWarning
             If the finest grid does not reach rtol; the message says what was reached.
         """
-        self._check_solvable()
+        self.check_solvable()
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
         shape = read_shape(grid, self.space.dim)
@@ -156,7 +156,7 @@ class DriftDiffusion:
                [ 1., -2.,  1.],
                [ 0.,  1., -1.]])
         """
-        self._check_solvable()
+        self.check_solvable()
         shape = read_shape(grid, self.space.dim)
         if shape is None:
             raise ValueError("grid must be the number of cells or one per axis, got None")
@@ -188,11 +188,12 @@ class DriftDiffusion:
         >>> np.abs(eigenvalues).round(10)
         array([0., 1., 1.])
         """
-        self._check_solvable()
+        self.check_solvable()
         k = checks.integer(k, "k", least=1)
         return compute_spectrum(self, k, read_shape(grid, self.space.dim), read_boundary(boundary, self.space))
 
-    def _check_solvable(self) -> None:
+    def check_solvable(self) -> None:
+        """Raise NotImplementedError where `solve` would."""
         if self.space.columns != self.space.dim or self.space.dim > 2:
             raise NotImplementedError(
                 "density must live on a torus, box, line or chart of dimension 1 or 2 for the equation to be solved, "

@@ -88,7 +88,7 @@ class ConvergenceStudy:
             raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
         check_same_space(self.layer(self.epsilons[0]), density)
         checks.evaluate(initial, density.space.probe_points(), "initial")
-        limit(self.layer(self.epsilons[0]), density)
+        limit(self.layer(self.epsilons[0]), density).check_solvable()
         for epsilon in self.epsilons:
             if self.layers(epsilon) < 1:
                 raise ValueError(

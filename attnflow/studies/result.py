@@ -147,6 +147,8 @@ class StudyResult:
         eps = np.array(study.epsilons)
         tau = np.array([study.layer(e).time_step for e in eps])
         growth = np.polyfit(np.log(eps), np.log(tau), 1)[0] if len(eps) > 1 else np.nan
+        if study.density.space.has_boundary:  # walls slow it down, to sqrt(eps) for softmax
+            growth = np.nan
         return Prediction(
             bias, noise, {"epsilon": self._order * growth, "size": -0.5}, {"epsilon": first, "size": noise[largest]}
         )

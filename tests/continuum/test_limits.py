@@ -200,9 +200,42 @@ def test_dot_product_on_the_sphere_has_half_the_round_metric():
         (lambda: af.predicted_noise(af.Attention(af.SquaredDistance(af.Box([(0, 1)])), 0.1), af.Uniform(af.Box([(0, 1)])), cos, 0.5, 10), "without boundary"),
         (lambda: af.predicted_noise(af.Attention(F, 0.1), P, cos, 0.5, 0), "n_tokens must be at least 1"),
         (lambda: af.predicted_noise(af.Attention(F, 1e-7), P, cos, 0.5, 10), "epsilon must be larger"),
-        (lambda: af.predicted_bias(af.Attention(af.DotProduct(), 0.1), af.Uniform(af.Sphere(1)), lambda x: x, 0.5), "distance on a flat torus"),
+        (lambda: af.predicted_bias(af.Attention(af.DotProduct(), 0.1), af.Uniform(af.Sphere(1)), lambda x: x, 0.5), "a distance on a flat torus"),
     ],
 )  # fmt: skip
 def test_bad_input_names_the_argument(build, message):
     with pytest.raises((ValueError, TypeError), match=message):
         build()
+
+
+@pytest.mark.parametrize("normalization", ["softmax", "sinkhorn", af.DensityCorrected(0.5)], ids=str)
+@pytest.mark.parametrize("residual", [1.0, 0.5])
+def test_bias_of_gaussian_tokens_is_that_of_the_closed_form(normalization, residual):
+    # H = x: layers multiply by (1 - a + a kappa)^l, the equation by exp(-drift t / Sigma); difference to first order
+    Sigma, t, x = 0.7, 0.4, np.array([[0.3], [-1.1]])
+    kappa = {
+        "softmax": lambda s: Sigma / (Sigma + s),
+        "sinkhorn": lambda s: (np.sqrt(s**2 + 4 * Sigma**2) - s) / (2 * Sigma),
+    }.get(normalization, lambda s: (1 / s) / (1 / s + 1 / Sigma - 0.5 / (Sigma + s)))
+    s = 1e-5
+    tau = residual * s / 2
+    drift = af.Attention(af.SquaredDistance(af.Euclidean(1)), s, normalization).normalization.drift
+    exact = (np.exp(t / tau * np.log1p(residual * (kappa(s) - 1))) - np.exp(-drift * t / Sigma)) / tau * x
+    layer = af.Attention(af.SquaredDistance(af.Euclidean(1)), 0.02, normalization, residual)
+    predicted = af.predicted_bias(layer, af.Gaussian([0.0], [[Sigma]]), lambda x: x, t)(x) / layer.time_step
+    np.testing.assert_allclose(predicted, exact, rtol=1e-3, atol=2e-4)
+
+
+def test_bias_under_mahalanobis_in_the_plane_is_that_of_the_closed_form():
+    # A x = Sigma (Sigma + s G^-1)^-1 x and L x = -2 G^-1 Sigma^-1 x, for matrices that do not commute
+    from scipy.linalg import expm
+
+    G, Sigma, t = np.array([[2.0, 0.6], [0.6, 1.0]]), np.array([[1.0, -0.5], [-0.5, 0.8]]), 0.3
+    s = 1e-4
+    A = Sigma @ np.linalg.inv(Sigma + s * np.linalg.inv(G))
+    generator = -2 * np.linalg.inv(G) @ np.linalg.inv(Sigma)
+    exact = (np.linalg.matrix_power(A, round(2 * t / s)) - expm(t * generator.T).T) / (s / 2)
+    layer = af.Attention(af.Mahalanobis(G), 0.02)
+    x = np.array([[0.4, -0.3], [0.5, 1.0]])
+    predicted = af.predicted_bias(layer, af.Gaussian([0.0, 0.0], Sigma), lambda x: x, t)(x) / layer.time_step
+    np.testing.assert_allclose(predicted, x @ exact.T, rtol=5e-3, atol=2e-3)

@@ -62,6 +62,28 @@ def test_other_kernels_have_their_own_power_of_epsilon():
     assert result.constant("epsilon").value == pytest.approx(result.predicted.constant["epsilon"], rel=0.02)
 
 
+def test_a_gaussian_on_a_line_has_the_predicted_bias():
+    made = af.ConvergenceStudy(
+        af.SquaredDistance(af.Euclidean(1)), af.Gaussian([0.0], [[0.5]]), cos, 0.2, (0.04, 0.02, 0.01, 0.005, 0.0025), [np.inf]
+    )
+    result = made.run(progress=False)
+    assert result.slope("epsilon").value == pytest.approx(1, abs=0.03)
+    assert result.constant("epsilon").value == pytest.approx(result.predicted.constant["epsilon"], rel=0.005)
+
+
+def test_walls_slow_convergence_and_nothing_is_predicted_there():
+    box = af.Box([(0.0, np.pi)])
+    made = af.ConvergenceStudy(af.SquaredDistance(box), af.Uniform(box), cos, 0.5, (0.02, 0.01, 0.005, 0.0025), [np.inf])
+    result = made.run(progress=False)
+    assert result.slope("epsilon").value == pytest.approx(0.5, abs=0.05)  # sqrt(eps)
+    assert np.isnan(result.predicted.slope["epsilon"]) and np.isnan(result.predicted.bias[0.02])
+
+
+def test_an_equation_that_cannot_be_solved_yet_is_refused_before_any_work():
+    with pytest.raises(NotImplementedError, match="density must live on a torus, box, line or chart"):
+        af.ConvergenceStudy(af.DotProduct(), af.VonMisesFisher([0, 0, 1.0], 1.0), lambda x: x, 0.2, [0.1], [np.inf])
+
+
 def test_infinity_is_always_computed_and_sizes_are_independent():
     result = study(sizes=(60,)).run(progress=False)
     table = result.to_dataframe()

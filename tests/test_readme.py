@@ -1,0 +1,62 @@
+"""What README promises: its code runs, its commands exist, its study file is valid, its picture is there."""
+
+import configparser
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import attnflow as af
+from attnflow.cli import main
+from attnflow.studies.files import study_from_tables
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def test_the_ten_lines_run_and_agree(capsys):
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    exec(compile(code, "README", "exec"), {})  # noqa: S102  our own README
+    error, noise = capsys.readouterr().out.splitlines()
+    assert 0 < float(error) < 0.1 and 0 < float(noise.strip("[]")) < 0.1
+
+
+def test_the_study_file_is_valid():
+    (text,) = blocks("toml")
+    assert study_from_tables(tomllib.loads(text)).epsilons[0] == 0.2
+
+
+def test_every_command_and_name_in_readme_exists():
+    for command in re.findall(r"`attnflow (\w+)", README):
+        with pytest.raises(SystemExit) as stopped:
+            main([command, "--help"])
+        assert stopped.value.code == 0
+    table = README.split("## What there is")[1].split("## Commands")[0]
+    for name in re.findall(r"`([A-Za-z_]+)", table):
+        assert hasattr(af, name) or hasattr(af.DriftDiffusion, name), name
+
+
+def test_links_and_pictures_are_there():
+    for target in re.findall(r"\]\(([^)#]+)\)|`(notebooks/[^`]+)`", README):
+        assert (ROOT / (target[0] or target[1])).exists(), target
+
+
+def test_the_two_commands_are_word_for_word_complete():
+    for command in (
+        "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/attnflow converge",
+        'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest',
+    ):
+        assert README.count(f"    {command}\n") == 1
+
+
+def test_the_extras_are_those_promised():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert set(config["options.extras_require"]) == {"test", "fast", "gpu", "distributed", "learning", "notebooks", "peers"}
+    assert len((ROOT / "pyproject.toml").read_text().splitlines()) == 2
