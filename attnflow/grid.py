@@ -160,6 +160,27 @@ class Grid:
         return np.concatenate([_contract(axes, values, x[i : i + chunk]) for i in range(0, len(x), chunk)])
 
 
+def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
+    """Per axis, the wave number beyond which the modes of (*grid, c) add up to less than rtol of the field.
+
+    None where the last fifth of the modes does not: the field is not smooth on this grid.
+    """
+    size = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
+    spectrum = np.abs(np.fft.fftn(values / np.where(size > 0, size, 1.0), axes=range(values.ndim - 1), norm="forward"))
+    widths = []
+    for k, n in enumerate(values.shape[:-1]):
+        amplitude = np.moveaxis(spectrum, k, 0).reshape(n, -1).max(axis=1)
+        folded = amplitude[: n // 2 + 1]
+        folded[1:] = np.maximum(folded[1:], amplitude[: -(n // 2) - 1 : -1])
+        tail = np.cumsum(folded[::-1])[::-1]
+        above = np.flatnonzero(tail > max(rtol, 1e-13))
+        width = int(above[-1]) if len(above) else 0
+        if width > 0.8 * (n // 2):
+            return None
+        widths.append(width)
+    return tuple(widths)
+
+
 class _Doubled(Axis):
     @cached_property
     def nodes(self) -> np.ndarray:

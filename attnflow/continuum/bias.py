@@ -32,9 +32,8 @@ import numpy as np
 from .. import checks
 from ..attention import Attention, Sinkhorn
 from ..geometry import Density, Euclidean, Torus
-from ..grid import Axis, Grid
+from ..grid import Axis, Grid, bandwidth
 from ..particles.quadrature import check_same_space
-from ..pde.fourier import bandwidth
 from ..similarity import LogDistance, Mahalanobis, PowerDistance, SquaredDistance
 
 _SIZES = {1: (65, 129, 257, 513), 2: (21, 31, 45), 3: (13,)}  # odd nodes per axis: no Nyquist mode

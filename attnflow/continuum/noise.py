@@ -23,10 +23,11 @@ from .. import checks
 from ..attention import Attention, BoundLayer, Column, DensityCorrected, Sinkhorn
 from ..geometry import Density
 from ..kernels.reference import dense_logits
-from ..particles.quadrature import bind_density
+from ..particles.quadrature import bind_density, check_same_space
 
 _RESOLUTION = 1.3  # nodes per kernel width: quadrature error below 1e-14, and the matrices stay small
 _LARGEST = 3000  # nodes: a dense product of matrices per layer
+_MOST_WORK = 2e12  # layers * nodes^3: a minute or two
 
 
 def predicted_noise(layer: Attention, density: Density, initial: Callable, t: float, n_tokens: int) -> Callable:
@@ -52,7 +53,7 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     Raises
     ------
     ValueError
-        On a space with boundary, and when the quadrature would need more than 3000 nodes.
+        On a space with boundary, and when the quadrature would need more than 3000 nodes, or too many of them too often.
 
     Examples
     --------
@@ -63,18 +64,19 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     (1, 1)
     """
     times, n_tokens = checks.output_times(t), checks.integer(n_tokens, "n_tokens", least=1)
+    check_same_space(layer, density)
     if density.space.has_boundary:
         raise ValueError(f"density must live on a space without boundary for a predicted noise, got {density.space}")
-    bound, grid = bind_density(layer, density, resolution=_RESOLUTION)
-    if grid.size > _LARGEST:
+    depth, a = int(round(float(times[-1]) / layer.time_step)), layer.residual
+    bound, grid = bind_density(layer, density, resolution=_RESOLUTION, largest=_LARGEST)
+    if depth * grid.size**3 > _MOST_WORK:
         raise ValueError(
-            f"epsilon must be larger for a predicted noise: {grid.size} quadrature nodes, at most {_LARGEST}"
+            f"epsilon must be larger for a predicted noise: {depth} products of {grid.size} x {grid.size} matrices"
         )
     mass = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights
     mass = np.maximum(mass, mass.max() * 1e-300)  # far tails of a line: nothing, but divisible by
     A, eta = _weights_and_response(bound, mass)
     S, A_eta = A / mass, A @ eta
-    depth, a = int(round(float(times[-1]) / layer.time_step)), layer.residual
     variance = []
     for h in checks.evaluate(initial, grid.points, "initial").T:
         E = np.zeros_like(A)

@@ -68,14 +68,14 @@ def propagate(
         if not callable(values):
             raise TypeError(f"values must be callable on points when tokens is a Density, got {type(values).__name__}")
         checks.evaluate(values, tokens.space.probe_points(), "values")
-        bound, nodes = bind_density(layer, tokens, grid)
+        bound, nodes = bind_density(layer, tokens, grid, values)
         bound.stats["quadrature_error"] = estimated_error(bound, tokens, nodes)
         points, shape = None, nodes.shape
         features = checks.evaluate(values, nodes.points, "values")
     else:
         if grid is not None:
             raise ValueError("grid must be None when tokens are given: it is for a Density")
-        points, nodes = layer.f.check(tokens, "tokens"), None
+        points, nodes = layer.f.check(tokens, "tokens").copy(), None
         shape = (len(points),)
         features = checks.evaluate(values, points, "values") if callable(values) else values
         features = checks.features(features, "values", len(points))

@@ -8,21 +8,31 @@ sigma / h = 2.6 on even when features and density are as rough as the kernel.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .. import checks
 from ..attention import Attention, BoundLayer
 from ..geometry import Density
-from ..grid import Grid
+from ..grid import Grid, bandwidth
+from ..kernels import attend
 
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
 _LEAST_RESOLUTION = 2.0  # a given grid below it is refused
 _FEWEST = {1: 64, 2: 32, 3: 16}
-_MOST = {1: 2**14, 2: 2**9, 3: 2**6}
+_REFINED = {1: 1024, 2: 128, 3: 48}  # nodes per axis beyond which p and p H count as not smooth
+_LARGEST = 2**16  # nodes that are chosen without being asked for: some seconds per layer
 
 
-def bind_density(layer: Attention, density: Density, grid=None, resolution: float = RESOLUTION) -> tuple[BoundLayer, Grid]:
+def bind_density(
+    layer: Attention,
+    density: Density,
+    grid: int | Sequence[int] | None = None,
+    values: Callable | None = None,
+    resolution: float = RESOLUTION,
+    largest: int = _LARGEST,
+) -> tuple[BoundLayer, Grid]:
     """The layer on quadrature nodes of a density: the infinite-token layer.
 
     Parameters
@@ -30,8 +40,12 @@ def bind_density(layer: Attention, density: Density, grid=None, resolution: floa
     layer : Attention
     density : Density
     grid : int, sequence of int or None
-        Nodes per axis; None chooses `resolution` nodes per kernel width and as many as p needs.
+        Nodes per axis; None chooses `resolution` nodes per kernel width, and as many as p and p H need.
+    values : callable, optional
+        The features H that the nodes must resolve.
     resolution : float
+    largest : int
+        Nodes beyond which a grid is not chosen but must be given.
 
     Returns
     -------
@@ -40,32 +54,38 @@ def bind_density(layer: Attention, density: Density, grid=None, resolution: floa
     Raises
     ------
     ValueError
-        If the density and the pseudo-metric live on different spaces, or a given grid has fewer
-        than two nodes per kernel width.
+        If the density and the pseudo-metric live on different spaces, a given grid has fewer than two
+        nodes per kernel width, or more than `largest` nodes would have to be chosen.
     """
-    if not isinstance(density, Density):
-        raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
     check_same_space(layer, density)
-    if grid is None and layer.f.pair.transform not in ("identity", "affine"):
-        resolution *= 2  # no Gaussian: its Fourier transform has a heavier tail
-    nodes = density.grid(_sizes(layer, density, resolution)) if grid is None else density.grid(grid)
     if grid is None:
-        nodes = _resolve(density, nodes)
-    elif (worst := _nodes_per_width(layer, density, nodes).min()) < _LEAST_RESOLUTION:
-        raise ValueError(
-            f"grid must have at least {_LEAST_RESOLUTION:g} nodes per kernel width sqrt(m2), got {worst:.3g} "
-            f"with {nodes.shape}; {RESOLUTION:g} or more are safe: use at least "
-            f"{tuple(int(np.ceil(n * RESOLUTION / worst)) for n in nodes.shape)}, or None"
-        )
-    log_mass = density.log_pdf(nodes.points) + np.log(density.space.volume_element(nodes.points) * nodes.weights)
-    # nodes of no mass at all would be infinitely light keys; e^-700 is as good as nothing and stays finite
-    bound = layer.bind(nodes.points, np.maximum(log_mass, log_mass.max() - 700))
+        nodes = _resolve(density, values, density.grid(_sizes(layer, density, resolution, largest)))
+    else:
+        nodes = density.grid(grid)
+        worst = _nodes_per_width(layer, density, nodes).min()
+        if worst < _LEAST_RESOLUTION:
+            raise ValueError(
+                f"grid must have at least {_LEAST_RESOLUTION:g} nodes per kernel width sqrt(m2), got {worst:.3g} "
+                f"with {nodes.shape}; {RESOLUTION:g} or more are safe: use at least "
+                f"{tuple(int(np.ceil(n * RESOLUTION / worst)) for n in nodes.shape)}, or None"
+            )
+    bound = layer.bind(nodes.points, _log_mass(density, nodes))
     bound.stats.setdefault("isolated", 0)  # nodes stand for a continuum: none is isolated
     return bound, nodes
 
 
+def _log_mass(density: Density, nodes: Grid) -> np.ndarray:
+    log_mass = density.log_pdf(nodes.points) + np.log(density.space.volume_element(nodes.points) * nodes.weights)
+    # nodes of no mass at all would be infinitely light keys; e^-700 is as good as nothing and stays finite
+    return np.maximum(log_mass, log_mass.max() - 700)
+
+
 def check_same_space(layer: Attention, density: Density) -> None:
     """A distance must be that of the density's space, and a map on a torus must be periodic."""
+    if not isinstance(layer, Attention):
+        raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
+    if not isinstance(density, Density):
+        raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
     space, f = density.space, layer.f
     if f.space is not None and f.space != space:
         raise ValueError(f"density must live on the space of f, {f.space}, got {space}")
@@ -78,11 +98,19 @@ def check_same_space(layer: Attention, density: Density) -> None:
             raise ValueError(f"f must be periodic on {space}, got {type(f).__name__}, which tells x from x + period")
 
 
-def _sizes(layer: Attention, density: Density, resolution: float) -> tuple[int, ...]:
-    trial = density.grid(_FEWEST[min(density.space.dim, 3)])
+def _sizes(layer: Attention, density: Density, resolution: float, largest: int) -> tuple[int, ...]:
+    if layer.f.pair.transform not in ("identity", "affine"):
+        resolution *= 2  # no Gaussian: its Fourier transform has a heavier tail
+    dim = density.space.dim
+    trial = density.grid(_FEWEST[min(dim, 3)])
     sizes = np.array(trial.shape) * resolution / _nodes_per_width(layer, density, trial)
-    fewest = _FEWEST[len(sizes)]
-    return tuple(int(2 * np.ceil(max(fewest, size) / 2)) for size in sizes)
+    chosen = [2 * np.ceil(max(_FEWEST[min(dim, 3)], size) / 2) for size in sizes]
+    if np.prod(chosen) > largest:
+        raise ValueError(
+            f"epsilon must be larger to choose a grid: {'x'.join(f'{n:.0f}' for n in chosen)} nodes would be needed "
+            f"at {layer.epsilon:g}, more than {largest}"
+        )
+    return tuple(int(n) for n in chosen)
 
 
 def _nodes_per_width(layer: Attention, density: Density, grid: Grid) -> np.ndarray:
@@ -97,43 +125,44 @@ def _nodes_per_width(layer: Attention, density: Density, grid: Grid) -> np.ndarr
     return width / (stretch * np.array([axis.spacing for axis in grid.axes]))
 
 
-def _resolve(density: Density, grid: Grid) -> Grid:
-    """Refine until the nodes hold the whole mass of p to 1e-12: then they resolve it."""
+def _resolve(density: Density, values: Callable | None, grid: Grid) -> Grid:
+    """Refine until the nodes hold the whole mass of p to 1e-12, and the Fourier modes of p H where all axes wrap."""
     while True:
-        mass = np.sum(density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights)
-        if abs(mass - 1) < 1e-12:
+        p = density.pdf(grid.points)
+        missing = abs(np.sum(p * density.space.volume_element(grid.points) * grid.weights) - 1)
+        rough = False
+        if values is not None and all(axis.kind == "fourier" for axis in grid.axes):
+            carried = p[:, None] * checks.evaluate(values, grid.points, "values")
+            rough = bandwidth(carried.reshape(*grid.shape, -1), 1e-10) is None
+        if missing < 1e-12 and not rough:
             return grid
-        if 2 * max(grid.shape) > _MOST[len(grid.shape)]:
+        if 2 * max(grid.shape) > _REFINED[len(grid.shape)]:
+            what = "values are not smooth (or not periodic)" if rough else f"the mass of p is off by {missing:.1g}"
             warnings.warn(
-                f"density is resolved to {abs(mass - 1):.1g} only by {grid.shape} nodes: is log_pdf smooth?",
+                f"the infinite-token layer is not resolved by {grid.shape} nodes: {what}; give a finer grid, or smooth them",
                 checks.AccuracyWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             return grid
         grid = density.grid(tuple(2 * n for n in grid.shape))
 
 
-def estimated_error(bound: BoundLayer, density: Density, grid: Grid) -> float | None:
-    """Relative change of the row sums when every second node is left out, per axis of equal spacing.
-
-    That is the error of twice the spacing, so an upper bound: the weighted mean of an alternating sign,
-    as p-weighted root mean square (at the far ends of a line nothing is left to be resolved).
-    """
-    signs = [
-        np.where(np.arange(axis.size) % 2, -1.0, 1.0).reshape([-1 if j == k else 1 for j in range(len(grid.axes))])
-        for k, axis in enumerate(grid.axes)
-        if axis.kind in ("fourier", "cells") and axis.size % 2 == 0
-    ]
-    if not signs:
-        return None
-    columns = np.stack([np.broadcast_to(sign, grid.shape).ravel() for sign in signs], axis=-1)
-    mass = density.pdf(grid.points) * grid.weights * density.space.volume_element(grid.points)
-    error = float(np.sqrt((mass @ bound.attend(columns).mean ** 2).max()))
-    if error > 1e-6 and bound.layer.dtype == "float64":
+def estimated_error(bound: BoundLayer, density: Density, grid: Grid, queries: int = 64) -> float:
+    """Relative change of the row sums on twice as many nodes per axis, p-weighted root mean square over some rows."""
+    layer = bound.layer
+    rows = np.unique(np.linspace(0, grid.size - 1, queries).astype(int))
+    finer = density.grid(tuple(2 * n for n in grid.shape))
+    points, weight = grid.points[rows], density.pdf(grid.points[rows])
+    here, there = (
+        attend(layer.f, layer.epsilon, points, g.points, None, _log_mass(density, g), layer.engine).log_sum_exp
+        for g in (grid, finer)
+    )
+    error = float(np.sqrt(weight @ np.expm1(here - there) ** 2 / weight.sum()))
+    if error > 1e-6:
         warnings.warn(
-            f"the quadrature of the infinite-token layer may be off by up to {error:.1g} (relative): "
+            f"the quadrature of the infinite-token layer is off by about {error:.1g} (relative): "
             "the similarity is not smooth on the grid; give a finer grid",
             checks.AccuracyWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
     return error

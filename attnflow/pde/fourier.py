@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from ..grid import Grid
+from ..grid import Grid, bandwidth
 from ..solution import Solution
 from .coefficients import build_grid, error_weights, inverse_metric, log_weight, relative_error, transfer, weighted_norm
 from .problem import Problem, finished
@@ -147,27 +147,6 @@ def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> t
     share = [1.0] * 3 + [2.0] * (problem is not None)
     sizes = tuple(odd(max(s * k for s, k in zip(share, along)) + 3) for along in zip(*widths))
     return sizes if affordable(grown(sizes)) else None
-
-
-def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
-    """Per axis, the wave number beyond which the modes of (*grid, c) add up to less than rtol of the field.
-
-    None where the last fifth of the modes does not: the field is not smooth on this grid.
-    """
-    size = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
-    spectrum = np.abs(np.fft.fftn(values / np.where(size > 0, size, 1.0), axes=range(values.ndim - 1), norm="forward"))
-    widths = []
-    for k, n in enumerate(values.shape[:-1]):
-        amplitude = np.moveaxis(spectrum, k, 0).reshape(n, -1).max(axis=1)
-        folded = amplitude[: n // 2 + 1]
-        folded[1:] = np.maximum(folded[1:], amplitude[: -(n // 2) - 1 : -1])
-        tail = np.cumsum(folded[::-1])[::-1]
-        above = np.flatnonzero(tail > max(rtol, 1e-13))
-        width = int(above[-1]) if len(above) else 0
-        if width > 0.8 * (n // 2):
-            return None
-        widths.append(width)
-    return tuple(widths)
 
 
 def odd(size: float) -> int:
