@@ -142,6 +142,21 @@ class Grid:
             result = np.multiply.outer(result, axis.weights).reshape(-1)
         return result
 
+    def check(self, points: np.ndarray, name: str = "points") -> np.ndarray:
+        """Points (M, columns) the grid can interpolate at: between its ends, unit vectors on a sphere."""
+        points = checks.points(points, name, self.points.shape[1])
+        if self.sphere:
+            outside = np.abs(np.linalg.norm(points, axis=1) - 1) > 1e-6
+        else:
+            ends = [(-np.inf, np.inf) if axis.kind in ("fourier", "periodic") else (axis.low, axis.high) for axis in self.axes]
+            low, high = np.array(ends).T
+            slack = 1e-9 * (high - low)
+            outside = ((points < low - slack) | (points > high + slack)).any(axis=1)
+        if outside.any():
+            where = int(np.argmax(outside))
+            raise ValueError(f"{name} must lie on the grid's domain, got {points[where].tolist()} at index {where}")
+        return points
+
     def derivative(self, k: int) -> sparse.csr_array:
         """Spectral differentiation along axis k as a (size, size) matrix on the raveled grid; fourier axes."""
         factors = [sparse.eye_array(axis.size) for axis in self.axes]

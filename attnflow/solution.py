@@ -78,7 +78,7 @@ class Solution:
                 "points must be grid points of a field, but this solution lives on tokens; "
                 "extend it to other points with layer(tokens, values, queries=points)"
             )
-        points = checks.points(points, "points", self.grid.points.shape[1])
+        points = self.grid.check(points)
         if t is None:
             return self.grid.interpolate(self.y[-1], points)
         fields = [self.grid.interpolate(self.y[self._index(time)], points) for time in np.atleast_1d(t)]
@@ -87,7 +87,7 @@ class Solution:
     def _index(self, time: float) -> int:
         time = checks.real(time, "t")
         index = int(np.argmin(np.abs(self.t - time)))
-        if abs(self.t[index] - time) > 1e-9 * max(1.0, abs(time)):
+        if abs(self.t[index] - time) > 1e-9 * max(abs(self.t[-1]), abs(time)):
             raise ValueError(f"t must be a saved time, got {time}; the nearest saved one is {self.t[index]}; ask for it when solving")
         return index
 

@@ -79,6 +79,11 @@ def predicted_bias(layer: Attention, density: Density, initial: Callable, t: flo
     _check_known(layer, density)
     power = layer.normalization.drift / 2
     grid, features, r = _resolving_grid(density, initial, power)
+    if all(density.space.periodic) and r.min() < 1e-9:
+        raise ValueError(
+            f"density must not fall below 1e-9 of its top (to the power {power:g}) on a torus for a predicted bias, "
+            f"got {r.min():.1g}: rounding errors would take over there"
+        )
     inverse_metric = np.linalg.inv(layer.f.metric(grid.points[:1])[0])
     of_p = _derivatives(density.log_pdf, grid)
     slopes, U, dU, laplacian_U = _ratio(of_p, power, inverse_metric)
@@ -104,8 +109,8 @@ def predicted_bias(layer: Attention, density: Density, initial: Callable, t: flo
     # in the eigenbasis the integral is a divided difference of exp(t .) at each pair of eigenvalues
     gap = np.abs(eigenvalues[:, None] - eigenvalues)
     slower = np.maximum(eigenvalues[:, None], eigenvalues)
-    apart = np.where(gap > 1e-9, gap, 1.0)
-    divided = np.exp(t * slower) * np.where(gap > 1e-9, -np.expm1(-t * apart) / apart, t)
+    apart = np.where(t * gap > 1e-9, gap, 1.0)
+    divided = np.exp(t * slower) * np.where(t * gap > 1e-9, -np.expm1(-t * apart) / apart, t)
     psi = (basis @ ((M * divided) @ (basis.T @ (r[:, None] * features)))).reshape(*grid.shape, -1)
     top = power * density.log_pdf(grid.points).max()
     low, high = np.array([(axis.low, axis.high) for axis in grid.axes]).T

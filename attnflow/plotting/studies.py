@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import cycle
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def _plot_bias(result, ax) -> None:
         ax.plot(epsilons, np.sqrt(bias**2 + noise**2 / size), color=color, linewidth=1.2, zorder=1)
     if np.isfinite(bias).any():
         ax.plot(epsilons, bias, color=style.INK, linewidth=1.2, zorder=1, label="predicted (lines)")
-    for size, color, marker in zip(sizes, colors, style.MARKERS[1:]):
+    for size, color, marker in zip(sizes, colors, cycle(style.MARKERS[1:])):
         _points(ax, _spread(result, "epsilon", "error", size), color, marker, f"$N$ = {size:g}")
     measured = result.bias()
     ax.plot(*measured, "o", color=style.ACCENT, markersize=6, zorder=3, label=r"$N = \infty$")
@@ -66,7 +67,7 @@ def _plot_noise(result, ax) -> None:
     colors = style.shades(len(epsilons))
     for epsilon, color in zip(epsilons, colors):
         ax.plot(sizes, predicted.noise[epsilon] / np.sqrt(sizes), color=color, linewidth=1.2, zorder=1)
-    for epsilon, color, marker in zip(epsilons, colors, style.MARKERS):
+    for epsilon, color, marker in zip(epsilons, colors, cycle(style.MARKERS)):
         _points(ax, _spread(result, "size", "deviation", epsilon), color, marker, rf"$\epsilon$ = {epsilon:g}")
     style.log_scale(ax)
     if len(sizes):
@@ -83,7 +84,7 @@ def _spread(result, along: str, quantity: str, fixed: float):
     other = "size" if along == "epsilon" else "epsilon"
     groups = defaultdict(list)
     for cell in result.cells:
-        if cell["size"] != "inf" and np.isclose(cell[other], fixed):
+        if cell["size"] != "inf" and cell[other] == fixed:
             groups[cell[along]].append(cell[quantity] ** 2)
     x = np.array(sorted(groups))
     mean = np.array([np.mean(groups[v]) for v in x])

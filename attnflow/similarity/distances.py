@@ -9,6 +9,7 @@ import numpy as np
 from .. import checks
 from ..geometry import Box, Euclidean, Space, Sphere, Torus
 from ..geometry.differences import partial_derivatives
+from ..geometry.tensors import compare
 from .moments import log_moments, power_moments
 from .pairs import Pair
 from .pseudometrics import PseudoMetric
@@ -148,5 +149,9 @@ class SquaredMap(PseudoMetric):
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x, dtype=float)
-        J = partial_derivatives(self.phi, x, "phi") if self.jacobian is None else np.asarray(self.jacobian(x), dtype=float)
+        if self.jacobian is None:
+            J = partial_derivatives(self.phi, x, "phi")
+        else:
+            J = np.asarray(self.jacobian(x), dtype=float)
+            compare(lambda _: J, lambda x: partial_derivatives(self.phi, x, "phi"), x)
         return np.swapaxes(J, -1, -2) @ J

@@ -23,6 +23,8 @@ def power_moments(q: float, epsilon: float, dim: int) -> tuple[float, float]:
     checks.integer(dim, "dim", least=1)
     scale = (2 * checks.positive(epsilon, "epsilon")) ** (2 / q)
     m2 = scale * np.exp(gammaln((dim + 2) / q) - gammaln(dim / q)) / dim
+    if not np.isfinite(m2):
+        raise ValueError(f"q must be larger for a second moment to exist in floating point, got {q}")
     m4 = 3 * scale**2 * np.exp(gammaln((dim + 4) / q) - gammaln(dim / q)) / (dim * (dim + 2))
     return m2, m4
 

@@ -21,8 +21,7 @@ from .comparison import grid_weights
 if TYPE_CHECKING:
     from .convergence import ConvergenceStudy
 
-_KEPT = 16
-_references: OrderedDict[tuple[str, float], Reference]
+_KEPT = 64
 
 
 class Cell(NamedTuple):
@@ -40,7 +39,7 @@ class Reference(NamedTuple):
     equation: Solution
 
 
-_references = OrderedDict()
+_references: OrderedDict[tuple[str, float], Reference] = OrderedDict()
 
 
 def run_cell(study: ConvergenceStudy, cell: Cell) -> dict:
@@ -63,7 +62,7 @@ def run_cell(study: ConvergenceStudy, cell: Cell) -> dict:
         engine = reference.infinite.stats["engine"]
     else:
         # seeds of different cells are independent streams: the seed alone would reuse tokens across sizes
-        rng = np.random.default_rng([cell.seed, int(cell.size), int(1e9 * cell.epsilon)])
+        rng = np.random.default_rng([cell.seed, int(cell.size), int(np.float64(cell.epsilon).view(np.uint64))])
         tokens = study.density.sample(int(cell.size), rng)
         weights = np.full(len(tokens), 1 / len(tokens))
         run = propagate(layer, tokens, checks.evaluate(study.initial, tokens, "initial"), layers, save_every=max(layers, 1))

@@ -65,8 +65,16 @@ def compare(a: Solution, b: Solution, density: Density | None = None) -> Compari
     for value, name in ((a, "a"), (b, "b")):
         if not isinstance(value, Solution):
             raise TypeError(f"{name} must be a Solution, got {type(value).__name__}")
-    gap = np.abs(a.t[:, None] - b.t)
-    rows, columns = np.nonzero(gap <= 1e-9 * np.maximum(1.0, np.abs(a.t))[:, None])
+    for solution, name in ((a, "a"), (b, "b")):
+        if solution.grid is None and solution.points is None:
+            raise ValueError(f"{name} must hold features, got tokens that move")
+    if density is not None and not isinstance(density, Density):
+        raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
+    if _columns(a) != _columns(b):
+        raise ValueError(f"a and b must live on the same space, got points of {_columns(a)} and {_columns(b)} coordinates")
+    nearest = np.abs(a.t[:, None] - b.t).argmin(axis=1)
+    rows = np.flatnonzero(np.abs(a.t - b.t[nearest]) <= 1e-9 * max(a.t[-1], b.t[-1]))
+    columns = nearest[rows]
     if len(rows) == 0:
         raise ValueError(f"a and b must share a saved time, got {a.t} and {b.t}")
     if a.y.shape[-1] != b.y.shape[-1]:
@@ -80,8 +88,12 @@ def compare(a: Solution, b: Solution, density: Density | None = None) -> Compari
     for i, j in zip(rows, columns):
         u, v = (_values(solution, k, points) for solution, k in ((a, i), (b, j)))
         square, scale = (np.sum(weights @ field**2) for field in (u - v, v))
-        error.append(np.sqrt(square / max(scale, np.finfo(float).tiny)))
+        error.append(np.sqrt(square / scale) if scale > 0 else np.inf if square > 0 else 0.0)
     return Comparison(a.t[rows], np.array(error))
+
+
+def _columns(solution: Solution) -> int:
+    return (solution.points if solution.grid is None else solution.grid.points).shape[1]
 
 
 def grid_weights(grid: Grid, density: Density | None) -> np.ndarray:

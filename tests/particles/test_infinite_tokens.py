@@ -150,7 +150,7 @@ def test_von_mises_fisher_density_shifts_the_concentration():
 
 
 def test_a_cusp_is_reported_and_a_coarse_grid_refused():
-    with pytest.warns(af.checks.AccuracyWarning, match="may be off by up to"):
+    with pytest.warns(af.checks.AccuracyWarning, match="is off by about"):
         af.propagate(af.Attention(af.PowerDistance(CIRCLE, 1.0), 0.05), P, cos, 1)
     layer = af.Attention(af.SquaredDistance(CIRCLE), 0.01)
     with pytest.raises(ValueError, match="grid must have at least 2 nodes per kernel width.*use at least"):
