@@ -33,9 +33,10 @@ _TOKEN_METRICS: dict[str, Callable] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (2 for bad input, 130 when interrupted)."""
     options = _parser().parse_args(arguments)
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
-        return options.command(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            return options.command(options)
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
         print(f"attnflow: {error}", file=sys.stderr)
         return 2
@@ -74,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _converge(options: argparse.Namespace) -> int:
     study = read_study(options.study)
+    if options.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
     out = _folder(options.out)
     result = study.run(out / "study.sqlite", n_jobs=options.jobs)
     if result.resumed:
@@ -97,18 +100,20 @@ def _propagate(options: argparse.Namespace) -> int:
     layers = checks.integer(options.layers, "layers", least=1)
     f = _TOKEN_METRICS[options.pseudometric](tokens.shape[1])
     if options.epsilon == "auto":
+        if len(tokens) < 4:
+            raise ValueError(f"tokens must be at least 4 to choose epsilon, got {len(tokens)}; give --epsilon")
         target = min(30.0, len(tokens) / 3)
         epsilon = epsilon_for_perplexity(f, tokens, target)
         print(f"epsilon = {epsilon:.4g}: the median token then attends to {target:.3g} tokens (perplexity)")
     else:
         epsilon = checks.positive(_number(options.epsilon), "epsilon")
     layer = Attention(f, epsilon, options.normalization)
-    out = _folder(options.out)
     run = propagate(layer, tokens, values, layers, progress=True)
     if run.status:
         print(f"attnflow: {run.message}", file=sys.stderr)
     spread = np.sqrt(((run.y - run.y.mean(axis=1, keepdims=True)) ** 2).sum(axis=2).mean(axis=1))
     attended = perplexity(layer.bind(tokens))
+    out = _folder(options.out)
     with _whole(out / "propagate.npz") as path:
         run.save(path)
     with _whole(out / "propagate.csv") as path, open(path, "w", newline="") as file:

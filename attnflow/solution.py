@@ -151,6 +151,9 @@ def load(path: str | os.PathLike) -> Solution:
         )
         grid = Grid(axes, bool(meta["sphere"])) if axes else None
         status, message, stats = int(meta["status"]), str(meta["message"]), dict(meta["stats"])
+        t, y = arrays["t"], arrays["y"]
+        if t.ndim != 1 or y.ndim < 3 or len(y) != len(t) or (grid and y.shape[1:-1] != grid.shape):
+            raise ValueError(f"y of shape {y.shape} does not fit {len(t)} times")
         return Solution(grid=grid, status=status, message=message, stats=stats, **arrays)
     except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"path must be a file written by Solution.save, got {str(path)!r} ({error})") from None

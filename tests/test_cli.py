@@ -26,7 +26,7 @@ kind = "sin"
 mode = 2
 [study]
 t = 0.2
-epsilons = [0.1, 0.05, 0.025]
+epsilons = [0.2, 0.1, 0.05]
 sizes = [50, 100, "inf"]
 seeds = 3
 """
@@ -72,10 +72,13 @@ def test_the_built_in_study_spans_a_decade():
         ('normalization = "density-corrected"', 'normalization = "softmax"', "[layer] alpha must come with"),
         ('kind = "sin"', 'kind = "__import__(\'os\')"', "[initial] kind must be one of"),
         ("t = 0.2", "", "[study] must have ['t']"),
-        ("epsilons = [0.1", "epsilons = [-0.1", "epsilons must be positive"),
+        ("epsilons = [0.2", "epsilons = [-0.2", "epsilons must be positive"),
         ('sizes = [50, 100, "inf"]', 'sizes = [50, "many"]', "sizes must be an integer"),
         ("seeds = 3", "seeds = 3\ncolour = 1", "[study] must only have the keys"),
         ("[space]", "[space", "study file must be TOML"),
+        ('[space]\nkind = "circle"', 'space = "circle"', "[space] must be a table of keys"),
+        ('kind = "sin"\nmode = 2', 'kind = "coordinate"', "[initial] kind must be 'cos' or 'sin' on a torus"),
+        ('kind = "sin"', 'kind = "sin"\naxis = 1', "[initial] axis must be below 1"),
         ('kind = "circle"', 'kind = "circle"\nlength = 1.0', "[density] must live on the [space]"),
     ],
 )

@@ -36,7 +36,7 @@ class Attention:
     backend : str
         Engine, see `attnflow.backends`; "auto" chooses.
     rtol : float, optional
-        Relative accuracy, 1e-12 when None (1e-5 in float32).
+        Relative accuracy, 1e-12 when None (1e-5 in float32): the tolerance of Sinkhorn.
     dtype : {"float64", "float32"}
         Arithmetic of the engine.
 
@@ -124,8 +124,8 @@ class Attention:
 
         The residual step is not included: S is what the step mixes in.
         """
-        tokens = self.f.check(tokens, "tokens")
-        queries = tokens if queries is None else self.f.check(queries, "queries")
+        tokens = self.f.check(tokens, "tokens").astype(np.float64)
+        queries = tokens if queries is None else self.f.check(queries, "queries").astype(np.float64)
         if len(queries) * len(tokens) > 2**26:
             raise ValueError(f"tokens must make at most {2**26} dense weights, got {len(queries)} x {len(tokens)}")
         logits = dense_logits(self.f, self.epsilon, queries, tokens, self.bind(tokens).key_bias)
@@ -138,9 +138,11 @@ class Attention:
         `log_mass` (N,) weighs the tokens: quadrature nodes stand for p times the volume around them.
         """
         tokens = self.f.check(tokens, "tokens")
-        digest = hashlib.blake2b(np.ascontiguousarray(tokens).tobytes())
-        digest.update(b"" if log_mass is None else np.ascontiguousarray(log_mass).tobytes())
-        key = f"{digest.hexdigest()} {tokens.dtype} {tokens.shape}"
+        digest = hashlib.blake2b()
+        # the features, not only the tokens: a map's parameters may have been trained on meanwhile
+        for content in (tokens, self.f.query_features(tokens), self.f.key_features(tokens), log_mass):
+            digest.update(b"" if content is None else np.ascontiguousarray(content).tobytes())
+        key = f"{digest.hexdigest()} {tokens.dtype} {tokens.shape} {self.epsilon} {self.normalization} {self.rtol}"
         last = self._last  # read once: another thread may bind other tokens meanwhile
         if last is None or last[0] != key:
             last = self._last = (key, _bind(self, tokens.astype(np.float64), log_mass))
@@ -168,11 +170,11 @@ class BoundLayer:
         """One layer: values + residual * (S values - values)."""
         mean, log_sum_exp = self.attend(values)
         if "isolated" not in self.stats:
-            self.stats["isolated"] = self._count_isolated(log_sum_exp)
+            self.stats["isolated"] = self.count_isolated(log_sum_exp)
         a = self.layer.residual
         return mean if a == 1 else values + a * (mean - values)
 
-    def _count_isolated(self, log_sum_exp: np.ndarray) -> int:
+    def count_isolated(self, log_sum_exp: np.ndarray) -> int:
         """Tokens whose own weight exceeds 1 - 1e-6: nothing reaches them, epsilon is below their spacing."""
         own = -self.layer.f.diagonal(self.tokens) / (2 * self.layer.epsilon) + self.key_bias - log_sum_exp
         count = int((own > -1e-6).sum()) if len(own) > 1 else 0

@@ -33,7 +33,7 @@ LogSum = Callable[..., np.ndarray]
 class Softmax:
     """Rows sum to one: the transformer's own. The limit drifts up the density, drift factor 2."""
 
-    drift: float = 2.0
+    drift = 2.0
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return np.zeros(size), {}
@@ -43,7 +43,7 @@ class Softmax:
 class Column:
     """Columns first, then rows (doubly-normalised attention); no drift for symmetric f."""
 
-    drift: float = 0.0
+    drift = 0.0
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return -log_sum(np.zeros(size), transposed=True), {}

@@ -57,6 +57,8 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
     ValueError
         If no temperature reaches the target: many tokens coincide, or target >= N.
     """
+    if not isinstance(f, PseudoMetric):
+        raise TypeError(f"f must be a pseudo-metric such as SquaredDistance(space), got {type(f).__name__}")
     tokens = f.check(tokens, "tokens")
     if not 1 < checks.real(target, "target") < len(tokens):
         raise ValueError(f"target must be between 1 and the number of tokens {len(tokens)}, got {target}")
@@ -68,7 +70,10 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
         return float(np.median(log_z + _energy(f, epsilon, queries, tokens, zero, "auto"))) - np.log(target)
 
     some = f.evaluate(f.query_features(queries[:100]), f.key_features(tokens[:1000]))
-    scale = float(np.log(max(np.median(np.abs(some - some.min())), 1e-300)))
+    spread = float(np.median(np.abs(some - some.min())))
+    if spread == 0:
+        raise ValueError("tokens must differ for a perplexity to choose epsilon: most of their f are equal")
+    scale = float(np.log(spread))
     low, high = scale, scale
     for _ in range(60):
         if excess(low) > 0:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
+
+from .. import checks
 from ..attention import Attention, Column
 from ..geometry import Density, Reexpressed, Remetrised
 from ..particles.quadrature import check_same_space
@@ -53,4 +58,13 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion:
     if f.space is None:
         f.metric(probe)  # says at once if there is no local limit
         density = Reexpressed(density, Remetrised(density.space, f.metric))
+    width = np.sqrt(f.second_moment(layer.epsilon, density.space.dim))
+    periods = [high - low for (low, high), wraps in zip(density.space.bounds, density.space.periodic) if wraps]
+    if f.space is not None and periods and width > min(periods) / 6:
+        warnings.warn(
+            f"epsilon = {layer.epsilon:g} makes the similarity {width:.3g} wide on a period of {min(periods):.3g}: "
+            "it wraps around, and the layer's time step is no longer m2 / 2",
+            checks.AccuracyWarning,
+            stacklevel=2,
+        )
     return DriftDiffusion(density, drift=layer.normalization.drift)

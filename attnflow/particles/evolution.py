@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 
 from .. import checks
 from ..attention import Attention
-from ..geometry import Box, Euclidean, Sphere
+from ..geometry import Euclidean, Sphere
 from ..progress import track
 from ..solution import Solution
 
@@ -64,11 +64,19 @@ def evolve(
     try:
         for k in track(range(1, layers + 1), progress, layers):
             bound = layer.bind(x)
-            target, stats = _turn(bound.attend(x).mean, V), bound.stats
+            attended = bound.attend(x)
+            if k == 1:  # later on, tokens that have merged are alone together: the end of clustering, not trouble
+                isolated = bound.count_isolated(attended.log_sum_exp)
+            target, stats = _turn(attended.mean, V), {**bound.stats, "isolated": isolated}
             own = _along(x, _turn(x, V)) if constrain else _turn(x, V)
             x = x + layer.residual * (target - own)
             if constrain:
-                x = x / np.linalg.norm(x, axis=1, keepdims=True)
+                norm = np.linalg.norm(x, axis=1, keepdims=True)
+                if not (norm > 1e-12).all():
+                    status = -1
+                    message = f"token {int(norm.argmin())} has no direction after layer {k}: its attended mean vanishes"
+                    break
+                x = x / norm
             if k % save_every == 0 or k == layers:
                 saved.append(x)
                 kept.append(k)
@@ -131,6 +139,8 @@ def evolve_continuous(
         target = _turn(layer.bind(x).attend(x).mean, V)
         return (target - (_along(x, target) if constrain else _turn(x, V))).ravel()
 
+    if times[-1] == 0:
+        return Solution(times, tokens[None], times, stats={"engine": layer.engine, "evaluations": 0})
     run = solve_ivp(rate, (0.0, times[-1]), tokens.ravel(), method, t_eval=times, rtol=rtol, atol=atol)
     y = run.y.T.reshape(-1, *tokens.shape)
     if constrain:

@@ -21,7 +21,7 @@ from ..kernels import attend
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
 _LEAST_RESOLUTION = 2.0  # a given grid below it is refused
 _FEWEST = {1: 64, 2: 32, 3: 16}
-_REFINED = {1: 1024, 2: 128, 3: 48}  # nodes per axis beyond which p and p H count as not smooth
+_FINEST = {1: 1024, 2: 128, 3: 32}  # nodes per axis on which smoothness is judged
 _LARGEST = 2**16  # nodes that are chosen without being asked for: some seconds per layer
 
 
@@ -126,25 +126,34 @@ def _nodes_per_width(layer: Attention, density: Density, grid: Grid) -> np.ndarr
 
 
 def _resolve(density: Density, values: Callable | None, grid: Grid) -> Grid:
-    """Refine until the nodes hold the whole mass of p to 1e-12, and the Fourier modes of p H where all axes wrap."""
+    """Refine until the nodes hold the mass of p to 1e-12 and, where all axes wrap, half of them hold p H's modes."""
+    finest = _FINEST[len(grid.shape)]
+    if values is not None and all(axis.kind == "fourier" for axis in grid.axes):
+        # judged on fine nodes: on coarse ones fast features alias into slow ones
+        fine = density.grid(tuple(max(n, finest) for n in grid.shape))
+        carried = density.pdf(fine.points)[:, None] * checks.evaluate(values, fine.points, "values")
+        widths = bandwidth(carried.reshape(*fine.shape, -1), 1e-10)
+        if widths is None:
+            _warn_unresolved(fine, "values are not smooth (or not periodic)")
+            return fine if len(grid.shape) == 1 else grid
+        grid = density.grid(tuple(max(n, 2 * width + 2) for n, width in zip(grid.shape, widths)))
     while True:
         p = density.pdf(grid.points)
         missing = abs(np.sum(p * density.space.volume_element(grid.points) * grid.weights) - 1)
-        rough = False
-        if values is not None and all(axis.kind == "fourier" for axis in grid.axes):
-            carried = p[:, None] * checks.evaluate(values, grid.points, "values")
-            rough = bandwidth(carried.reshape(*grid.shape, -1), 1e-10) is None
-        if missing < 1e-12 and not rough:
+        if missing < 1e-12:
             return grid
-        if 2 * max(grid.shape) > _REFINED[len(grid.shape)]:
-            what = "values are not smooth (or not periodic)" if rough else f"the mass of p is off by {missing:.1g}"
-            warnings.warn(
-                f"the infinite-token layer is not resolved by {grid.shape} nodes: {what}; give a finer grid, or smooth them",
-                checks.AccuracyWarning,
-                stacklevel=4,
-            )
+        if 2 * max(grid.shape) > 2 * finest:
+            _warn_unresolved(grid, f"the mass of p is off by {missing:.1g}")
             return grid
         grid = density.grid(tuple(2 * n for n in grid.shape))
+
+
+def _warn_unresolved(grid: Grid, why: str) -> None:
+    warnings.warn(
+        f"the infinite-token layer is not resolved by {grid.shape} nodes: {why}; smooth them, or give a finer grid",
+        checks.AccuracyWarning,
+        stacklevel=5,
+    )
 
 
 def estimated_error(bound: BoundLayer, density: Density, grid: Grid, queries: int = 64) -> float:

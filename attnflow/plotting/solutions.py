@@ -88,14 +88,14 @@ def _tracks(ax, solution) -> None:
     if solution.y.shape[2] == 1:
         some = np.argsort(solution.y[0, :, 0])[:: max(1, solution.y.shape[1] // 200)]
         ax.plot(solution.t, solution.y[:, some, 0], color=style.ACCENT, alpha=0.3, linewidth=0.7)
-        style.finish(ax, "Tokens gather", r"time $t$", r"position $x$ (length)")
+        style.finish(ax, "Tokens that move", r"time $t$", r"position $x$ (length)")
         return
     x, y = _plane(solution.y)
     ax.plot(x[0], y[0], ".", color="0.75", markersize=3, label=f"$t$ = {solution.t[0]:.3g}")
     ax.plot(x[-1], y[-1], ".", color=style.ACCENT, markersize=4, label=f"$t$ = {solution.t[-1]:.3g}")
     ax.set_aspect("equal")
     ax.legend(fontsize=8, frameon=False)
-    style.finish(ax, "Tokens gather", r"$x_1$ (length)", r"$x_2$ (length)")
+    style.finish(ax, "Tokens that move", r"$x_1$ (length)", r"$x_2$ (length)")
 
 
 def _colored_points(ax, solution) -> None:

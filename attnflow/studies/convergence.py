@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -87,14 +86,15 @@ class ConvergenceStudy:
         if not isinstance(density, Density):
             raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
         check_same_space(self.layer(self.epsilons[0]), density)
-        checks.evaluate(initial, density.space.probe_points(), "initial")
-        limit(self.layer(self.epsilons[0]), density).check_solvable()
+        if not checks.evaluate(initial, density.space.probe_points(), "initial").any():
+            raise ValueError("initial must not vanish everywhere: errors are relative to the solution")
         for epsilon in self.epsilons:
             if self.layers(epsilon) < 1:
                 raise ValueError(
                     f"epsilons must be small enough that t = {self.t:g} holds at least one layer, got {epsilon:g} "
                     f"with a time step of {self.layer(epsilon).time_step:g}"
                 )
+        limit(self.layer(self.epsilons[0]), density).check_solvable()
 
     def layer(self, epsilon: float) -> Attention:
         """The attention layer at one temperature."""
@@ -104,11 +104,18 @@ class ConvergenceStudy:
         """round(t / tau): layers that reach the time t."""
         return int(round(self.t / self.layer(epsilon).time_step))
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Digest of everything the results depend on, callables by their values at fixed probe points."""
         probe = self.density.space.probe_points()
-        values = (self.f(probe, probe), self.density.log_pdf(probe), checks.evaluate(self.initial, probe, "initial"))
+        space = self.density.space
+        values = (
+            self.f(probe, probe),
+            self.density.log_pdf(probe),
+            checks.evaluate(self.initial, probe, "initial"),
+            space.metric(probe),
+            space.volume_element(probe),
+        )
         return content_key(
             {
                 "version": _version(),
@@ -153,8 +160,10 @@ class ConvergenceStudy:
         StudyResult
             Interrupted, it holds the cells that were finished and says so in .message.
         """
-        if not isinstance(n_jobs, int) or n_jobs == 0:
-            raise ValueError(f"n_jobs must be a nonzero integer, got {n_jobs!r}")
+        if checks.integer(n_jobs, "n_jobs", least=-1) == 0:
+            raise ValueError("n_jobs must be positive, or -1 for all cores, got 0")
+        if client is not None and not (hasattr(client, "submit") and hasattr(client, "gather")):
+            raise TypeError(f"client must have submit(function, *args) and gather(futures), got {type(client).__name__}")
         cells = self.cells()
         keys = {cell: content_key([self.fingerprint, cell.epsilon, str(cell.size), cell.seed]) for cell in cells}
         message = "finished"
@@ -175,9 +184,13 @@ class ConvergenceStudy:
 def _compute(study: ConvergenceStudy, cells: list[Cell], n_jobs: int, client) -> Iterator[tuple[Cell, dict]]:
     """Results as they finish."""
     if client is not None:
-        futures = [(cell, client.submit(run_cell, study, cell)) for cell in cells]
-        for cell, future in futures:
-            yield cell, client.gather([future])[0]
+        pending = [(cell, client.submit(run_cell, study, cell)) for cell in cells]
+        while pending:
+            # whatever is finished first, where futures can tell; else in order
+            ready = [p for p in pending if getattr(p[1], "done", lambda: False)()] or pending[:1]
+            pending = [p for p in pending if p not in ready]
+            for cell, future in ready:
+                yield cell, client.gather([future])[0]
     elif n_jobs == 1:
         for cell in cells:
             yield cell, run_cell(study, cell)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import checks
 from ..attention import DensityCorrected
-from ..geometry import Box, Circle, Euclidean, Gaussian, Sphere, Torus, Uniform, VonMises, VonMisesFisher
+from ..geometry import Box, Circle, Euclidean, Gaussian, Space, Sphere, Torus, Uniform, VonMises, VonMisesFisher
 from ..similarity import Cosine, DotProduct, LogDistance, Mahalanobis, PowerDistance, SquaredDistance
 from .convergence import ConvergenceStudy
 
@@ -26,9 +26,9 @@ PSEUDOMETRICS = {
     "cosine": Cosine,
 }
 INITIALS = {
-    "cos": lambda mode=1, axis=0: _Wave("cos", mode, axis),
-    "sin": lambda mode=1, axis=0: _Wave("sin", mode, axis),
-    "coordinate": lambda axis=0: _Wave("coordinate", 1, axis),
+    "cos": lambda space, mode=1, axis=0: _Wave(np.cos, space, mode, axis),
+    "sin": lambda space, mode=1, axis=0: _Wave(np.sin, space, mode, axis),
+    "coordinate": lambda space, axis=0: _Wave(None, space, 1, axis),
 }
 
 # a decade of eps and of N, and N = infinity; 1 / eps layers reach t = 1/2
@@ -67,12 +67,15 @@ def read_study(path: str | os.PathLike | None = None) -> ConvergenceStudy:
 def study_from_tables(tables: Mapping) -> ConvergenceStudy:
     """A study from the tables of a study file."""
     _only(tables, BUILT_IN, "the study file")
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ValueError(f"[{name}] must be a table of keys, got {table!r}")
     space = _make(tables, "space", SPACES)
     density = _make(tables, "density", DENSITIES, space=space)
     if density.space != space:
         raise ValueError(f"[density] must live on the [space] {space}, got one on {density.space}")
     f = _make(tables, "pseudometric", PSEUDOMETRICS, space=space)
-    initial = _make(tables, "initial", INITIALS)
+    initial = _make(tables, "initial", INITIALS, space=space)
     layer = dict(tables.get("layer", {}))
     _only(layer, ("normalization", "alpha"), "[layer]")
     normalization = layer.get("normalization", "softmax")
@@ -92,16 +95,21 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
 
 
 class _Wave:
-    """cos(mode x), sin(mode x) or x along one coordinate."""
+    """cos or sin of mode * x along one coordinate (of `mode` waves around a torus), or x itself."""
 
-    def __init__(self, kind: str, mode: int, axis: int) -> None:
-        self.kind, self.mode, self.axis = kind, checks.integer(mode, "mode", least=1), checks.integer(axis, "axis")
+    def __init__(self, function: Callable | None, space: Space, mode: int, axis: int) -> None:
+        self.function, self.mode = function, checks.integer(mode, "[initial] mode", least=1)
+        self.axis = checks.integer(axis, "[initial] axis")
+        if self.axis >= space.columns:
+            raise ValueError(f"[initial] axis must be below {space.columns}, got {axis}")
+        wraps = self.axis < len(space.periodic) and space.periodic[self.axis]
+        if wraps and function is None:
+            raise ValueError("[initial] kind must be 'cos' or 'sin' on a torus, where a coordinate jumps")
+        self.unit = 2 * np.pi / (space.bounds[self.axis][1] - space.bounds[self.axis][0]) if wraps else 1.0
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        if self.axis >= x.shape[-1]:
-            raise ValueError(f"[initial] axis must be below {x.shape[-1]}, got {self.axis}")
         x = x[..., self.axis]
-        return {"cos": np.cos, "sin": np.sin}[self.kind](self.mode * x) if self.kind != "coordinate" else x
+        return x if self.function is None else self.function(self.mode * self.unit * x)
 
 
 def _make(tables: Mapping, name: str, kinds: Mapping[str, Callable], **context):

@@ -68,6 +68,8 @@ def parity(
     >>> table.rows[0].difference
     0.0
     """
+    if not isinstance(layer, Attention):
+        raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
     names = list(ENGINES) if backends is None else [checks.choice(b, "backends", ENGINES) for b in backends]
     available = describe_backends()
     expected, _ = _apply(layer, "reference", tokens, values, "float64")

@@ -21,12 +21,12 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike | None) -> None:
-        self._connection = sqlite3.connect(":memory:" if path is None else os.fspath(path), timeout=60)
         try:
+            self._connection = sqlite3.connect(":memory:" if path is None else os.fspath(path), timeout=60)
             with self._connection:
                 self._connection.execute(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
+                self._connection.execute("SELECT key, study, result FROM cells LIMIT 1")
+        except sqlite3.Error as error:
             raise ValueError(f"store must be a file of finished cells, got {str(path)!r} ({error})") from None
 
     def __enter__(self) -> Store:

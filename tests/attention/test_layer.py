@@ -79,6 +79,17 @@ def test_tokens_changed_in_place_are_noticed():
     np.testing.assert_array_equal(made(x, VALUES), layer("sinkhorn")(x, VALUES))
 
 
+def test_a_map_whose_parameters_change_is_noticed():
+    scale = [1.0]
+    made = af.Attention(af.SquaredMap(lambda x: scale[0] * np.concatenate([np.cos(x), np.sin(x)], -1)), 0.1, "column")
+    before = made(TOKENS, VALUES)
+    scale[0] = 2.0
+    after = made(TOKENS, VALUES)
+    assert np.abs(after - before).max() > 0.01
+    fresh = af.Attention(af.SquaredMap(lambda x: 2.0 * np.concatenate([np.cos(x), np.sin(x)], -1)), 0.1, "column")
+    np.testing.assert_array_equal(after, fresh(TOKENS, VALUES))
+
+
 def test_float32_is_close_and_says_so():
     made = layer("sinkhorn", dtype="float32")
     np.testing.assert_allclose(made(TOKENS, VALUES), layer("sinkhorn")(TOKENS, VALUES), atol=3e-5)
@@ -101,6 +112,11 @@ def test_perplexity_of_known_rows():
     S = layer().weights(TOKENS)
     np.testing.assert_allclose(
         af.attention.perplexity(layer().bind(TOKENS)), np.exp(-(S * np.log(S + 1e-300)).sum(axis=1)), rtol=1e-6
+    )
+    made = layer(af.DensityCorrected(1.0))
+    S = made.weights(TOKENS)
+    np.testing.assert_allclose(
+        af.attention.perplexity(made.bind(TOKENS)), np.exp(-(S * np.log(S + 1e-300)).sum(axis=1)), rtol=1e-6
     )
     epsilon = af.epsilon_for_perplexity(af.SquaredDistance(CIRCLE), TOKENS, 20.0)
     assert np.median(af.attention.perplexity(layer(epsilon=epsilon).bind(TOKENS))) == pytest.approx(20, rel=5e-3)

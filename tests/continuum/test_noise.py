@@ -25,10 +25,16 @@ def measured(layer, n_tokens, depths, seeds):
     """Standard deviation over seeds of the features of N tokens, p-weighted, at each depth."""
 
     def features(seed):
-        own = af.Attention(F, layer.epsilon, layer.normalization)  # a layer keeps its last tokens: one per thread
+        own, plain = (af.Attention(F, layer.epsilon, layer.normalization, a) for a in (layer.residual, 1.0))
         tokens = P.sample(n_tokens, rng=seed + 1000 * n_tokens)
-        run = af.propagate(own, tokens, cos, max(depths) - 1)
-        return [own(tokens, run.y[depth - 1], queries=POINTS)[:, 0] for depth in depths]
+        run = af.propagate(own, tokens, cos, max(depths))
+        a, at_points, found = layer.residual, cos(POINTS)[:, None], []
+        for depth in range(1, max(depths) + 1):  # the points follow the tokens' layers
+            if a == 1 and depth not in depths:
+                continue
+            at_points = (1 - a) * at_points + a * plain(tokens, run.y[depth - 1], queries=POINTS)
+            found += [at_points[:, 0]] if depth in depths else []
+        return found
 
     with ThreadPoolExecutor(2) as pool:
         samples = np.array(list(pool.map(features, range(seeds))))
@@ -36,7 +42,7 @@ def measured(layer, n_tokens, depths, seeds):
     return [p_weighted(h.std(axis=0, ddof=1)) for h in np.moveaxis(samples, 1, 0)]
 
 
-PAIRS = [(500, 0.05), (500, 0.04), (500, 0.08)]
+PAIRS = [(500, 0.05), (600, 0.05), (400, 0.08)]
 
 
 @pytest.mark.parametrize("n_tokens, epsilon", PAIRS)
@@ -55,6 +61,14 @@ def test_full_density_correction_is_noisier_at_depth_by_higher_orders():
     predicted = [p_weighted(af.predicted_noise(layer, P, cos, d * layer.time_step, 1000)(POINTS).T) for d in (1, 20)]
     assert one == pytest.approx(predicted[0], rel=0.05)
     assert twenty == pytest.approx(predicted[1], rel=0.15)
+
+
+@pytest.mark.parametrize("normalization", ["softmax", "column"])
+def test_residual_steps_are_in_the_prediction(normalization):
+    layer = af.Attention(F, 0.1, normalization, residual=0.4)
+    (value,) = measured(layer, 500, (5,), 300)
+    predicted = p_weighted(af.predicted_noise(layer, P, cos, 5 * layer.time_step, 500)(POINTS).T)
+    assert value == pytest.approx(predicted, rel=0.1)
 
 
 def test_noise_falls_as_the_root_of_the_number_of_tokens():

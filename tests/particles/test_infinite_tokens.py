@@ -149,6 +149,48 @@ def test_von_mises_fisher_density_shifts_the_concentration():
     np.testing.assert_allclose(bound.attend(grid.points, x).mean, expected, atol=1e-8)
 
 
+def test_nodes_resolve_the_features_too():
+    layer, fast = af.Attention(af.SquaredDistance(CIRCLE), 0.05), lambda x: np.cos(64 * x[..., 0])  # noqa: E731
+    run = af.propagate(layer, P, fast, layers=1)
+    assert run.grid.size > 128
+    np.testing.assert_allclose(run.y[1, :, 0], fft_layer(P, fast, run.grid, 0.05), atol=1e-10)
+    for rough in (lambda x: (np.cos(x[..., 0]) > 0.9) * 1.0, lambda x: x[..., 0]):
+        with pytest.warns(af.checks.AccuracyWarning, match="values are not smooth"):
+            af.propagate(layer, P, rough, layers=1)
+
+
+@pytest.mark.parametrize("normalization", ALL, ids=str)
+def test_a_chart_of_the_circle_is_the_circle(normalization):
+    # x = u + 0.3 sin u: the same tokens in another coordinate, with a volume element that varies by a factor of 1.9
+    to_circle = lambda u: u + 0.3 * np.sin(u)  # noqa: E731
+    chart = af.Chart(lambda u: ((1 + 0.3 * np.cos(u)) ** 2)[..., None], [(0, 2 * np.pi)], periodic=True)
+    embed = lambda x: np.concatenate([np.cos(x), np.sin(x)], axis=-1)  # noqa: E731
+    here = af.Attention(af.SquaredMap(embed), 0.1, normalization)
+    there = af.Attention(af.SquaredMap(lambda u: embed(to_circle(u))), 0.1, normalization)
+    density = af.Density(chart, lambda u: np.cos(to_circle(u)[..., 0]))
+    u = np.array([[0.4], [2.0], [5.0]])
+    runs = [
+        af.propagate(layer, p, lambda x, back=back: np.cos(2 * back(x)[..., 0]), layers=5, grid=256)
+        for layer, p, back in ((here, P, lambda x: x), (there, density, to_circle))
+    ]
+    np.testing.assert_allclose(runs[0].at(to_circle(u)), runs[1].at(u), atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "normalization, errors", [("softmax", [0.0875, 0.0619, 0.0437]), ("column", [0.0940, 0.0706, 0.0518]), ("sinkhorn", [0.00135, 0.00056, 0.00023])]
+)
+def test_walls_cost_the_square_root_of_eps(normalization, errors):
+    # uniform on [0, pi], H0 = cos x + cos 2x, t = 1/2, tau = 0.01, 0.005, 0.0025
+    box, waves = af.Box([(0.0, np.pi)]), lambda x: np.cos(x[..., 0]) + np.cos(2 * x[..., 0])  # noqa: E731
+    for tau, literal in zip([0.01, 0.005, 0.0025], errors):
+        layer = af.Attention(af.SquaredDistance(box), 2 * tau, normalization)
+        run = af.propagate(layer, af.Uniform(box), waves, round(0.5 / tau), save_every=1000)
+        x = run.grid.points[:, 0]
+        exact = np.exp(-0.5) * np.cos(x) + np.exp(-2.0) * np.cos(2 * x)
+        gap, w = run.y[-1, :, 0] - exact, run.grid.weights
+        assert np.sqrt(w @ gap**2 / (w @ exact**2)) == pytest.approx(literal, rel=0.02)
+
+
 def test_a_cusp_is_reported_and_a_coarse_grid_refused():
     with pytest.warns(af.checks.AccuracyWarning, match="is off by about"):
         af.propagate(af.Attention(af.PowerDistance(CIRCLE, 1.0), 0.05), P, cos, 1)

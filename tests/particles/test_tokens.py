@@ -91,6 +91,16 @@ def test_clustering_raises_the_interaction_energy():
     assert (np.diff(energy) > -1e-12).all() and energy[-1] > 1.5 * energy[0]
 
 
+def test_isolated_and_vanishing_tokens_are_reported():
+    with pytest.warns(af.checks.IsolatedTokensWarning, match="3 of 3"):
+        run = af.evolve(af.Attention(af.SquaredDistance(LINE), 1e-4), [[0.0], [1.0], [2.0]], 2)
+    assert run.stats["isolated"] == 3
+    run = af.evolve(af.Attention(af.DotProduct(), 1e20), [[1.0, 0.0], [-1.0, 0.0]], 2, constrain="sphere")
+    assert run.status == -1 and "its attended mean vanishes" in run.message and np.isfinite(run.y).all()
+    start = af.evolve_continuous(line_layer(), [[0.5]], 0.0)
+    np.testing.assert_array_equal(start.y, [[[0.5]]])
+
+
 def test_negative_value_matrix_spreads_tokens():
     x = GAUSS.sample(300, rng=0)
     assert af.evolve(line_layer(), x, 1, [[-1.0]]).y[1].var() > x.var() > af.evolve(line_layer(), x, 1).y[1].var()

@@ -13,6 +13,7 @@ import pytest
 
 import attnflow as af
 from attnflow.studies import cells
+from attnflow.studies.result import _fit
 
 CIRCLE, P = af.Circle(), af.VonMises(1.0)
 
@@ -171,6 +172,37 @@ def test_killing_the_process_loses_no_finished_cell(tmp_path):
     assert [c["error"] for c in resumed.cells] == [c["error"] for c in made.run(progress=False).cells]
 
 
+def test_sizes_and_temperatures_have_tokens_of_their_own(monkeypatch):
+    seen = []
+    real = cells.propagate
+
+    def propagate(layer, tokens, *args, **options):
+        if isinstance(tokens, np.ndarray):
+            seen.append(tokens[0, 0])
+        return real(layer, tokens, *args, **options)
+
+    monkeypatch.setattr(cells, "propagate", propagate)
+    study(epsilons=(0.1, 0.05, 0.08), sizes=(30, 60), seeds=3).run(progress=False)
+    assert len(seen) == 18 == len(set(seen))
+
+
+def test_slope_intervals_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    inside, x = 0, np.log(np.repeat([100, 200, 400, 800], 5))
+    for _ in range(400):
+        value, low, high = _fit(np.stack([x, np.ones_like(x)], axis=1), -0.5 * x + rng.normal(size=20), "sizes")
+        inside += low < -0.5 < high
+    assert 0.92 < inside / 400 < 0.98
+
+
+def test_chordal_sinkhorn_keeps_its_first_order():
+    # the chord's geometric term B + L/2 does not cancel: only a flat Gaussian has second order
+    f = af.SquaredMap(lambda x: np.concatenate([np.cos(x), np.sin(x)], axis=-1))
+    result = af.ConvergenceStudy(f, P, cos, 0.5, (0.02, 0.01, 0.005, 0.0025), [np.inf], normalization="sinkhorn").run(progress=False)
+    assert result.slope("epsilon").value == pytest.approx(1, abs=0.03)
+    assert result.predicted.slope["epsilon"] == pytest.approx(1)
+
+
 def test_processes_give_the_same_cells(tmp_path):
     serial = study().run(progress=False)
     parallel = study(initial=lambda x: np.cos(x[..., 0])).run(tmp_path / "s.sqlite", n_jobs=2, progress=False)
@@ -229,7 +261,10 @@ def test_too_few_cells_for_a_fit_are_named():
         (lambda: study(density="vonmises"), "density must be an attnflow density"),
         (lambda: study(density=af.Uniform(af.Circle(1.0))), "density must live on the space of f"),
         (lambda: study(normalization="none"), "normalization must be one of"),
-        (lambda: study().run(n_jobs=0), "n_jobs must be a nonzero integer"),
+        (lambda: study().run(store="/no/such/folder/s.sqlite"), "store must be a file of finished cells"),
+        (lambda: study().run(client=5), "client must have submit"),
+        (lambda: study(initial=lambda x: 0 * x[..., 0]), "initial must not vanish"),
+        (lambda: study().run(n_jobs=0), "n_jobs must be positive"),
         (lambda: study().run(store=__file__, progress=False), "store must be a file of finished cells"),
     ],
 )
