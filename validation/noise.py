@@ -61,7 +61,7 @@ def _samples(layer: af.Attention, density: af.Density, n_tokens: int, label: str
 
     def features(seed: int) -> list[np.ndarray]:
         own = af.Attention(layer.f, layer.epsilon, layer.normalization)
-        tokens = density.sample(n_tokens, rng=[seed, n_tokens])
+        tokens = density.sample(n_tokens, rng=seed + 1000 * n_tokens)
         run = af.propagate(own, tokens, _cos, max(DEPTHS) - 1)
         return [own(tokens, run.y[depth - 1], queries=POINTS)[:, 0] for depth in DEPTHS]
 

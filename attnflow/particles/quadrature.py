@@ -142,7 +142,7 @@ def _resolve(density: Density, values: Callable | None, grid: Grid) -> Grid:
         missing = abs(np.sum(p * density.space.volume_element(grid.points) * grid.weights) - 1)
         if missing < 1e-12:
             return grid
-        if 2 * max(grid.shape) > 2 * finest:
+        if max(grid.shape) >= finest:
             _warn_unresolved(grid, f"the mass of p is off by {missing:.1g}")
             return grid
         grid = density.grid(tuple(2 * n for n in grid.shape))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,9 +13,9 @@ from scipy import stats
 
 from .. import checks
 from ..attention import Sinkhorn
+from ..continuum import limit, predicted_bias, predicted_noise
 from ..geometry import Euclidean, Torus
 from ..similarity import Mahalanobis, PowerDistance, SquaredDistance
-from ..continuum import limit, predicted_bias, predicted_noise
 from .comparison import grid_weights
 
 if TYPE_CHECKING:
