@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 import attnflow as af
 from attnflow.kernels import numba_engine as engine
+from attnflow.kernels import tiles
 
 TOLERANCE = {np.float64: 1e-13, np.float32: 1e-5}
-QUERY_EDGES = [1, engine.QUERIES - 1, engine.QUERIES, engine.QUERIES + 1, 2 * engine.QUERIES + 3]
-EDGES = [1, engine.TILE - 1, engine.TILE, engine.TILE + 1, 2 * engine.TILE + 3]
+QUERY_EDGES = [1, tiles.QUERIES - 1, tiles.QUERIES, tiles.QUERIES + 1, 2 * tiles.QUERIES + 3]
+EDGES = [1, tiles.TILE - 1, tiles.TILE, tiles.TILE + 1, 2 * tiles.TILE + 3]
 
 PSEUDOMETRICS = {
     "squared": af.SquaredDistance(af.Euclidean(3)),
@@ -130,10 +131,10 @@ def test_the_comparison_notices_one_weight_off_by_a_billionth():
         bias[j] = 0.0
 
 
-@pytest.mark.parametrize("key", [0, engine.TILE - 1, engine.TILE, 2 * engine.TILE + 2])
+@pytest.mark.parametrize("key", [0, tiles.TILE - 1, tiles.TILE, 2 * tiles.TILE + 2])
 def test_the_comparison_notices_a_lost_key(key):
     f, rng = PSEUDOMETRICS["squared"], np.random.default_rng(4)
-    (keys, values), queries = tokens(f, 2 * engine.TILE + 3, rng), tokens(f, 9, rng)[0]
+    (keys, values), queries = tokens(f, 2 * tiles.TILE + 3, rng), tokens(f, 9, rng)[0]
     kept = np.arange(len(keys)) != key
     result = engine.attend(f, 10.0, queries, keys[kept], values[kept], None, np.float64)
     with pytest.raises(AssertionError, match="off by"):
@@ -142,7 +143,7 @@ def test_the_comparison_notices_a_lost_key(key):
 
 def test_the_comparison_notices_a_lost_query():
     f, rng = PSEUDOMETRICS["squared"], np.random.default_rng(5)
-    (keys, values), queries = tokens(f, 30, rng), tokens(f, engine.QUERIES + 1, rng)[0]
+    (keys, values), queries = tokens(f, 30, rng), tokens(f, tiles.QUERIES + 1, rng)[0]
     mean, lse = engine.attend(f, 1.0, queries, keys, values, None, np.float64)
     mean[-1] = 0
     with pytest.raises(AssertionError, match="means are off"):
@@ -326,15 +327,15 @@ def test_two_compilations_serve_every_call():
             engine.attend(f, 1, x, x, values, frozen[:, 0], dtype)
         engine.attend(PSEUDOMETRICS["general"], 1.0, x, x, frozen, None, dtype)
         engine.attend(af.PowerDistance(af.Euclidean(1), 3), 1.0, frozen, frozen, frozen, None, dtype)
-    assert len(engine._absorb.signatures) == 2
+    assert len(tiles.absorb.signatures) == 2
 
 
 @pytest.mark.parametrize(
     "function, exact, low, high, units",
     [
-        (engine._exp, mpmath.exp, -700.0, 0.0, 2),
-        (engine._exp, mpmath.exp, -1.0, 0.0, 2),
-        (engine._log1p, mpmath.log1p, 1e-20, 1e20, 3),
+        (tiles._exp, mpmath.exp, -700.0, 0.0, 2),
+        (tiles._exp, mpmath.exp, -1.0, 0.0, 2),
+        (tiles._log1p, mpmath.log1p, 1e-20, 1e20, 3),
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -354,9 +355,9 @@ def test_angles_and_powers_are_good_to_units_of_rounding(dtype):
     rng, unit = np.random.default_rng(16), np.finfo(dtype).eps
     for angle in np.append(rng.uniform(0, np.pi, 500), np.geomspace(1e-15, 1, 50)):
         r, s = dtype(4 * np.sin(angle / 2) ** 2), dtype(4 * np.cos(angle / 2) ** 2)
-        assert abs(engine._angle(r, s) - angle) <= 5 * unit * angle
+        assert abs(tiles._angle(r, s) - angle) <= 5 * unit * angle
     for x in np.exp(rng.uniform(-20, 20, 500)).astype(dtype):
         true = float(x) ** 0.75
-        assert abs(engine._power(x, dtype(0.75)) - true) <= 3 * unit * true * max(1, abs(np.log(true)))
-    assert engine._power(dtype(0), dtype(0.01)) == 0
-    assert engine._exp(dtype(-1e30)) == 0
+        assert abs(tiles._power(x, dtype(0.75)) - true) <= 3 * unit * true * max(1, abs(np.log(true)))
+    assert tiles._power(dtype(0), dtype(0.01)) == 0
+    assert tiles._exp(dtype(-1e30)) == 0
