@@ -40,6 +40,8 @@ class Solution:
         The status in words, with the remedy where there is one.
     stats : dict
         What ran: engine, sweeps, sizes, estimated errors.
+    embedding : (grid.size, 2 or 3) array or None
+        Where the grid's nodes sit in the plane or in space; None for the coordinates themselves.
     """
 
     t: np.ndarray
@@ -50,6 +52,7 @@ class Solution:
     status: int = 0
     message: str = "finished"
     stats: dict[str, Any] = field(default_factory=dict)
+    embedding: np.ndarray | None = None
 
     def __repr__(self) -> str:
         where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
@@ -102,7 +105,7 @@ class Solution:
             "message": self.message,
             "stats": self.stats,
         }
-        arrays = {"t": self.t, "y": self.y, "layers": self.layers, "points": self.points}
+        arrays = {"t": self.t, "y": self.y, "layers": self.layers, "points": self.points, "embedding": self.embedding}
         partial = path.with_name(path.name + ".partial")
         try:
             with open(partial, "wb") as file:
@@ -154,6 +157,8 @@ def load(path: str | os.PathLike) -> Solution:
         t, y = arrays["t"], arrays["y"]
         if t.ndim != 1 or y.ndim < 3 or len(y) != len(t) or (grid and y.shape[1:-1] != grid.shape):
             raise ValueError(f"y of shape {y.shape} does not fit {len(t)} times")
+        if "embedding" in arrays and (grid is None or arrays["embedding"].shape not in ((grid.size, 2), (grid.size, 3))):
+            raise ValueError(f"embedding of shape {arrays['embedding'].shape} does not fit the grid")
         return Solution(grid=grid, status=status, message=message, stats=stats, **arrays)
     except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"path must be a file written by Solution.save, got {str(path)!r} ({error})") from None

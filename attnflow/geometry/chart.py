@@ -170,6 +170,8 @@ class Chart(Remetrised):
     array([3.])
     """
 
+    embedding: Callable | None = None  # the map of a pull-back: where its points sit in the plane or in space
+
     def __init__(self, metric, bounds, periodic: bool | Sequence[bool] = False) -> None:
         domain = _Coordinates.checked(bounds, periodic)
         if type(metric).__module__.startswith("sympy."):
@@ -183,7 +185,7 @@ class Chart(Remetrised):
     def pullback(
         cls, phi: Callable, bounds, jacobian: Callable | None = None, periodic: bool | Sequence[bool] = False
     ) -> Chart:
-        """The metric g = J'J that a map phi with Jacobian J gives its arguments.
+        """The metric g = J'J that a map phi with Jacobian J gives its arguments; phi stays as `chart.embedding`.
 
         Parameters
         ----------
@@ -215,6 +217,7 @@ class Chart(Remetrised):
         chart = cls(pull_back(derivative, domain.dim), bounds, periodic)
         if jacobian is not None:
             compare(jacobian, differentiate(phi, domain), chart.probe_points())
+        chart.embedding = phi
         return chart
 
 
