@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import style
+from .fields import draw_field
 
 _MOST_CURVES = 6
 
@@ -12,40 +13,48 @@ _MOST_CURVES = 6
 def plot_solution(solution, ax=None):
     """Draw what the solution holds.
 
-    A field in one dimension: its first column at a few times; in two: a map at the last time. Tokens
-    with features: features over positions (one coordinate), or coloured points. Tokens that move:
+    A field in one dimension: its first column at a few times; in two: a map at the last time, where its
+    points really are (S^2 as a sphere, a chart with an embedding in its place); in three: the mid-planes.
+    Tokens with features: features over positions (one coordinate), or coloured points. Tokens that move:
     their tracks (one coordinate), or start and end.
 
     Returns
     -------
     Axes
     """
+    if solution.grid is not None and len(solution.grid.axes) > 1:
+        return draw_field(solution, [len(solution.t) - 1], ax)[0]
     ax = style.new_axes(ax)
     chosen = np.unique(np.linspace(0, len(solution.t) - 1, min(_MOST_CURVES, len(solution.t))).astype(int))
-    if solution.grid is not None and len(solution.grid.axes) == 1:
+    if solution.grid is not None:
         _curves(ax, solution.grid.axes[0].nodes, solution, chosen, "-")
-    elif solution.grid is not None and len(solution.grid.axes) == 2:
-        _map(ax, solution)
-    elif solution.grid is None and solution.points is None:
+    elif solution.points is None:
         _tracks(ax, solution)
-    elif solution.points is not None and solution.points.shape[1] == 1:
+    elif solution.points.shape[1] == 1:
         _curves(ax, solution.points[:, 0], solution, chosen, ".")
-    elif solution.points is not None:
-        _colored_points(ax, solution)
     else:
-        raise ValueError(f"solution must be a field in one or two dimensions to be drawn, got {len(solution.grid.axes)}")
+        _colored_points(ax, solution)
     return ax
 
 
 def animate_solution(solution, interval: int = 60):
-    """A matplotlib animation of a one-dimensional field or of tokens over the saved times."""
+    """A matplotlib animation of a field or of tokens over the saved times, in colours that hold for all of them."""
     import matplotlib.pyplot as plt
     from matplotlib.animation import FuncAnimation
 
-    moving = solution.grid is None and solution.points is None
     if solution.grid is not None and len(solution.grid.axes) > 1:
-        raise ValueError("solution must be one-dimensional, or tokens, to be animated; draw maps with plot()")
-    figure, ax = plt.subplots(figsize=(4.6, 3.6), layout="constrained")
+        ax, show = draw_field(solution, range(len(solution.t)))
+    else:
+        ax, show = _draw_line(solution)
+    animation = FuncAnimation(ax.figure, show, frames=len(solution.t), interval=interval, blit=False)
+    plt.close(ax.figure)  # the animation shows itself; the bare figure would appear a second time in a notebook
+    return animation
+
+
+def _draw_line(solution):
+    """Axes with a one-dimensional field or tokens, and how to show another frame."""
+    ax = style.new_axes()
+    moving = solution.grid is None and solution.points is None
     if moving:
         x, y = _plane(solution.y)
     else:
@@ -55,14 +64,11 @@ def animate_solution(solution, interval: int = 60):
     ax.set(xlim=_padded(x), ylim=_padded(y))
     style.finish(ax, "", r"$x$", r"$x_2$" if moving else r"feature $H$")
 
-    def draw(frame: int):
+    def show(frame: int) -> None:
         line.set_data(x[frame], y[frame])
-        ax.set_title(f"t = {solution.t[frame]:.3g}", fontsize=10.5, loc="left")
-        return (line,)
+        style.set_title(ax, f"t = {solution.t[frame]:.3g}")
 
-    animation = FuncAnimation(figure, draw, frames=len(solution.t), interval=interval, blit=False)
-    plt.close(figure)  # the animation shows itself; the bare figure would appear a second time in a notebook
-    return animation
+    return ax, show
 
 
 def _curves(ax, x, solution, chosen, line: str) -> None:
@@ -72,16 +78,6 @@ def _curves(ax, x, solution, chosen, line: str) -> None:
         ax.plot(x[order], values[order], line, color=color, linewidth=1.4, markersize=3, label=f"$t$ = {solution.t[index]:.3g}")
     ax.legend(fontsize=8, frameon=False)
     style.finish(ax, "Features relax towards their weighted mean", r"position $x$ (length)", r"feature $H(x, t)$")
-
-
-def _map(ax, solution) -> None:
-    first, second = solution.grid.axes
-    image = ax.pcolormesh(first.nodes, second.nodes, solution.y[-1][..., 0].T, shading="nearest", cmap="viridis")
-    ax.figure.colorbar(image, ax=ax, label="feature $H$")
-    names = ("colatitude", "longitude") if solution.grid.sphere else ("$x_1$ (length)", "$x_2$ (length)")
-    style.finish(ax, f"Features at $t$ = {solution.t[-1]:.3g}", *names)
-    if not solution.grid.sphere:
-        ax.set_aspect("equal")
 
 
 def _tracks(ax, solution) -> None:

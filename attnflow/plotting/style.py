@@ -9,13 +9,16 @@ INK = "#1f2937"
 MARKERS = "os^Dv<>P"
 
 
-def new_axes(ax=None, count: int = 1, size: tuple[float, float] = (4.6, 3.6)):
+def new_axes(ax=None, count: int = 1, size: tuple[float, float] = (4.6, 3.6), projection: str | None = None):
     """The given Axes, or new ones side by side (through pyplot, so that notebooks show them)."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, count, figsize=(size[0] * count, size[1]), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        1, count, figsize=(size[0] * count, size[1]), layout="constrained", squeeze=False,
+        subplot_kw={"projection": projection},
+    )
     return axes[0, 0] if count == 1 else axes[0]
 
 
@@ -28,12 +31,17 @@ def shades(count: int) -> list[tuple[float, float, float, float]]:
 
 def finish(ax, title: str, xlabel: str, ylabel: str) -> None:
     """Title, labels with symbols and units, and no clutter."""
-    ax.set_title(title, fontsize=10.5, loc="left", color=INK)
+    set_title(ax, title)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, which="major", color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
+
+
+def set_title(ax, title: str) -> None:
+    """A claim or a plain statement, above the left corner."""
+    ax.set_title(title, fontsize=10.5, loc="left", color=INK)
 
 
 def log_scale(ax) -> None:

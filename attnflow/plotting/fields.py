@@ -1,0 +1,249 @@
+"""Where a field's values really sit, drawn there: maps in the plane, surfaces and the sphere in space, slices of a solid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..grid import Axis, Grid
+from . import style
+
+_FLAT_CELLS, _SURFACE_CELLS, _SLICE_CELLS = (128, 512), (96, 128), (48, 64)  # fewest and most along an axis
+_VIEW = {"elev": 24.0, "azim": -56.0}  # degrees
+_LABEL = "feature $H$"
+
+
+def draw_field(solution, frames: Sequence[int], ax=None):
+    """Draw the first column of a field in two or three dimensions, in colours that hold for all frames.
+
+    A map in the plane where the coordinates or the embedding are two numbers; a surface in space where
+    they are three, S^2 among them; of a field in three dimensions the mid-planes, each moved to the wall
+    behind it. On plane Axes S^2 is drawn in the Hammer projection, which keeps areas, another surface
+    over its coordinates, and a field in three dimensions by its mid-plane across the last axis.
+
+    The cells drawn are the grid's own, or finer or coarser ones that carry the grid's interpolant: a
+    spectral grid of twelve nodes is a smooth picture too.
+
+    Parameters
+    ----------
+    solution : Solution
+        With a grid of two or three axes.
+    frames : sequence of int
+        Indices into solution.t; the last of them is drawn.
+    ax : Axes, optional
+        Plane or 3-D. New ones are 3-D for surfaces and solids; turn them with ax.view_init.
+
+    Returns
+    -------
+    Axes
+    callable
+        Position in `frames` -> None: recolours and retitles the picture.
+    """
+    grid, embedding = solution.grid, _embedding(solution)
+    solid, surface = len(grid.axes) == 3, embedding is not None and embedding.shape[1] == 3
+    ax = style.new_axes(ax, projection="3d" if solid or surface else None)
+    if solid:
+        sheets = _mid_planes(grid, _SLICE_CELLS if ax.name == "3d" else _FLAT_CELLS)
+        if ax.name == "3d":
+            where, draw = " on mid-planes (shown on walls)", _draw_walls
+        else:
+            where, draw = f" where $x_3$ = {_middle(grid.axes[2]):.3g}", _draw_plane
+            sheets = [(sheets[2][0][..., :2], sheets[2][1])]
+    elif ax.name == "3d":
+        where, draw = " on the sphere" if grid.sphere else " on the surface", _draw_surface
+        sheets = [_sheet(grid, embedding, _SURFACE_CELLS)]
+    elif grid.sphere:
+        where, draw, sheets = " on the sphere", _draw_hammer, [_sheet(grid, None, _FLAT_CELLS)]
+    else:
+        where, draw = (" over the surface's coordinates", _draw_coordinates) if surface else ("", _draw_plane)
+        sheets = [_sheet(grid, None if surface else embedding, _FLAT_CELLS)]
+    recolour = draw(ax, [corners for corners, _ in sheets], _limits(solution, frames))
+
+    def show(k: int) -> None:
+        field = solution.y[frames[k]][..., :1]
+        recolour(np.concatenate([_carry(grid.axes, field, centres).ravel() for _, centres in sheets]))
+        style.set_title(ax, f"Features{where} at $t$ = {solution.t[frames[k]]:.3g}")
+
+    show(len(frames) - 1)
+    return ax, show
+
+
+def _embedding(solution) -> np.ndarray | None:
+    """(size, 2 or 3) places of the nodes where they differ from the coordinates."""
+    if len(solution.grid.axes) == 3:
+        return None
+    return solution.grid.points if solution.embedding is None and solution.grid.sphere else solution.embedding
+
+
+def _limits(solution, frames: Sequence[int]):
+    from matplotlib.colors import Normalize
+
+    columns = [solution.y[k][..., 0] for k in frames]
+    return Normalize(min(map(np.nanmin, columns)), max(map(np.nanmax, columns)))
+
+
+def _sheet(grid: Grid, embedding: np.ndarray | None, counts: tuple[int, int]):
+    """Corners (a + 1, b + 1, m) of the cells that cover the grid's domain, and their centres' coordinates per axis."""
+    edges, centres = zip(*(_cells(axis, *counts) for axis in grid.axes))
+    if embedding is None:
+        return np.stack(np.meshgrid(*edges, indexing="ij"), axis=-1), centres
+    places = embedding.reshape(*grid.shape, -1)
+    return _carry(_smooth_axes(grid, places), places, edges), centres
+
+
+def _cells(axis: Axis, least: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and centres of cells along an axis: around the nodes themselves where these are neither few nor many."""
+    count = int(np.clip(axis.size, least, most))
+    edges = np.linspace(axis.low, axis.high, count + 1)
+    if count == axis.size and axis.kind in ("fourier", "periodic"):
+        edges = edges - axis.spacing / 2
+    return edges, (edges[:-1] + edges[1:]) / 2
+
+
+def _carry(axes: Sequence[Axis], field: np.ndarray, where: Sequence[np.ndarray]) -> np.ndarray:
+    """A field (*sizes, c) interpolated to a tensor product of coordinates, one (M,) array per axis."""
+    if axes[0].kind == "colatitude":  # continue over the poles: periodic in the doubled colatitude
+        field = np.concatenate([field, np.roll(field[::-1], axes[1].size // 2, axis=1)])
+        half = np.pi / (2 * axes[0].size)
+        axes = (Axis(axes[1].kind, 2 * axes[0].size, half, half + 2 * np.pi), axes[1])
+    for k, (axis, x) in enumerate(zip(axes, where)):
+        lines = np.moveaxis(field, k, 0)
+        result = axis.interpolation(x) @ lines.reshape(axis.size, -1)
+        field = np.moveaxis(np.asarray(result).reshape(len(x), *lines.shape[1:]), 0, k)
+    return field
+
+
+def _smooth_axes(grid: Grid, places: np.ndarray) -> tuple[Axis, ...]:
+    """Axes to interpolate the nodes' places with: round where the places close up, open where they do not.
+
+    Coordinates may wrap although their picture does not: a flat torus drawn as a rectangle. There the
+    step from the last node to the first is out of proportion with all others.
+    """
+    axes = []
+    for k, axis in enumerate(grid.axes):
+        if axis.kind in ("fourier", "periodic"):
+            line = np.moveaxis(places, k, 0)
+            steps = np.linalg.norm(np.roll(line, -1, axis=0) - line, axis=-1)
+            closes = steps[-1].max() <= 3 * steps[:-1].max(initial=0.0)
+            shift = 0.0 if closes else axis.spacing / 2
+            axis = Axis("fourier" if closes else "cells", axis.size, axis.low - shift, axis.high - shift)
+        axes.append(axis)
+    return tuple(axes)
+
+
+def _middle(axis: Axis) -> float:
+    return (axis.low + axis.high) / 2
+
+
+def _mid_planes(grid: Grid, counts: tuple[int, int]) -> list:
+    """Per axis the sheet of the plane half-way along it, moved to the wall that faces the viewer."""
+    sheets = []
+    for k, (axis, wall) in enumerate(zip(grid.axes, ("low", "high", "low"))):
+        edges, centres = map(list, zip(*(_cells(other, *counts) for other in grid.axes)))
+        edges[k], centres[k] = np.array([getattr(axis, wall)]), np.array([_middle(axis)])
+        sheets.append((np.stack(np.meshgrid(*edges, indexing="ij"), axis=-1).squeeze(axis=k), centres))
+    return sheets
+
+
+def _draw_plane(ax, sheets, limits) -> Callable[[np.ndarray], None]:
+    recolour = _draw_mesh(ax, sheets[0][..., 0], sheets[0][..., 1], limits)
+    style.finish(ax, "", "$x_1$ (length)", "$x_2$ (length)")
+    ax.set_aspect("equal")
+    return recolour
+
+
+def _draw_coordinates(ax, sheets, limits) -> Callable[[np.ndarray], None]:
+    recolour = _draw_plane(ax, sheets, limits)
+    ax.set(xlabel="coordinate $x_1$", ylabel="coordinate $x_2$", aspect="auto")
+    return recolour
+
+
+def _draw_hammer(ax, sheets, limits) -> Callable[[np.ndarray], None]:
+    colatitude, longitude = sheets[0][..., 0], sheets[0][..., 1]
+    recolour = _draw_mesh(ax, *_hammer(colatitude, longitude - longitude.min()), limits, shrink=0.6)
+    fine = np.linspace(0, 1, 91)
+    for k in range(7):
+        rim = {"color": style.INK, "linewidth": 0.8} if k in (0, 6) else {"color": "white", "linewidth": 0.4, "alpha": 0.5}
+        ax.plot(*_hammer(np.pi * fine, np.full(91, np.pi / 3 * k)), **rim)
+        if 0 < k < 6:
+            ax.plot(*_hammer(np.full(91, np.pi / 6 * k), 2 * np.pi * fine), **rim)
+    style.finish(ax, "", "longitude (lines every 60°)", "latitude (lines every 30°)")
+    ax.set(xticks=[], yticks=[], aspect="equal")
+    ax.spines[:].set_visible(False)
+    return recolour
+
+
+def _hammer(colatitude: np.ndarray, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Equal-area map of the sphere onto an ellipse of half axes 2 sqrt(2) and sqrt(2); longitude in [0, 2 pi]."""
+    turn = (longitude - np.pi) / 2
+    scale = np.sqrt(2 / (1 + np.sin(colatitude) * np.cos(turn)))
+    return 2 * scale * np.sin(colatitude) * np.sin(turn), scale * np.cos(colatitude)
+
+
+def _draw_mesh(ax, x: np.ndarray, y: np.ndarray, limits, shrink: float = 1.0) -> Callable[[np.ndarray], None]:
+    shape = x.shape[0] - 1, x.shape[1] - 1
+    mesh = ax.pcolormesh(x, y, np.zeros(shape), norm=limits, cmap="viridis", rasterized=True)
+    ax.figure.colorbar(mesh, ax=ax, label=_LABEL, shrink=shrink)
+    return lambda values: mesh.set_array(values.reshape(shape))
+
+
+def _draw_surface(ax, sheets, limits) -> Callable[[np.ndarray], None]:
+    recolour = _draw_faces(ax, sheets, limits, shaded=True)
+    ax.set_axis_off()
+    return recolour
+
+
+def _draw_walls(ax, sheets, limits) -> Callable[[np.ndarray], None]:
+    recolour = _draw_faces(ax, sheets, limits, shaded=False)
+    ax.set(xlabel="$x_1$ (length)", ylabel="$x_2$ (length)", zlabel="$x_3$ (length)")
+    ax.locator_params(nbins=2)
+    ax.tick_params(labelsize=8, pad=0)
+    ax.grid(False)
+    return recolour
+
+
+def _draw_faces(ax, sheets, limits, shaded: bool) -> Callable[[np.ndarray], None]:
+    """Quadrilaterals in space, coloured by value times brightness; the viewer's lamp is above their left shoulder."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+    from mpl_toolkits.mplot3d.proj3d import proj_transform
+
+    quads = np.concatenate([_quads(corners) for corners in sheets])
+    brightness = _brightness(quads) if shaded else np.ones(len(quads))
+    cmap = colormaps["viridis"]
+
+    def recolour(values: np.ndarray) -> None:
+        colors = cmap(limits(values))
+        colors[:, :3] *= brightness[:, None]
+        faces.set_facecolor(colors)
+
+    faces = Poly3DCollection(quads, edgecolors="none", antialiased=False)
+    ax.add_collection3d(faces)
+    low, high = quads.min(axis=(0, 1)), quads.max(axis=(0, 1))
+    extent = np.maximum(high - low, 1e-3 * (high - low).max())
+    ax.set(xlim=(low[0], low[0] + extent[0]), ylim=(low[1], low[1] + extent[1]), zlim=(low[2], low[2] + extent[2]))
+    ax.set_box_aspect(extent)
+    ax.view_init(**_VIEW)
+    x, y, _ = proj_transform(*quads.reshape(-1, 3).T, ax.get_proj())
+    ax.set_box_aspect(extent, zoom=(0.076 if shaded else 0.066) / max(np.abs(x).max(), np.abs(y).max()))  # fills the Axes
+    ax.figure.colorbar(ScalarMappable(limits, cmap), ax=ax, label=_LABEL, shrink=0.75)
+    return recolour
+
+
+def _quads(corners: np.ndarray) -> np.ndarray:
+    """(a b, 4, 3) from corners (a + 1, b + 1, 2 or 3); the plane lies in space at height 0."""
+    if corners.shape[-1] == 2:
+        corners = np.concatenate([corners, np.zeros_like(corners[..., :1])], axis=-1)
+    around = corners[:-1, :-1], corners[1:, :-1], corners[1:, 1:], corners[:-1, 1:]
+    return np.stack(around, axis=2).reshape(-1, 4, 3)
+
+
+def _brightness(quads: np.ndarray) -> np.ndarray:
+    """Between 0.7 and 1, by the angle of each face with the lamp; both sides of a face are lit."""
+    normal = np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
+    elevation, azimuth = np.deg2rad([_VIEW["elev"] + 20, _VIEW["azim"] - 20])
+    lamp = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
+    return 0.7 + 0.3 * np.abs(normal @ np.array(lamp))

@@ -1,0 +1,275 @@
+"""Fields are drawn where they are: the sphere as a sphere, charts in their place, with colours that hold over time."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import Normalize
+from mpl_toolkits.mplot3d.proj3d import proj_transform
+
+import attnflow as af
+from attnflow.grid import Axis, Grid
+from attnflow.solution import Solution
+
+PI = np.pi
+SPHERE = Grid((Axis("colatitude", 12, 0.0, PI), Axis("periodic", 24, 0.0, 2 * PI)), sphere=True)
+ANNULUS = Grid((Axis("cells", 12, 1.0, 2.0), Axis("periodic", 24, 0.0, 2 * PI)))
+TORUS = Grid((Axis("periodic", 24, 0.0, 2 * PI), Axis("fourier", 24, 0.0, 2 * PI)))
+CUBE = Grid((Axis("cells", 8, 0.0, 1.0), Axis("gauss", 8, 0.0, 2.0), Axis("fourier", 8, 0.0, 3.0)))
+SQUARE = Grid((Axis("fourier", 12, 0.0, 1.0), Axis("cells", 10, 0.0, 3.0)))
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def polar(x):
+    return np.stack([x[..., 0] * np.cos(x[..., 1]), x[..., 0] * np.sin(x[..., 1])], axis=-1)
+
+
+def ring(x):
+    radius = 2 + 0.5 * np.cos(x[..., 0])
+    return np.stack([radius * np.cos(x[..., 1]), radius * np.sin(x[..., 1]), 0.5 * np.sin(x[..., 0])], axis=-1)
+
+
+def field(grid, function, embedding=None, t=(0.0, 0.5, 1.0)):
+    """function(x) (1 - t / 2) on the grid's points."""
+    y = np.stack([(1 - s / 2) * function(grid.points).reshape(*grid.shape, 1) for s in t])
+    places = None if embedding is None else embedding(grid.points)
+    return Solution(t=np.array(t), y=y, grid=grid, embedding=places)
+
+
+def height(x):
+    return x[:, 2]
+
+
+def first(x):
+    return x[:, 0]
+
+
+def corners(mesh):
+    return mesh.get_coordinates()[..., 0], mesh.get_coordinates()[..., 1]
+
+
+def quads(ax):
+    """(K, 4, 3) corners of the faces of 3-D axes, in the order of their colours."""
+    (faces,) = ax.collections
+    return np.asarray(faces._faces)
+
+
+def seen(ax, points):
+    """(M, 3) colours of the picture where points in space (M, 3) appear."""
+    ax.figure.canvas.draw()
+    x, y, _ = proj_transform(*points.T, ax.get_proj())
+    column, row = ax.transData.transform(np.stack([x, y], axis=-1)).round().astype(int).T
+    return np.asarray(ax.figure.canvas.buffer_rgba())[::-1][row, column, :3] / 255
+
+
+def hue(colors):
+    """What is left of a colour when it is lit more or less."""
+    return colors[..., :3] / colors[..., :3].sum(axis=-1, keepdims=True)
+
+
+def towards_viewer(ax):
+    elevation, azimuth = np.deg2rad([ax.elev, ax.azim])
+    return np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+
+
+def test_the_sphere_is_drawn_closed_at_poles_and_seam():
+    faces = quads(field(SPHERE, height).plot())
+    np.testing.assert_allclose(np.linalg.norm(faces, axis=-1), 1.0, atol=1e-12)
+    normals = np.cross(faces[:, 2] - faces[:, 0], faces[:, 3] - faces[:, 1]) / 2
+    assert np.abs(normals.sum(axis=0)).max() < 1e-12  # of a closed surface, and of no other that lacks a face
+    edges = np.concatenate([faces[:, [k, (k + 1) % 4]] for k in range(4)]).round(9) + 0.0
+    edges = edges[np.linalg.norm(edges[:, 0] - edges[:, 1], axis=1) > 1e-6]  # at a pole two corners fall together
+    undirected = [tuple(sorted(map(tuple, edge))) for edge in edges.tolist()]
+    assert set(np.unique(np.unique(undirected, axis=0, return_counts=True)[1])) == {2}  # each edge joins two faces
+
+
+def test_every_visible_point_of_the_sphere_has_its_own_colour():
+    ax = field(SPHERE, height).plot()
+    points = np.random.default_rng(0).normal(size=(400, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    points = points[points @ towards_viewer(ax) > 0.4]
+    exact = matplotlib.colormaps["viridis"](Normalize(-np.cos(PI / 24), np.cos(PI / 24))(points[:, 2]))
+    off = np.abs(hue(seen(ax, points)) - hue(exact)).max(axis=1)
+    assert len(points) > 80 and off.max() < 0.03  # the hues themselves span 0.4
+
+
+@pytest.mark.parametrize("kind", ["periodic", "fourier"])
+def test_an_annulus_is_drawn_from_radius_one_to_radius_two(kind):
+    grid = Grid((ANNULUS.axes[0], Axis(kind, 24, 0.0, 2 * PI)))
+    ax = field(grid, first, polar).plot()
+    (mesh,) = ax.collections
+    x, y = corners(mesh)
+    radius = np.hypot(x, y)
+    assert radius.min() == pytest.approx(1.0, abs=1e-12) and radius.max() == pytest.approx(2.0, abs=1e-12)
+    np.testing.assert_allclose([x[:, 0], y[:, 0]], [x[:, -1], y[:, -1]], atol=1e-12)  # the seam is closed
+    middle = (radius[1:, :-1] + radius[:-1, :-1]) / 2
+    np.testing.assert_allclose(mesh.get_array(), middle / 2, atol=1e-12)  # H = r / 2 at t = 1
+    assert ax.get_aspect() == 1
+
+
+def test_a_surface_of_revolution_is_drawn_in_space_and_closed():
+    ax = field(TORUS, first, ring).plot()
+    faces = quads(ax)
+    radius = np.hypot(faces[..., 0], faces[..., 1])
+    np.testing.assert_allclose((radius - 2) ** 2 + faces[..., 2] ** 2, 0.25, atol=1e-12)
+    normals = np.cross(faces[:, 2] - faces[:, 0], faces[:, 3] - faces[:, 1]) / 2
+    assert np.abs(normals.sum(axis=0)).max() < 1e-12
+    assert abs((faces.mean(axis=1) * normals).sum() / 3) == pytest.approx(2 * PI**2 * 2 * 0.25, rel=2e-3)  # its volume
+
+
+def test_a_periodic_chart_whose_picture_stays_open_is_not_sewn_up():
+    def sheet(x):
+        return np.stack([x[..., 0], x[..., 1], 0.1 * np.cos(x[..., 0])], axis=-1)
+
+    faces = quads(field(TORUS, first, sheet).plot())
+    assert faces[..., :2].min() == pytest.approx(0.0, abs=1e-9)
+    assert faces[..., :2].max() == pytest.approx(2 * PI, abs=1e-9)
+    assert np.ptp(faces, axis=1).max() < 2 * PI / 96 * 1.001  # no face reaches across
+    step = 2 * PI / 24  # cubics, continued over one step, are wrong by step^4 times the fourth derivative
+    np.testing.assert_allclose(faces[..., 2], 0.1 * np.cos(faces[..., 0]), atol=0.1 * step**4)
+
+
+def test_a_flat_field_fills_its_domain_with_its_values():
+    ax = field(SQUARE, lambda x: np.cos(2 * PI * x[:, 0]) + x[:, 1] ** 2).plot()
+    (mesh,) = ax.collections
+    x, y = corners(mesh)
+    assert (x.min(), x.max(), y.min(), y.max()) == (0, 1, 0, 3)
+    centre = (x[1:, 1:] + x[:-1, :-1]) / 2, (y[1:, 1:] + y[:-1, :-1]) / 2
+    np.testing.assert_allclose(mesh.get_array(), (np.cos(2 * PI * centre[0]) + centre[1] ** 2) / 2, atol=1e-12)
+
+
+def test_a_solid_shows_its_three_mid_planes_on_the_walls():
+    ax = field(CUBE, lambda x: x[:, 0] + 10 * x[:, 1]).plot()
+    faces = quads(ax)
+    walls = [(faces[..., 0] == 0).all(axis=1), (faces[..., 1] == 2).all(axis=1), (faces[..., 2] == 0).all(axis=1)]
+    assert (np.sum(walls, axis=0) == 1).all()
+    colors = ax.collections[0]._facecolor3d
+    limits = Normalize(0.5 * (1 / 16 + 10 * CUBE.axes[1].nodes[0]), 0.5 * (15 / 16 + 10 * CUBE.axes[1].nodes[-1]))
+    middle = faces.mean(axis=1)
+    for wall, (x0, x1) in zip(walls, [(0.5, None), (None, 1.0), (None, None)]):
+        exact = (middle[wall, 0] if x0 is None else x0) + 10 * (middle[wall, 1] if x1 is None else x1)
+        np.testing.assert_allclose(colors[wall], matplotlib.colormaps["viridis"](limits(exact / 2)), atol=0.02)
+
+
+def test_a_solid_on_plane_axes_says_which_slice_it_shows():
+    ax = plt.figure().add_subplot()
+    assert field(CUBE, lambda x: x[:, 0] + np.cos(2 * PI * x[:, 2] / 3)).plot(ax) is ax
+    assert "where $x_3$ = 1.5 at $t$ = 1" in ax.get_title(loc="left")
+    (mesh,) = ax.collections
+    x, _ = corners(mesh)
+    np.testing.assert_allclose(mesh.get_array(), ((x[1:, 1:] + x[:-1, :-1]) / 2 - 1) / 2, atol=1e-12)
+
+
+def test_on_plane_axes_the_sphere_becomes_a_map_that_keeps_areas():
+    ax = plt.figure().add_subplot()
+    assert field(SPHERE, height).plot(ax) is ax
+    (mesh,) = ax.collections
+    x, y = corners(mesh)
+    diagonals = x[1:, 1:] - x[:-1, :-1], y[1:, 1:] - y[:-1, :-1], x[1:, :-1] - x[:-1, 1:], y[1:, :-1] - y[:-1, 1:]
+    area = np.abs(diagonals[0] * diagonals[3] - diagonals[1] * diagonals[2]) / 2
+    edges = np.linspace(0, PI, len(area) + 1)
+    on_sphere = (np.cos(edges[:-1]) - np.cos(edges[1:])) * 2 * PI / area.shape[1]
+    assert area.sum() == pytest.approx(4 * PI, rel=1e-3)
+    np.testing.assert_allclose(area[20:-20] / on_sphere[20:-20, None], 1.0, atol=0.01)
+    assert (np.diff(mesh.get_array().mean(axis=1)) < 0).all() and y[0, 0] > y[-1, 0]  # H = z falls from the north pole
+    drawn_values = mesh.get_array()[:, 0]
+    np.testing.assert_allclose(drawn_values, np.cos((edges[:-1] + edges[1:]) / 2) / 2, atol=2e-4)
+
+
+@pytest.mark.parametrize("projection", [None, "3d"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: field(SPHERE, height),
+        lambda: field(ANNULUS, first, polar),
+        lambda: field(TORUS, first, ring),
+        lambda: field(SQUARE, first),
+        lambda: field(CUBE, first),
+        lambda: field(SQUARE, lambda x: 0 * x[:, 0]),
+    ],
+    ids=["sphere", "annulus", "torus", "square", "cube", "constant"],
+)
+def test_given_axes_of_either_kind_are_used(make, projection):
+    ax = plt.figure().add_subplot(projection=projection)
+    assert make().plot(ax) is ax
+    ax.figure.canvas.draw()
+    assert ax.has_data() and ax.get_title(loc="left") and (ax.axison is False or ax.get_xlabel())
+    assert [other.get_ylabel() for other in ax.figure.axes if other is not ax] == ["feature $H$"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: field(SPHERE, height),
+        lambda: field(ANNULUS, first, polar),
+        lambda: field(TORUS, first, ring),
+        lambda: field(SQUARE, first),
+        lambda: field(CUBE, first),
+    ],
+    ids=["sphere", "annulus", "torus", "square", "cube"],
+)
+def test_an_animation_changes_colours_within_fixed_limits(make):
+    solution = make()
+    animation = solution.animate()
+    animation._init_draw()
+    ax, bar = animation._fig.axes
+    (drawn,) = ax.collections
+    limits, colors = [], []
+    for k, t in enumerate(solution.t):
+        animation._func(k)
+        assert ax.get_title(loc="left").endswith(f"$t$ = {t:.3g}")
+        limits.append(bar.get_ylim())
+        if hasattr(drawn, "_facecolor3d"):
+            colors.append(drawn._facecolor3d.copy())
+        else:
+            drawn.update_scalarmappable()
+            colors.append(drawn.get_facecolor().copy())
+    assert set(limits) == {(solution.y.min(), solution.y.max())}
+    assert all(np.abs(a - b).max() > 0.05 for a, b in zip(colors, colors[1:]))
+
+
+def test_a_surface_animation_plays_in_a_notebook():
+    html = field(SPHERE, height, t=(0.0, 1.0)).animate().to_jshtml()
+    assert html.count("data:image/png;base64") == 2
+
+
+def test_an_embedding_is_saved_and_read(tmp_path):
+    solution = field(ANNULUS, first, polar)
+    solution.save(tmp_path / "run.npz")
+    np.testing.assert_array_equal(af.load(tmp_path / "run.npz").embedding, polar(ANNULUS.points))
+    field(ANNULUS, first).save(tmp_path / "run.npz")
+    assert af.load(tmp_path / "run.npz").embedding is None
+
+
+def test_an_embedding_of_another_grid_is_refused_on_reading(tmp_path):
+    solution = field(ANNULUS, first, polar)
+    solution.embedding = solution.embedding[:-1]
+    solution.save(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match=r"embedding of shape \(287, 2\) does not fit the grid"):
+        af.load(tmp_path / "run.npz")
+
+
+def test_a_pulled_back_chart_remembers_its_map():
+    chart = af.Chart.pullback(polar, [(1.0, 2.0), (0.0, 2 * PI)], periodic=[False, True])
+    assert chart.embedding is polar
+    assert af.Chart(chart.metric, [(1.0, 2.0), (0.0, 2 * PI)], periodic=[False, True]).embedding is None
+
+
+def test_curves_stay_curves():
+    grid = Grid((Axis("cells", 16, 0.0, 2.0),))
+    ax = field(grid, first).plot()
+    assert [len(line.get_xdata()) for line in ax.lines] == [16, 16, 16]
+    np.testing.assert_array_equal(ax.lines[-1].get_xdata(), grid.axes[0].nodes)
+    np.testing.assert_allclose(ax.lines[-1].get_ydata(), grid.axes[0].nodes / 2)
+    animation = field(grid, first).animate()
+    animation._init_draw()
+    animation._func(2)
+    np.testing.assert_allclose(animation._fig.axes[0].lines[0].get_ydata(), grid.axes[0].nodes / 2)
