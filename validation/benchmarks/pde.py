@@ -72,7 +72,8 @@ def run(cases: Sequence[str] | None = None, rounds: int = 5) -> Report:
     text = (
         "Every method is first tuned to the coarsest grid and loosest tolerance that reach the error of the case: the\n"
         "largest over its own nodes, relative to the largest |H| there. Each then runs in a process of its own on one\n"
-        f"core and one thread; {rounds} rounds, ours before every peer; medians, fastest and slowest round.\n"
+        f"core and one thread; {rounds} rounds, ours before every peer; medians, fastest and slowest round, in seconds\n"
+        "of processor time, which other programs disturb less than the clock on the wall.\n"
         "Our seconds are the whole warm solve, choice of grid and error estimate included; a peer's are its time\n"
         "stepping alone, factorisations included, setup and the first solve (which may compile) apart.\n"
         f"{describe_machine()}"

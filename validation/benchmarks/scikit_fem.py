@@ -41,7 +41,7 @@ def assemble(element: str, case: Case, cells: int):
     ticks = np.linspace(0, case.length, cells + 1)
     mesh, kind = {"Q2": (MeshQuad, ElementQuad2), "P2": (MeshTri, ElementTriP2)}[element]
     basis = Basis(mesh.init_tensor(ticks, ticks), kind(), intorder=5)
-    x = np.moveaxis(basis.global_coordinates().value, 0, -1)
+    x = np.moveaxis(basis.global_coordinates(), 0, -1)
     K = np.moveaxis(case.diffusion(x), (-2, -1), (0, 1))
 
     @BilinearForm

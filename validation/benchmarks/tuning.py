@@ -1,4 +1,7 @@
-"""How a method is tuned before it is timed: the coarsest grid, then the loosest tolerance, that reach the error."""
+"""How a method is tuned before it is timed: the coarsest grid, then the loosest tolerance, that reach the error.
+
+Seconds are processor time: the work is done by one thread, and other programs disturb it less.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,9 @@ def _tune_family(case: Case, family: Family, exact, rival: Trial | None, log) ->
         missed, reached = (missed, middle) if attempt(middle, tightest).error <= case.error else (middle, reached)
     if len(family.tolerances) > 1:
         for index in sorted({reached, min(reached + _FINER, last)}):
-            next(tolerance for tolerance in family.tolerances if attempt(index, tolerance).error <= case.error)
+            for tolerance in family.tolerances:
+                if attempt(index, tolerance).error <= case.error:
+                    break
     return min((trial for trial in tried.values() if trial.error <= case.error), key=lambda trial: trial.seconds)
 
 
@@ -105,19 +110,25 @@ def _strides(grids: Sequence[int], least: float) -> list[int]:
 
 
 def _attempt(case: Case, family: Family, grid: int, tolerance: float, exact) -> Trial:
+    """The first solve may compile: one that reaches the error is repeated, and timed by its fastest repetition."""
     began = time.process_time()
     solver = family.prepare(case, grid, tolerance)
-    setup = time.process_time() - began
-    seconds = []
+    setup, seconds, error = time.process_time() - began, [], np.inf
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an unstable step overflows; the error says so
-        while len(seconds) < 2 or (len(seconds) < _REPEATS and sum(seconds) < _ENOUGH):
+        while not seconds or (error <= case.error and _again(seconds)):
             start = solver.fresh()
             began = time.process_time()
             try:
                 result = solver.step(start)
             except (ArithmeticError, RuntimeError):
-                return Trial(family, grid, tolerance, np.inf, 0.0, 0.0, setup, solver)
+                break
             seconds.append(time.process_time() - began)
-        error = measure_error(solver, result, exact)
-    return Trial(family, grid, tolerance, error, min(seconds[1:]), seconds[0], setup, solver)
+            if len(seconds) == 1:
+                error = measure_error(solver, result, exact)
+    first, warm = (seconds[0], min(seconds[1:] or seconds)) if seconds else (0.0, 0.0)
+    return Trial(family, grid, tolerance, error, warm, first, setup, solver)
+
+
+def _again(seconds: list[float]) -> bool:
+    return len(seconds) < 2 or (len(seconds) < _REPEATS and sum(seconds) < _ENOUGH)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 
-from . import Case
+from . import Case, Family
 from .pde_cases import CASES
 from .tuning import Trial, measure_error, tune
 
@@ -37,7 +37,7 @@ METHODS = {  # name: module with families(case, name), and the packages it needs
     "findiff": ("find_diff", ("findiff",)),
     "scikit-fem": ("scikit_fem", ("scikit-fem",)),
 }
-_SAMPLE = 0.3  # seconds of repeated solves behind one answer
+_SAMPLE = 0.3  # processor seconds of repeated solves behind one answer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,15 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(case: Case, method: str, requests=sys.stdin, answer: Callable[[dict], None] | None = None) -> None:
     """Tune, say so, then time one sample per line read."""
     answer = answer or (lambda event: print(json.dumps(event), flush=True))
-    module, packages = METHODS[method]
     try:
-        versions = {package: metadata.version(package) for package in packages}
+        versions = {package: metadata.version(package) for package in METHODS[method][1]}
     except metadata.PackageNotFoundError as missing:
         answer({"event": "absent", "why": f"{missing.name} is not installed"})
         return
-    families = import_module(f"validation.benchmarks.{module}").families(case, method)
     try:
-        best = tune(case, families, lambda line: print(f"{method}, {line}", file=sys.stderr, flush=True))
+        best = tune(case, load_families(case, method), lambda line: print(f"{method}, {line}", file=sys.stderr, flush=True))
     except NotImplementedError as missing:
         answer({"event": "unsolved", "why": str(missing)})
         return
@@ -82,8 +80,13 @@ def serve(case: Case, method: str, requests=sys.stdin, answer: Callable[[dict], 
             answer({"event": "run", **_sample(best, exact)})
 
 
+def load_families(case: Case, method: str) -> list[Family]:
+    """What the module of a method offers for a case."""
+    return import_module(f"validation.benchmarks.{METHODS[method][0]}").families(case, method)
+
+
 def _sample(best: Trial, exact) -> dict[str, float]:
-    """Median seconds of solves repeated for _SAMPLE seconds, and the last one's error."""
+    """Median processor seconds of solves repeated for _SAMPLE seconds, and the last one's error."""
     seconds: list[float] = []
     while sum(seconds) < _SAMPLE:
         start = best.solver.fresh()
