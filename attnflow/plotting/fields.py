@@ -175,7 +175,8 @@ def _draw_hammer(ax, sheets, limits) -> Callable[[np.ndarray], None]:
     fine = np.linspace(0, 1, 91)
     for k in range(7):
         inner = 0 < k < 6
-        line = {"color": "white" if inner else style.INK, "linewidth": 0.4 if inner else 0.8, "alpha": 0.6 if inner else 1}
+        color, width = ("white", 0.4) if inner else (style.INK, 0.8)
+        line = {"color": color, "linewidth": width, "alpha": 0.6 if inner else 1.0}
         ax.plot(*_hammer(np.pi * fine, np.full(91, np.pi / 3 * k)), **line)
         ax.plot(*_hammer(np.full(91, np.pi / 6 * k), 2 * np.pi * fine), **line)
     style.finish(ax, "", "longitude (a line every 60°)", "latitude (every 30°)")
