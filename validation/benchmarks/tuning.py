@@ -69,15 +69,16 @@ def _tune_family(case: Case, family: Family, exact, rival: Trial | None, log) ->
     """Doubling grids until the error is reached, bisection between the last two, then looser tolerances."""
     tried: dict[tuple[int, float], Trial] = {}
 
-    def attempt(index: int, tolerance: float) -> Trial:
-        if (index, tolerance) not in tried:
-            trial = tried[index, tolerance] = _attempt(case, family, family.grids[index], tolerance, exact)
-            log(f"{case.name}: {trial.setting}: error {trial.error:.2e} in {trial.seconds:.4f} s")
-        return tried[index, tolerance]
-
     tightest, last = family.tolerances[-1], len(family.grids) - 1
     slack = 1.5 if len(family.tolerances) == 1 else _SLACK
     limit = min(_PATIENCE, slack * rival.seconds) if rival else _PATIENCE
+
+    def attempt(index: int, tolerance: float) -> Trial:
+        if (index, tolerance) not in tried:
+            trial = tried[index, tolerance] = _attempt(case, family, family.grids[index], tolerance, exact, limit)
+            log(f"{case.name}: {trial.setting}: error {trial.error:.2e} in {trial.seconds:.4f} s")
+        return tried[index, tolerance]
+
     missed, reached = -1, None
     for index in _strides(family.grids, rival.grid / 2 if rival else 0.0):
         trial = attempt(index, tightest)
@@ -109,14 +110,14 @@ def _strides(grids: Sequence[int], least: float) -> list[int]:
     return sorted({*chosen, len(grids) - 1})
 
 
-def _attempt(case: Case, family: Family, grid: int, tolerance: float, exact) -> Trial:
-    """The first solve may compile: one that reaches the error is repeated, and timed by its fastest repetition."""
+def _attempt(case: Case, family: Family, grid: int, tolerance: float, exact, limit: float) -> Trial:
+    """The first solve may compile: one that reaches the error, or takes longer than the limit, is repeated."""
     began = time.process_time()
     solver = family.prepare(case, grid, tolerance)
     setup, seconds, error = time.process_time() - began, [], np.inf
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an unstable step overflows; the error says so
-        while not seconds or (error <= case.error and _again(seconds)):
+        while not seconds or (_again(seconds) if error <= case.error else len(seconds) < 2 and seconds[0] > limit):
             start = solver.fresh()
             began = time.process_time()
             try:
