@@ -109,7 +109,7 @@ def test_a_worker_answers_ready_and_then_one_run_per_request(monkeypatch):
     tiny = dataclasses.replace(CASES["circle"], error=1e-2)
     worker.serve(tiny, "Radau", ["run\n", "ignored\n", "run\n"], events.append)
     assert [event["event"] for event in events] == ["ready", "run", "run"]
-    assert events[0]["setting"].startswith("finite volumes, ")
+    assert re.fullmatch(r"finite volumes, \d+ cells, rtol \S+", events[0]["setting"])
     assert all(0 < event["error"] <= 1e-2 and event["seconds"] > 0 for event in events[1:])
 
 
@@ -118,13 +118,24 @@ def test_a_worker_solves_with_attnflow(monkeypatch):
     events = []
     worker.serve(dataclasses.replace(CASES["circle"], error=1e-2), "attnflow", ["run\n"], events.append)
     assert [event["event"] for event in events] == ["ready", "run"]
+    assert re.fullmatch(r"\S+, \d+ cells, rtol \S+", events[0]["setting"])
     assert events[1]["error"] <= 1e-2
+
+
+def test_what_attnflow_cannot_solve_is_reported_not_raised(monkeypatch):
+    def refuse(*_):
+        raise NotImplementedError("no such walls")
+
+    events = []
+    monkeypatch.setattr(worker, "load_families", lambda *_: [Family("", [0], [1.0], lambda *_: Solver(refuse, refuse))])
+    worker.serve(CASES["circle"], "attnflow", ["run\n"], events.append)
+    assert events == [{"event": "unsolved", "why": "no such walls"}]
 
 
 @pytest.mark.parametrize(
     "method, package, name, grids, tolerance, order",
     [
-        ("scikit-fem", "skfem", "box", (6, 12), 1 / 32, 4),
+        ("scikit-fem", "skfem", "box", (6, 12), 32, 4),
         ("findiff", "findiff", "torus-fine", (20, 30), 0.0, 6),
         ("BDF", "scipy", "circle", (256, 512), 1e-9, 2),
         ("expm_multiply", "scipy", "cube", (8, 16), 0.0, 2),
@@ -165,7 +176,7 @@ class _Acted:
     def __init__(self, case, method):
         self.seconds = 0.001 if method == "attnflow" else 0.06
         self.solves = method != "findiff"
-        told = {"setting": "8 cells", "setup_seconds": 0.0, "first_seconds": 0.0}
+        told = {"setting": "8 cells", "setup_seconds": 0.0, "compile_seconds": 0.0}
         self.ready = {"event": "ready", **told} if self.solves else {"event": "absent", "why": "not installed"}
 
     def run(self):

@@ -83,11 +83,14 @@ class Solver:
         A result -> points (N, dim) and H there, (N,).
     fresh : callable
         No argument -> what one solve starts from.
+    describe : callable or None
+        A result -> what the solver chose by itself.
     """
 
     step: Callable[[Any], Any]
     read: Callable[[Any], tuple[np.ndarray, np.ndarray]]
     fresh: Callable[[], Any] = lambda: None
+    describe: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,18 @@ class Family:
     grids : sequence of int
         Cells per axis, increasing.
     tolerances : sequence of float
-        From loose to tight: a tolerance, a step or a number of steps, whatever the solver takes.
+        From loose to tight: tolerances, or numbers of steps, whatever the solver takes.
     prepare : callable
         (case, grid, tolerance) -> Solver.
+    knob : str
+        How a tolerance is shown, a format such as "rtol {:g}"; empty where there is nothing to choose.
     """
 
     name: str
     grids: Sequence[int]
     tolerances: Sequence[float]
     prepare: Callable[[Case, int, float], Solver]
+    knob: str = ""
 
 
 def ladder(low: int, high: int, steps: int = 4, multiple: int = 1) -> list[int]:

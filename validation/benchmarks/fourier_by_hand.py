@@ -18,7 +18,7 @@ def families(case: Case, method: str) -> list[Family]:
     rate = {"Fourier by FFT": _by_fft, "Fourier by matrices": _by_matrices}[method]
     tolerances = [case.error * factor for factor in (300, 100, 30, 10, 3, 1, 0.3, 0.1)]
     grids = list(range(12, 49, 2))
-    return [Family(stepper, grids, tolerances, partial(_prepare, rate, stepper)) for stepper in _STEPPERS]
+    return [Family(stepper, grids, tolerances, partial(_prepare, rate, stepper), "rtol {:g}") for stepper in _STEPPERS]
 
 
 def _prepare(make_rate: Callable, stepper: str, case: Case, grid: int, rtol: float) -> Solver:

@@ -12,13 +12,13 @@ _SOLVERS = {"attnflow": "auto", "attnflow, finite volumes": "finite-volume"}
 
 
 def families(case: Case, method: str) -> list[Family]:
-    """One family: the grid is chosen by attnflow, the tolerance is its rtol."""
+    """One family: attnflow chooses method and grid, the tolerance is its rtol."""
     tolerances = [case.error * factor for factor in (100, 30, 10, 5, 3, 2, 1, 0.5, 0.25, 0.1)]
 
     def prepare(case: Case, _grid: int, rtol: float) -> Solver:
         return prepare_solver(case, rtol, _SOLVERS[method])
 
-    return [Family("chosen grid", [0], tolerances, prepare)]
+    return [Family("", [0], tolerances, prepare, "rtol {:g}")]
 
 
 def prepare_solver(case: Case, rtol: float, method: str) -> Solver:
@@ -38,4 +38,7 @@ def prepare_solver(case: Case, rtol: float, method: str) -> Solver:
     def read(solution: af.Solution) -> tuple[np.ndarray, np.ndarray]:
         return solution.grid.points, solution.y[-1].reshape(-1)
 
-    return Solver(step, read, fresh)
+    def describe(solution: af.Solution) -> str:
+        return f"{solution.stats['method']}, {' x '.join(map(str, solution.stats['grid']))} cells"
+
+    return Solver(step, read, fresh, describe)

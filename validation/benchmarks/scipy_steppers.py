@@ -19,7 +19,7 @@ def families(case: Case, method: str) -> list[Family]:
     if method == "expm_multiply":
         return [Family("finite volumes", grids, [0.0], _prepare_expm)]
     tolerances = [case.error * factor for factor in (300, 100, 30, 10, 3, 1, 0.3, 0.1)]
-    return [Family("finite volumes", grids, tolerances, partial(_prepare_ivp, method))]
+    return [Family("finite volumes", grids, tolerances, partial(_prepare_ivp, method), "rtol {:g}")]
 
 
 def _prepare_ivp(method: str, case: Case, grid: int, rtol: float) -> Solver:

@@ -4,7 +4,7 @@ It writes JSON, a line per event, on standard output:
 
     {"event": "absent", "why"}                   the library is not installed
     {"event": "unsolved", "why"}                 no grid and tolerance reach the error
-    {"event": "ready", "setting", "error", "setup_seconds", "first_seconds", "versions"}
+    {"event": "ready", "setting", "error", "setup_seconds", "compile_seconds", "versions"}
     {"event": "run", "seconds", "error"}         in answer to each line "run" on standard input
 
 What was tried goes to standard error. The end of standard input ends the process.
@@ -72,7 +72,7 @@ def serve(case: Case, method: str, requests=sys.stdin, answer: Callable[[dict], 
     if best is None:
         answer({"event": "unsolved", "why": f"no setting reaches {case.error:g}"})
         return
-    times = {"setup_seconds": best.setup_seconds, "first_seconds": best.first_seconds}
+    times = {"setup_seconds": best.setup_seconds, "compile_seconds": best.compile_seconds}
     answer({"event": "ready", "setting": best.setting, "error": best.error, **times, "versions": versions})
     exact = case.reference()
     for line in requests:
