@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from textwrap import shorten
 
 from validation import Report
 
@@ -102,7 +103,7 @@ def run_case(name: str, rounds: int) -> tuple[list[list[str]], dict[str, bool]]:
         ratio = statistics.median(ratios[method]) if ratios[method] and ours.seconds else None
         rows.append(_row(name, method, entries[method], ratio, goal))
     worst = max((error for entry in entries.values() for error in entry.errors), default=0.0)
-    solved = f"{name}: {OURS} reaches {case.error:g}"
+    solved = f"{name}: {OURS} reaches {case.error:g}" + ("" if ours.worker.solves else f": {ours.worker.ready['why']}")
     within = f"{name}: every timed solution is within {case.error:g}, worst {worst:.2g}"
     return rows, {solved: ours.worker.solves, within: worst <= case.error}
 
@@ -127,7 +128,7 @@ def _row(case: str, method: str, entry: Entry, ratio: float | None, goal: float 
     if not entry.seconds:
         what = {"absent": "absent"}.get(ready["event"], "not solved")
         why = ready.get("why", "no round was run")
-        return [case, method, f"{what}: {why}", *[""] * 7, aim, ""]
+        return [case, method, f"{what}: {shorten(why, 60, placeholder=' ...')}", *[""] * 7, aim, ""]
     seconds = [f"{value:.5f}" for value in (statistics.median(entry.seconds), min(entry.seconds), max(entry.seconds))]
     apart = [f"{ready[key]:.3f}" for key in ("setup_seconds", "compile_seconds")]
     times = "" if ratio is None else f"{ratio:.3g}"
