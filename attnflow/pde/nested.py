@@ -1,6 +1,7 @@
 """Finite-volume solutions of known accuracy: ever finer grids, extrapolated to spacing zero.
 
-Each grid halves the spacing. Where the error is c1 h^2 + c2 h^4 + ... (h^2, h^3, h^4 next to a Dirichlet wall),
+Each grid halves the spacing. Where the error is c1 h^2 + c2 h^4 + ... (h^2, h^3, h^4 between walls that are Dirichlet,
+or not square to the metric),
 
     E_j(fine) = E_{j-1}(fine) + (E_{j-1}(fine) - E_{j-1}(coarse)) / (2^order_j - 1)
 
@@ -17,7 +18,6 @@ import numpy as np
 
 from ..grid import Grid
 from ..solution import Solution
-from .boundaries import Walls
 from .coefficients import build_grid, error_weights, extent, log_weight, on_sphere, relative_error, transfer
 from .coefficients import weighted_maximum, weighted_norm
 from .finite_volume import KINDS, Cells, assemble, steepness
@@ -122,10 +122,11 @@ def grid_shapes(pde: DriftDiffusion, horizon: float = 0.0) -> list[tuple[int, ..
     return shapes
 
 
-def romberg_orders(walls: Walls) -> tuple[int, ...]:
-    """Powers of h in the error: even, unless a Dirichlet wall is half a cell away."""
-    clamped = any(side is not None for pair in walls for side in pair or ())
-    return (2, 3, 4) if clamped else (2, 4, 6)
+def romberg_orders(cells: Cells) -> tuple[int, ...]:
+    """Powers of h in the error: even, unless there are walls half a cell away or fluxes along them."""
+    skewed = any(sum(map(abs, offset)) > 1 for offset in cells.offsets)
+    walled = any(axis.kind == "cells" for axis in cells.grid.axes)
+    return (2, 3, 4) if cells.source is not None or (walled and skewed) else (2, 4, 6)
 
 
 def _proportions(pde: DriftDiffusion, horizon: float) -> np.ndarray:
@@ -170,8 +171,9 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
     def size(difference: np.ndarray, level: int, norm=weighted_norm) -> np.ndarray:
         return norm(difference, weights[level]).max(axis=0) / scale
 
+    orders = romberg_orders(finest.cells)[: len(levels) - 1]
     rows, fields = [level.fields for level in levels], finest.fields
-    for j, order in enumerate(romberg_orders(problem.walls)[: len(levels) - 1], start=1):
+    for j, order in enumerate(orders, start=1):
         restricted = [transfer(row, grids[k + 1], grids[k]) for k, row in enumerate(rows[1:])]
         corrections = [(fine - coarse) / (2.0**order - 1) for fine, coarse in zip(restricted, rows)]
         if j == 1:
@@ -180,7 +182,7 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
             smooth = falls | (change[1] < _ROUNDOFF)
         rows = [fine + correction for fine, correction in zip(restricted, corrections)]
         fields = fields + np.where(smooth, transfer(corrections[-1], grids[-1 - j], grids[-1]), 0.0)
-    last = len(levels) - 1 - len(romberg_orders(problem.walls)[: len(levels) - 1])
+    last = len(levels) - 1 - len(orders)
     discretisation = np.where(smooth, size(corrections[-1], last), np.maximum(change[1], change[0] / 2))
     gap = transfer(transfer(fields, grids[-1], grids[-2]), grids[-2], grids[-1]) - fields
     # sixth-order interpolation errs 64 times less on half the spacing; worst next to walls, so not averaged

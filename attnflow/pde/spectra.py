@@ -171,7 +171,7 @@ def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, w
         cells = assemble(pde, shape, walls)
         values, vectors = _nearest_zero(cells, k)
         rows.append([values])
-        for order in romberg_orders(walls)[: len(rows) - 1]:
+        for order in romberg_orders(cells)[: len(rows) - 1]:
             fine, coarse = rows[-1][-1], rows[-2][len(rows[-1]) - 1]
             rows[-1].append(fine + (fine - coarse) / (2.0**order - 1))
         if len(rows[-1]) > 2:
