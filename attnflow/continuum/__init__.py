@@ -1,7 +1,8 @@
-"""Where particles and equations meet: the limit of a layer, its predicted bias and its predicted noise."""
+"""Where particles and equations meet: the limit of a layer, its predicted bias and noise, the density of moving tokens."""
 
 from .bias import predicted_bias
 from .limits import limit
+from .mean_field import MeanField
 from .noise import predicted_noise
 
-__all__ = ["limit", "predicted_bias", "predicted_noise"]
+__all__ = ["MeanField", "limit", "predicted_bias", "predicted_noise"]

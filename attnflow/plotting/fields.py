@@ -1,4 +1,4 @@
-"""Where a field's values really sit, drawn there: maps in the plane, surfaces and the sphere in space, slices of a solid."""
+"""Where a field's values sit, drawn there: maps in the plane, surfaces and the sphere in space, slices of solids."""
 
 from __future__ import annotations
 
@@ -39,6 +39,16 @@ def draw_field(solution, frames: Sequence[int], ax=None):
     Axes
     callable
         Position in `frames` -> None: recolours and retitles the picture.
+
+    Examples
+    --------
+    >>> import matplotlib, attnflow as af
+    >>> matplotlib.use("Agg")
+    >>> heat = af.Heat(af.Torus([1.0, 1.0])).solve(lambda x: np.cos(2 * np.pi * x[..., 0]), [0.0, 0.01])
+    >>> ax, show = draw_field(heat, frames=[0, 1])
+    >>> show(0)
+    >>> ax.get_title(loc="left")
+    'Features at $t$ = 0'
     """
     grid, embedding = solution.grid, _embedding(solution)
     solid, surface = len(grid.axes) == 3, embedding is not None and embedding.shape[1] == 3
@@ -46,7 +56,7 @@ def draw_field(solution, frames: Sequence[int], ax=None):
     if solid:
         sheets = _mid_planes(grid, _SLICE_CELLS if ax.name == "3d" else _FLAT_CELLS)
         if ax.name == "3d":
-            where, draw = " on mid-planes (shown on walls)", _draw_walls
+            where, draw = " on the mid-planes,\nmoved to the walls,", _draw_walls
         else:
             where, draw = f" where $x_3$ = {_middle(grid.axes[2]):.3g}", _draw_plane
             sheets = [(sheets[2][0][..., :2], sheets[2][1])]
@@ -56,7 +66,7 @@ def draw_field(solution, frames: Sequence[int], ax=None):
     elif grid.sphere:
         where, draw, sheets = " on the sphere", _draw_hammer, [_sheet(grid, None, _FLAT_CELLS)]
     else:
-        where, draw = (" over the surface's coordinates", _draw_coordinates) if surface else ("", _draw_plane)
+        where, draw = (" over the coordinates", _draw_coordinates) if surface else ("", _draw_plane)
         sheets = [_sheet(grid, None if surface else embedding, _FLAT_CELLS)]
     recolour = draw(ax, [corners for corners, _ in sheets], _limits(solution, frames))
 
@@ -161,14 +171,15 @@ def _draw_coordinates(ax, sheets, limits) -> Callable[[np.ndarray], None]:
 
 def _draw_hammer(ax, sheets, limits) -> Callable[[np.ndarray], None]:
     colatitude, longitude = sheets[0][..., 0], sheets[0][..., 1]
-    recolour = _draw_mesh(ax, *_hammer(colatitude, longitude - longitude.min()), limits, shrink=0.6)
+    recolour = _draw_mesh(ax, *_hammer(colatitude, longitude - longitude.min()), limits, location="bottom")
     fine = np.linspace(0, 1, 91)
     for k in range(7):
-        rim = {"color": style.INK, "linewidth": 0.8} if k in (0, 6) else {"color": "white", "linewidth": 0.4, "alpha": 0.5}
-        ax.plot(*_hammer(np.pi * fine, np.full(91, np.pi / 3 * k)), **rim)
-        if 0 < k < 6:
-            ax.plot(*_hammer(np.full(91, np.pi / 6 * k), 2 * np.pi * fine), **rim)
-    style.finish(ax, "", "longitude (lines every 60°)", "latitude (lines every 30°)")
+        inner = 0 < k < 6
+        color, width = ("white", 0.4) if inner else (style.INK, 0.8)
+        line = {"color": color, "linewidth": width, "alpha": 0.6 if inner else 1.0}
+        ax.plot(*_hammer(np.pi * fine, np.full(91, np.pi / 3 * k)), **line)
+        ax.plot(*_hammer(np.full(91, np.pi / 6 * k), 2 * np.pi * fine), **line)
+    style.finish(ax, "", "longitude (a line every 60°)", "latitude (every 30°)")
     ax.set(xticks=[], yticks=[], aspect="equal")
     ax.spines[:].set_visible(False)
     return recolour
@@ -181,10 +192,10 @@ def _hammer(colatitude: np.ndarray, longitude: np.ndarray) -> tuple[np.ndarray, 
     return 2 * scale * np.sin(colatitude) * np.sin(turn), scale * np.cos(colatitude)
 
 
-def _draw_mesh(ax, x: np.ndarray, y: np.ndarray, limits, shrink: float = 1.0) -> Callable[[np.ndarray], None]:
+def _draw_mesh(ax, x: np.ndarray, y: np.ndarray, limits, location: str = "right") -> Callable[[np.ndarray], None]:
     shape = x.shape[0] - 1, x.shape[1] - 1
     mesh = ax.pcolormesh(x, y, np.zeros(shape), norm=limits, cmap="viridis", rasterized=True)
-    ax.figure.colorbar(mesh, ax=ax, label=_LABEL, shrink=shrink)
+    ax.figure.colorbar(mesh, ax=ax, label=_LABEL, location=location)
     return lambda values: mesh.set_array(values.reshape(shape))
 
 
@@ -197,14 +208,15 @@ def _draw_surface(ax, sheets, limits) -> Callable[[np.ndarray], None]:
 def _draw_walls(ax, sheets, limits) -> Callable[[np.ndarray], None]:
     recolour = _draw_faces(ax, sheets, limits, shaded=False)
     ax.set(xlabel="$x_1$ (length)", ylabel="$x_2$ (length)", zlabel="$x_3$ (length)")
-    ax.locator_params(nbins=2)
+    ax.locator_params(nbins=3)
+    ax.locator_params(axis="x", nbins=3, prune="upper")  # the end of x1 is where x2 begins
     ax.tick_params(labelsize=8, pad=0)
     ax.grid(False)
     return recolour
 
 
 def _draw_faces(ax, sheets, limits, shaded: bool) -> Callable[[np.ndarray], None]:
-    """Quadrilaterals in space, coloured by value times brightness; the viewer's lamp is above their left shoulder."""
+    """Quadrilaterals in space, coloured by value times brightness; they fill the Axes."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
@@ -227,8 +239,9 @@ def _draw_faces(ax, sheets, limits, shaded: bool) -> Callable[[np.ndarray], None
     ax.set_box_aspect(extent)
     ax.view_init(**_VIEW)
     x, y, _ = proj_transform(*quads.reshape(-1, 3).T, ax.get_proj())
-    ax.set_box_aspect(extent, zoom=(0.076 if shaded else 0.066) / max(np.abs(x).max(), np.abs(y).max()))  # fills the Axes
-    ax.figure.colorbar(ScalarMappable(limits, cmap), ax=ax, label=_LABEL, shrink=0.75)
+    reach = max(np.abs(x).max(), np.abs(y).max())
+    ax.set_box_aspect(extent, zoom=(0.076 if shaded else 0.063) / reach)  # without zoom, 0.1 reaches the Axes' edge
+    ax.figure.colorbar(ScalarMappable(limits, cmap), ax=ax, label=_LABEL, shrink=0.75, pad=0.02 if shaded else 0.12)
     return recolour
 
 
@@ -241,9 +254,9 @@ def _quads(corners: np.ndarray) -> np.ndarray:
 
 
 def _brightness(quads: np.ndarray) -> np.ndarray:
-    """Between 0.7 and 1, by the angle of each face with the lamp; both sides of a face are lit."""
+    """Between 0.8 and 1, so that colours stay readable: by the angle of a face with a lamp above the viewer."""
     normal = np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
     elevation, azimuth = np.deg2rad([_VIEW["elev"] + 20, _VIEW["azim"] - 20])
     lamp = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
-    return 0.7 + 0.3 * np.abs(normal @ np.array(lamp))
+    return 0.8 + 0.2 * np.abs(normal @ np.array(lamp))  # both sides of a face are lit
