@@ -183,6 +183,11 @@ def _pairs(grid: Grid, tensor: np.ndarray | None, walls: Walls) -> tuple[tuple[t
             for end in _held(walls, other):
                 beside = (slice(None),) * other + (-end,)
                 rates[tuple(unit[side])][beside] -= _wall_skew(D, other, side, beside, grid) / 2
+    if grid.axes[0].kind == "colatitude":
+        # exact for linear functions on the sphere, whose error would else grow as 1 / radius at the poles
+        down, around = (axis.spacing for axis in grid.axes)
+        rates[1, 0] *= down**2 / (2 * np.sin(down / 2) * np.sin(down))
+        rates[0, 1] *= (around / 2 / np.sin(around / 2)) ** 2
     largest = max(float(np.abs(rate).max()) for rate in rates.values())
     rates = {o: _open_face(grid, o) * np.where(np.abs(rate) < 1e-14 * largest, 0.0, rate) for o, rate in rates.items()}
     rates = {o: rate for o, rate in rates.items() if sum(map(abs, o)) == 1 or rate.any()}
