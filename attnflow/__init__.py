@@ -23,7 +23,7 @@ from .geometry import (
 )
 from .kernels import backends
 from .particles import evolve, evolve_continuous, propagate
-from .pde import DriftDiffusion, Heat
+from .pde import ConformalHeat, DriftDiffusion, FokkerPlanck, General, Heads, Heat
 from .similarity import (
     Cosine,
     DotProduct,
@@ -45,6 +45,7 @@ __all__ = [
     "Chart",
     "Circle",
     "Comparison",
+    "ConformalHeat",
     "ConvergenceStudy",
     "Cosine",
     "Density",
@@ -52,7 +53,10 @@ __all__ = [
     "DotProduct",
     "DriftDiffusion",
     "Euclidean",
+    "FokkerPlanck",
     "Gaussian",
+    "General",
+    "Heads",
     "Heat",
     "KernelDensity",
     "LogDistance",

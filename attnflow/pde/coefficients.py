@@ -99,7 +99,7 @@ def extent(pde: DriftDiffusion, horizon: float = 0.0) -> tuple[tuple[float, floa
     if on_sphere(pde.space):
         return None
     ranges = pde.density.extent if _endless(pde.space) else pde.space.bounds
-    if not _endless(pde.space) or pde.drift >= 1:
+    if not _endless(pde.space) or pde.confined:
         return ranges
     reach = 10 * np.sqrt(horizon)
     return tuple(
@@ -110,7 +110,7 @@ def extent(pde: DriftDiffusion, horizon: float = 0.0) -> tuple[tuple[float, floa
 
 def error_weights(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
     """(size,) weights of the norm of errors: w dx; on a line with drift < 1, where that need not decay, p dvol."""
-    if _endless(pde.space) and pde.drift < 1:
+    if _endless(pde.space) and not pde.confined:
         log_w = pde.density.log_pdf(grid.points)
         if not pde.space.flat:
             log_w = log_w + np.log(pde.space.volume_element(grid.points))

@@ -11,9 +11,9 @@ from scipy import sparse
 from .. import checks
 from ..geometry import Density, Space, Uniform
 from ..solution import Solution
-from .boundaries import read_boundary
+from .boundaries import Walls, read_boundary
 from .coefficients import log_weight, mobility, on_sphere
-from .finite_volume import assemble
+from .finite_volume import Cells, assemble
 from .march import INTEGRATORS
 from .nested import solve_cells, solve_nested
 from .problem import Problem, read_problem, read_shape
@@ -76,6 +76,15 @@ class DriftDiffusion:
     def space(self) -> Space:
         """The density's space."""
         return self.density.space
+
+    @property
+    def confined(self) -> bool:
+        """Whether the weight falls off as the tokens do, so that a line may be cut where they end."""
+        return self.drift >= 1
+
+    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0) -> Cells:
+        """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
+        return assemble(self, shape, walls, columns, horizon)
 
     def log_weight(self, x: np.ndarray) -> np.ndarray:
         """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""
@@ -166,7 +175,7 @@ class DriftDiffusion:
         shape = read_shape(grid, self.space)
         if shape is None:
             raise ValueError("grid must be the number of cells or one per axis, got None")
-        return assemble(self, shape, read_boundary(boundary, self.space), 1).operator()
+        return self.cells(shape, read_boundary(boundary, self.space)).operator()
 
     def spectrum(self, k: int, grid: int | Sequence[int] | None = None, boundary=None) -> Spectrum:
         """The k eigenvalues of L smallest in magnitude, and their eigenfunctions.
@@ -217,11 +226,10 @@ class DriftDiffusion:
             )
         if method != "auto" or not bounded or moving:
             return method == "spectral"
+        if shape is None:
+            return callable(problem.initial) or not walled
         # the nodes of a given grid between walls are cell centres
-        fits = not walled if shape is not None else callable(problem.initial) or not walled
-        if shape is not None:
-            fits = fits and affordable(shape)
-        return fits and smooth_sizes(self, problem, rtol) is not None
+        return not walled and affordable(shape) and smooth_sizes(self, problem, rtol) is not None
 
 
 class Heat(DriftDiffusion):

@@ -57,6 +57,8 @@ class Cells:
         t -> (n, c), where a wall's value changes in time.
     monotone : bool
         Whether every rate is >= 0: the discrete maximum principle then holds.
+    coupled : (n c, n c) sparse array or None
+        The operator on raveled (n, c) fields where it is not self-adjoint, or mixes columns; it stands for all pairs.
     """
 
     grid: Grid
@@ -67,6 +69,7 @@ class Cells:
     source: np.ndarray | None
     moving_source: Callable | None
     monotone: bool
+    coupled: sparse.csr_array | None = None
 
     @property
     def mass(self) -> np.ndarray:

@@ -6,8 +6,8 @@ method               how                                                   when 
 chebyshev            compiled stencil, all output times share the terms    two and three dimensions
 rational             14 poles, a complex solve per conjugate pair          one dimension; steep densities,
                                                                            long times in two
-BDF, Radau, LSODA,   scipy's solve_ivp on the semi-discrete system, with   walls that change in time
-RK45, RK23, DOP853   its sparse Jacobian
+BDF, Radau, LSODA,   scipy's solve_ivp on the semi-discrete system, with   walls that change in time, operators
+RK45, RK23, DOP853   its sparse Jacobian                                   that are not self-adjoint
 ==================== ===================================================== ===============================
 """
 
@@ -39,6 +39,11 @@ def march(
     """
     if method == "auto":
         method = choose(cells, times, tol)
+    if method not in SOLVE_IVP and (cells.moving_source is not None or cells.coupled is not None):
+        raise ValueError(
+            f"method must be 'auto' or one of {', '.join(SOLVE_IVP)} where walls change in time or the operator is not "
+            f"self-adjoint, got {method!r}"
+        )
     if backend == "cupy" and method != "chebyshev":
         raise ValueError(f"backend must be 'numpy' for the integrator {method!r}, got 'cupy'; use method='chebyshev'")
     values = np.ascontiguousarray(initial.reshape(cells.grid.size, -1))
@@ -50,8 +55,8 @@ def march(
 def choose(cells: Cells, times: np.ndarray, tol: float) -> str:
     """The cheaper integrator, from rough costs of a stencil and of a factorisation."""
     dim, size = len(cells.grid.shape), cells.grid.size
-    if cells.moving_source is not None:
-        return "BDF"
+    if cells.moving_source is not None or cells.coupled is not None:
+        return "Radau" if dim == 1 else "BDF"
     if dim == 1:
         return "rational"
     steep = np.ptp(cells.log_weight) > 2 * np.log(max(tol, 1e-12) / 1e-16)
@@ -142,14 +147,15 @@ def _rational(cells: Cells, values: np.ndarray, times: np.ndarray, tol: float, m
 
 
 def _solve_ivp(cells: Cells, values: np.ndarray, times: np.ndarray, tol: float, method: str, backend: str, progress: bool):
-    operator, shape = cells.operator(), values.shape
+    shape = values.shape
     # one state vector for all columns: the Jacobian repeats on each
-    repeated = sparse.csc_array(sparse.kron(operator, sparse.eye_array(shape[1])))
-    implicit = {"jac": repeated} if method in ("BDF", "Radau") else {}
+    jacobian = sparse.kron(cells.operator(), sparse.eye_array(shape[1])) if cells.coupled is None else cells.coupled
+    jacobian = sparse.csc_array(jacobian)
+    implicit = {"jac": jacobian} if method in ("BDF", "Radau") else {}
 
     def rate(t: float, v: np.ndarray) -> np.ndarray:
         source = cells.source if cells.moving_source is None else cells.moving_source(t)
-        return repeated @ v if source is None else repeated @ v + source.ravel()
+        return jacobian @ v if source is None else jacobian @ v + source.ravel()
 
     scale = float(np.abs(values).max()) or 1.0
     result, v, began, evaluations = [], values.ravel(), 0.0, 0

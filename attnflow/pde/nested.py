@@ -20,7 +20,7 @@ from ..grid import Grid
 from ..solution import Solution
 from .coefficients import build_grid, error_weights, extent, log_weight, on_sphere, relative_error, transfer
 from .coefficients import weighted_maximum, weighted_norm
-from .finite_volume import KINDS, Cells, assemble, steepness
+from .finite_volume import KINDS, Cells, steepness
 from .march import march
 from .problem import Problem, finished, interrupted
 
@@ -151,7 +151,7 @@ def _even(pde: DriftDiffusion, size: int, k: int) -> int:
 def _solve_level(
     pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], tol: float, method: str, progress: bool
 ) -> Level:
-    cells = assemble(pde, shape, problem.walls, problem.columns, problem.times[-1])
+    cells = pde.cells(shape, problem.walls, problem.columns, problem.times[-1])
     initial = problem.sample(cells.grid)
     return Level(cells, *march(cells, initial, problem.times, tol, method, problem.backend, progress))
 

@@ -17,13 +17,14 @@ from ..solution import Solution
 from .coefficients import diffusion_tensor, error_weights, extent, log_weight, on_sphere, relative_error, transfer
 from .coefficients import weighted_norm
 from .problem import Problem, finished, interrupted
-from .spectral import evolve, spectral_grid, symmetric_form
+from .spectral import evolve, seconds, spectral_grid, symmetric_form
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
 _SAMPLED = {1: (64, 512), 2: (32, 96), 3: (16, 32)}  # nodes per axis on which smoothness is judged
 _LARGEST = {1: 800, 2: 96**2, 3: 40**3}  # unknowns: seconds at most
+_PATIENCE = {1: 0.1, 2: 0.04, 3: 0.5}  # seconds at rtol = 1e-4, about what finite volumes take between walls
 _ROUNDOFF = 1e-15
 _EXACT = 1e-15  # of the time integration on a given grid
 
@@ -31,16 +32,23 @@ _EXACT = 1e-15  # of the time integration on a given grid
 def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
     """Grow the grid until two solutions agree to rtol; the finer one is returned.
 
-    None if they do not up to the largest affordable grid, unless told to `insist` on the best there is.
+    None if the fields are not smooth, or no two agree up to the largest affordable grid, or finite volumes would be
+    faster; unless told to `insist` on the best there is.
     """
-    sizes = smooth_sizes(pde, problem, rtol) or tuple(15 for _ in range(pde.space.dim))
+    sizes = smooth_sizes(pde, problem, 0.1 * rtol)
+    if sizes is None and not insist:
+        return None
+    sizes = sizes or solvable(pde, (15,) * pde.space.dim)
     tol = min(1e-3 * rtol, 1e-6)
+    patience = np.inf if insist else _PATIENCE[pde.space.dim] * (1e-4 / rtol) ** 0.4
     best = None
     try:
-        coarse, lowest = _solve(pde, problem, sizes, tol), np.inf
-        while lowest > rtol and (best is None or affordable(grown(pde, sizes))):
+        coarse, lowest = _solve(pde, problem, sizes, tol, patience), np.inf
+        while coarse and lowest > rtol and (best is None or affordable(grown(pde, sizes))):
             sizes = grown(pde, sizes)
-            fine = _solve(pde, problem, sizes, tol)
+            fine = _solve(pde, problem, sizes, tol, patience)
+            if fine is None:
+                break
             error = _difference(pde, problem, coarse[:2], fine[:2])
             if best is None or error < lowest:
                 best, lowest = fine, error
@@ -49,7 +57,7 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
         if best is None:
             raise
         return interrupted(problem.times, best[1], best[0], _stats(best, lowest))
-    if lowest > rtol and not insist:
+    if best is None or (lowest > rtol and not insist):
         return None
     dense = _dense(pde, problem, best[0].shape, tol)
     return finished(pde, problem, best[1], best[0], rtol, _stats(best, lowest), dense=dense)
@@ -137,9 +145,14 @@ def _unfolded(pde: DriftDiffusion, field: np.ndarray) -> np.ndarray:
     return field
 
 
-def _solve(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float) -> tuple[Grid, np.ndarray, dict]:
+def _solve(
+    pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float, patience: float = np.inf
+) -> tuple[Grid, np.ndarray, dict] | None:
+    """Grid, fields (T, *grid, c) and stats; None if that would take more than `patience` seconds."""
     grid = spectral_grid(pde, sizes)
     form = symmetric_form(pde, grid, problem.walls, problem.backend)
+    if seconds(form, problem.times, tol) > patience:
+        return None
     fields, stats = evolve(form, problem.sample(grid), problem.times, tol, problem.walls)
     return grid, fields, stats
 

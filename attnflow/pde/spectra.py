@@ -17,7 +17,7 @@ from .. import checks
 from ..grid import Grid
 from .boundaries import Walls
 from .coefficients import coefficients, on_sphere
-from .finite_volume import Cells, assemble
+from .finite_volume import Cells
 from .nested import grid_shapes, romberg_orders
 from .smooth import grown, smooth_sizes, solvable
 from .spectral import eigenpairs, spectral_grid, symmetric_form
@@ -153,12 +153,12 @@ def _modes(pde: DriftDiffusion, sizes: tuple[int, ...], walls: Walls):
 def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Spectrum:
     dim = pde.space.dim
     if shape is not None:
-        cells = assemble(pde, shape, walls)
+        cells = pde.cells(shape, walls)
         values, vectors = _nearest_zero(cells, k)
         coarser = tuple(max(4, 2 * (n // 4)) for n in shape)
         error = np.inf
         if np.prod(coarser) > k + 2:
-            error = _relative_change(_nearest_zero(assemble(pde, coarser, walls), k)[0], values)
+            error = _relative_change(_nearest_zero(pde.cells(coarser, walls), k)[0], values)
             error /= float(np.mean(np.divide(shape, coarser))) ** 2 - 1
         return Spectrum(values, _normalised(pde, _functions(cells, values, vectors), cells.grid), cells.grid, error)
     shapes = grid_shapes(pde)
@@ -168,7 +168,7 @@ def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, w
         raise ValueError(f"k must leave three grids of at least 4 k cells to compare, got {k}; give a grid")
     rows, error = [], np.inf
     for shape in shapes:
-        cells = assemble(pde, shape, walls)
+        cells = pde.cells(shape, walls)
         values, vectors = _nearest_zero(cells, k)
         rows.append([values])
         for order in romberg_orders(cells)[: len(rows) - 1]:

@@ -3,11 +3,11 @@
 With w the conserved weight and q the quadrature weights of the nodes, L = w^-1 d_i (w T^ij d_j) is, in
 u = sqrt(q w) H, symmetric and non-positive:
 
-    S = -sum_ij A_i' T^ij A_j,     A_i = sqrt(q) d_i / sqrt(q) - (d_i log w) / 2.
+    S = -sum_ij A_i' T^ij A_j,     A_i = B_i - (B_i sqrt(q w)) / sqrt(q w),     B_i = sqrt(q) d_i / sqrt(q).
 
 Integration by parts is exact on these nodes, so a no-flux wall needs nothing; at a Dirichlet wall the node on it
-is held. Written with log w, no entry grows as w spans many orders of magnitude. sqrt(q w), the constant's
-image, is projected out exactly: constants stay, and the integral of w H is conserved, on any grid.
+is held. A_i sends sqrt(q w), the constant's image, to zero: constants stay, and the integral of w H is conserved,
+on any grid.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class SymmetricForm:
     ----------
     grid : Grid
     derivatives : list of (n_k, n_k) arrays
-        sqrt(q) d / sqrt(q) along each axis.
+        B_k along its axis.
     slopes : (n, *grid) array
-        (d_k log w) / 2.
+        (B_k sqrt(q w)) / sqrt(q w), half the slope of log w and a little of q.
     tensor : (n, n, *grid) array or None
         T^ij; None for the identity.
     root : (*grid) array
@@ -62,47 +62,29 @@ class SymmetricForm:
     def bound(self) -> float:
         """|S| <= max eigenvalue of T * sum |A_k|^2."""
         xp, total = self.xp, 0.0
-        for k, derivative in enumerate(self.derivatives):
-            total += (float(xp.linalg.norm(derivative, 2)) + float(abs(self.slopes[k]).max())) ** 2
+        for axis, slope in zip(self.grid.axes, self.slopes):
+            total += (_derivative_norm(axis) + float(abs(slope).max())) ** 2
         if self.tensor is None:
             return total
-        largest = xp.linalg.eigvalsh(xp.moveaxis(self.tensor, (0, 1), (-2, -1))).max()
-        return float(largest) * total
+        return float(xp.linalg.eigvalsh(xp.moveaxis(self.tensor, (0, 1), (-2, -1))).max()) * total
 
     def bare(self, v):
-        """-sum A_i' T^ij A_j v for fields (c, *grid), Dirichlet walls and projection left out."""
-        slopes = [self._along(v, k) - self.slopes[k] * v for k in range(len(self.derivatives))]
+        """-sum A_i' T^ij A_j v for fields (c, *grid), Dirichlet walls left out."""
+        slopes = [_along(B, v, k) - a * v for k, (B, a) in enumerate(zip(self.derivatives, self.slopes))]
         if self.tensor is not None:
-            slopes = [sum(self.tensor[i, j] * s for j, s in enumerate(slopes)) for i in range(len(slopes))]
-        return -sum(self._along(s, k, adjoint=True) - self.slopes[k] * s for k, s in enumerate(slopes))
+            slopes = [sum(T * s for T, s in zip(row, slopes)) for row in self.tensor]
+        pairs = enumerate(zip(self.derivatives, self.slopes, slopes))
+        return sum(a * s - _along(B.T, s, k) for k, (B, a, s) in pairs)
 
     def apply(self, v):
         """S v for fields (c, *grid)."""
-        result = self.bare(v if self.held is None else self.held * v)
-        if self.held is not None:
-            return self.held * result
-        axes = tuple(range(1, v.ndim))
-        along, against = ((factor * v).sum(axis=axes, keepdims=True) for factor in (self.root, self._residual))
-        return result - self._residual * along - self.root * against
+        return self.bare(v) if self.held is None else self.held * self.bare(self.held * v)
 
     def dense(self) -> np.ndarray:
         """S as a matrix, (size, size)."""
         identity = np.eye(self.grid.size).reshape(-1, *self.grid.shape)
         matrix = self.apply(identity).reshape(self.grid.size, -1)
         return (matrix + matrix.T) / 2
-
-    @cached_property
-    def _residual(self):
-        """What S leaves of the constant's image, zero but for truncation, made orthogonal to half of it."""
-        residual = self.bare(self.root[None])[0]
-        return residual - (self.root * residual).sum() / 2 * self.root
-
-    def _along(self, v, k: int, adjoint: bool = False):
-        matrix = self.derivatives[k].T if adjoint else self.derivatives[k]
-        if k == len(self.derivatives) - 1:
-            return v @ matrix.T
-        shape = v.shape
-        return (matrix @ v.reshape(int(np.prod(shape[: k + 1])), shape[k + 1], -1)).reshape(shape)
 
 
 def symmetric_form(pde: DriftDiffusion, grid: Grid, walls: Walls, backend: str = "numpy") -> SymmetricForm:
@@ -122,17 +104,19 @@ def symmetric_form(pde: DriftDiffusion, grid: Grid, walls: Walls, backend: str =
             )
     xp = namespace(backend)
     log_w, tensor = coefficients(pde, grid)
-    slopes = [grid.derivative(k) @ log_w / 2 for k in range(len(grid.axes))]
-    root = np.exp((log_w - log_w.max()) / 2) * np.sqrt(grid.weights)
+    root = (np.exp((log_w - log_w.max()) / 2) * np.sqrt(grid.weights)).reshape(grid.shape)
+    root /= np.linalg.norm(root)
+    derivatives = [_scaled_derivative(axis) for axis in grid.axes]
+    slopes = np.stack([_along(B, root[None], k)[0] / root for k, B in enumerate(derivatives)])
     if tensor is not None:
         tensor = xp.asarray(np.moveaxis(tensor.reshape(*grid.shape, *tensor.shape[1:]), (-2, -1), (0, 1)))
     held = held_nodes(grid, walls)
     return SymmetricForm(
         grid,
-        [xp.asarray(_scaled_derivative(axis)) for axis in grid.axes],
-        xp.asarray(np.stack(slopes).reshape(-1, *grid.shape)),
+        [xp.asarray(B) for B in derivatives],
+        xp.asarray(slopes),
         tensor,
-        xp.asarray((root / np.linalg.norm(root)).reshape(grid.shape)),
+        xp.asarray(root),
         None if held is None else xp.asarray(1.0 - held),
         xp,
     )
@@ -150,13 +134,10 @@ def evolve(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: flo
         wall = xp.asarray(np.moveaxis(wall_values(form.grid, walls, initial), -1, 0)) * form.root
         start = form.held * start
         source = form.held * form.bare(wall)
-    degree = chebyshev.degree_for(float(times[-1]) * form.bound / 2, tol)
-    size, dim = form.grid.size, len(form.grid.axes)
-    applied = degree * (2e-5 * dim**2 + 2e-9 * size * sum(form.grid.shape)) * (1 if source is None else 2)
-    if xp is np and size <= 3000 and 2e-4 + 2e-6 * size + 1.5e-9 * size**3 < applied:
+    if xp is np and _eigen_seconds(form) < _chebyshev_seconds(form, times, tol):
         fields, stats = _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
     else:
-        fields, stats = _by_chebyshev(form, start, source, times, tol), {"integrator": "chebyshev", "applications": degree}
+        fields, stats = _by_chebyshev(form, start, source, times, tol)
     fields = xp.stack([field / form.root for field in fields])
     if form.held is not None:
         fields = fields * form.held + (1 - form.held) * (wall / form.root)
@@ -164,16 +145,33 @@ def evolve(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: flo
     return np.moveaxis(fields, 1, -1), stats
 
 
-def _by_chebyshev(form: SymmetricForm, start, source, times: np.ndarray, tol: float) -> list:
+def seconds(form: SymmetricForm, times: np.ndarray, tol: float) -> float:
+    """Roughly what `evolve` takes."""
+    return min(_eigen_seconds(form), _chebyshev_seconds(form, times, tol))
+
+
+def _eigen_seconds(form: SymmetricForm) -> float:
+    size = form.grid.size
+    return 2e-4 + 2e-6 * size + 1.2e-9 * size**3 if size <= 3000 else np.inf
+
+
+def _chebyshev_seconds(form: SymmetricForm, times: np.ndarray, tol: float) -> float:
+    degree, dim = chebyshev.degree_for(float(times[-1]) * form.bound / 2, tol), len(form.grid.axes)
+    work = 1.5e-9 * dim**2 + 5e-10 * sum(form.grid.shape)
+    return degree * (1e-5 * dim + work * form.grid.size) * (1 if form.held is None else 2)
+
+
+def _by_chebyshev(form: SymmetricForm, start, source, times: np.ndarray, tol: float) -> tuple[list, dict]:
     def step(v):
         return v + (2 / form.bound) * form.apply(v)
 
     weights = chebyshev.coefficients(times, form.bound, tol)
+    stats = {"integrator": "chebyshev", "applications": len(weights) - 1}
     fields = chebyshev.propagate(step, start, weights, form.xp)
     if source is not None and bool((source != 0).any()):
         weights = chebyshev.integral_coefficients(times, form.bound, tol)
         fields = [a + b for a, b in zip(fields, chebyshev.propagate(step, source, weights, form.xp))]
-    return fields
+    return fields, stats
 
 
 def _by_modes(form: SymmetricForm, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
@@ -231,6 +229,21 @@ def namespace(backend: str):
     import cupy
 
     return cupy
+
+
+def _along(matrix, v, k: int):
+    """The matrix applied to fields (c, *grid) along axis k."""
+    last = v.ndim - 2
+    if k == last:
+        return v @ matrix.T
+    if k == last - 1:
+        return matrix @ v
+    return (matrix @ v.reshape(*v.shape[: k + 2], -1)).reshape(v.shape)
+
+
+@lru_cache(maxsize=64)
+def _derivative_norm(axis: Axis) -> float:
+    return float(np.linalg.norm(_scaled_derivative(axis), 2))
 
 
 @lru_cache(maxsize=64)
