@@ -1,4 +1,4 @@
-"""Where particles and equations meet: the limit of a layer, its predicted bias and noise, the density of moving tokens."""
+"""Where particles and equations meet: a layer's limit, its predicted bias and noise, the density of moving tokens."""
 
 from .bias import predicted_bias
 from .limits import limit

@@ -37,7 +37,8 @@ class MeanField:
     Parameters
     ----------
     layer : Attention
-        With residual 1: the flow has no step of its own. Any normalisation; its key bias follows rho.
+        With residual 1: the flow has no step of its own. Any normalisation (its key bias follows rho), but alpha > 1,
+        which spreads tokens, on the sphere only.
     density : Density
         rho at time 0, on Euclidean space or a sphere of dimension 1 or 2.
 
@@ -65,13 +66,14 @@ class MeanField:
         check_same_space(self.layer, self.density)
         space = self.density.space
         if not isinstance(space, (Euclidean, Sphere)) or space.dim > 2:
+            raise ValueError(f"density must live on Euclidean or Sphere of dimension 1 or 2 to move, got {space}")
+        if isinstance(space, Euclidean) and self.layer.normalization.drift < 0:
             raise ValueError(
-                f"density must live on Euclidean or Sphere of dimension 1 or 2 to move on a grid, got {space}"
+                f"layer must not spread tokens (alpha <= 1) on {space}, for the grid ends where the density does, "
+                f"got {self.layer.normalization}; use evolve_continuous"
             )
         if self.layer.residual != 1:
-            raise ValueError(
-                f"layer must have residual = 1: the flow has no step of its own, got {self.layer.residual}"
-            )
+            raise ValueError(f"layer must have residual 1: the flow has no step of its own, got {self.layer.residual}")
 
     def formal_limit(self) -> float:
         """Diffusivity D of the limit eps -> 0, d rho/dt = D Delta_g rho, per layer and in the metric of f.
@@ -79,7 +81,7 @@ class MeanField:
         Returns
         -------
         float
-            D = -(drift / 2) m2 where it is not negative: 0 for column and alpha = 1 (tokens stand still to this order).
+            D = -(drift / 2) m2 if not negative: 0 for column and alpha = 1, whose tokens stand still to this order.
 
         Raises
         ------
@@ -164,7 +166,6 @@ class _Run:
     """rho (T, *grid) at the layers `times`."""
 
     grid: Grid
-    volumes: np.ndarray
     times: np.ndarray
     fields: np.ndarray
     steps: int
@@ -253,7 +254,7 @@ def _march(
     except KeyboardInterrupt:
         status, message = 1, f"interrupted after {reached[-1]:g} of {times[-1]:g} layers; what was computed is here"
     first = 0 if times[0] == 0 or len(reached) == 1 else 1
-    return _Run(grid, flow.volumes, np.array(reached[first:]), np.stack(fields[first:]), steps, status, message)
+    return _Run(grid, np.array(reached[first:]), np.stack(fields[first:]), steps, status, message)
 
 
 def _comparison(equation: MeanField, run: _Run, coarse: _Run | None, step: float, progress: bool) -> _Run:
@@ -270,13 +271,15 @@ def _misplaced(run: _Run, coarse: _Run) -> float:
         return np.nan  # interrupted
     factor = (run.grid.shape[0] / coarse.grid.shape[0]) ** 2 - 1
     there = [coarse.grid.interpolate(rho[..., None], run.grid.points).reshape(run.grid.shape) for rho in coarse.fields]
-    return float(np.max([np.sum(np.abs(a - b) * run.volumes) for a, b in zip(run.fields, there)]) / factor)
+    volumes = cell_volumes(run.grid)
+    return float(np.max([np.sum(np.abs(a - b) * volumes) for a, b in zip(run.fields, there)]) / factor)
 
 
 def _report(equation: MeanField, run: _Run, error: float, rtol: float | None) -> Solution:
     message = run.message
     if run.status == 0 and rtol is None:
-        message = f"finished on the given grid; estimated error {error:.1g} of the mass"
+        known = "unknown: interrupted" if np.isnan(error) else f"{error:.1g} of the mass"
+        message = f"finished on the given grid; estimated error {known}"
     elif run.status == 0 and not error <= rtol:
         message = (
             f"estimated error {error:.1g} of the mass on the finest grid {run.grid.shape}, above rtol = {rtol:g}; "
@@ -284,7 +287,7 @@ def _report(equation: MeanField, run: _Run, error: float, rtol: float | None) ->
         )
     if run.status == -1 or (run.status == 0 and rtol is not None and not error <= rtol):
         warnings.warn(message, checks.AccuracyWarning, stacklevel=3)
-    mass = (run.fields * run.volumes).reshape(len(run.times), -1).sum(axis=1)
+    mass = (run.fields * cell_volumes(run.grid)).reshape(len(run.times), -1).sum(axis=1)
     stats = {
         "method": "finite-volume",
         "engine": equation.layer.engine,

@@ -43,9 +43,9 @@ class Flow:
         self.layer, self.grid, self.volumes = layer, grid, cell_volumes(grid)
         self.areas, points, normals = [], [], []
         for k, axis in enumerate(grid.axes):
-            coordinates = [a.nodes + (a.spacing / 2 if a is axis else 0.0) for a in grid.axes]
+            coordinates = [a.nodes + (a.spacing / 2 if j == k else 0.0) for j, a in enumerate(grid.axes)]
             mesh = np.meshgrid(*coordinates, indexing="ij")
-            area = np.prod([a.spacing for a in grid.axes if a is not axis]) * np.ones(grid.shape)
+            area = np.full(grid.shape, np.prod([a.spacing for j, a in enumerate(grid.axes) if j != k]))
             if grid.sphere:
                 face, normal = _on_sphere(mesh, k)
                 area = area * (np.sin(mesh[0]) if axis.kind == "colatitude" else 1.0)

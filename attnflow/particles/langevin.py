@@ -146,7 +146,8 @@ def feynman_kac(
     """Solve dH/dt = Delta_g H + drift <grad log p, grad H>_g at points, as H(x, t) = E[H0(X_t) | X_0 = x].
 
     Every path is run with steps h and again with 2h and the same noise; the mean is that of
-    H0(X_h) + (H0(X_h) - H0(X_2h)) / (2^q - 1), q the scheme's weak order (Talay and Tubaro 1990): one order better.
+    H0(X_h) + (H0(X_h) - H0(X_2h)) / (2^q - 1), q the scheme's weak order (Talay and Tubaro 1990): one
+    order better, half an order where there are walls.
 
     Parameters
     ----------

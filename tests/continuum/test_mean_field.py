@@ -50,7 +50,7 @@ def test_gaussian_tokens_stay_gaussian_with_the_variance_of_softmax_flow():
     "normalization, exact",  # dSigma/dt = -2 (1 - kappa) Sigma at t = 0.5 and 1, s = 0.4
     [
         ("softmax", (0.7273428996, 0.4874373796)),
-        (af.Sinkhorn(tol=1e-8), (0.8217719734, 0.6486219556)),
+        (af.Sinkhorn(tol=1e-6), (0.8217719734, 0.6486219556)),
         (af.DensityCorrected(0.5), (0.7975159796, 0.6015652474)),
         (af.DensityCorrected(1.0), (0.8944819021, 0.7825639454)),
         ("column", (0.8944819021, 0.7825639454)),
@@ -61,23 +61,23 @@ def test_every_normalisation_narrows_gaussian_tokens_at_its_own_rate(normalizati
     sizes = (60, 120)
     equation = MeanField(attention(0.4, normalization), NORMAL)
     coarse, fine = (variance(equation.solve([0.5, 1], grid=n)) for n in sizes)
-    np.testing.assert_allclose((4 * fine - coarse) / 3, exact, atol=6e-4)  # spacing zero, the first term gone
+    np.testing.assert_allclose((4 * fine - coarse) / 3, exact, atol=6e-4)  # extrapolated to spacing zero
     for k in range(2):
         assert order([coarse[k] - exact[k], fine[k] - exact[k]], sizes) == pytest.approx(2.0, abs=0.2)
 
 
 def test_correlated_gaussian_tokens_in_the_plane_follow_their_covariance():
-    # dSigma/dt = B Sigma + Sigma B', B = Sigma (Sigma + s)^-1 - 1, t = 0.2, s = 1
-    exact = np.array([[0.81240376, 0.17782083], [0.17782083, 0.72349334]])
+    # dSigma/dt = B Sigma + Sigma B', B = Sigma (Sigma + s)^-1 - 1, t = 0.1, s = 1
+    exact = np.array([[0.90359703, 0.18912714], [0.18912714, 0.80903345]])
     layer, sizes = af.Attention(af.SquaredDistance(af.Euclidean(2)), 1.0), (50, 70)
     equation = MeanField(layer, af.Gaussian([0.0, 0.0], [[1.0, 0.2], [0.2, 0.9]]))
     found = []
     for n in sizes:
-        run = equation.solve(0.2, grid=n)
+        run = equation.solve(0.1, grid=n)
         x, mass = run.grid.points, run.y[-1].ravel() * run.grid.weights
         found.append((x.T * mass) @ x)
     coarse, fine = found
-    np.testing.assert_allclose(fine + (fine - coarse) / (1.4**2 - 1), exact, atol=6e-4)  # spacing zero, the first term gone
+    np.testing.assert_allclose(fine + (fine - coarse) / (1.4**2 - 1), exact, atol=3e-4)  # extrapolated to spacing zero
     for k in range(2):
         assert order([coarse[k, k] - exact[k, k], fine[k, k] - exact[k, k]], sizes) == pytest.approx(2.0, abs=0.2)
 
@@ -91,15 +91,18 @@ def test_waves_on_the_circle_grow_at_k_squared_a_k_over_beta(k, rate):
     layer, sizes = af.Attention(af.DotProduct(), 0.05), (64, 128)  # beta = 10
     grown = []
     for n in sizes:
-        run = MeanField(layer, wave(CIRCLE, lambda x: np.cos(k * np.arctan2(x[..., 1], x[..., 0])))).solve([0, 1], grid=n)
+        density = wave(CIRCLE, lambda x: np.cos(k * np.arctan2(x[..., 1], x[..., 0])))
+        run = MeanField(layer, density).solve([0, 1], grid=n)
         start, end = run.y[..., 0] @ np.cos(k * run.grid.axes[0].nodes)
         grown.append(np.log(end / start) - rate)
     assert abs(grown[1]) < 1e-3 * rate
     assert order(grown, sizes) == pytest.approx(2.0, abs=0.2)
 
 
-@pytest.mark.parametrize("name, shape", [("zonal", lambda x: x[..., 2] ** 2 - 1 / 3), ("tesseral", lambda x: x[..., 0] * x[..., 2])])
-def test_waves_on_the_sphere_grow_at_l_times_l_plus_1_a_l_over_beta(name, shape):
+@pytest.mark.parametrize(
+    "shape", [lambda x: x[..., 2] ** 2 - 1 / 3, lambda x: x[..., 0] * x[..., 2]], ids=["zonal", "tesseral"]
+)
+def test_waves_on_the_sphere_grow_at_l_times_l_plus_1_a_l_over_beta(shape):
     layer, sizes = af.Attention(af.DotProduct(), 0.125), (14, 28)  # beta = 4
     grown = []
     for n in sizes:
@@ -119,22 +122,27 @@ def test_uniform_tokens_on_the_sphere_stand_still():
 def test_tokens_on_the_line_end_up_distributed_as_rho(normalization):
     x = np.linspace(-6, 6, 20_001)
     below = np.cumsum(CLUSTERS.pdf(x[:, None]))
-    tokens = np.interp((np.arange(600) + 0.5) / 600, below / below[-1], x)[:, None]  # quantiles: no sampling error
-    moved = np.sort(af.evolve_continuous(attention(0.1, normalization), tokens, 2.0, rtol=1e-6).y[-1, :, 0])
-    run = MeanField(attention(0.1, normalization), CLUSTERS).solve(2.0, grid=400)
+    tokens = np.interp((np.arange(400) + 0.5) / 400, below / below[-1], x)[:, None]  # quantiles: no sampling error
+    moved = np.sort(af.evolve_continuous(attention(0.1, normalization), tokens, 1.5, rtol=1e-5).y[-1, :, 0])
+    run = MeanField(attention(0.1, normalization), CLUSTERS).solve(1.5, grid=300)
     spacing = run.grid.axes[0].spacing
     share = np.interp(moved, run.grid.points[:, 0] + spacing / 2, np.cumsum(run.y[-1, :, 0]) * spacing)
-    assert np.abs(share - (np.arange(600) + 0.5) / 600).max() < 3e-3
+    assert np.abs(share - (np.arange(400) + 0.5) / 400).max() < 3e-3
 
 
-def test_random_tokens_on_the_sphere_agree_within_their_sampling_error():
-    layer, density, size = af.Attention(af.DotProduct(), 0.125), af.VonMisesFisher([0.0, 0.6, 0.8], 1.5), 1500
-    tokens = density.sample(size, rng=1)
-    moved = af.evolve_continuous(layer, tokens, 1.0, rtol=1e-3, constrain="sphere").y[-1] @ [0.0, 0.6, 0.8]
-    run = MeanField(layer, density).solve(1.0, grid=24)
-    height = (run.y[-1].ravel() * run.grid.weights) @ run.grid.points @ [0.0, 0.6, 0.8]
-    # neighbours move together, which about doubles the error of independent tokens
-    assert abs(moved.mean() - height) < 4 * moved.std() / np.sqrt(size)
+def test_tokens_on_the_sphere_gather_as_rho_does():
+    kappa, u = 1.5, (np.arange(600) + 0.5) / 600
+    height, turn = 1 + np.log(u + (1 - u) * np.exp(-2 * kappa)) / kappa, np.pi * (3 - np.sqrt(5)) * np.arange(600)
+    across = np.sqrt(1 - height**2)
+    tokens = np.stack([across * np.cos(turn), across * np.sin(turn), height], axis=1)  # a spiral: no sampling error
+    axis, tilt = np.array([0.0, 0.6, 0.8]), np.array([[1.0, 0.0, 0.0], [0.0, 0.8, 0.6], [0.0, -0.6, 0.8]])
+    layer = af.Attention(af.DotProduct(), 0.125)
+    moved = af.evolve_continuous(layer, tokens @ tilt.T, 0.5, rtol=1e-4, constrain="sphere").y[-1] @ axis
+    coarse, fine = (MeanField(layer, af.VonMisesFisher(axis, kappa)).solve(0.5, grid=n) for n in (16, 24))
+    for power in (1, 2):  # the layer moved these means by 0.09 and 0.05
+        means = ((run.y[-1].ravel() * run.grid.weights) @ (run.grid.points @ axis) ** power for run in (coarse, fine))
+        there, here = means
+        assert here + (here - there) / (1.5**2 - 1) == pytest.approx(np.mean(moved**power), abs=1e-4)
 
 
 def blocks(x):
@@ -155,7 +163,7 @@ def blocks(x):
     ids=["blocks", "blocks, column", "clusters", "plane", "sphere", "circle"],
 )
 def test_rho_stays_positive_and_its_mass_one(layer, density, grid, t):
-    run = MeanField(layer, density).solve([t / 2, t], grid=grid)
+    run = MeanField(layer, density).solve([t / 2, t], grid=grid, rtol=1.0)  # nothing but positivity limits the steps
     assert run.status == 0
     assert run.y.min() >= 0
     np.testing.assert_allclose(masses(run), 1.0, rtol=0, atol=1e-13)
@@ -194,7 +202,8 @@ def test_the_formal_limit_is_refused_where_it_is_backward_heat():
     with pytest.raises(ValueError, match=r"exp\(0.05 k\^2 t\)"):
         MeanField(attention(0.1, "sinkhorn"), NORMAL).formal_limit()
     assert MeanField(attention(0.1, "column"), NORMAL).formal_limit() == 0
-    assert MeanField(attention(0.1, af.DensityCorrected(1.5)), NORMAL).formal_limit() == pytest.approx(0.05)
+    spreading = MeanField(af.Attention(af.DotProduct(), 0.1, af.DensityCorrected(1.5)), af.Uniform(SPHERE))
+    assert spreading.formal_limit() == pytest.approx(0.05)
 
 
 def test_an_interrupted_run_returns_what_it_has(monkeypatch):
@@ -229,9 +238,10 @@ NARROW = af.Gaussian([0.0], [[1e-4]])
         (lambda: MeanField(F, NORMAL), "layer must be an attnflow.Attention"),
         (lambda: MeanField(attention(0.1), "normal"), "density must be an attnflow density"),
         (lambda: MeanField(attention(0.1), af.Gaussian([0.0, 0.0], np.eye(2))), "density must live on the space of f"),
-        (lambda: MeanField(af.Attention(F, 0.1, residual=0.5), NORMAL), "layer must have residual = 1"),
+        (lambda: MeanField(af.Attention(F, 0.1, residual=0.5), NORMAL), "layer must have residual 1"),
         (lambda: MeanField(af.Attention(af.SquaredDistance(af.Circle()), 0.1), af.VonMises(1.0)), "density must live on Euclidean or Sphere"),
         (lambda: MeanField(af.Attention(af.DotProduct(), 0.1), af.Uniform(af.Sphere(3))), "of dimension 1 or 2"),
+        (lambda: MeanField(attention(0.1, af.DensityCorrected(1.5)), NORMAL), r"layer must not spread tokens \(alpha <= 1\)"),
         (lambda: MeanField(attention(0.1), NORMAL).solve(-1.0), "t must be a time >= 0"),
         (lambda: MeanField(attention(0.1), NORMAL).solve(1.0, rtol=0.0), "rtol must be positive"),
         (lambda: MeanField(attention(0.1), NORMAL).solve(1.0, grid=100), "grid must have at least 2 cells per kernel width .* got 1.7.* ill-posed"),

@@ -16,6 +16,7 @@ from scipy.special import jv, jvp, yv, yvp
 import attnflow as af
 from attnflow.geometry import Remetrised
 from attnflow.particles import diffusions, feynman_kac, langevin
+from attnflow.particles.langevin import _Moments
 
 CIRCLE = np.pi / 2 * np.arange(4.0)[:, None]
 CIRCLE_EXACT = np.array([0.49864295786505, 0.64223766233036, -0.11182504254730, -0.12039868885043])
@@ -276,12 +277,23 @@ def test_error_bars_have_spread_one():
     assert z.std() == pytest.approx(1, abs=0.1) and abs(z.mean()) < 0.15
 
 
-def test_the_bias_is_that_of_the_scheme():
-    H = feynman_kac(af.Gaussian(0.2, 0.49), lambda x: np.cos(x[:, 0]), LINE, 0.15, paths=40_000, steps=2, rng=4)
-    extrapolated = (mean_cosine_on_the_line(1) - mean_cosine_on_the_line(2)) / 3
-    assert extrapolated == pytest.approx([2.259e-3, 3.552e-3, 2.754e-3, -2.165e-3], abs=1e-6)
-    assert H.bias[0, :, 0] == pytest.approx(extrapolated, abs=4e-4)
+def test_the_bias_is_that_of_the_scheme_and_the_mean_is_free_of_it():
+    H = feynman_kac(af.Gaussian(0.2, 0.49), lambda x: np.cos(x[:, 0]), LINE, 0.15, paths=100_000, steps=2, rng=4)
+    bias = (mean_cosine_on_the_line(1) - mean_cosine_on_the_line(2)) / 3
+    assert bias == pytest.approx([2.259e-3, 3.552e-3, 2.754e-3, -2.165e-3], abs=1e-6)
+    assert H.bias[0, :, 0] == pytest.approx(bias, abs=3e-4)
+    z = deviations(H, mean_cosine_on_the_line(2) - bias)
+    assert np.abs(z).max() < 3 and np.abs(bias / H.standard_error[0, :, 0]).max() > 6
     assert H.stats["steps"] == 2 and H.stats["step"] == pytest.approx(0.075) and H.stats["weak_order"] == 2
+
+
+def test_moments_of_batches_are_those_of_all_values():
+    values = np.random.default_rng(0).normal(size=(2, 3, 50, 4, 1)) + np.linspace(0, 5, 50)[:, None, None]
+    sums = _Moments((2, 3, 4, 1))
+    for batch in np.split(values, [10, 11, 30], axis=2):
+        sums.add(batch)
+    np.testing.assert_allclose(sums.mean, values.mean(axis=2), rtol=1e-13)
+    np.testing.assert_allclose(sums.standard_error(), values.std(axis=2, ddof=1) / np.sqrt(50), rtol=1e-13)
 
 
 def test_long_paths_follow_the_stationary_law():
@@ -303,7 +315,7 @@ def test_paths_of_one_point_lie_together_and_start_there():
     np.testing.assert_array_equal(y[0], np.broadcast_to(points[:, None], (3, 50, 1)))
     assert np.abs(y[1] - points[:, None]).max() < 0.1
     assert run.stats["steps"] == 11 and run.stats["paths"] == 50 and run.stats["points"] == 3
-    again = langevin(af.VonMises(1.0), points, [0.0, 1e-4, 0.03], paths=50, steps=10, rng=0)
+    again = langevin(af.VonMises(1.0), points, [0.0, 1e-4, 0.03], paths=50, steps=10, rng=0, progress=True)
     np.testing.assert_array_equal(run.y, again.y)
 
 
@@ -315,6 +327,7 @@ def test_paths_between_walls_stay_there():
         af.Chart(lambda x: 1 + 0 * x[..., None], [(0, np.inf)]), lambda x: -x[..., 0] ** 2 / 2
     )  # |x| under e^(-x^2), whose mean is 1 / sqrt(pi)
     run = langevin(half_line, [[0.0]], 3.0, paths=2000, steps=100, rng=0)
+    assert diffusions.settle(af.Circle(1.0), np.array([[-1e-20], [1.25], [-0.25]])).tolist() == [[0.0], [0.25], [0.75]]
     assert run.y.min() >= 0 and run.y.mean() == pytest.approx(1 / np.sqrt(np.pi), abs=4 * 0.43 / np.sqrt(2000))
 
 
