@@ -5,7 +5,7 @@ error bars that were predicted beforehand, that the two agree, and where they st
 """
 
 from .attention import Attention, DensityCorrected, Sinkhorn, epsilon_for_perplexity
-from .continuum import limit, predicted_bias, predicted_noise
+from .continuum import MeanField, limit, predicted_bias, predicted_noise
 from .geometry import (
     Box,
     Chart,
@@ -22,7 +22,7 @@ from .geometry import (
     VonMisesFisher,
 )
 from .kernels import backends
-from .particles import evolve, evolve_continuous, propagate
+from .particles import evolve, evolve_continuous, feynman_kac, langevin, propagate
 from .pde import ConformalHeat, DriftDiffusion, FokkerPlanck, General, Heads, Heat
 from .similarity import (
     Cosine,
@@ -61,6 +61,7 @@ __all__ = [
     "KernelDensity",
     "LogDistance",
     "Mahalanobis",
+    "MeanField",
     "Mixture",
     "PowerDistance",
     "PseudoMetric",
@@ -79,6 +80,8 @@ __all__ = [
     "epsilon_for_perplexity",
     "evolve",
     "evolve_continuous",
+    "feynman_kac",
+    "langevin",
     "limit",
     "load",
     "parity",

@@ -52,6 +52,8 @@ def march(
     if cells.source is None and cells.coupled is None:
         mass = cells.mass
         fields = fields + (mass @ values - np.einsum("i,tic->tc", mass, fields))[:, None]
+    if len(fields) and times[0] == 0:
+        fields[0] = values
     return fields.reshape(len(fields), *initial.shape), {"integrator": method, **stats}
 
 
