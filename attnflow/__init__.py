@@ -5,7 +5,7 @@ error bars that were predicted beforehand, that the two agree, and where they st
 """
 
 from .attention import Attention, DensityCorrected, Sinkhorn, epsilon_for_perplexity
-from .continuum import limit, predicted_bias, predicted_noise
+from .continuum import MeanField, limit, predicted_bias, predicted_noise
 from .geometry import (
     Box,
     Chart,
@@ -22,8 +22,8 @@ from .geometry import (
     VonMisesFisher,
 )
 from .kernels import backends
-from .particles import evolve, evolve_continuous, propagate
-from .pde import DriftDiffusion, Heat
+from .particles import evolve, evolve_continuous, feynman_kac, langevin, propagate
+from .pde import ConformalHeat, DriftDiffusion, FokkerPlanck, General, Heads, Heat
 from .similarity import (
     Cosine,
     DotProduct,
@@ -45,6 +45,7 @@ __all__ = [
     "Chart",
     "Circle",
     "Comparison",
+    "ConformalHeat",
     "ConvergenceStudy",
     "Cosine",
     "Density",
@@ -52,11 +53,15 @@ __all__ = [
     "DotProduct",
     "DriftDiffusion",
     "Euclidean",
+    "FokkerPlanck",
     "Gaussian",
+    "General",
+    "Heads",
     "Heat",
     "KernelDensity",
     "LogDistance",
     "Mahalanobis",
+    "MeanField",
     "Mixture",
     "PowerDistance",
     "PseudoMetric",
@@ -75,6 +80,8 @@ __all__ = [
     "epsilon_for_perplexity",
     "evolve",
     "evolve_continuous",
+    "feynman_kac",
+    "langevin",
     "limit",
     "load",
     "parity",

@@ -1,14 +1,15 @@
 """Grids: tensor-product nodes that know how to integrate, differentiate and interpolate.
 
-An axis is one of five kinds, each with its own accuracy:
+An axis is one of six kinds, each with its own accuracy:
 
 ========== ======================================== ============================= ==================
 kind       nodes                                    integrates                    interpolates
 ========== ======================================== ============================= ==================
 fourier    n equispaced on a period                 spectrally (trapezoid)        trigonometrically
 gauss      Gauss-Legendre on [low, high]            spectrally                    by the polynomial
-cells      n cell centres on [low, high]            to second order (midpoint)    by local cubics
-periodic   n equispaced on a period                 spectrally (trapezoid)        by local cubics
+lobatto    the same with both ends among the nodes  spectrally                    by the polynomial
+cells      n cell centres on [low, high]            to second order (midpoint)    by local quintics
+periodic   n equispaced on a period                 spectrally (trapezoid)        by local quintics
 colatitude n midpoints of [0, pi] with weight sin   spectrally (Fejer)            trigonometrically
 ========== ======================================== ============================= ==================
 
@@ -20,14 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 
 import numpy as np
 from scipy import sparse, special
 
 from . import checks
 
-KINDS = ("fourier", "gauss", "cells", "periodic", "colatitude")
+KINDS = ("fourier", "gauss", "lobatto", "cells", "periodic", "colatitude")
+_WIDTH = 6  # nodes of a local interpolation
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,14 @@ class Axis:
         length = self.high - self.low
         if self.kind in ("fourier", "periodic"):
             return self.low + length * np.arange(self.size) / self.size
-        if self.kind == "gauss":
+        if self.kind in ("gauss", "lobatto"):
             return self.low + length * (self._legendre[0] + 1) / 2
         return self.low + length * (np.arange(self.size) + 0.5) / self.size
 
     @cached_property
     def weights(self) -> np.ndarray:
         """(size,) quadrature weights; they sum to high - low (to 2 on a colatitude)."""
-        if self.kind == "gauss":
+        if self.kind in ("gauss", "lobatto"):
             return (self.high - self.low) / 2 * self._legendre[1]
         if self.kind == "colatitude":
             k = np.arange(1, (self.size + 1) // 2 + (self.size % 2 == 0))
@@ -68,40 +70,53 @@ class Axis:
 
     @cached_property
     def _legendre(self) -> tuple[np.ndarray, np.ndarray]:
-        return special.roots_legendre(self.size)
+        """Nodes in [-1, 1] and their weights."""
+        return special.roots_legendre(self.size) if self.kind == "gauss" else _lobatto(self.size)
+
+    @cached_property
+    def _barycentric(self) -> np.ndarray:
+        """Weights of the barycentric formula, up to a factor (Wang, Huybrechs & Vandewalle 2014)."""
+        node, weight = self._legendre
+        signs = np.where(np.arange(self.size) % 2, -1.0, 1.0)
+        return signs * np.sqrt(weight if self.kind == "lobatto" else (1 - node**2) * weight)
 
     @property
     def spacing(self) -> float:
         """The widest gap between neighbouring nodes."""
-        if self.kind == "gauss":
+        if self.kind in ("gauss", "lobatto"):
             return float(np.diff(self.nodes).max()) if self.size > 1 else self.high - self.low
         return (self.high - self.low) / self.size
 
     def derivative(self) -> np.ndarray:
-        """(size, size) spectral differentiation matrix of a fourier axis; antisymmetric."""
-        if self.kind != "fourier":
-            raise ValueError(f"axis must be of kind 'fourier' to differentiate spectrally, got {self.kind!r}")
-        index = np.arange(self.size)
-        offset = index[:, None] - index
-        angle = np.pi * offset / self.size
-        np.fill_diagonal(angle, np.pi / 2)  # any regular value: the diagonal is set to zero below
-        scale = np.pi / (self.high - self.low) * np.where(offset % 2, -1.0, 1.0)
-        matrix = scale / (np.sin(angle) if self.size % 2 else np.tan(angle))
+        """(size, size) spectral differentiation matrix; rows sum to zero, antisymmetric on a fourier axis."""
+        if self.kind == "fourier":
+            index = np.arange(self.size)
+            offset = index[:, None] - index
+            angle = np.pi * offset / self.size
+            np.fill_diagonal(angle, np.pi / 2)  # any regular value: the diagonal is set to zero below
+            scale = np.pi / (self.high - self.low) * np.where(offset % 2, -1.0, 1.0)
+            matrix = scale / (np.sin(angle) if self.size % 2 else np.tan(angle))
+            np.fill_diagonal(matrix, 0.0)
+            return matrix
+        if self.kind != "lobatto":
+            raise ValueError(f"axis must be of kind 'fourier' or 'lobatto' to differentiate spectrally, got {self.kind!r}")
+        gap = self.nodes[:, None] - self.nodes
+        np.fill_diagonal(gap, 1.0)
+        matrix = self._barycentric / self._barycentric[:, None] / gap
         np.fill_diagonal(matrix, 0.0)
+        np.fill_diagonal(matrix, -matrix.sum(axis=1))
         return matrix
 
     def interpolation(self, x: np.ndarray) -> np.ndarray | sparse.csr_array:
         """(M, size) matrix from nodal values to values at the coordinates x (M,)."""
         if self.kind == "fourier":
             return _trigonometric(x, self.nodes, self.high - self.low)
-        if self.kind == "gauss":
-            node, weight = self._legendre
-            barycentric = np.where(np.arange(self.size) % 2, -1.0, 1.0) * np.sqrt((1 - node**2) * weight)
+        if self.kind in ("gauss", "lobatto"):
             gap = x[:, None] - self.nodes
             hit = gap == 0
-            ratio = barycentric / np.where(hit, 1.0, gap)
+            ratio = self._barycentric / np.where(hit, 1.0, gap)
             return np.where(hit.any(axis=1, keepdims=True), hit, ratio / ratio.sum(axis=1, keepdims=True))
-        return _local_cubic(x, self)
+        return _local(x, self)
 
 
 @dataclass(frozen=True)
@@ -158,7 +173,7 @@ class Grid:
         return points
 
     def derivative(self, k: int) -> sparse.csr_array:
-        """Spectral differentiation along axis k as a (size, size) matrix on the raveled grid; fourier axes."""
+        """Spectral differentiation along axis k as a (size, size) matrix on the raveled grid."""
         factors = [sparse.eye_array(axis.size) for axis in self.axes]
         factors[k] = sparse.csr_array(self.axes[k].derivative())
         return sparse.csr_array(reduce(sparse.kron, factors))
@@ -223,21 +238,31 @@ def _trigonometric(x: np.ndarray, nodes: np.ndarray, period: float) -> np.ndarra
     return np.where(hit, 1.0, np.sin(n * u) / np.where(hit, 1.0, denominator))
 
 
-def _local_cubic(x: np.ndarray, axis: Axis) -> sparse.csr_array:
-    """Lagrange interpolation through the four nearest nodes; next to a wall it reaches half a cell out."""
-    width = min(4, axis.size)
+def _local(x: np.ndarray, axis: Axis) -> sparse.csr_array:
+    """Lagrange interpolation through the nearest nodes; next to a wall it reaches half a cell out."""
+    width = min(_WIDTH, axis.size)
     u = (x - axis.nodes[0]) / axis.spacing
     first = np.floor(u).astype(int) - (width - 1) // 2
     if axis.kind == "cells":
         first = np.clip(first, 0, axis.size - width)
     columns = first[:, None] + np.arange(width)
-    weights = np.ones((len(x), width))
+    gap = u[:, None] - columns
+    weights = np.empty((len(x), width))
     for j in range(width):
-        for k in range(width):
-            if k != j:
-                weights[:, j] *= (u - columns[:, k]) / (j - k)
-    rows = np.repeat(np.arange(len(x)), width)
-    return sparse.csr_array((weights.ravel(), (rows, columns.ravel() % axis.size)), shape=(len(x), axis.size))
+        others = [k for k in range(width) if k != j]
+        weights[:, j] = gap[:, others].prod(axis=1) / np.prod([float(j - k) for k in others])
+    starts = width * np.arange(len(x) + 1)
+    return sparse.csr_array((weights.ravel(), (columns % axis.size).ravel(), starts), shape=(len(x), axis.size))
+
+
+@lru_cache(maxsize=64)
+def _lobatto(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Legendre-Gauss-Lobatto nodes in [-1, 1], both ends among them, and their weights."""
+    if size < 3:
+        return (np.array([-1.0, 1.0]), np.ones(2)) if size == 2 else (np.zeros(1), np.full(1, 2.0))
+    interior = special.roots_jacobi(size - 2, 1.0, 1.0)[0]
+    nodes = np.concatenate([[-1.0], (interior - interior[::-1]) / 2, [1.0]])
+    return nodes, 2 / (size * (size - 1) * special.eval_legendre(size - 1, nodes) ** 2)
 
 
 def _to_sphere(angles: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ class Solution:
         What ran: engine, sweeps, sizes, estimated errors.
     embedding : (grid.size, 2 or 3) array or None
         Where the grid's nodes sit in the plane or in space; None for the coordinates themselves.
+    dense : callable or None
+        Increasing times (M,) -> fields (M, *grid.shape, c) at any times >= 0, solved anew on the same grid
+        from the initial values: as accurate as the saved ones. Not saved to files.
     """
 
     t: np.ndarray
@@ -53,6 +56,7 @@ class Solution:
     message: str = "finished"
     stats: dict[str, Any] = field(default_factory=dict)
     embedding: np.ndarray | None = None
+    dense: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
@@ -65,7 +69,7 @@ class Solution:
         ----------
         points : (M, n) array
         t : float, sequence of float or None
-            Saved times; None means the last.
+            Saved times, or any times >= 0 where there is dense output; None means the last.
 
         Returns
         -------
@@ -74,7 +78,8 @@ class Solution:
         Raises
         ------
         ValueError
-            If a time was not saved, or the solution lives on tokens: those have no values in between.
+            If a time was neither saved nor is covered by dense output, or the solution lives on tokens: those have
+            no values in between.
         """
         if self.grid is None:
             raise ValueError(
@@ -84,15 +89,24 @@ class Solution:
         points = self.grid.check(points)
         if t is None:
             return self.grid.interpolate(self.y[-1], points)
-        fields = [self.grid.interpolate(self.y[self._index(time)], points) for time in np.atleast_1d(t)]
+        fields = [self.grid.interpolate(field, points) for field in self._fields(np.atleast_1d(t))]
         return fields[0] if np.ndim(t) == 0 else np.stack(fields)
 
-    def _index(self, time: float) -> int:
-        time = checks.real(time, "t")
-        index = int(np.argmin(np.abs(self.t - time)))
-        if abs(self.t[index] - time) > 1e-9 * max(abs(self.t[-1]), abs(time)):
-            raise ValueError(f"t must be a saved time, got {time}; the nearest saved one is {self.t[index]}; ask for it when solving")
-        return index
+    def _fields(self, times: np.ndarray) -> list[np.ndarray]:
+        """The fields at the times: saved ones as they are, all others from one run of the dense output."""
+        times = [checks.real(time, "t") for time in times]
+        found = [int(np.argmin(np.abs(self.t - time))) for time in times]
+        missing = [
+            time for time, k in zip(times, found) if abs(self.t[k] - time) > 1e-9 * max(abs(self.t[-1]), abs(time))
+        ]
+        if missing and (self.dense is None or min(missing) < 0):
+            raise ValueError(
+                f"t must be a saved time, got {missing[0]}; the nearest saved one is "
+                f"{self.t[np.argmin(np.abs(self.t - missing[0]))]}; ask for it when solving"
+            )
+        between = np.unique(missing)
+        dense = dict(zip(between.tolist(), self.dense(between))) if missing else {}
+        return [dense.get(time, self.y[k]) for time, k in zip(times, found)]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an .npz file, whole or not at all; read it back with `attnflow.load`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from inspect import Parameter, signature
 
 import numpy as np
 
@@ -15,12 +17,26 @@ _FORMS = "'no-flux', ('dirichlet', value), or one of them or a (low, high) pair 
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Features held at a wall: a number, one number per column, or a callable on wall points (M, n)."""
+    """Features held at a wall: a number, one per column, or a callable on wall points (M, n) and, if it takes two
+    arguments, the time."""
 
     value: float | np.ndarray | Callable
 
-    def at(self, points: np.ndarray, columns: int) -> np.ndarray:
-        """Values at wall points (M, n): (M, columns).
+    @property
+    def moves(self) -> bool:
+        """Whether the value changes in time."""
+        if not callable(self.value):
+            return False
+        try:
+            parameters = signature(self.value).parameters.values()
+        except ValueError:  # NumPy's own functions do not tell; they take points
+            return False
+        kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        needed = [p for p in parameters if p.kind in kinds and p.default is p.empty]
+        return len(needed) == 2
+
+    def at(self, points: np.ndarray, columns: int, t: float = 0.0) -> np.ndarray:
+        """Values at wall points (M, n) at time t: (M, columns).
 
         Raises
         ------
@@ -28,7 +44,8 @@ class Dirichlet:
             If the value has neither one column nor `columns` of them.
         """
         if callable(self.value):
-            values = checks.evaluate(self.value, points, "the Dirichlet value of boundary")
+            value = partial(_at_time, self.value, t) if self.moves else self.value
+            values = checks.evaluate(value, points, "the Dirichlet value of boundary")
         else:
             values = np.atleast_2d(self.value)
         if values.shape[1] not in (1, columns):
@@ -36,6 +53,10 @@ class Dirichlet:
                 f"the Dirichlet value of boundary must have 1 column or the {columns} of initial, got {values.shape[1]}"
             )
         return np.broadcast_to(values, (len(points), columns))
+
+
+def _at_time(value: Callable, t: float, points: np.ndarray) -> np.ndarray:
+    return value(points, t)
 
 
 # one entry per axis: None where the axis wraps or has no end, else (low, high); a None side is no-flux
@@ -66,8 +87,10 @@ def read_boundary(boundary, space: Space) -> Walls:
     >>> read_boundary(("no-flux", ("dirichlet", 1.0)), Box([(0, 1)]))
     ((None, Dirichlet(value=array(1.))),)
     """
-    ends = zip(space.bounds, space.periodic)
-    walled = [(False, False) if wraps else tuple(np.isfinite(pair)) for pair, wraps in ends]
+    walled = [(False, False)] * space.dim  # spheres, whose bounds are not ends
+    if space.has_boundary:
+        ends = zip(space.bounds, space.periodic)
+        walled = [(False, False) if wraps else tuple(np.isfinite(pair)) for pair, wraps in ends]
     if boundary is not None and not np.any(walled):
         raise ValueError(f"boundary must be None on a space without walls, got {boundary!r} on {space}")
     if boundary is None or _is_side(boundary):

@@ -1,11 +1,13 @@
-"""The coefficients of L = w^-1 d_i (w g^ij d_j) at points, and the norm its errors are measured in.
+"""The coefficients of L = w^-1 d_i (w m g^ij d_j) on a grid, and the norm its errors are measured in.
 
-w = p^drift sqrt(det g) is the conserved weight. Only log w is ever formed: differences of it stay
-finite where w itself would underflow.
+w = p^drift sqrt(det g) / m is the conserved weight, m the mobility (1 unless given). Only log w is ever
+formed: differences of it stay finite where w itself would underflow. On spheres the coordinates are the
+grid's angles; tensors of the surrounding space are carried over to them.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def log_weight(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
-    """log(p^drift sqrt(det g)) at points (N, n): (N,).
+    """log of w per volume of the points' own coordinates (the round measure on a sphere) at points (N, n): (N,).
 
     Raises
     ------
     ValueError
-        If p vanishes at a point: nothing carries features across it.
+        If p vanishes at a point, or the mobility is not positive there: nothing carries features across it.
     """
     log_p = pde.density.log_pdf(x) if pde.drift else np.zeros(len(x))
     bad = ~np.isfinite(log_p)
@@ -34,44 +36,70 @@ def log_weight(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
             f"density must be positive wherever the equation is solved, got log p = {log_p[where]} at x = {x[where]}; "
             "restrict the space to where it is, or mix in a little of a Uniform or wide Gaussian density"
         )
-    return pde.drift * log_p + _log_volume(pde.space, x)
+    result = pde.drift * log_p
+    if not pde.space.flat:
+        result = result + np.log(pde.space.volume_element(x))
+    return result if pde.mobility is None else result - np.log(mobility(pde, x))
 
 
-def inverse_metric(space: Space, x: np.ndarray) -> np.ndarray:
-    """g^ij at points (N, n): (N, n, n)."""
-    metric = np.asarray(space.metric(x), dtype=float)
-    return metric if space.flat else np.linalg.inv(checks.spd(metric, "metric", x))
+def mobility(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
+    """m at points (N, n): (N,), positive."""
+    values = checks.scalar_field(pde.mobility, x, "mobility")
+    bad = ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        where = int(np.argmax(bad))
+        raise ValueError(f"mobility must be positive and finite, got {values[where]} at x = {x[where]}")
+    return values
 
 
-def diagonal_inverse_metric(space: Space, x: np.ndarray) -> np.ndarray:
-    """g^ii at points (N, n): (N, n).
-
-    Raises
-    ------
-    NotImplementedError
-        If the metric is not diagonal: face fluxes then need derivatives along the face.
-    """
-    inverse = inverse_metric(space, x)
-    diagonal = np.diagonal(inverse, axis1=1, axis2=2)
-    skew = np.abs(inverse - diagonal[:, :, None] * np.eye(space.dim)).max(axis=(1, 2)) > 1e-12 * diagonal.max(axis=1)
-    if skew.any():
-        where = int(np.argmax(skew))
-        raise NotImplementedError(
-            f"metric must be diagonal in the coordinates for finite volumes, got g^-1 = {inverse[where].tolist()} at "
-            f"x = {x[where]}; choose orthogonal coordinates (only where all axes wrap and all is smooth may it be any)"
-        )
-    return diagonal
+def coefficients(pde: DriftDiffusion, grid: Grid) -> tuple[np.ndarray, np.ndarray | None]:
+    """log w per volume of the grid's coordinates (N,), and m g^ij (N, n, n); None for the identity everywhere."""
+    x, space = grid.points, pde.space
+    log_w = log_weight(pde, x)
+    if grid.sphere and len(grid.axes) == 2:
+        log_w = log_w + np.log(np.hypot(x[:, 0], x[:, 1]))
+    if space.flat and pde.mobility is None:
+        return log_w, None
+    if not grid.sphere:
+        return log_w, diffusion_tensor(pde, x)
+    frame = _angular_frame(x)
+    tensor = np.linalg.inv(checks.spd(frame.swapaxes(1, 2) @ space.metric(x) @ frame, "metric", x))
+    return log_w, tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
 
 
-def extent(pde: DriftDiffusion, horizon: float = 0.0) -> tuple[tuple[float, float], ...]:
-    """The (low, high) of each axis the equation is solved on.
+def diffusion_tensor(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
+    """m g^ij at points (N, n) given by their coordinates: (N, n, n)."""
+    tensor = np.asarray(pde.space.metric(x), dtype=float)
+    if not pde.space.flat:
+        tensor = np.linalg.inv(checks.spd(tensor, "metric", x))
+    return tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
+
+
+def build_grid(space: Space, kinds: tuple[str, str], shape: tuple[int, ...], ranges=None) -> Grid:
+    """A grid with kinds (periodic axes', other axes') on the ranges (None: the space's own)."""
+    if on_sphere(space):
+        around = Axis(kinds[0], shape[-1], 0.0, 2 * np.pi)
+        return Grid((around,) if space.dim == 1 else (Axis("colatitude", shape[0], 0.0, np.pi), around), sphere=True)
+    axes = zip(shape, space.periodic, space.bounds if ranges is None else ranges, strict=True)
+    return Grid(tuple(Axis(kinds[0] if wraps else kinds[1], n, low, high) for n, wraps, (low, high) in axes))
+
+
+def on_sphere(space: Space) -> bool:
+    """Whether the space's points are unit vectors, and its grids run over angles."""
+    return space.columns != space.dim
+
+
+def extent(pde: DriftDiffusion, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
+    """The (low, high) of each axis the equation is solved on; None for spheres, whose grids know.
 
     On a line with drift >= 1 it is cut where p < e^-42 of its top, at the density's extent. With less
     drift the weight does not fall that fast, so the wall is moved out of reach of diffusion: 10
     sqrt(horizon) further, where its influence is erfc(5) = 2e-12.
     """
+    if on_sphere(pde.space):
+        return None
     ranges = pde.density.extent if _endless(pde.space) else pde.space.bounds
-    if not _endless(pde.space) or pde.drift >= 1:
+    if not _endless(pde.space) or pde.confined:
         return ranges
     reach = 10 * np.sqrt(horizon)
     return tuple(
@@ -80,16 +108,12 @@ def extent(pde: DriftDiffusion, horizon: float = 0.0) -> tuple[tuple[float, floa
     )
 
 
-def build_grid(space: Space, kinds: tuple[str, str], shape: tuple[int, ...], ranges) -> Grid:
-    """A grid with kinds (periodic axes', other axes')."""
-    axes = zip(shape, space.periodic, ranges, strict=True)
-    return Grid(tuple(Axis(kinds[0] if wraps else kinds[1], n, low, high) for n, wraps, (low, high) in axes))
-
-
 def error_weights(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
     """(size,) weights of the norm of errors: w dx; on a line with drift < 1, where that need not decay, p dvol."""
-    if _endless(pde.space) and pde.drift < 1:
-        log_w = pde.density.log_pdf(grid.points) + _log_volume(pde.space, grid.points)
+    if _endless(pde.space) and not pde.confined:
+        log_w = pde.density.log_pdf(grid.points)
+        if not pde.space.flat:
+            log_w = log_w + np.log(pde.space.volume_element(grid.points))
     else:
         log_w = log_weight(pde, grid.points)
     weights = grid.weights * np.exp(log_w - log_w.max())
@@ -119,14 +143,36 @@ def transfer(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     for k, (old, new) in enumerate(zip(source.axes, target.axes), start=1):
         if old == new:
             continue
+        if old.kind == "colatitude":  # continue over the poles, half way round
+            beyond = np.roll(values, values.shape[k + 1] // 2, axis=k + 1)
+            ends = [beyond[:, _REACH - 1 :: -1], values, beyond[:, : -_REACH - 1 : -1]]
+            values = np.concatenate(ends, axis=k)
         moved = np.moveaxis(values, k, 0)
-        result = old.interpolation(new.nodes) @ moved.reshape(old.size, -1)
+        result = _resampling(old, new) @ moved.reshape(len(moved), -1)
         values = np.moveaxis(np.asarray(result).reshape(new.size, *moved.shape[1:]), 0, k)
     return values
 
 
-def _log_volume(space: Space, x: np.ndarray) -> np.ndarray | float:
-    return 0.0 if space.flat else np.log(space.volume_element(x))
+_REACH = 3  # rows beyond a pole that interpolation looks at
+
+
+@lru_cache(maxsize=128)
+def _resampling(old: Axis, new: Axis):
+    if old.kind == "colatitude":
+        reach = _REACH * old.spacing
+        old = Axis("cells", old.size + 2 * _REACH, -reach, old.high + reach)
+    return old.interpolation(new.nodes)
+
+
+def _angular_frame(x: np.ndarray) -> np.ndarray:
+    """d x / d (angles) at unit vectors (N, n + 1): (N, n + 1, n), the columns along colatitude and longitude."""
+    around = np.zeros_like(x)
+    around[:, 0], around[:, 1] = -x[:, 1], x[:, 0]
+    if x.shape[1] == 2:
+        return around[:, :, None]
+    radius = np.hypot(x[:, 0], x[:, 1])
+    down = np.stack([x[:, 2] * x[:, 0] / radius, x[:, 2] * x[:, 1] / radius, -radius], axis=1)
+    return np.stack([down, around], axis=2)
 
 
 def _endless(space: Space) -> bool:

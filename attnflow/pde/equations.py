@@ -11,15 +11,16 @@ from scipy import sparse
 from .. import checks
 from ..geometry import Density, Space, Uniform
 from ..solution import Solution
-from .boundaries import read_boundary
-from .coefficients import log_weight
-from .finite_volume import assemble
-from .fourier import affordable, odd, smooth_sizes, solve_fourier, solve_fourier_on
+from .boundaries import Walls, read_boundary
+from .coefficients import log_weight, mobility, on_sphere
+from .finite_volume import Cells, assemble
+from .march import INTEGRATORS
 from .nested import solve_cells, solve_nested
 from .problem import Problem, read_problem, read_shape
+from .smooth import affordable, smooth_sizes, solve_smooth, solve_smooth_on
 from .spectra import Spectrum, compute_spectrum
 
-METHODS = ("auto", "finite-volume", "fourier")
+METHODS = ("auto", "spectral", "finite-volume", *INTEGRATORS)
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,28 @@ class DriftDiffusion:
 
     density: Density
     drift: float = 2.0
+    mobility: Callable | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.density, Density):
             raise TypeError(f"density must be an attnflow Density, got {type(self.density).__name__}")
         object.__setattr__(self, "drift", checks.real(self.drift, "drift"))
+        if self.mobility is not None:
+            mobility(self, self.space.probe_points())
 
     @property
     def space(self) -> Space:
         """The density's space."""
         return self.density.space
+
+    @property
+    def confined(self) -> bool:
+        """Whether the weight falls off as the tokens do, so that a line may be cut where they end."""
+        return self.drift >= 1
+
+    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0) -> Cells:
+        """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
+        return assemble(self, shape, walls, columns, horizon)
 
     def log_weight(self, x: np.ndarray) -> np.ndarray:
         """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""
@@ -86,6 +99,7 @@ class DriftDiffusion:
         rtol: float = 1e-8,
         method: str = "auto",
         progress: bool = False,
+        backend: str = "numpy",
     ) -> Solution:
         """Features at the times t, exact in time and to rtol in space.
 
@@ -130,17 +144,18 @@ class DriftDiffusion:
         self.check_solvable()
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
-        shape = read_shape(grid, self.space.dim)
-        problem = read_problem(initial, t, shape, boundary, self.space)
-        if self._fourier_suits(problem, shape, rtol, method):
+        shape = read_shape(grid, self.space)
+        problem = read_problem(initial, t, shape, boundary, self.space, backend)
+        if self._spectral_suits(problem, shape, rtol, method):
             if shape is not None:
-                return solve_fourier_on(self, problem, shape)
-            solution = solve_fourier(self, problem, rtol, insist=method == "fourier")
+                return solve_smooth_on(self, problem, shape)
+            solution = solve_smooth(self, problem, rtol, insist=method == "spectral")
             if solution is not None:
                 return solution
+        integrator = method if method in INTEGRATORS else "auto"
         if shape is not None:
-            return solve_cells(self, problem, shape, bool(progress))
-        return solve_nested(self, problem, rtol, bool(progress))
+            return solve_cells(self, problem, shape, integrator, bool(progress))
+        return solve_nested(self, problem, rtol, integrator, bool(progress))
 
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         """The finite-volume operator on `grid` cells (an int or one per axis), without Dirichlet sources.
@@ -157,10 +172,10 @@ class DriftDiffusion:
                [ 0.,  1., -1.]])
         """
         self.check_solvable()
-        shape = read_shape(grid, self.space.dim)
+        shape = read_shape(grid, self.space)
         if shape is None:
             raise ValueError("grid must be the number of cells or one per axis, got None")
-        return assemble(self, shape, read_boundary(boundary, self.space), 1).operator
+        return self.cells(shape, read_boundary(boundary, self.space)).operator()
 
     def spectrum(self, k: int, grid: int | Sequence[int] | None = None, boundary=None) -> Spectrum:
         """The k eigenvalues of L smallest in magnitude, and their eigenfunctions.
@@ -190,23 +205,31 @@ class DriftDiffusion:
         """
         self.check_solvable()
         k = checks.integer(k, "k", least=1)
-        return compute_spectrum(self, k, read_shape(grid, self.space.dim), read_boundary(boundary, self.space))
+        return compute_spectrum(self, k, read_shape(grid, self.space), read_boundary(boundary, self.space))
 
     def check_solvable(self) -> None:
         """Raise NotImplementedError where `solve` would."""
-        if self.space.columns != self.space.dim or self.space.dim > 2:
+        if self.space.dim > (2 if on_sphere(self.space) else 3):
             raise NotImplementedError(
-                "density must live on a torus, box, line or chart of dimension 1 or 2 for the equation to be solved, "
-                f"got {self.space}"
+                "density must live on a torus, box, line or chart of dimension 1, 2 or 3 or on S^1 or S^2 for the "
+                f"equation to be solved, got {self.space}"
             )
 
-    def _fourier_suits(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> bool:
-        if method == "fourier" and not all(self.space.periodic):
-            raise ValueError(f"method must be 'finite-volume' or 'auto' on a space that does not wrap, got {method!r}")
-        if method != "auto" or not all(self.space.periodic):
-            return method == "fourier"
-        fits = shape is None or affordable(tuple(odd(n) for n in shape))
-        return fits and smooth_sizes(self, problem, rtol) is not None
+    def _spectral_suits(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> bool:
+        bounded = not on_sphere(self.space) and bool(np.isfinite(self.space.bounds).all())
+        walled = not all(self.space.periodic)
+        moving = any(side is not None and side.moves for pair in problem.walls for side in pair or ())
+        if method == "spectral" and (not bounded or moving or (walled and not callable(problem.initial))):
+            raise ValueError(
+                "method must be 'finite-volume' or 'auto' on spheres and endless lines, where a wall changes in time, "
+                f"and between walls when initial is an array of cell values, got {method!r}"
+            )
+        if method != "auto" or not bounded or moving:
+            return method == "spectral"
+        if shape is None:
+            return callable(problem.initial) or not walled
+        # the nodes of a given grid between walls are cell centres
+        return not walled and affordable(shape) and smooth_sizes(self, problem, rtol) is not None
 
 
 class Heat(DriftDiffusion):
@@ -232,7 +255,7 @@ class Heat(DriftDiffusion):
     def __init__(self, space: Space) -> None:
         if not isinstance(space, Space):
             raise TypeError(f"space must be an attnflow space, got {type(space).__name__}")
-        if not np.isfinite(space.bounds).all():
+        if not on_sphere(space) and not np.isfinite(space.bounds).all():
             raise ValueError(
                 f"space must be bounded for the heat equation to be solved, got {space}; use a Box wide enough, or "
                 "DriftDiffusion(density, drift=0), which follows the tokens of a density"

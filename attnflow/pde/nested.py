@@ -1,38 +1,38 @@
-"""Finite-volume solutions of known accuracy: three times finer grids, extrapolated to spacing zero.
+"""Finite-volume solutions of known accuracy: ever finer grids, extrapolated to spacing zero.
 
-Cell centres of N and 3N cells coincide, so grids N, 3N, 9N, ... can be compared without
-interpolation. Where the error is c1 h^2 + c2 h^4 + ... (h^2, h^3, h^4 next to a Dirichlet wall),
+Each grid halves the spacing. Where the error is c1 h^2 + c2 h^4 + ... (h^2, h^3, h^4 between walls that are Dirichlet,
+or not square to the metric),
 
-    E_j(fine) = E_{j-1}(fine) + (E_{j-1}(fine) - E_{j-1}(coarse)) / (3^order_j - 1)
+    E_j(fine) = E_{j-1}(fine) + (E_{j-1}(fine) - E_{j-1}(coarse)) / (2^order_j - 1)
 
-removes one term at a time (Richardson, Romberg); the last correction estimates the error.
+removes one term at a time (Richardson, Romberg); the last correction estimates the error. Fields are compared on
+the coarser nodes, where the finer ones are interpolated to sixth order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..grid import Grid
 from ..solution import Solution
-from .boundaries import Walls
-from .coefficients import build_grid, error_weights, extent, log_weight, relative_error, transfer
+from .coefficients import build_grid, error_weights, extent, log_weight, on_sphere, relative_error, transfer
 from .coefficients import weighted_maximum, weighted_norm
-from .exponential import DEGREE
-from .finite_volume import KINDS, Cells, assemble, march, steepness
-from .problem import Problem, finished
+from .finite_volume import KINDS, Cells, steepness
+from .march import march
+from .problem import Problem, finished, interrupted
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
-_COARSEST = {1: 27, 2: 11}
-FINEST = {1: 20_000, 2: 300}
-_COMPARED = {1: 20_000, 2: 100}  # a given grid is compared with a three times finer one up to this size
+_COARSEST = {1: 32, 2: 16, 3: 12}
+FINEST = {1: 2**15, 2: 512, 3: 96}
 _ROWS = 4  # grids that enter an extrapolation; a fifth gains nothing in double precision
 _ROUNDOFF = 1e-11
 _GENTLE = 16.0  # change of log w per cell above which a grid is too coarse to start from
+_EXACT = 1e-15  # of the time integration on a given grid
 
 
 @dataclass(frozen=True)
@@ -41,112 +41,170 @@ class Level:
 
     cells: Cells
     fields: np.ndarray
+    stats: dict
 
 
-def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, progress: bool) -> Solution:
-    """Refine by three until the estimated error is below rtol or the grid is the finest allowed."""
+@dataclass(frozen=True)
+class _Estimate:
+    """Extrapolated fields on the finest grid, their estimated error, and whether all columns were extrapolated."""
+
+    levels: list[Level]
+    fields: np.ndarray
+    error: float
+    extrapolated: bool
+
+    @property
+    def stats(self) -> dict:
+        return _stats(self.levels[-1], self.error, self.extrapolated)
+
+
+def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str, progress: bool) -> Solution:
+    """Halve the spacing until the estimated error is below rtol or the grid is the finest allowed."""
+    tol = min(1e-3 * rtol, 1e-6)
     levels: list[Level] = []
     best = None
-    for size in grid_sizes(pde, problem.times[-1]):
-        levels = [*levels[1 - _ROWS :], _solve_level(pde, problem, (size,) * pde.space.dim, progress)]
+    for shape in grid_shapes(pde, problem.times[-1]):
+        level = _solve_level(pde, problem, shape, tol, method, progress)
+        if len(level.fields) < len(problem.times):
+            if best is None:
+                return _stopped(problem, level)
+            return interrupted(problem.times, best.fields, best.levels[-1].cells.grid, best.stats)
+        levels = [*levels[1 - _ROWS :], level]
         if len(levels) < 3:
             continue
         found = _extrapolate(pde, problem, levels)
-        best = found if best is None or found[2] < best[2] else best
-        if best[2] <= rtol:
+        best = found if best is None or found.error < best.error else best
+        if best.error <= rtol:
             break
-    grid, fields, error, extrapolated = best
-    return finished(problem.times, fields, grid, rtol, _stats(grid, error, extrapolated))
+    shapes = [level.cells.grid.shape for level in best.levels]
+
+    def dense(times: np.ndarray) -> np.ndarray:
+        again = replace(problem, times=times)
+        return _extrapolate(pde, again, [_solve_level(pde, again, s, tol, method, False) for s in shapes]).fields
+
+    last = best.levels[-1].cells
+    return finished(pde, problem, best.fields, last.grid, rtol, best.stats, last.mass, dense)
 
 
-def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], progress: bool) -> Solution:
-    """On the given cells, as they are; the error is estimated from a three times finer or a coarser solution."""
-    level = _solve_level(pde, problem, shape, progress)
-    finer = tuple(3 * n for n in shape)
-    if max(finer) <= _COMPARED[pde.space.dim]:
-        other = _solve_level(pde, problem, finer, progress)
-        difference = 9 / 8 * (_coincident(other.fields, other.cells.grid) - level.fields)
-    else:
-        coarser = tuple(max(3, n // 2) for n in shape)
-        other = _solve_level(pde, problem, coarser, progress)
-        difference = (transfer(other.fields, other.cells.grid, level.cells.grid) - level.fields) / 3
-    error = _error(pde, problem, difference, level)
+def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], method: str, progress: bool) -> Solution:
+    """On the given cells, as they are; the error is estimated from a coarser solution."""
+    level = _solve_level(pde, problem, shape, _EXACT, method, progress)
+    if len(level.fields) < len(problem.times):
+        return _stopped(problem, level)
+    coarser = tuple(_even(pde, max(3, n // 2), k) for k, n in enumerate(shape))
+    other = _solve_level(pde, problem, coarser, _EXACT, method, False)
     grid = level.cells.grid
-    return finished(problem.times, level.fields, grid, None, _stats(grid, error, extrapolated=False))
+    difference = transfer(other.fields, other.cells.grid, grid) - level.fields
+    ratio = float(np.mean([n / m for n, m in zip(shape, coarser)]))
+    weights = error_weights(pde, grid)
+    known = np.concatenate([problem.sample(grid)[None], level.fields])
+    error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / (ratio**2 - 1)
+
+    def dense(times: np.ndarray) -> np.ndarray:
+        return _solve_level(pde, replace(problem, times=times), shape, _EXACT, method, False).fields
+
+    return finished(pde, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)
 
 
-def grid_sizes(pde: DriftDiffusion, horizon: float = 0.0) -> list[int]:
-    """Cells per axis, N, 3N, 9N, ..., from the first that follows the density; three sizes at least."""
-    size, finest = _COARSEST[pde.space.dim], FINEST[pde.space.dim]
-    sizes = [size * 3**k for k in range(20) if size * 3**k <= finest]
-    while len(sizes) > 3:
-        grid = build_grid(pde.space, KINDS, (sizes[0],) * pde.space.dim, extent(pde, horizon))
+def grid_shapes(pde: DriftDiffusion, horizon: float = 0.0) -> list[tuple[int, ...]]:
+    """Cells per axis, each shape twice the one before, from the first that follows the density; three at least."""
+    dim = pde.space.dim
+    if on_sphere(pde.space) and dim == 2:
+        shape, finest = np.array([12, 24]), FINEST[2]
+    else:
+        shape, finest = _proportions(pde, horizon), FINEST[dim]
+    shapes = [tuple(int(n) * 2**k for n in shape) for k in range(20) if max(shape) * 2**k <= finest]
+    while len(shapes) > 3:
+        grid = build_grid(pde.space, KINDS, shapes[0], extent(pde, horizon))
         if steepness(log_weight(pde, grid.points), grid) <= _GENTLE:
             break
-        del sizes[0]
-    return sizes
+        del shapes[0]
+    return shapes
 
 
-def romberg_orders(walls: Walls) -> tuple[int, ...]:
-    """Powers of h in the error: even, unless a Dirichlet wall is half a cell away."""
-    clamped = any(side is not None for pair in walls for side in pair or ())
-    return (2, 3, 4) if clamped else (2, 4, 6)
+def romberg_orders(cells: Cells) -> tuple[int, ...]:
+    """Powers of h in the error: even, unless there are walls half a cell away or fluxes along them."""
+    skewed = any(sum(map(abs, offset)) > 1 for offset in cells.offsets)
+    walled = any(axis.kind == "cells" for axis in cells.grid.axes)
+    return (2, 3, 4) if cells.source is not None or (walled and skewed) else (2, 4, 6)
 
 
-def _solve_level(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], progress: bool) -> Level:
-    cells = assemble(pde, shape, problem.walls, problem.columns, problem.times[-1])
-    return Level(cells, march(cells, problem.sample(cells.grid), problem.times, progress))
+def _proportions(pde: DriftDiffusion, horizon: float) -> np.ndarray:
+    """The coarsest shape: cells about as long as wide in the metric, within a factor of two."""
+    dim = pde.space.dim
+    ranges = extent(pde, horizon)
+    if dim == 1 or ranges is None:
+        return np.full(dim, _COARSEST[dim])
+    low, high = np.array(ranges).T
+    middle = low + (high - low) * np.linspace(0.1, 0.9, 5)[:, None]
+    metric = pde.space.metric(middle)
+    length = (high - low) * np.sqrt(np.diagonal(metric, axis1=1, axis2=2)).mean(axis=0)
+    share = np.clip(length / np.exp(np.log(length).mean()), 1 / 2, 2)
+    return 4 * np.round(_COARSEST[dim] * share / 4).astype(int)
 
 
-def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> tuple[Grid, np.ndarray, float, bool]:
+def _even(pde: DriftDiffusion, size: int, k: int) -> int:
+    """Longitudes come in pairs: the grid continues over the poles."""
+    return size + size % 2 if on_sphere(pde.space) and k == 1 else size
+
+
+def _solve_level(
+    pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], tol: float, method: str, progress: bool
+) -> Level:
+    cells = pde.cells(shape, problem.walls, problem.columns, problem.times[-1])
+    initial = problem.sample(cells.grid)
+    return Level(cells, *march(cells, initial, problem.times, tol, method, problem.backend, progress))
+
+
+def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> _Estimate:
     """The finest fields with every correction added, the estimated error of `Solution.at`, and whether all were added.
 
-    Corrections live on coarser nodes; they are small and smooth, so local cubics carry them over. Columns whose
-    error does not fall as h^2 (steps in the initial values or the density) are left as computed.
+    Corrections live on coarser nodes; they are small and smooth, so local interpolation carries them over. Columns
+    whose error does not fall as h^2 (steps in the initial values or the density) are left as computed.
     """
     finest, grids = levels[-1], [level.cells.grid for level in levels]
+    weights = [error_weights(pde, grid) for grid in grids]
     scale = np.concatenate([problem.sample(grids[-1])[None], finest.fields])
-    scale = weighted_norm(scale, error_weights(pde, grids[-1])).max(axis=0)
+    scale = weighted_norm(scale, weights[-1]).max(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
 
-    def size(difference: np.ndarray, grid: Grid, norm=weighted_norm) -> np.ndarray:
-        return norm(difference, error_weights(pde, grid)).max(axis=0) / scale
+    def size(difference: np.ndarray, level: int, norm=weighted_norm) -> np.ndarray:
+        return norm(difference, weights[level]).max(axis=0) / scale
 
+    orders = romberg_orders(finest.cells)[: len(levels) - 1]
     rows, fields = [level.fields for level in levels], finest.fields
-    for j, order in enumerate(romberg_orders(problem.walls)[: len(levels) - 1], start=1):
-        restricted = [_coincident(row, grids[-1]) for row in rows[1:]]
-        corrections = [(fine - coarse) / (3.0**order - 1) for fine, coarse in zip(restricted, rows)]
+    for j, order in enumerate(orders, start=1):
+        restricted = [transfer(row, grids[k + 1], grids[k]) for k, row in enumerate(rows[1:])]
+        corrections = [(fine - coarse) / (2.0**order - 1) for fine, coarse in zip(restricted, rows)]
         if j == 1:
-            change = [size(8 * c, grid) for c, grid in zip(corrections[-2:], grids[-3:])]
-            falls = (change[0] / 20 < change[1]) & (change[1] < change[0] / 5)  # by 9, if as h^2
+            change = [size(3 * c, len(levels) - 3 + k) for k, c in enumerate(corrections[-2:])]
+            falls = (change[0] / 8 < change[1]) & (change[1] < change[0] / 2.8)  # by 4, if as h^2
             smooth = falls | (change[1] < _ROUNDOFF)
         rows = [fine + correction for fine, correction in zip(restricted, corrections)]
         fields = fields + np.where(smooth, transfer(corrections[-1], grids[-1 - j], grids[-1]), 0.0)
-    discretisation = np.where(smooth, size(corrections[-1], grids[-1 - j]), np.maximum(change[1], change[0] / 3))
-    gap = transfer(_coincident(fields, grids[-1]), grids[-2], grids[-1]) - fields
-    # cubics on three times finer nodes err 81 times less; worst next to walls, so not averaged over the grid
-    error = float(np.max(discretisation + size(gap, grids[-1], weighted_maximum) / 81))
-    return grids[-1], fields, error, bool(np.all(smooth))
+    last = len(levels) - 1 - len(orders)
+    discretisation = np.where(smooth, size(corrections[-1], last), np.maximum(change[1], change[0] / 2))
+    gap = transfer(transfer(fields, grids[-1], grids[-2]), grids[-2], grids[-1]) - fields
+    # sixth-order interpolation errs 64 times less on half the spacing; worst next to walls, so not averaged
+    error = float(np.max(discretisation + size(gap, len(levels) - 1, weighted_maximum) / 64))
+    return _Estimate(levels, fields, error, bool(np.all(smooth)))
 
 
-def _error(pde: DriftDiffusion, problem: Problem, difference: np.ndarray, level: Level) -> float:
-    """Weighted norm of a difference (T, *grid, c), relative to that of the level's fields and initial values."""
-    weights = error_weights(pde, level.cells.grid)
-    known = np.concatenate([problem.sample(level.cells.grid)[None], level.fields])
-    return relative_error(weighted_norm(difference, weights), weighted_norm(known, weights))
+def _stopped(problem: Problem, level: Level) -> Solution:
+    """Nothing but the times a single grid had finished, or the initial values."""
+    count = len(level.fields)
+    grid = level.cells.grid
+    fields = level.fields if count else problem.sample(grid)[None]
+    times = problem.times[:count] if count else np.zeros(1)
+    return interrupted(times, fields, grid, _stats(level, float("nan"), False))
 
 
-def _coincident(fields: np.ndarray, grid: Grid) -> np.ndarray:
-    """Values at every third node: those of the coarser grid."""
-    index = tuple(slice(0 if axis.kind == "periodic" else 1, None, 3) for axis in grid.axes)
-    return fields[(slice(None), *index)]
-
-
-def _stats(grid: Grid, error: float, extrapolated: bool) -> dict:
+def _stats(level: Level, error: float, extrapolated: bool) -> dict:
     return {
         "method": "finite-volume",
-        "grid": list(grid.shape),
+        "grid": list(level.cells.grid.shape),
         "estimated_error": error,
         "extrapolated": extrapolated,
-        "poles": DEGREE,
+        "monotone": level.cells.monotone,
+        **level.stats,
     }

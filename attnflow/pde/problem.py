@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from ..geometry import Space
 from ..grid import Grid
 from ..solution import Solution
 from .boundaries import Walls, check_walls, read_boundary
-from .coefficients import transfer
+from .coefficients import error_weights, on_sphere, transfer
+
+if TYPE_CHECKING:
+    from .equations import DriftDiffusion
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,15 @@ class Problem:
     times : (T,) array
         Increasing, >= 0.
     walls : Walls
+    backend : str
+        Where fields are computed: "numpy" or "cupy".
     """
 
     initial: Callable | np.ndarray
     columns: int
     times: np.ndarray
     walls: Walls
+    backend: str = "numpy"
 
     def sample(self, grid: Grid) -> np.ndarray:
         """Initial values on a grid, (*grid, c); an array is interpolated at the grid's order."""
@@ -42,12 +49,13 @@ class Problem:
             values = checks.evaluate(self.initial, grid.points, "initial").astype(float)
             return values.reshape(*grid.shape, self.columns)
         sizes = self.initial.shape[:-1]
-        source = Grid(tuple(replace(axis, size=n) for axis, n in zip(grid.axes, sizes)))
+        source = Grid(tuple(replace(axis, size=n) for axis, n in zip(grid.axes, sizes)), grid.sphere)
         return transfer(self.initial[None], source, grid)[0]
 
 
-def read_problem(initial, t, shape: tuple[int, ...] | None, boundary, space: Space) -> Problem:
+def read_problem(initial, t, shape: tuple[int, ...] | None, boundary, space: Space, backend: str) -> Problem:
     """Check every argument; raises ValueError or TypeError naming the one at fault."""
+    checks.choice(backend, "backend", ("numpy", "cupy"))
     times = checks.output_times(t)
     walls = read_boundary(boundary, space)
     if callable(initial):
@@ -65,21 +73,33 @@ def read_problem(initial, t, shape: tuple[int, ...] | None, boundary, space: Spa
             raise ValueError(f"initial must have shape ({sizes}) or ({sizes}, c) on the grid, got {initial.shape}")
         columns = initial.shape[-1]
     check_walls(walls, space, columns)
-    return Problem(initial, columns, times, walls)
+    return Problem(initial, columns, times, walls, backend)
 
 
-def read_shape(grid: int | Sequence[int] | None, dim: int) -> tuple[int, ...] | None:
-    """Cells per axis: an integer or one per axis, at least 3."""
+def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...] | None:
+    """Cells per axis: an integer or one per axis, at least 3; on S^2 colatitudes and an even number of longitudes."""
     if grid is None:
         return None
-    sizes = (grid,) * dim if np.ndim(grid) == 0 else tuple(grid)
+    dim = space.dim
+    around = on_sphere(space) and dim == 2
+    sizes = (grid, 2 * grid) if around and np.ndim(grid) == 0 else (grid,) * dim if np.ndim(grid) == 0 else tuple(grid)
     if len(sizes) != dim:
         raise ValueError(f"grid must be the number of cells or one per axis ({dim}), got {grid!r}")
-    return tuple(checks.integer(n, "grid", least=3) for n in sizes)
+    sizes = tuple(checks.integer(n, "grid", least=3) for n in sizes)
+    if around and sizes[1] % 2:
+        raise ValueError(f"grid must have an even number of longitudes, got {sizes[1]}")
+    return sizes
 
 
-def finished(times: np.ndarray, fields: np.ndarray, grid: Grid, rtol: float | None, stats: dict) -> Solution:
-    """The Solution, which says so when its estimated error exceeds rtol (None: the user chose the grid)."""
+def finished(
+    pde: DriftDiffusion, problem: Problem, fields: np.ndarray, grid: Grid, rtol: float | None, stats: dict,
+    mass: np.ndarray | None = None, dense: Callable | None = None,
+) -> Solution:
+    """The Solution, which says so when its estimated error exceeds rtol (None: the user chose the grid).
+
+    Its stats monitor each output time: the weighted `mean`, conserved without Dirichlet walls, and the
+    `deviation` from it, the root weighted mean square, zero in the steady state.
+    """
     error, status, message = stats["estimated_error"], 0, "finished"
     if not np.isfinite(fields).all() or not np.isfinite(error):
         status, message = -1, "the linear solves overflowed: p^drift changes too fast for this grid; use more cells"
@@ -92,4 +112,29 @@ def finished(times: np.ndarray, fields: np.ndarray, grid: Grid, rtol: float | No
         )
     if status or (rtol is not None and error > rtol):
         warnings.warn(message, checks.AccuracyWarning, stacklevel=4)
-    return Solution(t=times, y=fields, grid=grid, status=status, message=message, stats=stats)
+    mass = error_weights(pde, grid) if mass is None else mass
+    flat = fields.reshape(len(fields), grid.size, -1)
+    mean = np.einsum("i,tic->tc", mass, flat)
+    deviation = np.sqrt(np.einsum("i,tic->tc", mass, (flat - mean[:, None]) ** 2))
+    stats = {**stats, "mean": mean.tolist(), "deviation": deviation.tolist()}
+    return Solution(
+        problem.times, fields, grid=grid, status=status, message=message, stats=stats,
+        embedding=embedded(pde.space, grid), dense=dense,
+    )  # fmt: skip
+
+
+def interrupted(times: np.ndarray, fields: np.ndarray, grid: Grid, stats: dict) -> Solution:
+    """What was computed before the keyboard interrupt."""
+    error = stats["estimated_error"]
+    how_far = f"estimated relative error {error:.1g} on grid {stats['grid']}" if np.isfinite(error) else "error unknown"
+    message = f"interrupted at t = {times[-1]:.4g}: {how_far}"
+    return Solution(times, fields, grid=grid, status=1, message=message, stats=stats)
+
+
+def embedded(space: Space, grid: Grid) -> np.ndarray | None:
+    """Where the grid's nodes sit in the plane or in space, for pictures; None for the coordinates themselves."""
+    embedding = getattr(space, "embedding", None)
+    if embedding is None:
+        return None
+    nodes = np.asarray(embedding(grid.points), dtype=float)
+    return nodes if nodes.shape[-1] in (2, 3) else None

@@ -5,7 +5,7 @@ import pytest
 
 import attnflow as af
 from attnflow.pde import DriftDiffusion, Heat
-from attnflow.pde.fourier import fourier_matrix
+from attnflow.pde.spectral import spectral_matrix
 
 CIRCLE, LINE = DriftDiffusion(af.VonMises(1.0)), DriftDiffusion(af.Gaussian(0.0, 1.0))
 BOX, SQUARE = Heat(af.Box([(0, 1)])), Heat(af.Box([(0, 1), (0, 1)]))
@@ -39,8 +39,10 @@ def ones(x):
         (BOX, {"grid": 9.5}, TypeError, "grid must be an integer"),
         (SQUARE, {"grid": (9, 9, 9)}, ValueError, "grid must be"),
         (BOX, {"rtol": 0.0}, ValueError, "rtol must be positive"),
-        (BOX, {"method": "spectral"}, ValueError, "method must be one of 'auto', 'finite-volume', 'fourier'"),
-        (BOX, {"method": "fourier"}, ValueError, "method must be"),
+        (BOX, {"method": "fourier"}, ValueError, "method must be one of 'BDF', 'DOP853'"),
+        (BOX, {"method": "spectral", "initial": np.ones(9), "grid": 9}, ValueError, "method must be"),
+        (LINE, {"method": "spectral"}, ValueError, "method must be"),
+        (BOX, {"backend": "jax"}, ValueError, "backend must be one of 'cupy', 'numpy'"),
         (BOX, {"boundary": "neumann"}, ValueError, "boundary must be 'no-flux'"),
         (BOX, {"boundary": "dirichlet"}, ValueError, "boundary must be 'no-flux'"),
         (BOX, {"boundary": ("neumann", 1.0)}, ValueError, "boundary must be 'no-flux'"),
@@ -65,27 +67,21 @@ def test_bad_arguments_are_refused_by_name(pde, arguments, error, message):
     [
         (lambda: DriftDiffusion(np.ones(3)), TypeError, "density must be"),
         (lambda: DriftDiffusion(af.VonMises(1.0), drift=np.inf), ValueError, "drift must be finite"),
-        (lambda: DriftDiffusion(af.Uniform(af.Torus([1.0] * 3))).operator(4), NotImplementedError, "dimension 1 or 2"),
-        (lambda: DriftDiffusion(af.Uniform(af.Sphere(2))).spectrum(2), NotImplementedError, "Sphere"),
+        (lambda: DriftDiffusion(af.Uniform(af.Box([(0, 1)] * 4))).operator(4), NotImplementedError, "dimension 1, 2 or 3"),
+        (lambda: DriftDiffusion(af.Uniform(af.Sphere(3))).spectrum(2), NotImplementedError, "Sphere"),
+        (lambda: DriftDiffusion(af.Uniform(af.Sphere(2))).operator((8, 9)), ValueError, "even number of longitudes"),
         (lambda: Heat(af.Euclidean(1)), ValueError, "space must be bounded"),
         (lambda: Heat(3), TypeError, "space must be"),
         (lambda: CIRCLE.spectrum(0), ValueError, "k must be at least 1"),
         (lambda: BOX.spectrum(8, grid=9), ValueError, "k must be at most 7"),
         (lambda: DriftDiffusion(af.Gaussian(0.0, 1.0), 0.0).spectrum(3), ValueError, "drift must be positive"),
-        (lambda: fourier_matrix(CIRCLE, CIRCLE.space.grid(8)), ValueError, "odd size"),
+        (lambda: spectral_matrix(CIRCLE, CIRCLE.space.grid(8)), ValueError, "odd size"),
         (lambda: LINE.operator(None), ValueError, "grid must be"),
     ],
 )
 def test_what_cannot_be_built_is_refused(build, error, message):
     with pytest.raises(error, match=message):
         build()
-
-
-def test_an_oblique_metric_between_walls_is_refused_with_the_reason():
-    G = np.array([[2.0, 0.5], [0.5, 1.0]])
-    oblique = Heat(af.Chart(lambda x: np.broadcast_to(G, (*x.shape, 2)), [(0, 1), (0, 1)]))
-    with pytest.raises(NotImplementedError, match="metric must be diagonal"):
-        oblique.solve(ones, 0.1)
 
 
 def test_a_grid_that_cannot_see_the_density_is_refused():

@@ -82,7 +82,7 @@ def test_walls_slow_convergence_and_nothing_is_predicted_there():
 
 def test_an_equation_that_cannot_be_solved_yet_is_refused_before_any_work():
     with pytest.raises(NotImplementedError, match="density must live on a torus, box, line or chart"):
-        af.ConvergenceStudy(af.DotProduct(), af.VonMisesFisher([0, 0, 1.0], 1.0), lambda x: x, 0.2, [0.1], [np.inf])
+        af.ConvergenceStudy(af.DotProduct(), af.VonMisesFisher([0, 0, 0, 1.0], 1.0), lambda x: x, 0.2, [0.1], [np.inf])
 
 
 def test_infinity_is_always_computed_and_sizes_are_independent():

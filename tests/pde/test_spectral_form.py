@@ -1,19 +1,19 @@
-"""Fourier matrices and spectra against known eigenvalues."""
+"""Spectral matrices and spectra against known eigenvalues."""
 
 import numpy as np
 import pytest
 
 import attnflow as af
 from attnflow.pde import DriftDiffusion, Heat
-from attnflow.pde.fourier import fourier_matrix
+from attnflow.pde.spectral import spectral_matrix
 
 VON_MISES = [-2.39819200632760, -5.24051706548912, -10.1740608680591, -17.1524814264963]
 
 
-def test_fourier_matrix_is_the_operator_to_round_off():
+def test_spectral_matrix_is_the_operator_to_round_off():
     pde = DriftDiffusion(af.VonMises(1.5))
     grid = pde.space.grid(41)
-    x, L = grid.points[:, 0], fourier_matrix(pde, grid)
+    x, L = grid.points[:, 0], spectral_matrix(pde, grid)
     assert np.abs(L @ np.cos(x) - (3 * np.sin(x) ** 2 - np.cos(x))).max() < 1e-11
     assert np.abs(L.sum(axis=1)).max() < 1e-11
     assert np.abs(np.exp(3 * np.cos(x)) @ L).max() < 1e-10

@@ -1,0 +1,186 @@
+"""Equations that are not self-adjoint: an extra velocity from an asymmetric pseudo-metric, and heads as a sum.
+
+Both are solved on the finite volumes of their drift-diffusion parts by solve_ivp's implicit methods with the sparse
+Jacobian, on nested grids that say how accurate they are. Their spectrum is complex in general and not computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import sparse
+
+from .. import checks
+from ..geometry import Density
+from .boundaries import Walls
+from .coefficients import on_sphere
+from .equations import DriftDiffusion
+from .finite_volume import Cells, assemble
+from .problem import Problem
+
+
+class General(DriftDiffusion):
+    """dH/dt = Delta_g H + drift <grad log p, grad H>_g + c . grad H with a velocity c(x) that is no gradient.
+
+    The first-order limit of softmax attention with a general pseudo-metric f(x, y) that is smallest at y = x
+    (Ruan & Zhang 2024, Theorem 5): g is half the Hessian of f in y, and c comes from its third derivatives, zero for
+    a squared distance. `attnflow.limit` builds it. Neither self-adjoint nor conservative.
+
+    Parameters
+    ----------
+    density : Density
+        p, on a torus, box, line or chart.
+    velocity : callable
+        c^i at points (N, n): (N, n), in units of length per time.
+    drift : float
+
+    Raises
+    ------
+    NotImplementedError
+        On spheres.
+
+    Examples
+    --------
+    Features carried round a circle while they diffuse:
+
+    >>> import numpy as np, attnflow as af
+    >>> pde = af.General(af.Uniform(af.Circle()), lambda x: np.full((len(x), 1), 0.5))
+    >>> H = pde.solve(lambda x: np.cos(x[:, 0]), t=1.0, rtol=1e-6)
+    >>> bool(abs(H.at(np.array([[0.2]])) - np.exp(-1) * np.cos(0.7)) < 1e-6)
+    True
+    """
+
+    def __init__(self, density: Density, velocity: Callable, drift: float = 2.0) -> None:
+        super().__init__(density, drift)
+        if on_sphere(self.space):
+            raise NotImplementedError(f"density must live on a torus, box, line or chart, got {self.space}")
+        if not callable(velocity):
+            raise TypeError(f"velocity must be callable on points (N, n), got {type(velocity).__name__}")
+        object.__setattr__(self, "velocity", velocity)
+        _velocity(self, self.space.probe_points())
+
+    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0) -> Cells:
+        cells = assemble(self, shape, walls, columns, horizon)
+        operator = cells.operator() + _advection(cells, _velocity(self, cells.grid.points), walls)
+        return replace(cells, coupled=sparse.csr_array(sparse.kron(operator, sparse.eye_array(columns))), monotone=False)
+
+    def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
+        raise NotImplementedError("operator is that of a self-adjoint equation; use DriftDiffusion")
+
+    def spectrum(self, k: int, grid=None, boundary=None):
+        raise NotImplementedError("spectrum is complex for an equation that is not self-adjoint, and not computed")
+
+    def _spectral_suits(self, problem: Problem, shape, rtol: float, method: str) -> bool:
+        return _refuse_spectral(method)
+
+
+class Heads(DriftDiffusion):
+    """dH/dt = sum_i (L_i H) W_i: several heads at once, each mixing the columns by its own matrix.
+
+    One layer of heads A_i is H -> sum_i A_i H W_i = H sum_i W_i + sum_i tau_i (L_i H) W_i, a small step of an
+    equation only where sum_i W_i = 1 (scalars or c x c matrices).
+
+    Parameters
+    ----------
+    equations : sequence of DriftDiffusion
+        L_i, on the same coordinates.
+    mixing : sequence of float or (c, c) array
+        W_i, times tau_i / tau where the heads' time steps differ.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many matrices as equations, or the equations live on different coordinates.
+
+    Examples
+    --------
+    >>> import numpy as np, attnflow as af
+    >>> slow, fast = (af.Heat(af.Circle(length)) for length in (2 * np.pi, 2 * np.pi))
+    >>> pde = af.Heads([slow, fast], [0.25, 0.75])
+    >>> H = pde.solve(lambda x: np.cos(x[:, 0]), t=0.5, rtol=1e-6)
+    >>> bool(abs(H.at(np.array([[0.0]])) - np.exp(-0.5)) < 1e-6)
+    True
+    """
+
+    def __init__(self, equations: Sequence[DriftDiffusion], mixing: Sequence) -> None:
+        equations = tuple(equations)
+        if not equations or not all(isinstance(e, DriftDiffusion) for e in equations):
+            raise TypeError("equations must be a sequence of DriftDiffusion equations")
+        first = equations[0]
+        for other in equations[1:]:
+            if (other.space.columns, other.space.bounds) != (first.space.columns, first.space.bounds):
+                raise ValueError(f"equations must live on the same coordinates, got {first.space} and {other.space}")
+        matrices = [checks.array(W, "mixing").astype(float) for W in mixing]
+        if len(matrices) != len(equations):
+            raise ValueError(f"mixing must have one entry per equation ({len(equations)}), got {len(matrices)}")
+        sizes = {W.shape for W in matrices if W.ndim}
+        if len(sizes) > 1 or any(len(shape) != 2 or shape[0] != shape[1] for shape in sizes):
+            raise ValueError(f"mixing must be numbers or square matrices of one size, got shapes {sorted(sizes)}")
+        super().__init__(first.density, first.drift, first.mobility)
+        object.__setattr__(self, "equations", equations)
+        object.__setattr__(self, "mixing", tuple(matrices))
+
+    @property
+    def confined(self) -> bool:
+        """Whether every head's weight falls off as the tokens do."""
+        return all(equation.confined for equation in self.equations)
+
+    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0) -> Cells:
+        parts = [equation.cells(shape, walls, columns, horizon) for equation in self.equations]
+        total, source = 0, 0.0
+        for part, W in zip(parts, self.mixing):
+            W = W * np.eye(columns) if W.ndim == 0 else W
+            if W.shape != (columns, columns):
+                raise ValueError(f"initial must have the {W.shape[0]} columns that mixing takes, got {columns}")
+            operator = sparse.kron(part.operator(), sparse.eye_array(columns)) if part.coupled is None else part.coupled
+            total = total + operator @ sparse.kron(sparse.eye_array(part.grid.size), sparse.csr_array(W.T))
+            source = source if part.source is None else source + part.source @ W
+        if any(part.moving_source is not None for part in parts):
+            raise NotImplementedError("boundary must not change in time for several heads")
+        source = None if parts[0].source is None else source
+        return replace(parts[0], coupled=sparse.csr_array(total), source=source, monotone=False)
+
+    def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
+        raise NotImplementedError("operator is that of a self-adjoint equation; ask the heads' own equations")
+
+    def spectrum(self, k: int, grid=None, boundary=None):
+        raise NotImplementedError("spectrum is complex for an equation that is not self-adjoint, and not computed")
+
+    def _spectral_suits(self, problem: Problem, shape, rtol: float, method: str) -> bool:
+        return _refuse_spectral(method)
+
+
+def _refuse_spectral(method: str) -> bool:
+    if method == "spectral":
+        raise ValueError(f"method must not be {method!r} for an equation that is not self-adjoint; use 'auto'")
+    return False
+
+
+def _velocity(pde: General, x: np.ndarray) -> np.ndarray:
+    values = np.asarray(pde.velocity(x), dtype=float)
+    if values.shape != x.shape:
+        raise ValueError(f"velocity must return shape {x.shape} for points of shape {x.shape}, got {values.shape}")
+    if not np.isfinite(values).all():
+        where = int(np.argmax(~np.isfinite(values).all(axis=1)))
+        raise ValueError(f"velocity must be finite, got {values[where].tolist()} at x = {x[where]}")
+    return values
+
+
+def _advection(cells: Cells, velocity: np.ndarray, walls: Walls) -> sparse.csr_array:
+    """c . grad by central differences; beyond a no-flux wall features are mirrored."""
+    grid = cells.grid
+    index = np.arange(grid.size).reshape(grid.shape)
+    total = sparse.csr_array((grid.size, grid.size))
+    for k, axis in enumerate(grid.axes):
+        if any(side is not None for side in walls[k] or ()):
+            raise NotImplementedError("boundary must be no-flux or periodic for an equation with an extra velocity")
+        rate = velocity[:, k] / (2 * axis.spacing)
+        up, down = np.roll(index, -1, axis=k), np.roll(index, 1, axis=k)
+        if axis.kind == "cells":
+            ends = (slice(None),) * k
+            up[(*ends, -1)], down[(*ends, 0)] = index[(*ends, -1)], index[(*ends, 0)]
+        entries = np.concatenate([rate, -rate]), (np.tile(index.ravel(), 2), np.concatenate([up.ravel(), down.ravel()]))
+        total = total + sparse.csr_array(sparse.coo_array(entries, shape=total.shape))
+    return sparse.csr_array(total)

@@ -1,0 +1,178 @@
+"""Finite-volume operators in time: all output times from one march, exactly in time or by solve_ivp's methods.
+
+==================== ===================================================== ===============================
+method               how                                                   when "auto" takes it
+==================== ===================================================== ===============================
+chebyshev            compiled stencil, all output times share the terms    two and three dimensions
+rational             14 poles, a complex solve per conjugate pair          one dimension; steep densities,
+                                                                           long times in two
+BDF, Radau, LSODA,   scipy's solve_ivp on the semi-discrete system, with   walls that change in time, operators
+RK45, RK23, DOP853   its sparse Jacobian                                   that are not self-adjoint
+==================== ===================================================== ===============================
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import integrate, sparse
+
+from ..progress import track
+from . import chebyshev
+from .exponential import DEGREE, Exponential, LineExponential
+from .finite_volume import Cells
+from .spectral import namespace
+from .stencil import advance, apply
+
+SOLVE_IVP = ("BDF", "Radau", "LSODA", "RK45", "RK23", "DOP853")
+INTEGRATORS = ("chebyshev", "rational", *SOLVE_IVP)
+_CHUNK = 0.1  # seconds, roughly, between two looks at the keyboard and the progress bar
+
+
+def march(
+    cells: Cells, initial: np.ndarray, times: np.ndarray, tol: float, method: str = "auto", backend: str = "numpy",
+    progress: bool = False,
+) -> tuple[np.ndarray, dict]:
+    """The fields at `times`, (T, *grid, c), from initial values (*grid, c), and what was done.
+
+    When interrupted, fewer times come back: those that were finished. What rounding errors and the rational
+    exponential (1e-13) take from sum w H is given back evenly.
+    """
+    if method == "auto":
+        method = choose(cells, times, tol)
+    if method not in SOLVE_IVP and (cells.moving_source is not None or cells.coupled is not None):
+        raise ValueError(
+            f"method must be 'auto' or one of {', '.join(SOLVE_IVP)} where walls change in time or the operator is not "
+            f"self-adjoint, got {method!r}"
+        )
+    if backend == "cupy" and method != "chebyshev":
+        raise ValueError(f"backend must be 'numpy' for the integrator {method!r}, got 'cupy'; use method='chebyshev'")
+    values = np.ascontiguousarray(initial.reshape(cells.grid.size, -1))
+    run = _chebyshev if method == "chebyshev" else _rational if method == "rational" else _solve_ivp
+    fields, stats = run(cells, values, times, tol, method, backend, progress)
+    if cells.source is None and cells.coupled is None:
+        mass = cells.mass
+        fields = fields + (mass @ values - np.einsum("i,tic->tc", mass, fields))[:, None]
+    if len(fields) and times[0] == 0:
+        fields[0] = values
+    return fields.reshape(len(fields), *initial.shape), {"integrator": method, **stats}
+
+
+def choose(cells: Cells, times: np.ndarray, tol: float) -> str:
+    """The cheaper integrator, from rough costs of a stencil and of a factorisation."""
+    dim, size = len(cells.grid.shape), cells.grid.size
+    if cells.moving_source is not None or cells.coupled is not None:
+        return "Radau" if dim == 1 else "BDF"
+    if dim == 1:
+        return "rational"
+    steep = np.ptp(cells.log_weight) > 2 * np.log(max(tol, 1e-12) / 1e-16)
+    if dim == 3:
+        return "chebyshev"
+    applications = chebyshev.degree_for(float(times[-1]) * cells.bound / 2, tol)
+    steps = 1 + np.count_nonzero(np.abs(np.diff(times, 2, prepend=0.0)) > 1e-13 * times[-1])
+    return "rational" if steep or applications * size * 2e-9 > steps * 6e-7 * size**1.5 else "chebyshev"
+
+
+def _chebyshev(cells: Cells, values: np.ndarray, times: np.ndarray, tol: float, method: str, backend: str, progress: bool):
+    half = np.exp((cells.log_weight - cells.log_weight.max()) / 2)
+    half = np.maximum(half, 1e-300)[:, None]
+    weights = chebyshev.coefficients(times, cells.bound, tol)
+    operator = _Stencil(cells, backend)
+    fields, terms = operator.sum(half * values, weights, progress)
+    if cells.source is not None:
+        integral = chebyshev.integral_coefficients(times, cells.bound, tol)
+        added, more = operator.sum(half * cells.source, integral, progress)
+        finished = (terms >= len(weights)) and (more >= len(integral))
+        fields, times = (fields + added, times) if finished else (fields[:0], times[:0])
+    else:  # short times need fewer terms: when interrupted, some may have all of theirs
+        complete = [not weights[terms:, m].any() for m in range(len(times))]
+        fields = fields[: len(times) if all(complete) else complete.index(False)]
+    return fields / half, {"applications": len(weights) - 1}
+
+
+class _Stencil:
+    """Applies P = 1 + 2 S / bound in the layout the compiled march wants: (n0, n1, n2) per column."""
+
+    def __init__(self, cells: Cells, backend: str) -> None:
+        shape = (1,) * (3 - len(cells.grid.shape)) + cells.grid.shape
+        self.offsets = np.array([(0,) * (3 - len(o)) + o for o in cells.offsets], dtype=np.int64)
+        scale = 2 / cells.bound if cells.bound else 0.0
+        self.rates = np.ascontiguousarray(scale * cells.exchange.reshape(-1, *shape))
+        self.own = 1 - scale * cells.loss.reshape(shape)
+        self.shape, self.backend = shape, backend
+
+    def sum(self, values: np.ndarray, weights: np.ndarray, progress: bool) -> tuple[np.ndarray, int]:
+        """sum_k weights[k, m] T_k(P) values, (T, n, c), and how many k were reached."""
+        if self.backend != "numpy":
+            return self._sum_shifted(values, weights)
+        columns = np.ascontiguousarray(values.T).reshape(-1, *self.shape)
+        result = weights[0][None, :, None, None, None] * columns[:, None]
+        first = (np.cumsum(weights[::-1] != 0, axis=0)[::-1] > 0).argmax(axis=1)
+        states = [(np.zeros_like(column), column.copy()) for column in columns]
+        block = 2 * max(1, int(_CHUNK / (2e-9 * values.size * (len(self.offsets) + len(weights[0])))) // 2)
+        done = 1
+        try:
+            for done in track(range(1, len(weights), block), progress, unit="block"):
+                for (before, here), sums in zip(states, result):
+                    advance(before, here, sums, weights[done : done + block], first[done : done + block],
+                            1.0 if done == 1 else 2.0, self.own, self.rates, self.offsets)
+            done = len(weights)
+        except KeyboardInterrupt:
+            pass
+        return np.moveaxis(result, 0, -1).reshape(len(weights[0]), -1, len(columns)), done
+
+    def _sum_shifted(self, values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, int]:
+        xp = namespace(self.backend)
+        own, rates, offsets = xp.asarray(self.own), xp.asarray(self.rates), self.offsets.tolist()
+        start = xp.asarray(np.ascontiguousarray(values.T).reshape(-1, *self.shape))
+        fields = [chebyshev.propagate(lambda v: apply(v, own, rates, offsets, xp), column, weights, xp) for column in start]
+        stacked = xp.stack([xp.stack(column) for column in fields], axis=-1)
+        stacked = stacked if xp is np else xp.asnumpy(stacked)
+        return stacked.reshape(len(weights[0]), -1, len(start)), len(weights)
+
+
+def _rational(cells: Cells, values: np.ndarray, times: np.ndarray, tol: float, method: str, backend: str, progress: bool):
+    if len(cells.grid.shape) == 1:
+        exponential = LineExponential(*cells.bands(), cells.loss, cells.source)
+    else:
+        exponential = Exponential(cells.operator(), cells.source)
+    steps = np.diff(times, prepend=0.0)
+    repeated = [k + 1 < len(steps) and abs(steps[k + 1] - steps[k]) <= 1e-13 * times[-1] for k in range(len(steps))]
+    result = []
+    try:
+        for k in track(range(len(steps)), progress, unit="time"):
+            if steps[k] > 0:
+                values = exponential.step(values, steps[k], keep=repeated[k])
+            result.append(values)
+    except KeyboardInterrupt:
+        pass
+    return np.array(result).reshape(-1, *values.shape), {"poles": DEGREE}
+
+
+def _solve_ivp(cells: Cells, values: np.ndarray, times: np.ndarray, tol: float, method: str, backend: str, progress: bool):
+    shape = values.shape
+    # one state vector for all columns: the Jacobian repeats on each
+    jacobian = sparse.kron(cells.operator(), sparse.eye_array(shape[1])) if cells.coupled is None else cells.coupled
+    jacobian = sparse.csc_array(jacobian)
+    implicit = {"jac": jacobian} if method in ("BDF", "Radau") else {}
+
+    def rate(t: float, v: np.ndarray) -> np.ndarray:
+        source = cells.source if cells.moving_source is None else cells.moving_source(t)
+        return jacobian @ v if source is None else jacobian @ v + source.ravel()
+
+    scale = float(np.abs(values).max()) or 1.0
+    result, v, began, evaluations = [], values.ravel(), 0.0, 0
+    try:
+        for end in track(times, progress, unit="time"):
+            if end > began:
+                step = getattr(integrate, method)(
+                    rate, began, v, end, rtol=max(tol, 1e-12), atol=max(tol, 1e-14) * scale, **implicit
+                )
+                while step.status == "running":
+                    why = step.step()
+                if step.status == "failed":
+                    raise RuntimeError(f"method {method!r} failed at t = {step.t:.4g}: {why}; try 'auto'")
+                v, began, evaluations = step.y, end, evaluations + step.nfev
+            result.append(v.reshape(shape))
+    except KeyboardInterrupt:
+        pass
+    return np.array(result).reshape(-1, *shape), {"evaluations": int(evaluations)}

@@ -1,0 +1,186 @@
+"""Spectral solutions of known accuracy: as many nodes as density, metric and initial values need, then a few more.
+
+Smoothness is read off the coefficients of each field on a sample grid; two solutions on growing grids
+say how accurate the finer one is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import checks
+from ..grid import Grid, bandwidth
+from ..solution import Solution
+from .coefficients import diffusion_tensor, error_weights, extent, log_weight, on_sphere, relative_error, transfer
+from .coefficients import weighted_norm
+from .problem import Problem, finished, interrupted
+from .spectral import evolve, seconds, spectral_grid, symmetric_form
+
+if TYPE_CHECKING:
+    from .equations import DriftDiffusion
+
+_SAMPLED = {1: (64, 512), 2: (32, 96), 3: (16, 32)}  # nodes per axis on which smoothness is judged
+_LARGEST = {1: 800, 2: 96**2, 3: 40**3}  # unknowns: seconds at most
+_PATIENCE = {1: 0.1, 2: 0.04, 3: 0.5}  # seconds at rtol = 1e-4, about what finite volumes take between walls
+_ROUNDOFF = 1e-15
+_EXACT = 1e-15  # of the time integration on a given grid
+
+
+def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
+    """Grow the grid until two solutions agree to rtol; the finer one is returned.
+
+    None if the fields are not smooth, or no two agree up to the largest affordable grid, or finite volumes would be
+    faster; unless told to `insist` on the best there is.
+    """
+    sizes = smooth_sizes(pde, problem, 0.1 * rtol)
+    if sizes is None and not insist:
+        return None
+    sizes = sizes or solvable(pde, (15,) * pde.space.dim)
+    tol = min(1e-3 * rtol, 1e-6)
+    patience = np.inf if insist else _PATIENCE[pde.space.dim] * (1e-4 / rtol) ** 0.4
+    best = None
+    try:
+        coarse, lowest = _solve(pde, problem, sizes, tol, patience), np.inf
+        while coarse and lowest > rtol and (best is None or affordable(grown(pde, sizes))):
+            sizes = grown(pde, sizes)
+            fine = _solve(pde, problem, sizes, tol, patience)
+            if fine is None:
+                break
+            error = _difference(pde, problem, coarse[:2], fine[:2])
+            if best is None or error < lowest:
+                best, lowest = fine, error
+            coarse = fine
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        return interrupted(problem.times, best[1], best[0], _stats(best, lowest))
+    if best is None or (lowest > rtol and not insist):
+        return None
+    dense = _dense(pde, problem, best[0].shape, tol)
+    return finished(pde, problem, best[1], best[0], rtol, _stats(best, lowest), dense=dense)
+
+
+def solve_smooth_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...]) -> Solution:
+    """On the given nodes. An even size on an axis that wraps is solved with one node more and interpolated back."""
+    sizes = solvable(pde, shape)
+    here = _solve(pde, problem, sizes, _EXACT)
+    larger = grown(pde, sizes)
+    other = larger if affordable(larger) else solvable(pde, tuple(int(0.7 * n) for n in sizes))
+    other = _solve(pde, problem, other, _EXACT)
+    error = _difference(pde, problem, *sorted((here[:2], other[:2]), key=lambda solved: solved[0].size))
+    grid = spectral_grid(pde, shape)
+    stats = _stats((grid, None, here[2]), error)
+    dense = _dense(pde, problem, sizes, _EXACT, grid)
+    return finished(pde, problem, transfer(here[1], here[0], grid), grid, None, stats, dense=dense)
+
+
+def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, ...] | None:
+    """Nodes per axis to start from: they hold sqrt(w), the metric and the initial values to rtol.
+
+    None if only too many would do, on a sphere or an endless line, and where sqrt(w) spans more than rtol / 1e-15:
+    in the wells of the weight the features are lost in rounding errors, from where global interpolation spreads them.
+    """
+    if on_sphere(pde.space) or not np.isfinite(pde.space.bounds).all():
+        return None
+    for size in _SAMPLED[pde.space.dim]:
+        nodes, points = _sample(pde, size)
+        shape = tuple(map(len, nodes))
+        log_w = log_weight(pde, points)
+        if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
+            return None
+        fields = [log_w, np.exp((log_w - log_w.max()) / 2)]
+        if not (pde.space.flat and pde.mobility is None):
+            fields.append(diffusion_tensor(pde, points))
+        # coefficients may alias into the upper half of the modes: products with H are integrated, not expanded
+        share = [1.0] * len(fields)
+        if problem is not None:
+            share.append(2.0)
+            if callable(problem.initial):
+                fields.append(checks.evaluate(problem.initial, points, "initial").astype(float))
+        fields = [_unfolded(pde, f.reshape(*shape, -1)) for f in fields]
+        if problem is not None and not callable(problem.initial):
+            fields.append(problem.initial)  # on its own grid, which wraps
+        widths = [bandwidth(f, rtol) for f in fields]
+        if all(width is not None for width in widths):
+            sizes = [max(s * k for s, k in zip(share, along)) for along in zip(*widths)]
+            sizes = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(sizes, pde.space.periodic)]
+            sizes = solvable(pde, tuple(int(np.ceil(k)) for k in sizes))
+            return sizes if affordable(grown(pde, sizes)) else None
+    return None
+
+
+def grown(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The next larger sizes worth a comparison."""
+    return solvable(pde, tuple(int(np.ceil(1.2 * n + 2)) for n in sizes))
+
+
+def affordable(sizes: tuple[int, ...]) -> bool:
+    """Whether that many nodes are a matter of seconds at most."""
+    return np.prod(sizes) <= _LARGEST[len(sizes)]
+
+
+def solvable(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """At least three nodes per axis, an odd number where it wraps."""
+    return tuple(max(3, n | 1) if wraps else max(3, n) for n, wraps in zip(sizes, pde.space.periodic))
+
+
+def _sample(pde: DriftDiffusion, size: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Nodes per axis, equispaced where it wraps and Chebyshev's between walls, and their tensor product (N, n)."""
+    nodes = []
+    for (low, high), wraps in zip(extent(pde), pde.space.periodic):
+        unit = np.arange(size) / size if wraps else (1 - np.cos(np.pi * np.arange(size + 1) / size)) / 2
+        nodes.append(low + (high - low) * unit)
+    return nodes, np.stack([x.ravel() for x in np.meshgrid(*nodes, indexing="ij")], axis=-1)
+
+
+def _unfolded(pde: DriftDiffusion, field: np.ndarray) -> np.ndarray:
+    """Fields (*sample, c) continued evenly in the angle of Chebyshev's nodes, so that all axes wrap."""
+    for k, wraps in enumerate(pde.space.periodic):
+        if not wraps:
+            mirror = field.take(range(field.shape[k] - 2, 0, -1), axis=k)
+            field = np.concatenate([field, mirror], axis=k)
+    return field
+
+
+def _solve(
+    pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float, patience: float = np.inf
+) -> tuple[Grid, np.ndarray, dict] | None:
+    """Grid, fields (T, *grid, c) and stats; None if that would take more than `patience` seconds."""
+    grid = spectral_grid(pde, sizes)
+    form = symmetric_form(pde, grid, problem.walls, problem.backend)
+    if seconds(form, problem.times, tol) > patience:
+        return None
+    fields, stats = evolve(form, problem.sample(grid), problem.times, tol, problem.walls)
+    return grid, fields, stats
+
+
+def _dense(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float, target: Grid | None = None):
+    """Dense output: times -> fields on the same nodes."""
+
+    def fields_at(times: np.ndarray) -> np.ndarray:
+        grid, fields, _ = _solve(pde, replace(problem, times=times), sizes, tol)
+        return fields if target is None else transfer(fields, grid, target)
+
+    return fields_at
+
+
+def _difference(
+    pde: DriftDiffusion, problem: Problem, coarse: tuple[Grid, np.ndarray], fine: tuple[Grid, np.ndarray]
+) -> float:
+    """Relative error of the coarse fields (T, *grid, c): the larger of the plain and the weighted L2 norm.
+
+    The plain one counts because interpolation spreads an error wherever it is.
+    """
+    grid, fields = fine
+    gap = transfer(coarse[1], coarse[0], grid) - fields
+    known = np.concatenate([problem.sample(grid)[None], fields])
+    norms = (grid.weights / grid.weights.sum(), error_weights(pde, grid))
+    return max(relative_error(weighted_norm(gap, w), weighted_norm(known, w)) for w in norms)
+
+
+def _stats(solved: tuple, error: float) -> dict:
+    grid, _, stats = solved
+    return {"method": "spectral", "grid": list(grid.shape), "estimated_error": error, **stats}

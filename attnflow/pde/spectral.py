@@ -1,0 +1,292 @@
+"""Spectral discretisation of L for smooth problems, in any metric: Fourier where an axis wraps, Legendre between walls.
+
+With w the conserved weight and q the quadrature weights of the nodes, L = w^-1 d_i (w T^ij d_j) is, in
+u = sqrt(q w) H, symmetric and non-positive:
+
+    S = -sum_ij A_i' T^ij A_j,     A_i = B_i - (B_i sqrt(q w)) / sqrt(q w),     B_i = sqrt(q) d_i / sqrt(q).
+
+Integration by parts is exact on these nodes, so a no-flux wall needs nothing; at a Dirichlet wall the node on it
+is held. A_i sends sqrt(q w), the constant's image, to zero: constants stay, and the integral of w H is conserved,
+on any grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..grid import Axis, Grid
+from . import chebyshev
+from .boundaries import Walls
+from .coefficients import build_grid, coefficients, extent
+
+if TYPE_CHECKING:
+    from .equations import DriftDiffusion
+
+KINDS = ("fourier", "lobatto")
+
+
+@dataclass(frozen=True)
+class SymmetricForm:
+    """S on a grid, as factors to be applied axis by axis to fields (c, *grid).
+
+    Attributes
+    ----------
+    grid : Grid
+    derivatives : list of (n_k, n_k) arrays
+        B_k along its axis.
+    slopes : (n, *grid) array
+        (B_k sqrt(q w)) / sqrt(q w), half the slope of log w and a little of q.
+    tensor : (n, n, *grid) array or None
+        T^ij; None for the identity.
+    root : (*grid) array
+        sqrt(q w), of norm 1.
+    held : (*grid) array or None
+        1 where features move, 0 on Dirichlet walls.
+    xp : module
+        The arrays' namespace, numpy or cupy.
+    """
+
+    grid: Grid
+    derivatives: list
+    slopes: Any
+    tensor: Any
+    root: Any
+    held: Any = None
+    xp: Any = np
+
+    @cached_property
+    def bound(self) -> float:
+        """|S| <= max eigenvalue of T * sum |A_k|^2."""
+        xp, total = self.xp, 0.0
+        for axis, slope in zip(self.grid.axes, self.slopes):
+            total += (_derivative_norm(axis) + float(abs(slope).max())) ** 2
+        if self.tensor is None:
+            return total
+        return float(xp.linalg.eigvalsh(xp.moveaxis(self.tensor, (0, 1), (-2, -1))).max()) * total
+
+    def bare(self, v):
+        """-sum A_i' T^ij A_j v for fields (c, *grid), Dirichlet walls left out."""
+        slopes = [_along(B, v, k) - a * v for k, (B, a) in enumerate(zip(self.derivatives, self.slopes))]
+        if self.tensor is not None:
+            slopes = [sum(T * s for T, s in zip(row, slopes)) for row in self.tensor]
+        pairs = enumerate(zip(self.derivatives, self.slopes, slopes))
+        return sum(a * s - _along(B.T, s, k) for k, (B, a, s) in pairs)
+
+    def apply(self, v):
+        """S v for fields (c, *grid)."""
+        return self.bare(v) if self.held is None else self.held * self.bare(self.held * v)
+
+    def dense(self) -> np.ndarray:
+        """S as a matrix, (size, size)."""
+        identity = np.eye(self.grid.size).reshape(-1, *self.grid.shape)
+        matrix = self.apply(identity).reshape(self.grid.size, -1)
+        return (matrix + matrix.T) / 2
+
+
+def symmetric_form(pde: DriftDiffusion, grid: Grid, walls: Walls, backend: str = "numpy") -> SymmetricForm:
+    """S on a grid of fourier axes of odd size and lobatto axes.
+
+    Raises
+    ------
+    ValueError
+        If an axis is of another kind, or of even size where it wraps: an even number of nodes has a mode that its
+        derivative does not see.
+    """
+    for axis in grid.axes:
+        if axis.kind not in KINDS or (axis.kind == "fourier" and axis.size % 2 == 0):
+            raise ValueError(
+                "grid must have axes of kind 'lobatto', or of kind 'fourier' and odd size, "
+                f"got kind {axis.kind!r}, size {axis.size}"
+            )
+    xp = namespace(backend)
+    log_w, tensor = coefficients(pde, grid)
+    root = (np.exp((log_w - log_w.max()) / 2) * np.sqrt(grid.weights)).reshape(grid.shape)
+    root /= np.linalg.norm(root)
+    derivatives = [_scaled_derivative(axis) for axis in grid.axes]
+    slopes = np.stack([_along(B, root[None], k)[0] / root for k, B in enumerate(derivatives)])
+    if tensor is not None:
+        tensor = xp.asarray(np.moveaxis(tensor.reshape(*grid.shape, *tensor.shape[1:]), (-2, -1), (0, 1)))
+    held = held_nodes(grid, walls)
+    return SymmetricForm(
+        grid,
+        [xp.asarray(B) for B in derivatives],
+        xp.asarray(slopes),
+        tensor,
+        xp.asarray(root),
+        None if held is None else xp.asarray(1.0 - held),
+        xp,
+    )
+
+
+def spectral_matrix(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
+    """The dense matrix of L: values at the nodes to values of L H there; no-flux at walls.
+
+    Parameters
+    ----------
+    pde : DriftDiffusion
+    grid : Grid
+        See `symmetric_form`.
+
+    Returns
+    -------
+    (grid.size, grid.size) array
+        Rows sum to zero; symmetric and non-positive in the weight w times that of the nodes.
+
+    Notes
+    -----
+    Where w is small, L H loses relative accuracy: rounding errors there grow as sqrt(max(w) / w).
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> from attnflow.pde.spectral import spectral_matrix
+    >>> p = af.VonMises(1.0)
+    >>> grid = p.space.grid(41)
+    >>> H = np.cos(grid.points[:, 0])
+    >>> expected = -H + 2 * np.sin(grid.points[:, 0]) ** 2   # H'' - 2 sin H'
+    >>> bool(np.abs(spectral_matrix(af.DriftDiffusion(p), grid) @ H - expected).max() < 1e-11)
+    True
+    """
+    form = symmetric_form(pde, grid, (None,) * len(grid.axes))
+    root = form.root.ravel()
+    return form.dense() * (root / root[:, None])
+
+
+def evolve(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: float, walls: Walls):
+    """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed.
+
+    The cheaper of Chebyshev polynomials of S and its eigendecomposition.
+    """
+    xp = form.xp
+    start = xp.asarray(np.moveaxis(initial, -1, 0)) * form.root
+    source = None
+    if form.held is not None:
+        wall = xp.asarray(np.moveaxis(wall_values(form.grid, walls, initial), -1, 0)) * form.root
+        start = form.held * start
+        source = form.held * form.bare(wall)
+    if xp is np and _eigen_seconds(form) < _chebyshev_seconds(form, times, tol):
+        fields, stats = _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
+    else:
+        fields, stats = _by_chebyshev(form, start, source, times, tol)
+    fields = xp.stack([field / form.root for field in fields])
+    if form.held is not None:
+        fields = fields * form.held + (1 - form.held) * (wall / form.root)
+    fields = fields if xp is np else xp.asnumpy(fields)
+    return np.moveaxis(fields, 1, -1), stats
+
+
+def seconds(form: SymmetricForm, times: np.ndarray, tol: float) -> float:
+    """Roughly what `evolve` takes."""
+    return min(_eigen_seconds(form), _chebyshev_seconds(form, times, tol))
+
+
+def _eigen_seconds(form: SymmetricForm) -> float:
+    size = form.grid.size
+    return 2e-4 + 2e-6 * size + 1.2e-9 * size**3 if size <= 3000 else np.inf
+
+
+def _chebyshev_seconds(form: SymmetricForm, times: np.ndarray, tol: float) -> float:
+    degree, dim = chebyshev.degree_for(float(times[-1]) * form.bound / 2, tol), len(form.grid.axes)
+    work = 1.5e-9 * dim**2 + 5e-10 * sum(form.grid.shape)
+    return degree * (1e-5 * dim + work * form.grid.size) * (1 if form.held is None else 2)
+
+
+def _by_chebyshev(form: SymmetricForm, start, source, times: np.ndarray, tol: float) -> tuple[list, dict]:
+    def step(v):
+        return v + (2 / form.bound) * form.apply(v)
+
+    weights = chebyshev.coefficients(times, form.bound, tol)
+    stats = {"integrator": "chebyshev", "applications": len(weights) - 1}
+    fields = chebyshev.propagate(step, start, weights, form.xp)
+    if source is not None and bool((source != 0).any()):
+        weights = chebyshev.integral_coefficients(times, form.bound, tol)
+        fields = [a + b for a, b in zip(fields, chebyshev.propagate(step, source, weights, form.xp))]
+    return fields, stats
+
+
+def _by_modes(form: SymmetricForm, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
+    values, vectors = eigenpairs(form)
+    columns = len(start)
+    amplitude = start.reshape(columns, -1) @ vectors
+    decay = np.exp(times[:, None] * values)
+    result = decay[:, None] * amplitude
+    if source is not None:
+        scaled = times[:, None] * values
+        phi = np.where(scaled < 0, np.expm1(scaled) / np.where(scaled < 0, scaled, 1.0), 1.0)
+        result = result + (times[:, None] * phi)[:, None] * (source.reshape(columns, -1) @ vectors)
+    return list((result @ vectors.T).reshape(len(times), *start.shape))
+
+
+def eigenpairs(form: SymmetricForm) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (k,) of S from 0 down and orthonormal eigenvectors (m, k), zero on Dirichlet walls."""
+    matrix = form.dense()
+    if form.held is None:
+        values, vectors = np.linalg.eigh(-matrix)
+        values[0] = 0.0  # of the constant, but for rounding
+    else:
+        free = form.held.ravel() > 0
+        values, moving = np.linalg.eigh(-matrix[np.ix_(free, free)])
+        vectors = np.zeros((len(matrix), len(values)))
+        vectors[free] = moving
+    return -np.maximum(values, 0.0), vectors
+
+
+def held_nodes(grid: Grid, walls: Walls) -> np.ndarray | None:
+    """1 on the nodes of Dirichlet walls, (*grid); None if there are none."""
+    held = np.zeros(grid.shape)
+    for k, pair in enumerate(walls):
+        for end, side in enumerate(pair or ()):
+            if side is not None:
+                held[(slice(None),) * k + (-end,)] = 1.0
+    return held if held.any() else None
+
+
+def wall_values(grid: Grid, walls: Walls, like: np.ndarray) -> np.ndarray:
+    """Dirichlet values on their nodes, zero elsewhere: (*grid, c)."""
+    result, index = np.zeros(like.shape), np.arange(grid.size).reshape(grid.shape)
+    flat = result.reshape(grid.size, -1)
+    for k, pair in enumerate(walls):
+        for end, side in enumerate(pair or ()):
+            if side is not None:
+                nodes = index.take(-end, axis=k).ravel()
+                flat[nodes] = side.at(grid.points[nodes], flat.shape[1])
+    return result
+
+
+def spectral_grid(pde: DriftDiffusion, sizes: tuple[int, ...]) -> Grid:
+    """The grid of that many nodes per axis."""
+    return build_grid(pde.space, KINDS, sizes, extent(pde))
+
+
+def namespace(backend: str):
+    """numpy or cupy."""
+    if backend == "numpy":
+        return np
+    import cupy
+
+    return cupy
+
+
+def _along(matrix, v, k: int):
+    """The matrix applied to fields (c, *grid) along axis k."""
+    last = v.ndim - 2
+    if k == last:
+        return v @ matrix.T
+    if k == last - 1:
+        return matrix @ v
+    return (matrix @ v.reshape(*v.shape[: k + 2], -1)).reshape(v.shape)
+
+
+@lru_cache(maxsize=64)
+def _derivative_norm(axis: Axis) -> float:
+    return float(np.linalg.norm(_scaled_derivative(axis), 2))
+
+
+@lru_cache(maxsize=64)
+def _scaled_derivative(axis: Axis) -> np.ndarray:
+    root = np.sqrt(axis.weights)
+    return root[:, None] * axis.derivative() / root
