@@ -22,6 +22,7 @@ from ..grid import Axis, Grid
 from . import chebyshev
 from .boundaries import Walls
 from .coefficients import build_grid, coefficients, extent
+from .problem import namespace
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -260,15 +261,6 @@ def wall_values(grid: Grid, walls: Walls, like: np.ndarray) -> np.ndarray:
 def spectral_grid(pde: DriftDiffusion, sizes: tuple[int, ...]) -> Grid:
     """The grid of that many nodes per axis."""
     return build_grid(pde.space, KINDS, sizes, extent(pde))
-
-
-def namespace(backend: str):
-    """numpy or cupy."""
-    if backend == "numpy":
-        return np
-    import cupy
-
-    return cupy
 
 
 def _along(matrix, v, k: int):
