@@ -14,7 +14,7 @@ import numpy as np
 from .. import checks
 from ..grid import Grid, bandwidth
 from ..solution import Solution
-from .coefficients import diffusion_tensor, error_weights, extent, log_weight, on_sphere, relative_error, transfer
+from .coefficients import at_points, error_weights, extent, on_sphere, relative_error, transfer
 from .coefficients import weighted_norm
 from .problem import Problem, finished, interrupted
 from .spectral import evolve, seconds, spectral_grid, symmetric_form
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SAMPLED = {1: (64, 512), 2: (32, 96), 3: (16, 32)}  # nodes per axis on which smoothness is judged
 _LARGEST = {1: 800, 2: 96**2, 3: 40**3}  # unknowns: seconds at most
-_PATIENCE = {1: 0.1, 2: 0.04, 3: 0.5}  # seconds at rtol = 1e-4, about what finite volumes take between walls
+_PATIENCE = {1: 0.1, 2: 0.004, 3: 0.05}  # seconds at rtol = 1e-4, about what finite volumes take
 _ROUNDOFF = 1e-15
 _EXACT = 1e-15  # of the time integration on a given grid
 
@@ -40,7 +40,7 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
         return None
     sizes = sizes or solvable(pde, (15,) * pde.space.dim)
     tol = min(1e-3 * rtol, 1e-6)
-    patience = np.inf if insist else _PATIENCE[pde.space.dim] * (1e-4 / rtol) ** 0.4
+    patience = np.inf if insist else _PATIENCE[pde.space.dim] * (1e-4 / rtol) ** 0.6
     best = None
     try:
         coarse, lowest = _solve(pde, problem, sizes, tol, patience), np.inf
@@ -88,16 +88,16 @@ def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> t
     for size in _SAMPLED[pde.space.dim]:
         nodes, points = _sample(pde, size)
         shape = tuple(map(len, nodes))
-        log_w = log_weight(pde, points)
+        log_w, tensor = at_points(pde, points)
         if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
         fields = [log_w, np.exp((log_w - log_w.max()) / 2)]
-        if not (pde.space.flat and pde.mobility is None):
-            fields.append(diffusion_tensor(pde, points))
-        # coefficients may alias into the upper half of the modes: products with H are integrated, not expanded
-        share = [1.0] * len(fields)
+        if tensor is not None:
+            fields.append(tensor)
+        # log w and the metric may alias into the upper half of the modes: they are multiplied by, not expanded
+        share = [1.0, 2.0] + [1.0] * (len(fields) - 2)
         if problem is not None:
-            share.append(2.0)
+            share.append(2.0)  # of their own modes; solutions carry those of sqrt(w) too
             if callable(problem.initial):
                 fields.append(checks.evaluate(problem.initial, points, "initial").astype(float))
         fields = [_unfolded(pde, f.reshape(*shape, -1)) for f in fields]
