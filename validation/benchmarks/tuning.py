@@ -14,7 +14,7 @@ import numpy as np
 
 from . import Case, Family, Solver
 
-_PATIENCE = 60.0  # seconds of one solve that misses the error, after which a finer grid is not tried
+_PATIENCE = 120.0  # seconds of one solve that misses the error, after which a finer grid is not tried
 _SLACK = 5.0  # a solve that misses the error in so many times the best family's seconds ends its family
 _REPEATS, _ENOUGH = 5, 0.5  # solves per trial, and the seconds after which two will do
 _MARGIN = 1.02  # on the number of cells that is predicted to reach the error
