@@ -14,11 +14,11 @@ import numpy as np
 
 from . import Case, Family, Solver
 
-_PATIENCE = 60.0  # seconds of one solve that misses the error, after which a finer grid is not tried
+_PATIENCE = 120.0  # seconds of one solve that misses the error, after which a finer grid is not tried
 _SLACK = 5.0  # a solve that misses the error in so many times the best family's seconds ends its family
 _REPEATS, _ENOUGH = 5, 0.5  # solves per trial, and the seconds after which two will do
 _MARGIN = 1.02  # on the number of cells that is predicted to reach the error
-_FINER = 2  # a finer grid, so many sizes up, allows a looser tolerance
+_FINER = (1.0, 1.12, 1.4)  # times as many cells allow looser tolerances
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _tune_family(case: Case, family: Family, exact, rival: Trial | None, log) ->
         middle = (reached + missed) // 2
         missed, reached = (missed, middle) if attempt(middle, tightest).error <= case.error else (middle, reached)
     if len(family.tolerances) > 1:
-        for index in sorted({reached, min(reached + _FINER, last)}):
+        for index in sorted({_first_at_least(family.grids, factor * family.grids[reached]) for factor in _FINER}):
             for tolerance in family.tolerances:
                 fastest = min(trial.seconds for trial in tried.values() if trial.error <= case.error)
                 trial = attempt(index, tolerance)
