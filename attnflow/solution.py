@@ -16,6 +16,8 @@ import numpy as np
 from . import checks
 from .grid import KINDS, Axis, Grid
 
+MONITORS = ("mean", "deviation", "mass")  # stats with an entry per time
+
 
 @dataclass(repr=False)
 class Solution:
@@ -60,7 +62,8 @@ class Solution:
 
     def __repr__(self) -> str:
         where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
-        return f"Solution({where}, {len(self.t)} times to t = {self.t[-1]:.4g}, {self.message!r}, {self.stats})"
+        stats = {name: value for name, value in self.stats.items() if name not in MONITORS}
+        return f"Solution({where}, {len(self.t)} times to t = {self.t[-1]:.4g}, {self.message!r}, {stats})"
 
     def at(self, points: np.ndarray, t: float | Sequence[float] | None = None) -> np.ndarray:
         """The field at points (M, n), interpolated at the grid's own order.

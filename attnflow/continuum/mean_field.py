@@ -289,6 +289,7 @@ def _report(equation: MeanField, run: _Run, error: float, rtol: float | None) ->
         warnings.warn(message, checks.AccuracyWarning, stacklevel=3)
     mass = (run.fields * cell_volumes(run.grid)).reshape(len(run.times), -1).sum(axis=1)
     stats = {
+        "quantity": "density",
         "method": "finite-volume",
         "engine": equation.layer.engine,
         "grid": list(run.grid.shape),

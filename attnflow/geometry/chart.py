@@ -54,6 +54,8 @@ class Remetrised(Space):
         self.space = space.space if isinstance(space, Remetrised) else space
         self.dim, self.columns = self.space.dim, self.space.columns
         self.bounds, self.periodic = self.space.bounds, self.space.periodic
+        # the map of a pull-back: where its points sit in the plane or in space, for pictures
+        self.embedding: Callable | None = getattr(space, "embedding", None)
         self._metric = metric
         probes = self.probe_points()
         self.metric(probes)
@@ -169,8 +171,6 @@ class Chart(Remetrised):
     >>> ring.volume_element(np.array([[0.0, 1.0]]))
     array([3.])
     """
-
-    embedding: Callable | None = None  # the map of a pull-back: where its points sit in the plane or in space
 
     def __init__(self, metric, bounds, periodic: bool | Sequence[bool] = False) -> None:
         domain = _Coordinates.checked(bounds, periodic)

@@ -150,7 +150,7 @@ class FokkerPlanck(DriftDiffusion):
         backward = super().solve(initial, t, grid, boundary, rtol, method, progress, backend)
         shape = (*backward.grid.shape, 1)
         invariant = self._invariant(backward.grid.points).reshape(shape)
-        stats = {key: value for key, value in backward.stats.items() if key != "mean"}
+        stats = {key: value for key, value in backward.stats.items() if key != "mean"} | {"quantity": "density"}
         if "mean" in backward.stats:
             total = float(np.sum(backward.grid.weights * self._invariant(backward.grid.points) * self._volume(backward.grid.points)))
             stats["mass"] = (total * np.array(backward.stats["mean"])).tolist()

@@ -11,7 +11,6 @@ from . import style
 
 _FLAT_CELLS, _SURFACE_CELLS, _SLICE_CELLS = (128, 512), (96, 128), (48, 64)  # fewest and most along an axis
 _VIEW = {"elev": 24.0, "azim": -56.0}  # degrees
-_LABEL = "feature $H$"
 
 
 def draw_field(solution, frames: Sequence[int], ax=None):
@@ -68,12 +67,14 @@ def draw_field(solution, frames: Sequence[int], ax=None):
     else:
         where, draw = (" over the coordinates", _draw_coordinates) if surface else ("", _draw_plane)
         sheets = [_sheet(grid, None if surface else embedding, _FLAT_CELLS)]
-    recolour = draw(ax, [corners for corners, _ in sheets], _limits(solution, frames))
+    name, symbol = style.quantity(solution)
+    recolour = draw(ax, [corners for corners, _ in sheets], _limits(solution, frames), f"{name} ${symbol}$")
+    title = {"feature": "Features"}.get(name, name.capitalize())
 
     def show(k: int) -> None:
         field = solution.y[frames[k]][..., :1]
         recolour(np.concatenate([_carry(grid.axes, field, centres).ravel() for _, centres in sheets]))
-        style.set_title(ax, f"Features{where} at $t$ = {solution.t[frames[k]]:.3g}")
+        style.set_title(ax, f"{title}{where} at $t$ = {solution.t[frames[k]]:.3g}")
 
     show(len(frames) - 1)
     return ax, show
@@ -156,22 +157,22 @@ def _mid_planes(grid: Grid, counts: tuple[int, int]) -> list:
     return sheets
 
 
-def _draw_plane(ax, sheets, limits) -> Callable[[np.ndarray], None]:
-    recolour = _draw_mesh(ax, sheets[0][..., 0], sheets[0][..., 1], limits)
+def _draw_plane(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
+    recolour = _draw_mesh(ax, sheets[0][..., 0], sheets[0][..., 1], limits, label)
     style.finish(ax, "", "$x_1$ (length)", "$x_2$ (length)")
     ax.set_aspect("equal")
     return recolour
 
 
-def _draw_coordinates(ax, sheets, limits) -> Callable[[np.ndarray], None]:
-    recolour = _draw_plane(ax, sheets, limits)
+def _draw_coordinates(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
+    recolour = _draw_plane(ax, sheets, limits, label)
     ax.set(xlabel="coordinate $x_1$", ylabel="coordinate $x_2$", aspect="auto")
     return recolour
 
 
-def _draw_hammer(ax, sheets, limits) -> Callable[[np.ndarray], None]:
+def _draw_hammer(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
     colatitude, longitude = sheets[0][..., 0], sheets[0][..., 1]
-    recolour = _draw_mesh(ax, *_hammer(colatitude, longitude - longitude.min()), limits, location="bottom")
+    recolour = _draw_mesh(ax, *_hammer(colatitude, longitude - longitude.min()), limits, label, location="bottom")
     fine = np.linspace(0, 1, 91)
     for k in range(7):
         inner = 0 < k < 6
@@ -192,21 +193,21 @@ def _hammer(colatitude: np.ndarray, longitude: np.ndarray) -> tuple[np.ndarray, 
     return 2 * scale * np.sin(colatitude) * np.sin(turn), scale * np.cos(colatitude)
 
 
-def _draw_mesh(ax, x: np.ndarray, y: np.ndarray, limits, location: str = "right") -> Callable[[np.ndarray], None]:
+def _draw_mesh(ax, x: np.ndarray, y: np.ndarray, limits, label: str, location: str = "right") -> Callable[[np.ndarray], None]:
     shape = x.shape[0] - 1, x.shape[1] - 1
     mesh = ax.pcolormesh(x, y, np.zeros(shape), norm=limits, cmap="viridis", rasterized=True)
-    ax.figure.colorbar(mesh, ax=ax, label=_LABEL, location=location)
+    ax.figure.colorbar(mesh, ax=ax, label=label, location=location)
     return lambda values: mesh.set_array(values.reshape(shape))
 
 
-def _draw_surface(ax, sheets, limits) -> Callable[[np.ndarray], None]:
-    recolour = _draw_faces(ax, sheets, limits, shaded=True)
+def _draw_surface(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
+    recolour = _draw_faces(ax, sheets, limits, label, shaded=True)
     ax.set_axis_off()
     return recolour
 
 
-def _draw_walls(ax, sheets, limits) -> Callable[[np.ndarray], None]:
-    recolour = _draw_faces(ax, sheets, limits, shaded=False)
+def _draw_walls(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
+    recolour = _draw_faces(ax, sheets, limits, label, shaded=False)
     ax.set(xlabel="$x_1$ (length)", ylabel="$x_2$ (length)", zlabel="$x_3$ (length)")
     ax.locator_params(nbins=3)
     ax.locator_params(axis="x", nbins=3, prune="upper")  # the end of x1 is where x2 begins
@@ -215,7 +216,7 @@ def _draw_walls(ax, sheets, limits) -> Callable[[np.ndarray], None]:
     return recolour
 
 
-def _draw_faces(ax, sheets, limits, shaded: bool) -> Callable[[np.ndarray], None]:
+def _draw_faces(ax, sheets, limits, label: str, shaded: bool) -> Callable[[np.ndarray], None]:
     """Quadrilaterals in space, coloured by value times brightness; they fill the Axes."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -241,7 +242,7 @@ def _draw_faces(ax, sheets, limits, shaded: bool) -> Callable[[np.ndarray], None
     x, y, _ = proj_transform(*quads.reshape(-1, 3).T, ax.get_proj())
     reach = max(np.abs(x).max(), np.abs(y).max())
     ax.set_box_aspect(extent, zoom=(0.076 if shaded else 0.063) / reach)  # without zoom, 0.1 reaches the Axes' edge
-    ax.figure.colorbar(ScalarMappable(limits, cmap), ax=ax, label=_LABEL, shrink=0.75, pad=0.02 if shaded else 0.12)
+    ax.figure.colorbar(ScalarMappable(limits, cmap), ax=ax, label=label, shrink=0.75, pad=0.02 if shaded else 0.12)
     return recolour
 
 

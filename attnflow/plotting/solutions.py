@@ -62,7 +62,7 @@ def _draw_line(solution):
         x, y = np.broadcast_to(nodes, solution.y.shape[:2]), solution.y[..., 0]
     (line,) = ax.plot(x[0], y[0], "." if solution.grid is None else "-", color=style.ACCENT)
     ax.set(xlim=_padded(x), ylim=_padded(y))
-    style.finish(ax, "", r"$x$", r"$x_2$" if moving else r"feature $H$")
+    style.finish(ax, "", r"$x$", r"$x_2$" if moving else "{} ${}$".format(*style.quantity(solution)))
 
     def show(frame: int) -> None:
         line.set_data(x[frame], y[frame])
@@ -77,7 +77,9 @@ def _curves(ax, x, solution, chosen, line: str) -> None:
         values = solution.y[index].reshape(len(x), -1)[:, 0]
         ax.plot(x[order], values[order], line, color=color, linewidth=1.4, markersize=3, label=f"$t$ = {solution.t[index]:.3g}")
     ax.legend(fontsize=8, frameon=False)
-    style.finish(ax, "Features relax towards their weighted mean", r"position $x$ (length)", r"feature $H(x, t)$")
+    name, symbol = style.quantity(solution)
+    title = "Features relax towards their weighted mean" if name == "feature" else "The density over time"
+    style.finish(ax, title, r"position $x$ (length)", rf"{name} ${symbol}(x, t)$")
 
 
 def _tracks(ax, solution) -> None:

@@ -44,6 +44,11 @@ def set_title(ax, title: str) -> None:
     ax.set_title(title, fontsize=10.5, loc="left", color=INK)
 
 
+def quantity(solution) -> tuple[str, str]:
+    """What y is, in words and as a symbol: features, unless the solution's stats say a density."""
+    return ("density", r"\rho") if solution.stats.get("quantity") == "density" else ("feature", "H")
+
+
 def log_scale(ax) -> None:
     """Logarithmic axes, the vertical one with plain numbers."""
     ax.set(xscale="log", yscale="log")
