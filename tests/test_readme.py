@@ -20,11 +20,18 @@ def blocks(language):
 
 
 def test_the_ten_lines_run_and_agree(capsys):
-    (code,) = blocks("python")
+    code = blocks("python")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     exec(compile(code, "README", "exec"), {})  # noqa: S102  our own README
     error, noise = capsys.readouterr().out.splitlines()
     assert 0 < float(error) < 0.1 and 0 < float(noise.strip("[]")) < 0.1
+
+
+def test_the_equation_alone_is_solved_to_the_accuracy_asked(capsys):
+    names = {}
+    exec(compile("import numpy as np, attnflow as af\n" + blocks("python")[1], "README", "exec"), names)  # noqa: S102
+    assert names["solution"].stats["estimated_error"] < 1e-5
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_the_study_file_is_valid():
@@ -37,8 +44,9 @@ def test_every_command_and_name_in_readme_exists():
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])
         assert stopped.value.code == 0
-    table = README.split("## What there is")[1].split("## Commands")[0]
-    for name in re.findall(r"`([A-Za-z_]+)", table):
+    section = README.split("## What there is")[1].split("## Commands")[0]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    for name in re.findall(r"`([A-Za-z_]+)", "\n".join(table)):
         assert hasattr(af, name) or hasattr(af.DriftDiffusion, name), name
 
 
