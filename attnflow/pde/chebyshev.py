@@ -16,6 +16,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import fft, special
 
+from ..progress import track
+
 
 def coefficients(times: np.ndarray, bound: float, tol: float) -> np.ndarray:
     """c_k(t) for all times (T,): (degree + 1, T), rows summing to one over k; dropped terms add up to less than tol.
@@ -64,14 +66,14 @@ def integral_coefficients(times: np.ndarray, bound: float, tol: float) -> np.nda
     return result
 
 
-def propagate(apply: Callable, initial, weights: np.ndarray, xp=np) -> list:
-    """Sums over k of weights[k, m] T_k(P) initial, for m = 0, ..., T - 1, in the arrays of the namespace xp.
+def propagate(apply: Callable, initial, weights: np.ndarray, progress: bool = False) -> list:
+    """Sums over k of weights[k, m] T_k(P) initial, for m = 0, ..., T - 1, in arrays of initial's kind.
 
     `apply` is v -> P v.
     """
     before, here = None, initial
     sums = [float(w) * initial for w in weights[0]]
-    for k in range(1, len(weights)):
+    for k in track(range(1, len(weights)), progress, unit="term"):
         before, here = here, apply(here) if before is None else 2 * apply(here) - before
         for m, weight in enumerate(weights[k]):
             if weight:

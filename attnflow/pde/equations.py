@@ -140,13 +140,13 @@ class DriftDiffusion:
         Warns
         -----
         AccuracyWarning
-            If the finest grid does not reach rtol; the message says what was reached.
+            If the finest grid does not reach rtol, or a given one is too coarse for p; the message has the numbers.
         """
         self.check_solvable()
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
         shape = read_shape(grid, self.space)
-        problem = read_problem(initial, t, shape, boundary, self.space, backend)
+        problem = read_problem(initial, t, shape, boundary, self.space, backend, progress)
         if self._spectral_suits(problem, shape, rtol, method):
             if shape is not None:
                 return solve_smooth_on(self, problem, shape)
@@ -155,8 +155,8 @@ class DriftDiffusion:
                 return solution
         integrator = method if method in INTEGRATORS else "auto"
         if shape is not None:
-            return solve_cells(self, problem, shape, integrator, bool(progress))
-        return solve_nested(self, problem, rtol, integrator, bool(progress))
+            return solve_cells(self, problem, shape, integrator)
+        return solve_nested(self, problem, rtol, integrator)
 
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         """The finite-volume operator on `grid` cells (an int or one per axis), without Dirichlet sources.

@@ -157,12 +157,15 @@ def assemble(
     )
 
 
-def steepness(log_w: np.ndarray, grid: Grid) -> float:
-    """The largest change of log w between neighbouring cells."""
+def steepness(log_w: np.ndarray, grid: Grid, least: float = -np.inf) -> float:
+    """The largest change of log w between neighbouring cells, one of which has at least `least`."""
     field, worst = log_w.reshape(grid.shape), 0.0
     for k, axis in enumerate(grid.axes):
-        closed = np.concatenate([field, field.take([0], axis=k)], axis=k) if axis.kind == "periodic" else field
-        worst = max(worst, float(np.abs(np.diff(closed, axis=k)).max(initial=0.0)))
+        wraps = axis.kind in ("periodic", "fourier")
+        closed = np.concatenate([field, field.take([0], axis=k)], axis=k) if wraps else field
+        low, high = (closed.take(range(i, closed.shape[k] - 1 + i), axis=k) for i in (0, 1))
+        change = np.where(np.maximum(low, high) >= least, np.abs(high - low), 0.0)
+        worst = max(worst, float(change.max(initial=0.0)))
     return worst
 
 

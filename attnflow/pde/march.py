@@ -103,7 +103,7 @@ class _Stencil:
     def sum(self, values: np.ndarray, weights: np.ndarray, progress: bool) -> tuple[np.ndarray, int]:
         """sum_k weights[k, m] T_k(P) values, (T, n, c), and how many k were reached."""
         if self.backend != "numpy":
-            return self._sum_shifted(values, weights)
+            return self._sum_shifted(values, weights, progress)
         columns = np.ascontiguousarray(values.T).reshape(-1, *self.shape)
         result = weights[0][None, :, None, None, None] * columns[:, None]
         first = (np.cumsum(weights[::-1] != 0, axis=0)[::-1] > 0).argmax(axis=1)
@@ -120,11 +120,11 @@ class _Stencil:
             pass
         return np.moveaxis(result, 0, -1).reshape(len(weights[0]), -1, len(columns)), done
 
-    def _sum_shifted(self, values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, int]:
+    def _sum_shifted(self, values: np.ndarray, weights: np.ndarray, progress: bool) -> tuple[np.ndarray, int]:
         xp = namespace(self.backend)
         own, rates, offsets = xp.asarray(self.own), xp.asarray(self.rates), self.offsets.tolist()
         start = xp.asarray(np.ascontiguousarray(values.T).reshape(-1, *self.shape))
-        fields = [chebyshev.propagate(lambda v: apply(v, own, rates, offsets, xp), column, weights, xp) for column in start]
+        fields = [chebyshev.propagate(lambda v: apply(v, own, rates, offsets, xp), column, weights, progress) for column in start]
         stacked = xp.stack([xp.stack(column) for column in fields], axis=-1)
         stacked = stacked if xp is np else xp.asnumpy(stacked)
         return stacked.reshape(len(weights[0]), -1, len(start)), len(weights)

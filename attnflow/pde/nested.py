@@ -11,11 +11,13 @@ the coarser nodes, where the finer ones are interpolated to sixth order.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import checks
 from ..grid import Grid
 from ..solution import Solution
 from .coefficients import build_grid, error_weights, extent, log_weight, on_sphere, relative_error, transfer
@@ -32,6 +34,8 @@ FINEST = {1: 2**15, 2: 512, 3: 96}
 _ROWS = 4  # grids that enter an extrapolation; a fifth gains nothing in double precision
 _ROUNDOFF = 1e-11
 _GENTLE = 16.0  # change of log w per cell above which a grid is too coarse to start from
+_COARSE = 4.0  # change of log w per cell of a given grid that is warned of,
+_NEGLIGIBLE = 1e-8  # where w is more than this part of its maximum
 _EXACT = 1e-15  # of the time integration on a given grid
 
 
@@ -58,13 +62,13 @@ class _Estimate:
         return _stats(self.levels[-1], self.error, self.extrapolated)
 
 
-def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str, progress: bool) -> Solution:
+def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str) -> Solution:
     """Halve the spacing until the estimated error is below rtol or the grid is the finest allowed."""
     tol = min(1e-3 * rtol, 1e-6)
     levels: list[Level] = []
     best = None
     for shape in grid_shapes(pde, problem.times[-1]):
-        level = _solve_level(pde, problem, shape, tol, method, progress)
+        level = _solve_level(pde, problem, shape, tol, method)
         if len(level.fields) < len(problem.times):
             if best is None:
                 return _stopped(problem, level)
@@ -79,20 +83,21 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
     shapes = [level.cells.grid.shape for level in best.levels]
 
     def dense(times: np.ndarray) -> np.ndarray:
-        again = replace(problem, times=times)
-        return _extrapolate(pde, again, [_solve_level(pde, again, s, tol, method, False) for s in shapes]).fields
+        again = replace(problem, times=times, progress=False)
+        return _extrapolate(pde, again, [_solve_level(pde, again, s, tol, method) for s in shapes]).fields
 
     last = best.levels[-1].cells
     return finished(pde, problem, best.fields, last.grid, rtol, best.stats, last.mass, dense)
 
 
-def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], method: str, progress: bool) -> Solution:
+def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], method: str) -> Solution:
     """On the given cells, as they are; the error is estimated from a coarser solution."""
-    level = _solve_level(pde, problem, shape, _EXACT, method, progress)
+    level = _solve_level(pde, problem, shape, _EXACT, method)
     if len(level.fields) < len(problem.times):
         return _stopped(problem, level)
+    _warn_if_coarse(pde, level.cells)
     coarser = tuple(_even(pde, max(3, n // 2), k) for k, n in enumerate(shape))
-    other = _solve_level(pde, problem, coarser, _EXACT, method, False)
+    other = _solve_level(pde, replace(problem, progress=False), coarser, _EXACT, method)
     grid = level.cells.grid
     difference = transfer(other.fields, other.cells.grid, grid) - level.fields
     ratio = float(np.mean([n / m for n, m in zip(shape, coarser)]))
@@ -101,7 +106,7 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], m
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / (ratio**2 - 1)
 
     def dense(times: np.ndarray) -> np.ndarray:
-        return _solve_level(pde, replace(problem, times=times), shape, _EXACT, method, False).fields
+        return _solve_level(pde, replace(problem, times=times, progress=False), shape, _EXACT, method).fields
 
     return finished(pde, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)
 
@@ -129,6 +134,19 @@ def romberg_orders(cells: Cells) -> tuple[int, ...]:
     return (2, 3, 4) if cells.source is not None or (walled and skewed) else (2, 4, 6)
 
 
+def _warn_if_coarse(pde: DriftDiffusion, cells: Cells) -> None:
+    """AccuracyWarning where the conserved weight changes too much from cell to cell, and there is any of it."""
+    grid, log_w = cells.grid, cells.log_weight
+    change = steepness(log_w, grid, least=log_w.max() + np.log(_NEGLIGIBLE))
+    if change > _COARSE:
+        warnings.warn(
+            f"grid is too coarse for p: the weight p^{pde.drift:g} changes by a factor {np.exp(change):.3g} from one cell "
+            f"to the next on {list(grid.shape)}; use about {int(np.ceil(change / 0.5))} times more",
+            checks.AccuracyWarning,
+            stacklevel=4,
+        )
+
+
 def _proportions(pde: DriftDiffusion, horizon: float) -> np.ndarray:
     """The coarsest shape: cells about as long as wide in the metric, within a factor of two."""
     dim = pde.space.dim
@@ -149,11 +167,11 @@ def _even(pde: DriftDiffusion, size: int, k: int) -> int:
 
 
 def _solve_level(
-    pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], tol: float, method: str, progress: bool
+    pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], tol: float, method: str
 ) -> Level:
     cells = pde.cells(shape, problem.walls, problem.columns, problem.times[-1])
     initial = problem.sample(cells.grid)
-    return Level(cells, *march(cells, initial, problem.times, tol, method, problem.backend, progress))
+    return Level(cells, *march(cells, initial, problem.times, tol, method, problem.backend, problem.progress))
 
 
 def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> _Estimate:

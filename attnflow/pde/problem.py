@@ -35,6 +35,7 @@ class Problem:
     walls : Walls
     backend : str
         Where fields are computed: "numpy" or "cupy".
+    progress : bool
     """
 
     initial: Callable | np.ndarray
@@ -42,6 +43,7 @@ class Problem:
     times: np.ndarray
     walls: Walls
     backend: str = "numpy"
+    progress: bool = False
 
     def sample(self, grid: Grid) -> np.ndarray:
         """Initial values on a grid, (*grid, c); an array is interpolated at the grid's order."""
@@ -53,7 +55,9 @@ class Problem:
         return transfer(self.initial[None], source, grid)[0]
 
 
-def read_problem(initial, t, shape: tuple[int, ...] | None, boundary, space: Space, backend: str) -> Problem:
+def read_problem(
+    initial, t, shape: tuple[int, ...] | None, boundary, space: Space, backend: str, progress: bool
+) -> Problem:
     """Check every argument; raises ValueError or TypeError naming the one at fault."""
     namespace(checks.choice(backend, "backend", ("numpy", "cupy")))
     times = checks.output_times(t)
@@ -73,7 +77,7 @@ def read_problem(initial, t, shape: tuple[int, ...] | None, boundary, space: Spa
             raise ValueError(f"initial must have shape ({sizes}) or ({sizes}, c) on the grid, got {initial.shape}")
         columns = initial.shape[-1]
     check_walls(walls, space, columns)
-    return Problem(initial, columns, times, walls, backend)
+    return Problem(initial, columns, times, walls, backend, bool(progress))
 
 
 def namespace(backend: str):

@@ -153,7 +153,7 @@ def _solve(
     form = symmetric_form(pde, grid, problem.walls, problem.backend)
     if seconds(form, problem.times, tol) > patience:
         return None
-    fields, stats = evolve(form, problem.sample(grid), problem.times, tol, problem.walls)
+    fields, stats = evolve(form, problem.sample(grid), problem.times, tol, problem.walls, problem.progress)
     return grid, fields, stats
 
 
@@ -161,7 +161,7 @@ def _dense(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: f
     """Dense output: times -> fields on the same nodes."""
 
     def fields_at(times: np.ndarray) -> np.ndarray:
-        grid, fields, _ = _solve(pde, replace(problem, times=times), sizes, tol)
+        grid, fields, _ = _solve(pde, replace(problem, times=times, progress=False), sizes, tol)
         return fields if target is None else transfer(fields, grid, target)
 
     return fields_at

@@ -165,7 +165,9 @@ def spectral_matrix(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
     return form.dense() * (root / root[:, None])
 
 
-def evolve(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: float, walls: Walls):
+def evolve(
+    form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: float, walls: Walls, progress: bool = False
+):
     """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed.
 
     The cheaper of Chebyshev polynomials of S and its eigendecomposition.
@@ -180,7 +182,7 @@ def evolve(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: flo
     if xp is np and _eigen_seconds(form) < _chebyshev_seconds(form, times, tol):
         fields, stats = _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
     else:
-        fields, stats = _by_chebyshev(form, start, source, times, tol)
+        fields, stats = _by_chebyshev(form, start, source, times, tol, progress)
     fields = xp.stack([field / form.root for field in fields])
     if form.held is not None:
         fields = fields * form.held + (1 - form.held) * (wall / form.root)
@@ -206,16 +208,16 @@ def _chebyshev_seconds(form: SymmetricForm, times: np.ndarray, tol: float) -> fl
     return degree * (each + work * form.grid.size) * (1 if form.held is None else 2)
 
 
-def _by_chebyshev(form: SymmetricForm, start, source, times: np.ndarray, tol: float) -> tuple[list, dict]:
+def _by_chebyshev(form: SymmetricForm, start, source, times: np.ndarray, tol: float, progress: bool) -> tuple[list, dict]:
     def step(v):
         return v + (2 / form.bound) * form.apply(v)
 
     weights = chebyshev.coefficients(times, form.bound, tol)
     stats = {"integrator": "chebyshev", "applications": len(weights) - 1}
-    fields = chebyshev.propagate(step, start, weights, form.xp)
+    fields = chebyshev.propagate(step, start, weights, progress)
     if source is not None and bool((source != 0).any()):
         weights = chebyshev.integral_coefficients(times, form.bound, tol)
-        fields = [a + b for a, b in zip(fields, chebyshev.propagate(step, source, weights, form.xp))]
+        fields = [a + b for a, b in zip(fields, chebyshev.propagate(step, source, weights, progress))]
     return fields, stats
 
 

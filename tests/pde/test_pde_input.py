@@ -84,6 +84,11 @@ def test_what_cannot_be_built_is_refused(build, error, message):
         build()
 
 
+def test_a_grid_too_coarse_for_the_density_is_warned_of_with_the_number():
+    with pytest.warns(af.checks.AccuracyWarning, match=r"changes by a factor 2.98e\+03 from one cell.*about 16 times more"):
+        DriftDiffusion(af.Density(af.Box([(0, 1)]), lambda x: 40 * x[..., 0])).solve(ones, 0.1, grid=10)
+
+
 def test_a_grid_that_cannot_see_the_density_is_refused():
     needle = DriftDiffusion(af.Density(af.Box([(0, 1)]), lambda x: -1e5 * (x[..., 0] - 0.5) ** 2))
     with pytest.raises(ValueError, match="grid must resolve the density"):
