@@ -95,7 +95,7 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], m
     level = _solve_level(pde, problem, shape, _EXACT, method)
     if len(level.fields) < len(problem.times):
         return _stopped(problem, level)
-    _warn_if_coarse(pde, level.cells)
+    warn_if_coarse(pde, level.cells.grid, level.cells.log_weight)
     coarser = tuple(_even(pde, max(3, n // 2), k) for k, n in enumerate(shape))
     other = _solve_level(pde, replace(problem, progress=False), coarser, _EXACT, method)
     grid = level.cells.grid
@@ -134,9 +134,8 @@ def romberg_orders(cells: Cells) -> tuple[int, ...]:
     return (2, 3, 4) if cells.source is not None or (walled and skewed) else (2, 4, 6)
 
 
-def _warn_if_coarse(pde: DriftDiffusion, cells: Cells) -> None:
+def warn_if_coarse(pde: DriftDiffusion, grid: Grid, log_w: np.ndarray) -> None:
     """AccuracyWarning where the conserved weight changes too much from cell to cell, and there is any of it."""
-    grid, log_w = cells.grid, cells.log_weight
     change = steepness(log_w, grid, least=log_w.max() + np.log(_NEGLIGIBLE))
     if change > _COARSE:
         warnings.warn(

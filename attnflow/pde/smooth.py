@@ -14,8 +14,9 @@ import numpy as np
 from .. import checks
 from ..grid import Grid, bandwidth
 from ..solution import Solution
-from .coefficients import at_points, error_weights, extent, on_sphere, relative_error, transfer
+from .coefficients import at_points, error_weights, extent, log_weight, on_sphere, relative_error, transfer
 from .coefficients import weighted_norm
+from .nested import warn_if_coarse
 from .problem import Problem, finished, interrupted
 from .spectral import evolve, seconds, spectral_grid, symmetric_form
 
@@ -72,6 +73,7 @@ def solve_smooth_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...
     other = _solve(pde, problem, other, _EXACT)
     error = _difference(pde, problem, *sorted((here[:2], other[:2]), key=lambda solved: solved[0].size))
     grid = spectral_grid(pde, shape)
+    warn_if_coarse(pde, grid, log_weight(pde, grid.points))
     stats = _stats((grid, None, here[2]), error)
     dense = _dense(pde, problem, sizes, _EXACT, grid)
     return finished(pde, problem, transfer(here[1], here[0], grid), grid, None, stats, dense=dense)
