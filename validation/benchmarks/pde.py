@@ -29,6 +29,7 @@ PEERS: dict[str, dict[str, float | None]] = {  # case: peer: how many times long
     "torus": {"py-pde": 300, "BDF": 50, "attnflow, finite volumes": None},
     "torus-fine": {"findiff": 3, "Fourier by FFT": 1, "Fourier by matrices": 1, "attnflow, finite volumes": None},
     "box": {"py-pde": 300, "scikit-fem": 20},
+    "box-fine": {"scikit-fem": 20},
     "cube": {"expm_multiply": 10, "attnflow, finite volumes": None},
 }
 COLUMNS = (

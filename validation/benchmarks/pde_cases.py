@@ -1,4 +1,4 @@
-"""The five problems on which the equation solvers are timed, each with a spectral solution to compare with.
+"""The problems on which the equation solvers are timed, each with a spectral solution to compare with.
 
 On a torus the reference is Fourier collocation, integrated in time to 1e-12. In a box it is a Galerkin
 solution in Legendre polynomials, exact in time through its eigenvectors. Neither uses attnflow.
@@ -126,7 +126,7 @@ def _torus(name: str, error: float) -> Case:
     return case
 
 
-def _box(error: float) -> Case:
+def _box(name: str, error: float) -> Case:
     """Off-diagonal entries up to half the smaller diagonal one; they vanish at the corners only."""
 
     def metric(x: np.ndarray) -> np.ndarray:
@@ -140,7 +140,7 @@ def _box(error: float) -> Case:
         return np.stack([-0.4 * np.sin(a) * (1 + 0.5 * np.cos(b)), -np.sin(b) * (0.3 + 0.2 * np.cos(a))], axis=-1)
 
     case = Case(
-        "box", "off-diagonal metric in a no-flux box, t = 0.25", 2, np.pi, False, 0.25, error,
+        name, "off-diagonal metric in a no-flux box, t = 0.25", 2, np.pi, False, 0.25, error,
         log_density=lambda x: 0.4 * np.cos(x[..., 0]) + (0.3 + 0.2 * np.cos(x[..., 0])) * np.cos(x[..., 1]),
         score=score,
         # flat at the walls, so that no flux is asked for at time 0
@@ -176,5 +176,5 @@ def _cube(error: float) -> Case:
 
 CASES = {
     case.name: case
-    for case in (_circle(1e-6), _torus("torus", 1e-4), _torus("torus-fine", 1e-6), _box(1e-4), _cube(1e-4))
+    for case in (_circle(1e-6), _torus("torus", 1e-4), _torus("torus-fine", 1e-6), _box("box", 1e-4), _box("box-fine", 1e-6), _cube(1e-4))
 }
