@@ -91,7 +91,7 @@ class LineExponential:
 def _step_line(up, down, loss, source, values, length, poles, residues):
     """Elimination without pivoting: every leading block of L has a real spectrum and the poles are not real.
 
-    The corner entries of a ring are a change of rank one: (T + x y') with x = (g, 0, ..., up_n), y = (1, 0, ..., down_0 / g).
+    The corner entries of a ring are a change of rank one: T + x y', x = (g, 0, ..., up_n), y = (1, 0, ..., down_0 / g).
     """
     n, columns = values.shape
     result = np.zeros_like(values)

@@ -5,14 +5,7 @@ Cell i and its neighbour i + o exchange at a rate c >= 0 that is symmetric but f
     dH_i/dt = sum_o  c_io  exp((log w_{i+o} - log w_i) / 2)  (H_{i+o} - H_i)
 
 so constants stay, sum_i w_i H_i is conserved, L is self-adjoint in w, and with all c >= 0 no new extrema
-appear. Along an axis c is the mean of D_kk = m g^kk / h_k^2 over the two cells (geometric, as is that of w). An off-diagonal
-D_kl acts where four cells meet: c = s + D_kl / 2 across one diagonal, s - D_kl / 2 across the other, and s is taken
-off each of the four sides. Since the squares of the diagonals make up those of the sides but for the mixed second
-difference, any s is consistent; s = |D_kl| / 2 leaves seven points in two dimensions. All c are >= 0 there where
-sum_l |D_kl| <= D_kk for every k (up to h^2); beyond, s falls to 0, which stays stable and of second order.
-
-A no-flux wall makes the flux along its normal a vanish, so in the half cell next to it the other directions
-diffuse by the Schur complement D_kl - D_ka D_al / D_aa. A Dirichlet wall is half a cell away.
+appear. `exchange` says what c is.
 """
 
 from __future__ import annotations
@@ -20,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from ..grid import Axis, Grid
+from ..grid import Grid
 from .boundaries import Walls
-from .coefficients import at_points, build_grid, coefficients, extent, log_weight
+from .coefficients import build_grid, coefficients, extent, log_weight
+from .exchange import pairs, wall_rates
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -126,15 +119,16 @@ def assemble(
             f"grid must resolve the density: p^drift changes by more than e^{_STEEPEST:g} between neighbouring cells "
             f"of {list(shape)}; use more cells or a smoother density"
         )
-    offsets, exchange = _pairs(grid, tensor, walls)
+    offsets, exchange = pairs(grid, tensor, walls)
     log_field, axes = log_w.reshape(grid.shape), range(len(shape))
     loss = np.zeros(grid.shape)
     for offset, rate in zip(offsets, exchange):
-        rise = np.exp((np.roll(log_field, np.negative(offset), axes) - log_field) / 2, where=rate != 0, out=np.ones(shape))
+        change = np.roll(log_field, np.negative(offset), axes) - log_field
+        rise = np.exp(change / 2, where=rate != 0, out=np.ones(shape))
         loss += rate * rise + np.roll(rate / rise, offset, axes)
     loss = loss.ravel()
     clamped = []
-    for cells, rate, wall, side in _clamped(pde, grid, tensor, walls):
+    for cells, rate, wall, side in wall_rates(pde, grid, tensor, walls):
         rate = rate * np.exp((log_weight(pde, wall) - log_w[cells]) / 2)
         clamped.append((cells, rate[:, None], wall, side))
         loss[cells] += rate
@@ -167,154 +161,3 @@ def steepness(log_w: np.ndarray, grid: Grid, least: float = -np.inf) -> float:
         change = np.where(np.maximum(low, high) >= least, np.abs(high - low), 0.0)
         worst = max(worst, float(change.max(initial=0.0)))
     return worst
-
-
-def _pairs(grid: Grid, tensor: np.ndarray | None, walls: Walls) -> tuple[tuple[tuple[int, ...], ...], np.ndarray]:
-    """Offsets and exchange rates (P, *grid)."""
-    dim, unit = len(grid.shape), np.eye(len(grid.shape), dtype=int)
-    D = _scaled(grid, tensor)
-    planes = _skew_planes(D)
-    mean = _mean if planes else _geometric_mean
-    for a, axis in enumerate(grid.axes if planes else ()):
-        if axis.kind == "cells":  # half of the cell's room lies between its centre and the wall
-            for end, cell in enumerate((0, -1)):
-                if not (walls[a] and walls[a][end]):
-                    _drop_normal(D, a, (slice(None),) * a + (cell,))
-    rates = {tuple(unit[k]): mean(D[k, k], unit[k]) for k in range(dim)}
-    for k, l in planes:
-        cross, skew = _corner(grid, D, k, l)
-        rates[tuple(unit[k] + unit[l])] = skew + cross / 2
-        rates[tuple(unit[k] - unit[l])] = np.roll(skew - cross / 2, 1, axis=l)
-        for side, other in ((k, l), (l, k)):
-            rates[tuple(unit[side])] -= skew + np.roll(skew, 1, axis=other)
-            for end in _held(walls, other):
-                beside = (slice(None),) * other + (-end,)
-                rates[tuple(unit[side])][beside] -= _wall_skew(D, other, side, beside, grid) / 2
-    if grid.axes[0].kind == "colatitude":
-        # exact for linear functions on the sphere, whose error would else grow as 1 / radius at the poles
-        down, around = (axis.spacing for axis in grid.axes)
-        rates[1, 0] *= down**2 / (2 * np.sin(down / 2) * np.sin(down))
-        rates[0, 1] *= (around / 2 / np.sin(around / 2)) ** 2
-    largest = max(float(np.abs(rate).max()) for rate in rates.values())
-    rates = {o: _open_face(grid, o) * np.where(np.abs(rate) < 1e-14 * largest, 0.0, rate) for o, rate in rates.items()}
-    rates = {o: rate for o, rate in rates.items() if sum(map(abs, o)) == 1 or rate.any()}
-    return tuple(rates), np.stack(list(rates.values()))
-
-
-def _scaled(grid: Grid, tensor: np.ndarray | None) -> np.ndarray:
-    """D_kl = T^kl / (h_k h_l), (n, n, *grid)."""
-    dim = len(grid.shape)
-    spacing = np.array([axis.spacing for axis in grid.axes])
-    tensor = np.broadcast_to(np.eye(dim), (grid.size, dim, dim)) if tensor is None else tensor
-    return np.moveaxis((tensor / np.outer(spacing, spacing)).reshape(*grid.shape, dim, dim), (-2, -1), (0, 1)).copy()
-
-
-def _skew_planes(D: np.ndarray) -> list[tuple[int, int]]:
-    """The pairs of axes between which something is off-diagonal."""
-    largest = np.max([D[k, k] for k in range(len(D))], axis=0)
-    return [(k, l) for k, l in combinations(range(len(D)), 2) if (np.abs(D[k, l]) > 1e-12 * largest).any()]
-
-
-def _corner(grid: Grid, D: np.ndarray, k: int, l: int) -> tuple[np.ndarray, np.ndarray]:
-    """D_kl and s where the cells i, i + e_k, i + e_l and i + e_k + e_l meet, (*grid); zero beyond a wall."""
-    step = np.zeros(len(D), dtype=int)
-    step[k] = step[l] = 1
-    inside = _open_face(grid, step) > 0
-
-    def mean(field: np.ndarray) -> np.ndarray:
-        field = (field + np.roll(field, -1, axis=k)) / 2
-        return (field + np.roll(field, -1, axis=l)) / 2
-
-    cross = np.where(inside, mean(D[k, l]), 0.0)
-    return cross, np.abs(cross) / 2 * _taper(np.stack([[mean(entry) for entry in row] for row in D]))
-
-
-def _taper(D: np.ndarray) -> np.ndarray:
-    """1 where sum_l |D_kl| <= D_kk for every k, falling to 0 where it is twice as much: continuously, so that the
-    error keeps falling as h^2."""
-    excess = [sum(np.abs(D[k, l]) for l in range(len(D)) if l != k) / D[k, k] for k in range(len(D))]
-    return np.clip(2 / np.maximum(np.max(excess, axis=0), 1e-300) - 1, 0, 1)
-
-
-def _drop_normal(D: np.ndarray, a: int, cells: tuple) -> None:
-    """In place, in the cells given, half of what the vanishing flux along axis a takes off the other directions."""
-    across = [D[(a, k, *cells)].copy() for k in range(len(D))]
-    for k in range(len(D)):
-        for l in range(len(D)):
-            if k != a and l != a:
-                D[(k, l, *cells)] -= across[k] * across[l] / (2 * across[a])
-
-
-def _wall_skew(D: np.ndarray, a: int, l: int, beside: tuple, grid: Grid) -> np.ndarray:
-    """s of the half cells next to a Dirichlet wall of axis a, where two of them and their wall points meet, along l."""
-    along = l - (l > a)  # the wall has one axis less
-    step = np.zeros(len(D), dtype=int)
-    step[l] = 1
-    inside = (_open_face(grid, step) > 0)[beside]
-    near = D[(slice(None), slice(None), *beside)]
-    near = (near + np.roll(near, -1, axis=along + 2)) / 2
-    near = near * np.where(np.arange(len(D)) == a, 2.0, 1.0).reshape(-1, 1, *[1] * (near.ndim - 2))
-    near = near * np.where(np.arange(len(D)) == a, 2.0, 1.0).reshape(1, -1, *[1] * (near.ndim - 2))
-    return np.where(inside, np.abs(near[a, l]) / 2 * _taper(near), 0.0)
-
-
-def _held(walls: Walls, a: int) -> list[int]:
-    """The ends (0, 1) of axis a that are Dirichlet walls."""
-    return [end for end, side in enumerate(walls[a] or ()) if side is not None]
-
-
-def _mean(rate: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    return (rate + np.roll(rate, np.negative(offset), range(rate.ndim))) / 2
-
-
-def _geometric_mean(rate: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    return np.sqrt(rate * np.roll(rate, np.negative(offset), range(rate.ndim)))
-
-
-def _open_face(grid: Grid, offset) -> np.ndarray:
-    """1 where a cell has a neighbour at the offset, 0 where a wall or a pole is between; on a sphere, the ratio of
-    the exact length sin(theta) of the face to the geometric mean over its cells."""
-    result = np.ones(grid.shape)
-    for k, (axis, step) in enumerate(zip(grid.axes, offset)):
-        if step and axis.kind != "periodic":
-            factor = np.ones(axis.size)
-            factor[-1 if step > 0 else 0] = 0.0
-            if axis.kind == "colatitude":
-                factor[:-1] = np.sin(axis.nodes[:-1] + axis.spacing / 2) / np.sqrt(np.sin(axis.nodes[:-1]) * np.sin(axis.nodes[1:]))
-            result = result * factor.reshape([-1 if j == k else 1 for j in range(len(grid.axes))])
-    return result
-
-
-def _clamped(pde: DriftDiffusion, grid: Grid, tensor: np.ndarray | None, walls: Walls):
-    """Per Dirichlet wall and way a cell reaches it: cells, symmetric rates of exchange, the wall points, the side.
-
-    Straight across the rate is 2 D_aa less the s on both sides; the wall points of the cells next to it along l are
-    reached as across any corner, at half the spacing and with half the room.
-    """
-    index = np.arange(grid.size).reshape(grid.shape)
-    spacing = np.array([axis.spacing for axis in grid.axes])
-    D = _scaled(grid, tensor)
-    skewed = {axis for plane in _skew_planes(D) for axis in plane}
-    for a, axis in enumerate(grid.axes):
-        for end in _held(walls, a):
-            side, beside = walls[a][end], (slice(None),) * a + (-end,)
-            cells = index[beside].ravel()
-            wall = grid.points[cells].copy()
-            wall[:, a] = axis.high if end else axis.low
-            there = 1.0 if tensor is None else at_points(pde, wall)[1][:, a, a]
-            straight = 2 * np.sqrt(D[(a, a, *beside)].ravel() * there) / spacing[a]
-            for l in sorted(skewed - {a}) if a in skewed else ():
-                skew = _wall_skew(D, a, l, beside, grid)
-                cross = D[(a, l, *beside)]
-                along = l - (l > a)
-                cross = (cross + np.roll(cross, -1, axis=along)) / 2 * (1 if end else -1)
-                straight -= (skew + np.roll(skew, 1, axis=along)).ravel() / 2
-                step = np.zeros(len(D), dtype=int)
-                step[l] = 1
-                inside = (_open_face(grid, step) > 0)[beside]
-                for way, rate in ((1, (skew + cross) / 2), (-1, np.roll((skew - cross) / 2, 1, axis=along))):
-                    reached = (inside if way > 0 else np.roll(inside, 1, axis=along)).ravel()
-                    beyond = wall[reached].copy()
-                    beyond[:, l] += way * spacing[l]
-                    yield cells[reached], rate.ravel()[reached], beyond, side
-            yield cells, straight, wall, side

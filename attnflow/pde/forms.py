@@ -57,8 +57,8 @@ class ConformalHeat(DriftDiffusion):
         log_p = density.log_pdf(probe)
         if space.dim == 2 and drift and np.ptp(log_p) > 1e-9:
             raise ValueError(
-                "density must be constant in dimension 2 for the heat form: the conformal factor p^(4 / (n - 2)) does not "
-                "exist at n = 2; use DriftDiffusion, dH/dt = p^-2 div(p^2 grad H), which holds in every dimension"
+                "density must be constant in dimension 2 for the heat form: the conformal factor p^(4 / (n - 2)) does "
+                "not exist at n = 2; use DriftDiffusion, dH/dt = p^-2 div(p^2 grad H), which holds in every dimension"
             )
         power = 0.0 if space.dim == 2 else 2 * drift / (space.dim - 2)
         top = float(log_p.max())  # c in units of its size here: G changes by a constant factor, the equation does not
@@ -152,7 +152,8 @@ class FokkerPlanck(DriftDiffusion):
         invariant = self._invariant(backward.grid.points).reshape(shape)
         stats = {key: value for key, value in backward.stats.items() if key != "mean"} | {"quantity": "density"}
         if "mean" in backward.stats:
-            total = float(np.sum(backward.grid.weights * self._invariant(backward.grid.points) * self._volume(backward.grid.points)))
+            nodes = backward.grid.points
+            total = float(np.sum(backward.grid.weights * self._invariant(nodes) * self._volume(nodes)))
             stats["mass"] = (total * np.array(backward.stats["mean"])).tolist()
         dense = None if backward.dense is None else partial(_multiplied, backward.dense, invariant)
         return Solution(

@@ -72,7 +72,7 @@ def choose(cells: Cells, times: np.ndarray, tol: float) -> str:
     return "rational" if steep or applications * size * 2e-9 > steps * 6e-7 * size**1.5 else "chebyshev"
 
 
-def _chebyshev(cells: Cells, values: np.ndarray, times: np.ndarray, tol: float, method: str, backend: str, progress: bool):
+def _chebyshev(cells: Cells, values, times, tol: float, method: str, backend: str, progress: bool) -> tuple[np.ndarray, dict]:
     half = np.exp((cells.log_weight - cells.log_weight.max()) / 2)
     half = np.maximum(half, 1e-300)[:, None]
     weights = chebyshev.coefficients(times, cells.bound, tol)
@@ -124,13 +124,17 @@ class _Stencil:
         xp = namespace(self.backend)
         own, rates, offsets = xp.asarray(self.own), xp.asarray(self.rates), self.offsets.tolist()
         start = xp.asarray(np.ascontiguousarray(values.T).reshape(-1, *self.shape))
-        fields = [chebyshev.propagate(lambda v: apply(v, own, rates, offsets, xp), column, weights, progress) for column in start]
+
+        def step(v):
+            return apply(v, own, rates, offsets, xp)
+
+        fields = [chebyshev.propagate(step, column, weights, progress) for column in start]
         stacked = xp.stack([xp.stack(column) for column in fields], axis=-1)
         stacked = stacked if xp is np else xp.asnumpy(stacked)
         return stacked.reshape(len(weights[0]), -1, len(start)), len(weights)
 
 
-def _rational(cells: Cells, values: np.ndarray, times: np.ndarray, tol: float, method: str, backend: str, progress: bool):
+def _rational(cells: Cells, values, times, tol: float, method: str, backend: str, progress: bool) -> tuple[np.ndarray, dict]:
     if len(cells.grid.shape) == 1:
         exponential = LineExponential(*cells.bands(), cells.loss, cells.source)
     else:
@@ -148,7 +152,7 @@ def _rational(cells: Cells, values: np.ndarray, times: np.ndarray, tol: float, m
     return np.array(result).reshape(-1, *values.shape), {"poles": DEGREE}
 
 
-def _solve_ivp(cells: Cells, values: np.ndarray, times: np.ndarray, tol: float, method: str, backend: str, progress: bool):
+def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: str, progress: bool) -> tuple[np.ndarray, dict]:
     shape = values.shape
     # one state vector for all columns: the Jacobian repeats on each
     jacobian = sparse.kron(cells.operator(), sparse.eye_array(shape[1])) if cells.coupled is None else cells.coupled

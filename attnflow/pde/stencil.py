@@ -13,7 +13,7 @@ from numba import njit
 
 @njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 def advance(before, here, sums, weights, first, factor, own, rates, offsets):
-    """Runs len(weights) steps of T_{k+1} = 2 P T_k - T_{k-1}, adding weights[k, m] T_{k+1} to sums[m] for m >= first[k].
+    """len(weights) steps of T_{k+1} = 2 P T_k - T_{k-1}, adding weights[k, m] T_{k+1} to sums[m] for m >= first[k].
 
     Fields are (n0, n1, n2); rates (P, n0, n1, n2) and own (n0, n1, n2) are those of P = 1 + 2 S / bound. `before` and
     `here` change places each step: after an even number of steps they stand where they stood. factor is 1 for
