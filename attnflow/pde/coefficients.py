@@ -96,20 +96,38 @@ def on_sphere(space: Space) -> bool:
 def extent(pde: DriftDiffusion, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
     """The (low, high) of each axis the equation is solved on; None for spheres, whose grids know.
 
-    On a line with drift >= 1 it is cut where p < e^-42 of its top, at the density's extent. With less
-    drift the weight does not fall that fast, so the wall is moved out of reach of diffusion: 10
-    sqrt(horizon) further, where its influence is erfc(5) = 2e-12.
+    On a line with drift >= 1 it is cut where p^(drift / 2), the root of the weight, has fallen to e^-24 of its top:
+    what happens beyond changes features by less in the norm of the weight. With less drift the weight does not fall
+    that fast, so the wall is moved out of reach of diffusion: 10 sqrt(horizon) beyond the density's extent, where
+    its influence is erfc(5) = 2e-12.
     """
     if on_sphere(pde.space):
         return None
-    ranges = pde.density.extent if _endless(pde.space) else pde.space.bounds
-    if not _endless(pde.space) or pde.confined:
-        return ranges
+    if not _endless(pde.space):
+        return pde.space.bounds
+    if pde.confined:
+        return _cut(pde)
     reach = 10 * np.sqrt(horizon)
     return tuple(
         (low - reach, high + reach) if not np.isfinite(bound).all() else (low, high)
-        for (low, high), bound in zip(ranges, pde.space.bounds)
+        for (low, high), bound in zip(pde.density.extent, pde.space.bounds)
     )
+
+
+def _cut(pde: DriftDiffusion) -> tuple[tuple[float, float], ...]:
+    """The box around all nodes of a sample grid where the root of the weight matters, one node wider."""
+    size = {1: 512, 2: 64, 3: 32}[pde.space.dim]
+    ranges = pde.density.extent
+    nodes = Grid(tuple(Axis("cells", size, low, high) for low, high in ranges))
+    log_w = log_weight(pde, nodes.points)
+    inside = (log_w > log_w.max() - 2 * _DEPTH).reshape(nodes.shape)
+    result = []
+    for k, (axis, bound) in enumerate(zip(nodes.axes, pde.space.bounds)):
+        where = np.flatnonzero(inside.any(axis=tuple(j for j in range(inside.ndim) if j != k)))
+        cut = axis.nodes[where[0]] - axis.spacing, axis.nodes[where[-1]] + axis.spacing
+        ends = zip(cut, (axis.low, axis.high), bound, (max, min))
+        result.append(tuple(end if np.isfinite(wall) else inner(x, end) for x, end, wall, inner in ends))
+    return tuple(result)
 
 
 def error_weights(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
@@ -157,6 +175,7 @@ def transfer(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     return values
 
 
+_DEPTH = 24.0  # of the root of the weight, below its top, where a line is cut
 _REACH = 3  # rows beyond a pole that interpolation looks at
 
 
