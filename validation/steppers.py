@@ -1,0 +1,121 @@
+"""Every time integrator on the same cells against the matrix exponential: only the error in time shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import expm
+
+import attnflow as af
+from attnflow.pde import DriftDiffusion
+from attnflow.pde.boundaries import read_boundary
+from attnflow.pde.march import SOLVE_IVP, march
+
+from . import Report
+
+EXACT = ("chebyshev", "rational")
+TOLERANCES = (1e-4, 1e-6, 1e-8)
+SHARE = 1e-3  # of rtol that a solve leaves to the error in time
+OUTPUTS = 50
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Cells with a source and initial values on them, and when to look: the solution is expm's."""
+
+    name: str
+    pde: DriftDiffusion
+    shape: tuple[int, ...]
+    times: tuple[float, ...]
+    boundary: object = None
+
+    def cells(self):
+        """The finite-volume operator."""
+        return self.pde.cells(self.shape, read_boundary(self.boundary, self.pde.space))
+
+    def initial(self) -> np.ndarray:
+        """(*grid, 1) values that hold slow and fast modes."""
+        x = self.cells().grid.points
+        return (np.exp(np.sin(x).sum(axis=1)) + np.cos(3 * x).prod(axis=1)).reshape(*self.shape, 1)
+
+    def exact(self) -> np.ndarray:
+        """(T, *grid, 1) by expm of the operator; a source is one more unknown that stays 1."""
+        cells, start = self.cells(), self.initial().ravel()
+        size = len(start)
+        operator = np.zeros((size + 1, size + 1))
+        operator[:size, :size] = self.pde.operator(self.shape, self.boundary).toarray()
+        if cells.source is not None:
+            operator[:size, size] = cells.source[:, 0]
+        fields = [(expm(t * operator) @ np.append(start, 1.0))[:size] for t in self.times]
+        return np.array(fields).reshape(len(fields), *self.shape, 1)
+
+
+def settings() -> list[Setting]:
+    """A circle, a box with clamped walls, a torus with an off-diagonal metric, short and long times."""
+    inverse = np.array([[0.8, 0.35], [0.35, 0.9]])
+    skew = af.Chart(lambda x: np.broadcast_to(np.linalg.inv(inverse), (*x.shape, 2)), [(0, 2 * np.pi)] * 2, periodic=True)
+    circle, tokens = DriftDiffusion(af.VonMises(1.5)), af.Density(skew, lambda x: np.cos(x[..., 0] - x[..., 1]))
+    box = DriftDiffusion(af.Density(af.Box([(0, np.pi)]), lambda x: 0.5 * x[..., 0]))
+    return [
+        Setting("circle, 96 cells", circle, (96,), (0.05, 0.5)),
+        Setting("circle, long", circle, (96,), (5.0, 50.0)),
+        Setting("clamped box, 64 cells", box, (64,), (0.05, 0.5), (("dirichlet", 1.0), ("dirichlet", -0.5))),
+        Setting("skew torus, 18 x 18 cells", DriftDiffusion(tokens), (18, 18), (0.05, 0.5)),
+        Setting("skew torus, long", DriftDiffusion(tokens), (18, 18), (5.0, 50.0)),
+    ]
+
+
+def run(chosen: list[Setting] | None = None) -> Report:
+    """Errors of all integrators, relative to the largest initial value."""
+    rows, worst = [], {}
+    for setting in chosen or settings():
+        exact, cells, start = setting.exact(), setting.cells(), setting.initial()
+        for method in (*EXACT, *SOLVE_IVP):
+            tolerances = (1e-15,) if method in EXACT else TOLERANCES
+            errors, effort = [], ""
+            for tol in tolerances:
+                fields, stats = march(cells, start, np.array(setting.times), tol, method)
+                errors.append(float(np.abs(fields - exact).max() / np.abs(start).max()))
+                effort = " ".join(f"{stats[key]} {key}" for key in ("applications", "poles", "evaluations") if key in stats)
+            worst.setdefault(method, []).append(errors)
+            shown = ["" for _ in TOLERANCES] + [f"{errors[0]:.1e}"] if method in EXACT else [f"{e:.1e}" for e in errors] + [""]
+            rows.append([setting.name, method, *shown, effort])
+    claims = {}
+    for method, errors in worst.items():
+        largest = np.max(errors, axis=0)
+        if method in EXACT:
+            claims[f"{method}: exact to 1e-12, worst {largest[0]:.1e}"] = bool(largest[0] <= 1e-12)
+        else:
+            ratio = float(np.max(largest * SHARE / TOLERANCES))
+            claims[f"{method}: given {SHARE:g} rtol, the error in time stays below rtol, worst {ratio:.1g} rtol"] = ratio < 1
+            falls = bool((np.diff(errors, axis=1) < 0).all())
+            claims[f"{method}: a smaller tolerance gives a smaller error, always"] = falls
+    if chosen is None:
+        claims |= _shared()
+    text = (
+        "The same finite volumes for all; the solution is scipy.linalg.expm of their matrix. Error at two times, over the\n"
+        "largest initial value, for the tolerance given to the integrator; the work is that of the smallest tolerance.\n"
+        f"The solvers give the integrator {SHARE:g} of their rtol."
+    )
+    columns = ["cells", "integrator", *(f"tolerance {tol:.0e}" for tol in TOLERANCES), "exact", "work"]
+    return Report("Time integrators against the matrix exponential", text, columns, rows, claims)
+
+
+def _shared() -> dict[str, bool]:
+    """Many output times for the work of the last one, and the same fields."""
+    setting = settings()[3]
+    cells, start, end = setting.cells(), setting.initial(), setting.times[-1]
+    times = end * np.arange(1, OUTPUTS + 1) / OUTPUTS
+    claims = {}
+    for method in EXACT:
+        many, shared = march(cells, start, times, 1e-15, method)
+        one, alone = march(cells, start, times[-1:], 1e-15, method)
+        gap = float(np.abs(many[-1] - one[-1]).max() / np.abs(start).max())
+        claims[f"{method}: the last of {OUTPUTS} output times is that of one, to {gap:.1e}"] = gap < 1e-12
+        if method == "chebyshev":
+            numbers = shared["applications"], alone["applications"]
+            claims[f"{method}: {numbers[0]} applications for {OUTPUTS} output times, {numbers[1]} for one"] = (
+                numbers[0] <= 1.1 * numbers[1]
+            )
+    return claims
