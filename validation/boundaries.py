@@ -43,7 +43,8 @@ def run(steps: tuple[float, ...] = STEPS) -> Report:
         if name in SLOPES:
             order, allowed = SLOPES[name]
             found = _slope(steps, errors[name])
-            claims[f"{name}: order {order:g} +- {allowed:g} in eps, found {found:.3f}"] = bool(abs(found - order) <= allowed)
+            sentence = f"{name}: order {order:g} +- {allowed:g} in eps, found {found:.3f}"
+            claims[sentence] = bool(abs(found - order) <= allowed)
     shifts = np.array([eigenvalue_shifts(tau) for tau in steps])
     for tau, shift in zip(steps, shifts):
         for k, ratio in zip(MODES, shift):
@@ -51,11 +52,12 @@ def run(steps: tuple[float, ...] = STEPS) -> Report:
     # the next term is of order s = eps, sqrt(eps) relative to this one
     limits = np.polynomial.polynomial.polyfit(np.sqrt(steps), shifts, 2)[0] if len(steps) > 2 else shifts[-1]
     for k, ratio in zip(MODES, limits):
-        claims[f"softmax, eigenvalue {k}: shift over prediction tends to 1, found {ratio:.3f}"] = bool(abs(ratio - 1) < 0.03)
+        sentence = f"softmax, eigenvalue {k}: shift over prediction tends to 1, found {ratio:.3f}"
+        claims[sentence] = bool(abs(ratio - 1) < 0.03)
     text = (
-        f"Uniform tokens on [0, pi], f = d^2, infinitely many; H0 = cos x + cos 2x; relative L2 error at t = {HORIZON:g}\n"
-        "against the no-flux solution. Shift: (eigenvalue of the layers / eigenvalue of the equation - 1), over\n"
-        "4 sqrt(eps / (2 pi)) / pi."
+        "Uniform tokens on [0, pi], f = d^2, infinitely many; H0 = cos x + cos 2x; relative L2 error at\n"
+        f"t = {HORIZON:g} against the no-flux solution. Shift: eigenvalue of the layers / eigenvalue of the equation - 1,\n"
+        "over 4 sqrt(eps / (2 pi)) / pi."
     )
     columns = ["layers", "tau", "eps", "error", "known", "shift / predicted"]
     title = "Walls: softmax attention meets the no-flux problem as sqrt(eps) only"
@@ -97,8 +99,10 @@ def _draw(ax, steps: tuple[float, ...], errors: dict[str, np.ndarray]) -> None:
         ax.plot(eps, values, color=color, marker=marker, markersize=5, linestyle="none", label=name, zorder=3)
     line = errors["softmax"][-1] * np.sqrt(eps / eps[-1])
     ax.plot(eps, line, color=style.ACCENT, linewidth=0.9, label="sqrt(eps)")
-    ax.plot(eps, errors["sinkhorn"][-1] * (eps / eps[-1]) ** 1.3, color="0.5", linewidth=0.9, linestyle="--", label="eps^1.3")
+    line = errors["sinkhorn"][-1] * (eps / eps[-1]) ** 1.3
+    ax.plot(eps, line, color="0.5", linewidth=0.9, linestyle="--", label="eps^1.3")
     ax.set(xscale="log", yscale="log")
     style.plain_ticks(ax.xaxis, eps)
     ax.legend(frameon=False, fontsize=8, ncols=2, loc="center right", bbox_to_anchor=(1.0, 0.58))
-    style.finish(ax, "Softmax meets a no-flux wall as sqrt(eps), Sinkhorn faster", "temperature eps (length$^2$)", "relative L2 error")
+    title = "Softmax meets a no-flux wall as sqrt(eps), Sinkhorn faster"
+    style.finish(ax, title, "temperature eps (length$^2$)", "relative L2 error")

@@ -66,12 +66,12 @@ def run(cases: Sequence[Callable[[], Case]] = CASES, tolerances: Sequence[float]
         for check in (_literals, _eigenvalues, _sphere, _steady_states):
             claims |= check()
     text = (
-        "Finite volumes on given grids of N, 2 N and 4 N cells per axis: w-weighted relative L2 error at the coarsest\n"
-        "grid's nodes, its order, and after one Richardson step (N with 2 N, 2 N with 4 N). Then the automatic solver at "
-        "three rtol:\nerror over rtol on other points, its method and grid. Between walls that are Dirichlet or not square to "
-        "the metric the error\nhas a term h^3; on the sphere the error over h^2 depends on h near the "
-        "poles, so no order is claimed there.\nSolutions without closed form are those of the Schroedinger form by a "
-        "dense Fourier matrix."
+        "Finite volumes on given grids of N, 2 N and 4 N cells per axis: w-weighted relative L2 error at the\n"
+        "coarsest grid's nodes, its order, and after one Richardson step (N with 2 N, 2 N with 4 N). Then the\n"
+        "automatic solver at three rtol: error over rtol on other points, its method and grid. Between walls that are\n"
+        "Dirichlet or not square to the metric the error has a term h^3; on the sphere the error over h^2 depends on h\n"
+        "near the poles, so no order is claimed there. Solutions without closed form are those of the Schroedinger\n"
+        "form by a dense Fourier matrix."
     )
     columns = ["case", "cells", "N", "2 N", "4 N", "order", "N, 2 N", "2 N, 4 N", "order"]
     columns += [f"rtol {rtol:.0e}" for rtol in tolerances]
@@ -185,7 +185,8 @@ def _relative(values: np.ndarray, known: np.ndarray) -> float:
 
 def _draw(ax, curves: dict[str, tuple]) -> None:
     """Errors on given grids and after one Richardson step, with lines of order 2 and 4."""
-    for color, marker, k, label in ((style.INK, "o", 1, "finite volumes"), (style.ACCENT, "s", 2, "one Richardson step")):
+    looks = (style.INK, "o", 1, "finite volumes"), (style.ACCENT, "s", 2, "one Richardson step")
+    for color, marker, k, label in looks:
         for m, curve in enumerate(curves.values()):
             cells, errors = curve[0][-len(curve[k]) :], curve[k]
             ax.plot(cells, errors, color=color, marker=marker, markersize=4, linewidth=0.8, label=None if m else label)
@@ -195,4 +196,5 @@ def _draw(ax, curves: dict[str, tuple]) -> None:
     ax.set(xscale="log", yscale="log")
     style.plain_ticks(ax.xaxis, [16, 32, 64, 128, 256])
     ax.legend(frameon=False, fontsize=8)
-    style.finish(ax, "Finite volumes: order 2; one Richardson step: order 4, at some walls 3", "cells per axis", "relative L2 error")
+    title = "Finite volumes: order 2; one Richardson step: order 4, at some walls 3"
+    style.finish(ax, title, "cells per axis", "relative L2 error")

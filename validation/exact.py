@@ -1,8 +1,8 @@
 """Equations whose solutions are known: closed forms, and what has none from another form of the equation.
 
-Solutions without a closed form come from the Schroedinger form of the equation: psi = p^(drift/2) H obeys
+Solutions without a closed form come from the Schroedinger form of the equation: psi = p H obeys
 
-    d psi / dt = Delta psi - U psi,    U = Delta p^(drift/2) / p^(drift/2),
+    d psi / dt = Delta psi - U psi,    U = Delta p / p,
 
 solved here by a dense Fourier matrix that shares nothing with attnflow/pde.
 """
@@ -64,7 +64,7 @@ class Case:
         return float(np.max(error / np.maximum(*scales)))
 
 
-def schroedinger(log_p: Callable, initial: Callable, t: float, nodes: int, dim: int = 1, drift: float = 2.0) -> Callable:
+def schroedinger(log_p: Callable, initial: Callable, t: float, nodes: int, dim: int = 1) -> Callable:
     """The solution at time t on a flat torus of periods 2 pi, as a callable on points (N, dim).
 
     `nodes`, odd, per axis.
@@ -76,7 +76,7 @@ def schroedinger(log_p: Callable, initial: Callable, t: float, nodes: int, dim: 
     identity = np.eye(nodes)
     laplacian = second if dim == 1 else np.kron(second, identity) + np.kron(identity, second)
     points = np.stack([c.ravel() for c in np.meshgrid(*[x] * dim, indexing="ij")], axis=-1)
-    r = np.exp(drift / 2 * log_p(points))
+    r = np.exp(log_p(points))
     eigenvalues, vectors = np.linalg.eigh(laplacian - np.diag(laplacian @ r / r))
     psi = vectors @ (np.exp(t * eigenvalues)[:, None] * (vectors.T @ (r[:, None] * _columns(initial(points)))))
     spectrum = np.fft.fftn(psi.reshape(*[nodes] * dim, -1), axes=range(dim)) / nodes**dim
@@ -86,7 +86,7 @@ def schroedinger(log_p: Callable, initial: Callable, t: float, nodes: int, dim: 
         basis = np.exp(1j * at[:, :1] * wave)
         for k in range(1, dim):
             basis = (basis[:, :, None] * np.exp(1j * at[:, k : k + 1] * wave)[:, None]).reshape(len(at), -1)
-        return np.real(basis @ spectrum) / np.exp(drift / 2 * log_p(at))[:, None]
+        return np.real(basis @ spectrum) / np.exp(log_p(at))[:, None]
 
     return exact
 
@@ -111,9 +111,8 @@ def line() -> Case:
 
     points = rule([(m - 5 * sigma, m + 5 * sigma)], 400)
     density = af.Gaussian(m, sigma**2)
-    return Case(
-        "Gaussian tokens on a line", DriftDiffusion(density), lambda x: np.cos(x[:, 0]), exact, t, [64], points, _squared(density)
-    )
+    pde, weight = DriftDiffusion(density), _squared(density)
+    return Case("Gaussian tokens on a line", pde, lambda x: np.cos(x[:, 0]), exact, t, [64], points, weight)
 
 
 def circle() -> Case:
@@ -198,7 +197,8 @@ def sphere(t: float = 0.1) -> Case:
     z = 1 - 2 * (np.arange(800) + 0.5) / 800  # equal areas along a spiral
     angle = np.pi * (1 + np.sqrt(5)) * np.arange(800)
     points = np.stack([np.sqrt(1 - z**2) * np.cos(angle), np.sqrt(1 - z**2) * np.sin(angle), z], axis=1)
-    return Case("sphere, harmonics l = 1, 2, 3", Heat(af.Sphere(2)), harmonics, exact, t, [24, 48], points, _one, None, None)
+    name, pde = "sphere, harmonics l = 1, 2, 3", Heat(af.Sphere(2))
+    return Case(name, pde, harmonics, exact, t, [24, 48], points, _one, None, None)
 
 
 @lru_cache
@@ -244,7 +244,9 @@ def forward() -> Case:
     def exact(x):
         return backward(x) * density.pdf(x)[:, None] ** 2
 
-    weight = lambda x: density.pdf(x) ** -2.0  # noqa: E731
+    def weight(x):
+        return density.pdf(x) ** -2.0
+
     return Case("forward equation", FokkerPlanck(density), initial, exact, 0.3, [64], points, weight)
 
 

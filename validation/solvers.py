@@ -86,10 +86,14 @@ def run(steps: tuple[float, ...] = STEPS, paths: int = PATHS) -> Report:
     rows = []
     for k, x in enumerate(points):
         z = (mean[k] - field[k]) / deviation[k]
-        numbers = f"{field[k]:.6f}", f"{layers[k]:.6f}", f"{layers_error[k]:.1e}", f"{mean[k]:.5f}", f"{deviation[k]:.1e}", f"{z:+.2f}"
-        rows.append([f"({x[0]:.3f}, {x[1]:.3f})", *numbers])
+        walked = f"{mean[k]:.5f}", f"{deviation[k]:.1e}", f"{z:+.2f}"
+        layered = f"{layers[k]:.6f}", f"{layers_error[k]:.1e}"
+        rows.append([f"({x[0]:.3f}, {x[1]:.3f})", f"{field[k]:.6f}", *layered, *walked])
     worst = float(np.max(np.abs(layers - field) / (layers_error + field_error)))
-    scores = {"the equation": (mean - field) / deviation, "the layers": (mean - layers) / np.hypot(deviation, layers_error)}
+    scores = {
+        "the equation": (mean - field) / deviation,
+        "the layers": (mean - layers) / np.hypot(deviation, layers_error),
+    }
     gap = float(np.abs(cells.at(points)[:, 0] - field).max() / size)
     claims = {
         f"layers and equation differ by at most the layers' stated error, worst {worst:.2f} of it": worst <= 1,
@@ -101,8 +105,9 @@ def run(steps: tuple[float, ...] = STEPS, paths: int = PATHS) -> Report:
         sentence = f"paths and {name}: sum of {POINTS} squared z-scores {total:.1f}, expected {low:.1f} to {high:.1f}"
         claims[f"{sentence}, largest {np.abs(z).max():.2f}"] = bool(low <= total <= high)
     text = (
-        f"H at t = {TIME:g} on a torus with a curved, off-diagonal metric. Equation: {solution.stats['method']} method, "
-        f"grid {' x '.join(map(str, solution.stats['grid']))}, estimated error {field_error:.0e}.\n"
+        f"H at t = {TIME:g} on a torus with a curved, off-diagonal metric.\n"
+        f"Equation: {solution.stats['method']} method, grid {' x '.join(map(str, solution.stats['grid']))}, "
+        f"estimated error {field_error:.0e}.\n"
         f"Layers: infinitely many tokens at eps = {', '.join(f'{2 * tau:g}' for tau in steps)}, extrapolated to 0; "
         "their error is the last correction.\n"
         f"Paths: {paths} from each point, {walk.stats['steps']} steps ({walk.stats['scheme']}), of whose weak error "
@@ -112,7 +117,8 @@ def run(steps: tuple[float, ...] = STEPS, paths: int = PATHS) -> Report:
 
     def draw(ax) -> None:
         line = np.linspace(0, 2 * np.pi, 241)
-        _draw(ax, s, field, (line, solution.at(curve(line))[:, 0]), rough[-1], (layers, layers_error), (mean, deviation), steps)
+        smooth = line, solution.at(curve(line))[:, 0]
+        _draw(ax, s, field, smooth, rough[-1], (layers, layers_error), (mean, deviation), steps)
 
     title = "Layers, equation and paths: three solutions of one problem"
     return Report(title, text, columns, rows, claims, draw)
@@ -139,7 +145,7 @@ def _draw(ax, s, field, line, rough, layers, paths, steps) -> None:
     above.plot(*line, color=style.INK, linewidth=1, label="equation")
     above.plot(s, rough, "s", color="0.6", markersize=5, mfc="none", label=f"layers, eps = {2 * steps[-1]:g}")
     above.errorbar(s, paths[0], 2 * paths[1], fmt="o", color=style.ACCENT, markersize=3, capsize=2, label="paths")
-    above.legend(frameon=False, fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.12))
+    above.legend(frameon=False, fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.02))
     below.axhline(0, color=style.INK, linewidth=1)
     below.errorbar(
         s - 0.05, 1e3 * (paths[0] - field), 2e3 * paths[1], fmt="o", color=style.ACCENT, markersize=3, capsize=2,
@@ -149,6 +155,8 @@ def _draw(ax, s, field, line, rough, layers, paths, steps) -> None:
         s + 0.05, 1e3 * (layers[0] - field), 1e3 * layers[1], fmt="s", color="0.45", markersize=3, capsize=2,
         label="layers, eps to 0",
     )  # fmt: skip
+    low, high = below.get_ylim()
+    below.set_ylim(low - 0.3 * (high - low), high)  # room for the legend
     below.legend(frameon=False, fontsize=7, ncols=2, loc="lower left")
     style.finish(above, "Layers, equation and paths agree within their stated errors", "", "H")
     style.finish(below, "", "position along a closed curve (radians)", "difference ($10^{-3}$)")
