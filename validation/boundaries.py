@@ -56,8 +56,8 @@ def run(steps: tuple[float, ...] = STEPS) -> Report:
         claims[sentence] = bool(abs(ratio - 1) < 0.03)
     text = (
         "Uniform tokens on [0, pi], f = d^2, infinitely many; H0 = cos x + cos 2x; relative L2 error at\n"
-        f"t = {HORIZON:g} against the no-flux solution. Shift: eigenvalue of the layers / eigenvalue of the equation - 1,\n"
-        "over 4 sqrt(eps / (2 pi)) / pi."
+        f"t = {HORIZON:g} against the no-flux solution. Shift: eigenvalue of the layers / eigenvalue of the\n"
+        "equation - 1, over 4 sqrt(eps / (2 pi)) / pi."
     )
     columns = ["layers", "tau", "eps", "error", "known", "shift / predicted"]
     title = "Walls: softmax attention meets the no-flux problem as sqrt(eps) only"

@@ -68,9 +68,9 @@ def run(cases: Sequence[Callable[[], Case]] = CASES, tolerances: Sequence[float]
     text = (
         "Finite volumes on given grids of N, 2 N and 4 N cells per axis: w-weighted relative L2 error at the\n"
         "coarsest grid's nodes, its order, and after one Richardson step (N with 2 N, 2 N with 4 N). Then the\n"
-        "automatic solver at three rtol: error over rtol on other points, its method and grid. Between walls that are\n"
-        "Dirichlet or not square to the metric the error has a term h^3; on the sphere the error over h^2 depends on h\n"
-        "near the poles, so no order is claimed there. Solutions without closed form are those of the Schroedinger\n"
+        "automatic solver at three rtol: error over rtol on other points, its method and grid. Between walls that\n"
+        "are Dirichlet or not square to the metric the error has a term h^3; on the sphere the error over h^2\n"
+        "depends on h near the poles, so no order is claimed there. Solutions without closed form are those of the Schroedinger\n"
         "form by a dense Fourier matrix."
     )
     columns = ["case", "cells", "N", "2 N", "4 N", "order", "N, 2 N", "2 N, 4 N", "order"]
@@ -196,5 +196,5 @@ def _draw(ax, curves: dict[str, tuple]) -> None:
     ax.set(xscale="log", yscale="log")
     style.plain_ticks(ax.xaxis, [16, 32, 64, 128, 256])
     ax.legend(frameon=False, fontsize=8)
-    title = "Finite volumes: order 2; one Richardson step: order 4, at some walls 3"
+    title = "Finite volumes: order 2; one Richardson step: order 4, less at poles and some walls"
     style.finish(ax, title, "cells per axis", "relative L2 error")
