@@ -6,6 +6,7 @@ say how accurate the finer one is.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import numpy as np
 from .. import checks
 from ..grid import Grid, bandwidth
 from ..solution import Solution
-from .coefficients import diffusion_tensor, error_weights, extent, log_weight, on_sphere, relative_error, transfer
+from .coefficients import at_points, error_weights, extent, log_weight, on_sphere, relative_error, transfer
 from .coefficients import weighted_norm
 from .problem import Problem, finished, interrupted
 from .spectral import evolve, seconds, spectral_grid, symmetric_form
@@ -41,18 +42,21 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
     sizes = sizes or solvable(pde, (15,) * pde.space.dim)
     tol = min(1e-3 * rtol, 1e-6)
     patience = np.inf if insist else _PATIENCE[pde.space.dim] * (1e-4 / rtol) ** 0.4
-    best = None
+
+    def solve(sizes: tuple[int, ...]):
+        return _solve(pde, problem, sizes, tol, patience)
+
+    def larger(sizes: tuple[int, ...]) -> tuple[int, ...] | None:
+        sizes = grown(pde, sizes)
+        return sizes if affordable(sizes) else None
+
+    def difference(coarse: tuple, fine: tuple) -> float:
+        return _difference(pde, problem, coarse[:2], fine[:2])
+
+    best, lowest = None, np.inf
     try:
-        coarse, lowest = _solve(pde, problem, sizes, tol, patience), np.inf
-        while coarse and lowest > rtol and (best is None or affordable(grown(pde, sizes))):
-            sizes = grown(pde, sizes)
-            fine = _solve(pde, problem, sizes, tol, patience)
-            if fine is None:
-                break
-            error = _difference(pde, problem, coarse[:2], fine[:2])
-            if best is None or error < lowest:
-                best, lowest = fine, error
-            coarse = fine
+        for best, lowest in refinements(solve, sizes, larger, difference, rtol):
+            pass
     except KeyboardInterrupt:
         if best is None:
             raise
@@ -77,6 +81,26 @@ def solve_smooth_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...
     return finished(pde, problem, transfer(here[1], here[0], grid), grid, None, stats, dense=dense)
 
 
+def refinements(
+    solve: Callable, size, larger: Callable, difference: Callable, tol: float
+) -> Iterator[tuple[object, float]]:
+    """Better and better solutions, each with its difference from the one of the size before, until that is below tol.
+
+    Ends where `solve` or `larger` says None: too expensive.
+    """
+    coarse, best, lowest = solve(size), None, np.inf
+    while coarse is not None and lowest > tol:
+        size = larger(size)
+        fine = None if size is None else solve(size)
+        if fine is None:
+            return
+        error = difference(coarse, fine)
+        if best is None or error < lowest:
+            best, lowest = fine, error
+            yield best, lowest
+        coarse = fine
+
+
 def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, ...] | None:
     """Nodes per axis to start from: they hold sqrt(w), the metric and the initial values to rtol.
 
@@ -88,16 +112,16 @@ def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> t
     for size in _SAMPLED[pde.space.dim]:
         nodes, points = _sample(pde, size)
         shape = tuple(map(len, nodes))
-        log_w = log_weight(pde, points)
+        log_w, tensor = at_points(pde, points)
         if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
         fields = [log_w, np.exp((log_w - log_w.max()) / 2)]
-        if not (pde.space.flat and pde.mobility is None):
-            fields.append(diffusion_tensor(pde, points))
-        # coefficients may alias into the upper half of the modes: products with H are integrated, not expanded
-        share = [1.0] * len(fields)
+        if tensor is not None:
+            fields.append(tensor)
+        # log w and the metric may alias into the upper half of the modes: they are multiplied by, not expanded
+        share = [1.0, 2.0] + [1.0] * (len(fields) - 2)
         if problem is not None:
-            share.append(2.0)
+            share.append(2.0)  # of their own modes; solutions carry those of sqrt(w) too
             if callable(problem.initial):
                 fields.append(checks.evaluate(problem.initial, points, "initial").astype(float))
         fields = [_unfolded(pde, f.reshape(*shape, -1)) for f in fields]

@@ -21,7 +21,7 @@ import numpy as np
 from ..grid import Axis, Grid
 from . import chebyshev
 from .boundaries import Walls
-from .coefficients import build_grid, coefficients, extent
+from .coefficients import build_grid, coefficients, extent, on_sphere
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -57,6 +57,16 @@ class SymmetricForm:
     root: Any
     held: Any = None
     xp: Any = np
+
+    @property
+    def size(self) -> int:
+        return self.grid.size
+
+    @property
+    def apply_seconds(self) -> float:
+        """Roughly what `apply` takes for one field."""
+        dim = len(self.grid.axes)
+        return 1e-5 * dim + (1.5e-9 * dim**2 + 5e-10 * sum(self.grid.shape)) * self.size
 
     @cached_property
     def bound(self) -> float:
@@ -157,10 +167,7 @@ def spectral_matrix(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
 
 
 def evolve(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: float, walls: Walls):
-    """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed.
-
-    The cheaper of Chebyshev polynomials of S and its eigendecomposition.
-    """
+    """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed."""
     xp = form.xp
     start = xp.asarray(np.moveaxis(initial, -1, 0)) * form.root
     source = None
@@ -168,10 +175,7 @@ def evolve(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: flo
         wall = xp.asarray(np.moveaxis(wall_values(form.grid, walls, initial), -1, 0)) * form.root
         start = form.held * start
         source = form.held * form.bare(wall)
-    if xp is np and _eigen_seconds(form) < _chebyshev_seconds(form, times, tol):
-        fields, stats = _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
-    else:
-        fields, stats = _by_chebyshev(form, start, source, times, tol)
+    fields, stats = propagate(form, start, source, times, tol)
     fields = xp.stack([field / form.root for field in fields])
     if form.held is not None:
         fields = fields * form.held + (1 - form.held) * (wall / form.root)
@@ -179,23 +183,31 @@ def evolve(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: flo
     return np.moveaxis(fields, 1, -1), stats
 
 
+def propagate(form, start, source, times: np.ndarray, tol: float) -> tuple[list, dict]:
+    """u at the times from du/dt = S u + source, and how: the cheaper of Chebyshev polynomials of S and eigenvectors.
+
+    The form is a SymmetricForm or another with its `size`, `bound`, `apply`, `apply_seconds`, `dense`, `held`, `xp`.
+    """
+    if form.xp is np and _eigen_seconds(form) < _chebyshev_seconds(form, times, tol):
+        return _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
+    return _by_chebyshev(form, start, source, times, tol)
+
+
 def seconds(form: SymmetricForm, times: np.ndarray, tol: float) -> float:
     """Roughly what `evolve` takes."""
     return min(_eigen_seconds(form), _chebyshev_seconds(form, times, tol))
 
 
-def _eigen_seconds(form: SymmetricForm) -> float:
-    size = form.grid.size
-    return 2e-4 + 2e-6 * size + 1.2e-9 * size**3 if size <= 3000 else np.inf
+def _eigen_seconds(form) -> float:
+    return 2e-4 + 2e-6 * form.size + 1.2e-9 * form.size**3 if form.size <= 3000 else np.inf
 
 
-def _chebyshev_seconds(form: SymmetricForm, times: np.ndarray, tol: float) -> float:
-    degree, dim = chebyshev.degree_for(float(times[-1]) * form.bound / 2, tol), len(form.grid.axes)
-    work = 1.5e-9 * dim**2 + 5e-10 * sum(form.grid.shape)
-    return degree * (1e-5 * dim + work * form.grid.size) * (1 if form.held is None else 2)
+def _chebyshev_seconds(form, times: np.ndarray, tol: float) -> float:
+    degree = chebyshev.degree_for(float(times[-1]) * form.bound / 2, tol)
+    return degree * form.apply_seconds * (1 if form.held is None else 2)
 
 
-def _by_chebyshev(form: SymmetricForm, start, source, times: np.ndarray, tol: float) -> tuple[list, dict]:
+def _by_chebyshev(form, start, source, times: np.ndarray, tol: float) -> tuple[list, dict]:
     def step(v):
         return v + (2 / form.bound) * form.apply(v)
 
@@ -208,7 +220,7 @@ def _by_chebyshev(form: SymmetricForm, start, source, times: np.ndarray, tol: fl
     return fields, stats
 
 
-def _by_modes(form: SymmetricForm, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
+def _by_modes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
     values, vectors = eigenpairs(form)
     columns = len(start)
     amplitude = start.reshape(columns, -1) @ vectors
@@ -221,7 +233,7 @@ def _by_modes(form: SymmetricForm, start: np.ndarray, source: np.ndarray | None,
     return list((result @ vectors.T).reshape(len(times), *start.shape))
 
 
-def eigenpairs(form: SymmetricForm) -> tuple[np.ndarray, np.ndarray]:
+def eigenpairs(form) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (k,) of S from 0 down and orthonormal eigenvectors (m, k), zero on Dirichlet walls."""
     matrix = form.dense()
     if form.held is None:
@@ -260,6 +272,11 @@ def wall_values(grid: Grid, walls: Walls, like: np.ndarray) -> np.ndarray:
 def spectral_grid(pde: DriftDiffusion, sizes: tuple[int, ...]) -> Grid:
     """The grid of that many nodes per axis."""
     return build_grid(pde.space, KINDS, sizes, extent(pde))
+
+
+def wrapping(pde: DriftDiffusion) -> tuple[bool, ...]:
+    """Whether each axis of the grids wraps; the angle on a circle of unit vectors does."""
+    return (True,) if on_sphere(pde.space) else pde.space.periodic
 
 
 def namespace(backend: str):

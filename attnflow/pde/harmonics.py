@@ -1,0 +1,294 @@
+"""Spectral solutions on the sphere S^2: spherical harmonics up to the degree that density and initial values need.
+
+With H = sum_j h_j Y_j over the real orthonormal harmonics of degree <= L and w the conserved weight, Galerkin's
+method in the inner product of L2(w) reads M dh/dt = -K h,
+
+    M_ij = integral w Y_i Y_j = (C C')_ij,     K_ij = integral w grad Y_i . T . grad Y_j,
+
+so u = C' h obeys du/dt = S u with S = -C^-1 K C^-T symmetric and non-positive. Y_0 is constant: the first row of S
+is zero and the first entry of u measures the integral of w H. Both constants and that integral stay, exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from .. import checks
+from ..grid import Axis, Grid, bandwidth
+from ..solution import Solution
+from .coefficients import log_weight, mobility, relative_error
+from .problem import Problem, finished, interrupted
+from .smooth import refinements
+from .spectral import eigenpairs, propagate, spectral_grid
+from .spherical import Harmonics
+
+if TYPE_CHECKING:
+    from .equations import DriftDiffusion
+
+_SAMPLED = (32, 64)  # colatitudes on which smoothness is judged
+_LARGEST = 34  # degree: about a second
+_ROUNDOFF = 1e-15
+_EXACT = 1e-15  # of the time integration on a given grid
+
+
+def solve_harmonic(pde: DriftDiffusion, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
+    """Raise the degree until two solutions agree to rtol; the finer one is returned.
+
+    None if the fields are not smooth or no two agree up to the largest degree, unless told to `insist` on the best
+    there is.
+    """
+    found = smooth_degree(pde, problem, 0.1 * rtol)
+    if found is None and not insist:
+        return None
+    degree, width = found or (7, _SAMPLED[-1])
+    solve = partial(_solve, pde, problem, width, min(1e-3 * rtol, 1e-6))
+    best, error = None, np.inf
+    try:
+        for best, error in refinements(solve, degree, raised, _difference, rtol):
+            pass
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        grid = _natural_grid(pde, best.form.basis.degree, width)
+        return interrupted(problem.times, best.fields(grid), grid, best.report(grid, error))
+    if best is None or (error > rtol and not insist):
+        return None
+    grid = _natural_grid(pde, best.form.basis.degree, width)
+    return finished(pde, problem, best.fields(grid), grid, rtol, best.report(grid, error), dense=partial(best.at, grid))
+
+
+def solve_harmonic_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, int]) -> Solution:
+    """On the given colatitudes and longitudes, by harmonics of the largest degree they (and a second) hold."""
+    degree = min(shape[0] - 1, shape[1] // 2 - 1, _LARGEST)
+    _, width = smooth_degree(pde, problem, _ROUNDOFF) or (degree, _SAMPLED[-1])
+    here, other = (_solve(pde, problem, width, _EXACT, n) for n in (degree, raised(degree) or int(0.8 * degree)))
+    error = _difference(*sorted((here, other), key=lambda solved: solved.form.basis.degree))
+    grid = spectral_grid(pde, shape)
+    return finished(pde, problem, here.fields(grid), grid, None, here.report(grid, error), dense=partial(here.at, grid))
+
+
+def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarray, np.ndarray, Grid, float] | None:
+    """The k smallest eigenvalues of L, eigenfunctions (k, *grid), their grid and the eigenvalues' relative error.
+
+    None where w and the metric are not smooth, or k is too large.
+    """
+    found = smooth_degree(pde, None, tol)
+    if found is None:
+        return None
+    degree, width = max(found[0], int(np.ceil(np.sqrt(k))) + 2), found[1]
+
+    def solve(degree: int):
+        form = harmonic_form(pde, degree, width)
+        values, vectors = eigenpairs(form)
+        return form, values[:k], vectors[:, :k]
+
+    def difference(coarse: tuple, fine: tuple) -> float:
+        return float(np.max(np.abs(coarse[1] - fine[1])[1:] / np.abs(fine[1][1:]), initial=0.0))
+
+    best, error = None, np.inf
+    for best, error in refinements(solve, degree, raised, difference, tol):
+        pass
+    if error > tol:
+        return None
+    form, values, vectors = best
+    grid = _natural_grid(pde, form.basis.degree, width)
+    return values, Harmonics.on(grid, form.basis.degree).values(form.coefficients(vectors.T)), grid, error
+
+
+def smooth_degree(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, int] | None:
+    """A degree to start from, which holds sqrt(w), T and the initial values to rtol, and that of w T to round-off.
+
+    None if only too large ones would do, and where sqrt(w) spans more than rtol / 1e-15, as on the torus.
+    """
+    for size in _SAMPLED:
+        grid = spectral_grid(pde, (size, 2 * size))
+        log_w, tensor = log_weight(pde, grid.points), _tensor(pde, grid.points)
+        if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
+            return None
+        frame = _frame(grid.points)
+        ambient = (frame @ tensor @ frame.swapaxes(1, 2)).reshape(len(log_w), 9)  # smooth at the poles
+        ambient += np.abs(ambient).max()  # entries are judged by the largest of them
+        root = np.exp((log_w - log_w.max()) / 2)[:, None]
+        needed = [_degree(grid, root, rtol), _degree(grid, root * ambient, rtol)]
+        width = _degree(grid, root**2 * np.concatenate([root**0, ambient], axis=1), 0.0)
+        if width is None and size == _SAMPLED[-1]:
+            width = size
+        # the equation's coefficients may alias into the upper half: products with H are integrated, not expanded
+        needed = [n and n / 2 for n in needed]
+        if problem is not None and callable(problem.initial):
+            needed.append(_degree(grid, checks.evaluate(problem.initial, grid.points, "initial").astype(float), rtol))
+        if width is not None and None not in needed:
+            degree = int(np.ceil(max(needed))) + 2
+            return (degree, width) if raised(degree) else None
+    return None
+
+
+def raised(degree: int) -> int | None:
+    """The next larger degree worth a comparison; None beyond the affordable."""
+    larger = int(np.ceil(1.2 * degree + 1))
+    return larger if larger <= _LARGEST else None
+
+
+@dataclass(frozen=True)
+class HarmonicForm:
+    """S in the basis Y; what `propagate` and `eigenpairs` ask of it is what they ask of `SymmetricForm`.
+
+    Attributes
+    ----------
+    basis : Harmonics
+        On the nodes of the quadrature.
+    weight : (n, k) array
+        w times the weights of the nodes, up to a factor e^-top.
+    factor : (modes, modes) array
+        C, lower triangular.
+    matrix : (modes, modes) array
+        S.
+    """
+
+    basis: Harmonics
+    weight: np.ndarray
+    top: float
+    factor: np.ndarray
+    matrix: np.ndarray
+    held: Any = None
+    xp: Any = np
+
+    @property
+    def size(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def apply_seconds(self) -> float:
+        """Roughly what `apply` takes for one field."""
+        return 5e-6 + 7e-10 * self.size**2
+
+    @cached_property
+    def bound(self) -> float:
+        """|S|, from above."""
+        return float(np.abs(self.matrix).sum(axis=1).max())
+
+    def apply(self, v: np.ndarray) -> np.ndarray:
+        """S v for v (c, modes)."""
+        return v @ self.matrix
+
+    def dense(self) -> np.ndarray:
+        return self.matrix
+
+    def coefficients(self, u: np.ndarray) -> np.ndarray:
+        """h of u, (..., modes)."""
+        flat = solve_triangular(self.factor, u.reshape(-1, self.size).T, trans="T", lower=True)
+        return flat.T.reshape(u.shape)
+
+
+def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm:
+    """S up to the degree, with quadrature exact for w T of degree `width`."""
+    axis = Axis("gauss", degree + 2 + width // 2, -1.0, 1.0)
+    around = 2 * np.pi * np.arange(2 * degree + 3 + width) / (2 * degree + 3 + width)
+    z = axis.nodes
+    basis = Harmonics(degree, np.arctan2(np.sqrt((1 - z) * (1 + z)), z), around)
+    x = _points(basis)
+    shape = (axis.size, len(around))
+    log_w = log_weight(pde, x).reshape(shape)
+    weight = np.exp(log_w - log_w.max()) * axis.weights[:, None] * (2 * np.pi / len(around))
+    tensor = weight * _tensor(pde, x).transpose(1, 2, 0).reshape(2, 2, *shape)
+    try:
+        factor = np.linalg.cholesky(basis.products(weight, (0, 0), (0, 0)))
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "density must not span so many orders of magnitude for harmonics, got a weight p^drift whose logarithm "
+            f"ranges over {np.ptp(log_w):.3g}; use method='finite-volume'"
+        ) from None
+    down, along = (1, 0), (2, 1)
+    mixed = basis.products(tensor[0, 1], down, along)
+    stiffness = basis.products(tensor[0, 0], down, down) + basis.products(tensor[1, 1], along, along) + mixed + mixed.T
+    half = solve_triangular(factor, stiffness, lower=True)
+    matrix = -solve_triangular(factor, half.T, lower=True)
+    return HarmonicForm(basis, weight, float(log_w.max()), factor, (matrix + matrix.T) / 2)
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """Coefficients h (T, c, modes) at the times, u (c, modes) at time 0, and how they were computed."""
+
+    form: HarmonicForm
+    start: np.ndarray
+    coefficients: np.ndarray
+    stats: dict
+    tol: float
+
+    def fields(self, grid: Grid, coefficients: np.ndarray | None = None) -> np.ndarray:
+        """(T, *grid, c)."""
+        coefficients = self.coefficients if coefficients is None else coefficients
+        return np.moveaxis(Harmonics.on(grid, self.form.basis.degree).values(coefficients), 1, -1)
+
+    def at(self, grid: Grid, times: np.ndarray) -> np.ndarray:
+        """Dense output: times -> fields on the grid."""
+        return self.fields(grid, self.form.coefficients(np.stack(propagate(self.form, self.start, None, times, self.tol)[0])))
+
+    def report(self, grid: Grid, error: float) -> dict:
+        return {
+            "method": "spectral",
+            "grid": list(grid.shape),
+            "degree": self.form.basis.degree,
+            "estimated_error": error,
+            **self.stats,
+        }
+
+
+def _solve(pde: DriftDiffusion, problem: Problem, width: int, tol: float, degree: int) -> _Solved:
+    form = harmonic_form(pde, degree, width)
+    fields = np.moveaxis(_initial(pde, problem, form.basis), -1, 0)
+    start = solve_triangular(form.factor, form.basis.sums(form.weight * fields).T, lower=True).T
+    evolved, stats = propagate(form, start, None, problem.times, tol)
+    return _Solved(form, start, form.coefficients(np.stack(evolved)), stats, tol)
+
+
+def _initial(pde: DriftDiffusion, problem: Problem, basis: Harmonics) -> np.ndarray:
+    """Initial values on the quadrature nodes, (n, k, c)."""
+    x = _points(basis)
+    if callable(problem.initial):
+        values = checks.evaluate(problem.initial, x, "initial").astype(float)
+    else:
+        values = spectral_grid(pde, problem.initial.shape[:2]).interpolate(problem.initial, x)
+    return values.reshape(len(basis.colatitudes), len(basis.longitudes), -1)
+
+
+def _difference(coarse: _Solved, fine: _Solved) -> float:
+    """Relative error of the coarse solution: the larger of the plain and the weighted L2 norm."""
+    factor = fine.form.factor
+    known = np.concatenate([fine.form.coefficients(fine.start)[None], fine.coefficients])
+    gap = fine.coefficients.copy()
+    gap[..., : coarse.form.size] -= coarse.coefficients
+    norms = (lambda h: np.linalg.norm(h, axis=-1)), (lambda h: np.linalg.norm(h @ factor, axis=-1))
+    return max(relative_error(norm(gap), norm(known)) for norm in norms)
+
+
+def _natural_grid(pde: DriftDiffusion, degree: int, width: int) -> Grid:
+    """Holds harmonics of the degree, and integrates w H^2."""
+    size = 2 * degree + 2 + width
+    return spectral_grid(pde, (size, size + size % 2))
+
+
+def _points(basis: Harmonics) -> np.ndarray:
+    """Unit vectors at the basis' nodes, (n k, 3)."""
+    theta, phi = (a.ravel() for a in np.meshgrid(basis.colatitudes, basis.longitudes, indexing="ij"))
+    return np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], axis=1)
+
+
+def _frame(x: np.ndarray) -> np.ndarray:
+    """Unit vectors along colatitude and longitude at x (N, 3) off the poles: (N, 3, 2), as columns."""
+    radius = np.hypot(x[:, 0], x[:, 1])
+    cos, sin = x[:, 0] / radius, x[:, 1] / radius
+    return np.stack([np.stack([x[:, 2] * cos, x[:, 2] * sin, -radius], 1), np.stack([-sin, cos, 0 * cos], 1)], axis=2)
+
+
+def _tensor(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
+    """m g^-1 in the frame at points (N, 3): (N, 2, 2)."""
+    frame = _frame(x)
+    tensor = np.linalg.inv(checks.spd(frame.swapaxes(1, 2) @ pde.space.metric(x) @ frame, "metric", x))
+    return tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
