@@ -164,7 +164,11 @@ def spd(matrix, name: str, where: np.ndarray | None = None) -> np.ndarray:
         raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
     scale = np.abs(matrix).max(axis=(-2, -1))
     skew = np.abs(matrix - np.swapaxes(matrix, -1, -2)).max(axis=(-2, -1)) > 1e-9 * scale
-    bad = skew | (np.linalg.eigvalsh(matrix)[..., 0] <= 1e-14 * scale)
+    try:  # ten times faster than eigenvalues, which say where
+        np.linalg.cholesky(matrix - 1e-14 * scale[..., None, None] * np.eye(matrix.shape[-1]))
+        bad = skew
+    except np.linalg.LinAlgError:
+        bad = skew | (np.linalg.eigvalsh(matrix)[..., 0] <= 1e-14 * scale)
     if np.any(bad):
         index = tuple(np.argwhere(bad)[0]) if bad.ndim else ()
         place = "" if where is None else f" at x = {where[index]}"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 
 from .. import checks
 from ..attention import Attention, Column
-from ..geometry import Density, Reexpressed, Remetrised
+from ..attention.normalizations import Softmax
+from ..geometry import Density, Reexpressed, Remetrised, Space
+from ..geometry.differences import gradient
 from ..particles.quadrature import check_same_space
-from ..pde import DriftDiffusion
+from ..pde import DriftDiffusion, General
+from ..similarity import PseudoMetric
 
 
 def limit(layer: Attention, density: Density) -> DriftDiffusion:
@@ -20,6 +24,12 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion:
     volume of g; the factor c is 2 for softmax, 2 (1 - alpha) density-corrected, 1 for Sinkhorn, 0 for
     column-then-row (Ruan & Zhang 2024, Theorem 3; Coifman & Lafon 2006). Its time is
     layers * layer.time_step.
+
+    Softmax of an asymmetric f that is smallest at y = x adds a velocity that is no gradient,
+
+        c^i = -(1/2) g^ij g^kl D_jkl - d_j g^ij + (1/2) g^ij d_j log det g,     D_jkl = d^3 f / dy^3 at y = x,
+
+    zero for a symmetric f (Theorem 5): the limit is then a `General`.
 
     Parameters
     ----------
@@ -34,8 +44,9 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion:
     Raises
     ------
     ValueError
-        If f has no local limit of this form: it is asymmetric, its metric is not positive definite,
-        it is smallest elsewhere than at y = x, or it does not fit the density's space.
+        If f has no local limit of this form: its metric is not positive definite, it is smallest elsewhere than
+        at y = x, it is asymmetric under another normalisation than softmax or on a sphere, or it does not fit
+        the density's space.
 
     Examples
     --------
@@ -52,9 +63,12 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion:
         raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
     check_same_space(layer, density)
     f, probe = layer.f, density.space.probe_points()
-    if not f.is_symmetric(probe):
+    symmetric = f.is_symmetric(probe)
+    if not symmetric and (not isinstance(layer.normalization, Softmax) or density.space.columns != density.space.dim):
         name = "column" if isinstance(layer.normalization, Column) else type(layer.normalization).__name__.lower()
-        raise ValueError(f"f must be symmetric for the drift-diffusion limit of {name!r}, got {type(f).__name__}")
+        raise ValueError(
+            f"f must be symmetric for the drift-diffusion limit of {name!r} on {density.space}, got {type(f).__name__}"
+        )
     if f.space is None:
         f.metric(probe)  # says at once if there is no local limit
         density = Reexpressed(density, Remetrised(density.space, f.metric))
@@ -67,4 +81,14 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion:
             checks.AccuracyWarning,
             stacklevel=2,
         )
+    if not symmetric:
+        return General(density, partial(_velocity, f, density.space))
     return DriftDiffusion(density, drift=layer.normalization.drift)
+
+
+def _velocity(f: PseudoMetric, space: Space, x: np.ndarray) -> np.ndarray:
+    """c of `limit` at points (N, n): (N, n)."""
+    inverse = np.linalg.inv(f.metric(x))
+    divergence = np.einsum("mijj->mi", gradient(lambda z: np.linalg.inv(f.metric(z)), x, "the inverse metric of f", space))
+    stretch = gradient(lambda z: np.linalg.slogdet(f.metric(z))[1], x, "log det of the metric of f", space)
+    return np.einsum("mij,mj->mi", inverse, stretch - f.lean(x)) / 2 - divergence

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
 
-def log_weight(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
+def log_weight(pde: DriftDiffusion, x: np.ndarray, metric: np.ndarray | None = None) -> np.ndarray:
     """log of w per volume of the points' own coordinates (the round measure on a sphere) at points (N, n): (N,).
+
+    `metric` is g at the points, if it is known already and they are coordinates.
 
     Raises
     ------
@@ -37,7 +39,9 @@ def log_weight(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
             "restrict the space to where it is, or mix in a little of a Uniform or wide Gaussian density"
         )
     result = pde.drift * log_p
-    if not pde.space.flat:
+    if metric is not None:
+        result = result + np.log(np.linalg.det(metric)) / 2
+    elif not pde.space.flat:
         result = result + np.log(pde.space.volume_element(x))
     return result if pde.mobility is None else result - np.log(mobility(pde, x))
 
@@ -55,24 +59,24 @@ def mobility(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
 def coefficients(pde: DriftDiffusion, grid: Grid) -> tuple[np.ndarray, np.ndarray | None]:
     """log w per volume of the grid's coordinates (N,), and m g^ij (N, n, n); None for the identity everywhere."""
     x, space = grid.points, pde.space
-    log_w = log_weight(pde, x)
-    if grid.sphere and len(grid.axes) == 2:
-        log_w = log_w + np.log(np.hypot(x[:, 0], x[:, 1]))
-    if space.flat and pde.mobility is None:
-        return log_w, None
     if not grid.sphere:
-        return log_w, diffusion_tensor(pde, x)
+        return at_points(pde, x)
+    log_w = log_weight(pde, x)
+    if len(grid.axes) == 2:
+        log_w = log_w + np.log(np.hypot(x[:, 0], x[:, 1]))
     frame = _angular_frame(x)
     tensor = np.linalg.inv(checks.spd(frame.swapaxes(1, 2) @ space.metric(x) @ frame, "metric", x))
     return log_w, tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
 
 
-def diffusion_tensor(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
-    """m g^ij at points (N, n) given by their coordinates: (N, n, n)."""
-    tensor = np.asarray(pde.space.metric(x), dtype=float)
-    if not pde.space.flat:
-        tensor = np.linalg.inv(checks.spd(tensor, "metric", x))
-    return tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
+def at_points(pde: DriftDiffusion, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """log w (N,) and m g^ij (N, n, n), None for the identity everywhere, at points (N, n) given by coordinates."""
+    if pde.space.flat:
+        log_w = log_weight(pde, x)
+        return log_w, None if pde.mobility is None else mobility(pde, x)[:, None, None] * np.eye(pde.space.dim)
+    metric = pde.space.metric(x)  # checked there
+    tensor = np.linalg.inv(metric)
+    return log_weight(pde, x, metric), tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
 
 
 def build_grid(space: Space, kinds: tuple[str, str], shape: tuple[int, ...], ranges=None) -> Grid:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from scipy import sparse
 
 from ..grid import Axis, Grid
 from .boundaries import Walls
-from .coefficients import build_grid, coefficients, diffusion_tensor, extent, log_weight
+from .coefficients import at_points, build_grid, coefficients, extent, log_weight
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -71,13 +72,13 @@ class Cells:
     monotone: bool
     coupled: sparse.csr_array | None = None
 
-    @property
+    @cached_property
     def mass(self) -> np.ndarray:
         """(n,) conserved weight of each cell, relative to their sum."""
         weight = np.exp(self.log_weight - self.log_weight.max())
         return weight / weight.sum()
 
-    @property
+    @cached_property
     def bound(self) -> float:
         """Gershgorin's bound of the spectrum: every eigenvalue of L is >= -bound."""
         reach = self.loss.copy().reshape(self.grid.shape)
@@ -297,7 +298,7 @@ def _clamped(pde: DriftDiffusion, grid: Grid, tensor: np.ndarray | None, walls: 
             cells = index[beside].ravel()
             wall = grid.points[cells].copy()
             wall[:, a] = axis.high if end else axis.low
-            there = 1.0 if tensor is None else diffusion_tensor(pde, wall)[:, a, a]
+            there = 1.0 if tensor is None else at_points(pde, wall)[1][:, a, a]
             straight = 2 * np.sqrt(D[(a, a, *beside)].ravel() * there) / spacing[a]
             for l in sorted(skewed - {a}) if a in skewed else ():
                 skew = _wall_skew(D, a, l, beside, grid)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _SAMPLED = (32, 64)  # colatitudes on which smoothness is judged
 _LARGEST = 34  # degree: about a second
 _ROUNDOFF = 1e-15
+_WORTHWHILE = 1e-7  # of eigenvalues: finite volumes do no better
 _EXACT = 1e-15  # of the time integration on a given grid
 
 
@@ -56,6 +57,8 @@ def solve_harmonic(pde: DriftDiffusion, problem: Problem, rtol: float, insist: b
             raise
         grid = _natural_grid(pde, best.form.basis.degree, width)
         return interrupted(problem.times, best.fields(grid), grid, best.report(grid, error))
+    if best is None and insist:
+        raise _too_concentrated(pde)
     if best is None or (error > rtol and not insist):
         return None
     grid = _natural_grid(pde, best.form.basis.degree, width)
@@ -67,6 +70,8 @@ def solve_harmonic_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, i
     degree = min(shape[0] - 1, shape[1] // 2 - 1, _LARGEST)
     _, width = smooth_degree(pde, problem, _ROUNDOFF) or (degree, _SAMPLED[-1])
     here, other = (_solve(pde, problem, width, _EXACT, n) for n in (degree, raised(degree) or int(0.8 * degree)))
+    if here is None or other is None:
+        raise _too_concentrated(pde)
     error = _difference(*sorted((here, other), key=lambda solved: solved.form.basis.degree))
     grid = spectral_grid(pde, shape)
     return finished(pde, problem, here.fields(grid), grid, None, here.report(grid, error), dense=partial(here.at, grid))
@@ -75,7 +80,7 @@ def solve_harmonic_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, i
 def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarray, np.ndarray, Grid, float] | None:
     """The k smallest eigenvalues of L, eigenfunctions (k, *grid), their grid and the eigenvalues' relative error.
 
-    None where w and the metric are not smooth, or k is too large.
+    Refined towards `tol`; None where w and the metric are not smooth, k is too large, or finite volumes do better.
     """
     found = smooth_degree(pde, None, tol)
     if found is None:
@@ -84,6 +89,8 @@ def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarr
 
     def solve(degree: int):
         form = harmonic_form(pde, degree, width)
+        if form is None:
+            return None
         values, vectors = eigenpairs(form)
         return form, values[:k], vectors[:, :k]
 
@@ -93,7 +100,7 @@ def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarr
     best, error = None, np.inf
     for best, error in refinements(solve, degree, raised, difference, tol):
         pass
-    if error > tol:
+    if error > _WORTHWHILE:
         return None
     form, values, vectors = best
     grid = _natural_grid(pde, form.basis.degree, width)
@@ -143,7 +150,7 @@ class HarmonicForm:
     basis : Harmonics
         On the nodes of the quadrature.
     weight : (n, k) array
-        w times the weights of the nodes, up to a factor e^-top.
+        w times the weights of the nodes, up to a factor.
     factor : (modes, modes) array
         C, lower triangular.
     matrix : (modes, modes) array
@@ -152,7 +159,6 @@ class HarmonicForm:
 
     basis: Harmonics
     weight: np.ndarray
-    top: float
     factor: np.ndarray
     matrix: np.ndarray
     held: Any = None
@@ -161,6 +167,11 @@ class HarmonicForm:
     @property
     def size(self) -> int:
         return len(self.matrix)
+
+    @property
+    def root(self) -> np.ndarray:
+        """The constant's u, of norm 1."""
+        return np.eye(1, self.size)[0]
 
     @property
     def apply_seconds(self) -> float:
@@ -185,8 +196,11 @@ class HarmonicForm:
         return flat.T.reshape(u.shape)
 
 
-def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm:
-    """S up to the degree, with quadrature exact for w T of degree `width`."""
+def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm | None:
+    """S up to the degree, with quadrature exact for w T of degree `width`.
+
+    None if w spans so much that M is singular to rounding errors.
+    """
     axis = Axis("gauss", degree + 2 + width // 2, -1.0, 1.0)
     around = 2 * np.pi * np.arange(2 * degree + 3 + width) / (2 * degree + 3 + width)
     z = axis.nodes
@@ -199,16 +213,13 @@ def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm:
     try:
         factor = np.linalg.cholesky(basis.products(weight, (0, 0), (0, 0)))
     except np.linalg.LinAlgError:
-        raise ValueError(
-            "density must not span so many orders of magnitude for harmonics, got a weight p^drift whose logarithm "
-            f"ranges over {np.ptp(log_w):.3g}; use method='finite-volume'"
-        ) from None
+        return None
     down, along = (1, 0), (2, 1)
     mixed = basis.products(tensor[0, 1], down, along)
     stiffness = basis.products(tensor[0, 0], down, down) + basis.products(tensor[1, 1], along, along) + mixed + mixed.T
     half = solve_triangular(factor, stiffness, lower=True)
     matrix = -solve_triangular(factor, half.T, lower=True)
-    return HarmonicForm(basis, weight, float(log_w.max()), factor, (matrix + matrix.T) / 2)
+    return HarmonicForm(basis, weight, factor, (matrix + matrix.T) / 2)
 
 
 @dataclass(frozen=True)
@@ -240,8 +251,10 @@ class _Solved:
         }
 
 
-def _solve(pde: DriftDiffusion, problem: Problem, width: int, tol: float, degree: int) -> _Solved:
+def _solve(pde: DriftDiffusion, problem: Problem, width: int, tol: float, degree: int) -> _Solved | None:
     form = harmonic_form(pde, degree, width)
+    if form is None:
+        return None
     fields = np.moveaxis(_initial(pde, problem, form.basis), -1, 0)
     start = solve_triangular(form.factor, form.basis.sums(form.weight * fields).T, lower=True).T
     evolved, stats = propagate(form, start, None, problem.times, tol)
@@ -268,6 +281,14 @@ def _difference(coarse: _Solved, fine: _Solved) -> float:
     return max(relative_error(norm(gap), norm(known)) for norm in norms)
 
 
+def _too_concentrated(pde: DriftDiffusion) -> ValueError:
+    log_w = log_weight(pde, spectral_grid(pde, (_SAMPLED[0], 2 * _SAMPLED[0])).points)
+    return ValueError(
+        "method must be 'auto' or 'finite-volume' for a density that concentrated: the logarithm of the weight p^drift "
+        f"spans {np.ptp(log_w):.3g}, too much for harmonics, got 'spectral'"
+    )
+
+
 def _natural_grid(pde: DriftDiffusion, degree: int, width: int) -> Grid:
     """Holds harmonics of the degree, and integrates w H^2."""
     size = 2 * degree + 2 + width
@@ -292,3 +313,14 @@ def _tensor(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
     frame = _frame(x)
     tensor = np.linalg.inv(checks.spd(frame.swapaxes(1, 2) @ pde.space.metric(x) @ frame, "metric", x))
     return tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
+
+
+def _degree(grid: Grid, field: np.ndarray, rtol: float) -> int | None:
+    """The degree that holds a field (N, c) to rtol; None if it is not smooth on the grid.
+
+    Continued over the poles, half way round, harmonics are trigonometric in both angles.
+    """
+    field = field.reshape(*grid.shape, -1)
+    beyond = np.roll(field[::-1], grid.shape[1] // 2, axis=1)
+    widths = bandwidth(np.concatenate([field, beyond]), rtol)
+    return None if widths is None else max(widths)

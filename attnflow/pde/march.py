@@ -20,7 +20,7 @@ from ..progress import track
 from . import chebyshev
 from .exponential import DEGREE, Exponential, LineExponential
 from .finite_volume import Cells
-from .spectral import namespace
+from .problem import namespace
 from .stencil import advance, apply
 
 SOLVE_IVP = ("BDF", "Radau", "LSODA", "RK45", "RK23", "DOP853")

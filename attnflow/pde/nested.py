@@ -27,7 +27,7 @@ from .problem import Problem, finished, interrupted
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
-_COARSEST = {1: 32, 2: 16, 3: 12}
+_COARSEST = {1: 32, 2: 8, 3: 8}
 FINEST = {1: 2**15, 2: 512, 3: 96}
 _ROWS = 4  # grids that enter an extrapolation; a fifth gains nothing in double precision
 _ROUNDOFF = 1e-11
@@ -96,7 +96,7 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], m
     grid = level.cells.grid
     difference = transfer(other.fields, other.cells.grid, grid) - level.fields
     ratio = float(np.mean([n / m for n, m in zip(shape, coarser)]))
-    weights = error_weights(pde, grid)
+    weights = _weights(pde, level.cells)
     known = np.concatenate([problem.sample(grid)[None], level.fields])
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / (ratio**2 - 1)
 
@@ -110,7 +110,7 @@ def grid_shapes(pde: DriftDiffusion, horizon: float = 0.0) -> list[tuple[int, ..
     """Cells per axis, each shape twice the one before, from the first that follows the density; three at least."""
     dim = pde.space.dim
     if on_sphere(pde.space) and dim == 2:
-        shape, finest = np.array([12, 24]), FINEST[2]
+        shape, finest = np.array([8, 16]), FINEST[2]
     else:
         shape, finest = _proportions(pde, horizon), FINEST[dim]
     shapes = [tuple(int(n) * 2**k for n in shape) for k in range(20) if max(shape) * 2**k <= finest]
@@ -140,7 +140,7 @@ def _proportions(pde: DriftDiffusion, horizon: float) -> np.ndarray:
     metric = pde.space.metric(middle)
     length = (high - low) * np.sqrt(np.diagonal(metric, axis1=1, axis2=2)).mean(axis=0)
     share = np.clip(length / np.exp(np.log(length).mean()), 1 / 2, 2)
-    return 4 * np.round(_COARSEST[dim] * share / 4).astype(int)
+    return 2 * np.round(_COARSEST[dim] * share / 2).astype(int)
 
 
 def _even(pde: DriftDiffusion, size: int, k: int) -> int:
@@ -163,7 +163,7 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
     whose error does not fall as h^2 (steps in the initial values or the density) are left as computed.
     """
     finest, grids = levels[-1], [level.cells.grid for level in levels]
-    weights = [error_weights(pde, grid) for grid in grids]
+    weights = [_weights(pde, level.cells) for level in levels]
     scale = np.concatenate([problem.sample(grids[-1])[None], finest.fields])
     scale = weighted_norm(scale, weights[-1]).max(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
@@ -188,6 +188,11 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
     # sixth-order interpolation errs 64 times less on half the spacing; worst next to walls, so not averaged
     error = float(np.max(discretisation + size(gap, len(levels) - 1, weighted_maximum) / 64))
     return _Estimate(levels, fields, error, bool(np.all(smooth)))
+
+
+def _weights(pde: DriftDiffusion, cells: Cells) -> np.ndarray:
+    """Of the norm of errors: the cells' own masses, except on a line where those need not decay."""
+    return cells.mass if pde.confined or on_sphere(pde.space) else error_weights(pde, cells.grid)
 
 
 def _stopped(problem: Problem, level: Level) -> Solution:

@@ -55,7 +55,7 @@ class Problem:
 
 def read_problem(initial, t, shape: tuple[int, ...] | None, boundary, space: Space, backend: str) -> Problem:
     """Check every argument; raises ValueError or TypeError naming the one at fault."""
-    checks.choice(backend, "backend", ("numpy", "cupy"))
+    namespace(checks.choice(backend, "backend", ("numpy", "cupy")))
     times = checks.output_times(t)
     walls = read_boundary(boundary, space)
     if callable(initial):
@@ -74,6 +74,29 @@ def read_problem(initial, t, shape: tuple[int, ...] | None, boundary, space: Spa
         columns = initial.shape[-1]
     check_walls(walls, space, columns)
     return Problem(initial, columns, times, walls, backend)
+
+
+def namespace(backend: str):
+    """The arrays' module, numpy or cupy.
+
+    Raises
+    ------
+    ImportError, RuntimeError
+        If CuPy is not installed, or finds no device.
+    """
+    if backend == "numpy":
+        return np
+    try:
+        import cupy
+    except ImportError:
+        raise ImportError("backend 'cupy' needs CuPy: pip install 'attnflow[gpu]'") from None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy's own error classes need a driver to be told apart
+        raise RuntimeError(f"backend 'cupy' needs a CUDA device and its driver: {error}") from None
+    if not count:
+        raise RuntimeError("backend 'cupy' needs a CUDA device, found none")
+    return cupy
 
 
 def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...] | None:

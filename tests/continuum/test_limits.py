@@ -189,13 +189,13 @@ def test_dot_product_on_the_sphere_has_half_the_round_metric():
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: af.limit(af.Attention(af.DotProduct([[1.0, 1.0], [0.0, 1.0]]), 1.0), af.Gaussian([0.0, 0.0], np.eye(2))), "f must be symmetric"),
+        (lambda: af.limit(af.Attention(af.DotProduct([[1.0, 1.0], [0.0, 1.0]]), 1.0), af.Gaussian([0.0, 0.0], np.eye(2))), "W must be symmetric positive definite"),
         (lambda: af.limit(af.Attention(af.DotProduct(), 1.0), af.Gaussian([0.0, 0.0], np.eye(2))), "x'Wx must be constant"),
         (lambda: af.limit(af.Attention(F, 0.1), af.Uniform(af.Circle(1.0))), "density must live on the space of f"),
         (lambda: af.limit(F, P), "layer must be an attnflow.Attention"),
         (lambda: af.limit(af.Attention(F, 0.1), "p"), "density must be an attnflow density"),
         (lambda: af.limit(af.Attention(af.Mahalanobis([[1.0]]), 0.1), P), "f must be periodic"),
-        (lambda: af.limit(af.Attention(af.PseudoMetric(lambda x, y: np.sin(x - y)[..., 0], 1), 0.1), P), "f must be symmetric"),
+        (lambda: af.limit(af.Attention(af.PseudoMetric(lambda x, y: np.sin(x - y)[..., 0], 1), 0.1), P), "f must be smallest at y = x"),
         (lambda: af.predicted_bias(af.Attention(af.SquaredDistance(af.Box([(0, 1)])), 0.1), af.Uniform(af.Box([(0, 1)])), cos, 0.5), "without boundary"),
         (lambda: af.predicted_noise(af.Attention(af.SquaredDistance(af.Box([(0, 1)])), 0.1), af.Uniform(af.Box([(0, 1)])), cos, 0.5, 10), "without boundary"),
         (lambda: af.predicted_noise(af.Attention(F, 0.1), P, cos, 0.5, 0), "n_tokens must be at least 1"),

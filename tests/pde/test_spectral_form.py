@@ -77,3 +77,35 @@ def test_spectrum_of_a_given_grid_is_that_of_its_operator():
     eigenvalues, eigenfunctions = pde.spectrum(3, grid=12)
     L = pde.operator(12).toarray()
     assert np.allclose(eigenfunctions @ L.T, eigenvalues[:, None] * eigenfunctions, atol=1e-9)
+
+
+def test_gap_and_metastable_sets_of_two_wells():
+    wells = af.Density(af.Circle(), lambda x: 2 * np.cos(2 * x[..., 0]))
+    spectrum = DriftDiffusion(wells).spectrum(5)
+    assert spectrum.gap == pytest.approx(-spectrum.eigenvalues[1], rel=1e-12) and spectrum.gap < 0.1 * -spectrum.eigenvalues[2]
+    labels, x = spectrum.metastable_sets(), spectrum.grid.points[:, 0]
+    right = np.abs(np.mod(x + np.pi, 2 * np.pi) - np.pi) < np.pi / 2
+    edge = np.abs(np.cos(x)) < 0.1
+    assert len(np.unique(labels)) == 2 and len(np.unique(labels[right & ~edge])) == len(np.unique(labels[~right & ~edge])) == 1
+
+
+def test_three_wells_in_the_plane_are_three_sets():
+    centres = [[-2.0, 0.0], [2.0, 0.0], [0.0, 3.0]]
+    p = af.Mixture([af.Gaussian(c, 0.3 * np.eye(2)) for c in centres], [0.3, 0.3, 0.4])
+    spectrum = DriftDiffusion(p).spectrum(5, grid=(60, 60))
+    labels = spectrum.metastable_sets()
+    nearest = np.argmin(np.linalg.norm(spectrum.grid.points[:, None] - np.array(centres), axis=2), axis=1).reshape(60, 60)
+    heavy = p.pdf(spectrum.grid.points).reshape(60, 60) > 1e-3
+    pairs = {(a, b) for a, b in zip(labels[heavy], nearest[heavy])}
+    assert len(pairs) == 3 and len({a for a, _ in pairs}) == 3
+    with pytest.raises(ValueError, match="count must be at most"):
+        spectrum.metastable_sets(6)
+
+
+def test_spectrum_between_walls_of_an_oblique_metric_is_the_same_by_cells():
+    G = np.array([[1.5, 0.4], [0.4, 1.0]])
+    space = af.Chart(lambda x: np.broadcast_to(G, (*x.shape, 2)), [(0, 2 * np.pi), (0, 2.0)], periodic=(True, False))
+    pde = DriftDiffusion(af.Density(space, lambda x: 0.3 * np.cos(x[..., 0]) + 0.2 * x[..., 1]))
+    nodes, cells = pde.spectrum(4), pde.spectrum(4, grid=(64, 32))
+    assert nodes.estimated_error < 1e-9
+    assert nodes.eigenvalues == pytest.approx(cells.eigenvalues, rel=3 * cells.estimated_error, abs=1e-9)

@@ -117,7 +117,7 @@ class Family:
     knob: str = ""
 
 
-def ladder(low: int, high: int, steps: int = 4, multiple: int = 1) -> list[int]:
+def ladder(low: int, high: int, steps: int = 8, multiple: int = 1) -> list[int]:
     """Grid sizes from low to high, `steps` to the doubling, rounded to a multiple.
 
     Examples

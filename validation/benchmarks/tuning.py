@@ -14,10 +14,11 @@ import numpy as np
 
 from . import Case, Family, Solver
 
-_PATIENCE = 60.0  # seconds of one solve that misses the error, after which a finer grid is not tried
+_PATIENCE = 120.0  # seconds of one solve that misses the error, after which a finer grid is not tried
 _SLACK = 5.0  # a solve that misses the error in so many times the best family's seconds ends its family
 _REPEATS, _ENOUGH = 5, 0.5  # solves per trial, and the seconds after which two will do
-_FINER = 2  # a finer grid, so many sizes up, allows a looser tolerance
+_MARGIN = 1.02  # on the number of cells that is predicted to reach the error
+_FINER = (1.0, 1.12, 1.4)  # times as many cells allow looser tolerances
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def measure_error(solver: Solver, result, exact: Callable[[np.ndarray], np.ndarr
 
 
 def _tune_family(case: Case, family: Family, exact, rival: Trial | None, log) -> list[Trial]:
-    """Doubling grids until the error is reached, bisection between the last two, then looser tolerances."""
+    """At most doubled grids until the error is reached, bisection between the last two, then looser tolerances."""
     tried: dict[tuple[int, float], Trial] = {}
 
     tightest, last = family.tolerances[-1], len(family.grids) - 1
@@ -89,35 +90,41 @@ def _tune_family(case: Case, family: Family, exact, rival: Trial | None, log) ->
             log(f"{case.name}: {trial.setting}: error {trial.error:.2e} in {trial.seconds:.4f} s")
         return tried[index, tolerance]
 
-    missed, reached = -1, None
-    for index in _strides(family.grids, rival.grid / 2 if rival else 0.0):
+    missed, reached, index = -1, None, _first_at_least(family.grids, rival.grid / 2 if rival else 0.0)
+    while reached is None:
         trial = attempt(index, tightest)
         if trial.error <= case.error:
             reached = index
-            break
-        missed = index
-        if trial.seconds > limit:
-            break
-    if reached is None:
-        return list(tried.values())
+        elif index == last or trial.seconds > limit:
+            return list(tried.values())
+        else:
+            missed, index = index, _next_index(case, family.grids, index, list(tried.values()))
     while reached - missed > 1:
         middle = (reached + missed) // 2
         missed, reached = (missed, middle) if attempt(middle, tightest).error <= case.error else (middle, reached)
     if len(family.tolerances) > 1:
-        for index in sorted({reached, min(reached + _FINER, last)}):
+        for index in sorted({_first_at_least(family.grids, factor * family.grids[reached]) for factor in _FINER}):
             for tolerance in family.tolerances:
-                if attempt(index, tolerance).error <= case.error:
+                fastest = min(trial.seconds for trial in tried.values() if trial.error <= case.error)
+                trial = attempt(index, tolerance)
+                if trial.error <= case.error or trial.seconds > max(fastest, _ENOUGH):
                     break
     return list(tried.values())
 
 
-def _strides(grids: Sequence[int], least: float) -> list[int]:
-    """Indices of the first grid of at least so many cells, of grids that double from one to the next, of the last."""
-    chosen = [next((index for index, size in enumerate(grids) if size >= least), len(grids) - 1)]
-    for index, size in enumerate(grids):
-        if size >= 1.95 * grids[chosen[-1]]:
-            chosen.append(index)
-    return sorted({*chosen, len(grids) - 1})
+def _first_at_least(grids: Sequence[int], size: float) -> int:
+    return next((index for index, cells in enumerate(grids) if cells >= size), len(grids) - 1)
+
+
+def _next_index(case: Case, grids: Sequence[int], index: int, misses: list[Trial]) -> int:
+    """Twice as many cells, or as many as the fall of the last two errors says are needed, if those are fewer."""
+    size = 2.0 * grids[index]
+    if len(misses) > 1 and np.isfinite(misses[-2].error):
+        (coarse, large), (fine, small) = ((trial.grid, trial.error) for trial in misses[-2:])
+        order = np.log(large / small) / np.log(fine / coarse)
+        if order > 1:
+            size = min(size, _MARGIN * fine * (small / case.error) ** (1 / order))
+    return max(index + 1, _first_at_least(grids, size))
 
 
 def _attempt(case: Case, family: Family, grid: int, tolerance: float, exact, limit: float) -> Trial:

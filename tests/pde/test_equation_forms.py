@@ -1,0 +1,167 @@
+"""Heat form, forward equation, mobility, extra velocities and heads, against closed forms and each other."""
+
+import numpy as np
+import pytest
+from scipy.special import ive
+
+import attnflow as af
+
+CIRCLE = af.Circle()
+
+
+def h0(x):
+    return np.sin(x[:, 0]) + np.cos(2 * x[:, 0])
+
+
+def test_theorem_4_in_one_dimension():
+    p = af.VonMises(1.0)
+    heat, drift = af.ConformalHeat(p), af.DriftDiffusion(p)
+    x = np.linspace(0, 6, 40)[:, None]
+    a, b = (pde.solve(h0, 0.3, rtol=1e-8) for pde in (heat, drift))
+    assert np.abs(a.at(x) - b.at(x)).max() < 1e-10
+    cells = [pde.solve(h0, 0.3, grid=64, method="finite-volume").y for pde in (heat, drift)]
+    assert np.abs(cells[0] - cells[1]).max() < 1e-12  # term by term the same scheme
+
+
+@pytest.mark.parametrize("drift", [2.0, 1.0])
+def test_theorem_4_in_three_dimensions(drift):
+    torus = af.Torus([2 * np.pi] * 3)
+    p = af.Density(torus, lambda x: 0.4 * np.cos(x[..., 0]) + 0.3 * np.sin(x[..., 1] - x[..., 2]))
+    x = np.random.default_rng(0).uniform(0, 6, (30, 3))
+    a, b = (
+        pde.solve(lambda x: np.sin(x[:, 0] + x[:, 1]), 0.2, rtol=1e-6)
+        for pde in (af.ConformalHeat(p, drift), af.DriftDiffusion(p, drift))
+    )
+    assert np.abs(a.at(x) - b.at(x)).max() < 1e-6
+
+
+def test_the_heat_form_follows_a_line_of_tokens_to_its_tails():
+    p = af.Gaussian(0.2, 0.49)
+    x = np.array([[-0.5], [0.0], [0.4], [1.1]])
+    exact = [0.902404523462279, 0.913296183755108, 0.873861343782559, 0.708552953230377]
+    assert af.ConformalHeat(p).solve(lambda x: np.cos(x[:, 0]), 0.15).at(x)[:, 0] == pytest.approx(exact, abs=1e-8)
+
+
+def test_there_is_no_heat_form_in_the_plane():
+    plane = af.Density(af.Torus([1.0, 1.0]), lambda x: np.cos(2 * np.pi * x[..., 0]))
+    with pytest.raises(ValueError, match="density must be constant in dimension 2.*DriftDiffusion"):
+        af.ConformalHeat(plane)
+    uniform = af.ConformalHeat(af.Uniform(af.Torus([2 * np.pi] * 2)))
+    value = uniform.solve(lambda x: np.cos(x[:, 0]), 0.5).at(np.zeros((1, 2)))
+    assert value == pytest.approx(np.exp(-0.5), abs=1e-8)
+
+
+def test_the_forward_equation_tends_to_p_squared_not_p():
+    p = af.VonMises(1.0)
+    run = af.FokkerPlanck(p).solve(lambda x: 1 + 0.5 * np.sin(x[:, 0]), [0.0, 1.0, 30.0])
+    x = np.linspace(0, 6, 20)[:, None]
+    assert run.at(x)[:, 0] == pytest.approx(np.exp(2 * np.cos(x[:, 0]) - 2) / ive(0, 2), abs=1e-7)  # mass 2 pi
+    assert run.at(x, 0.0)[:, 0] == pytest.approx(1 + 0.5 * np.sin(x[:, 0]), abs=1e-7)
+    assert np.array(run.stats["mass"])[:, 0] == pytest.approx(2 * np.pi, rel=1e-12)
+
+
+def test_the_forward_equation_is_the_adjoint_of_the_backward_one():
+    p, H0 = af.VonMises(1.5), lambda x: np.cos(x[:, 0] - 1)
+    forward = af.FokkerPlanck(p).solve(lambda x: np.exp(np.sin(x[:, 0])), 0.3, grid=81)
+    backward = af.DriftDiffusion(p).solve(H0, 0.3, grid=81)
+    x = forward.grid.points
+    assert forward.y[0, :, 0] @ H0(x) == pytest.approx(np.exp(np.sin(x[:, 0])) @ backward.y[0, :, 0], rel=1e-12)
+
+
+def test_walkers_in_a_harmonic_well_stay_gaussian():
+    sigma2, mean, var, t = 0.5, 0.6, 0.1, 0.2
+    run = af.FokkerPlanck(af.Gaussian(0.0, sigma2)).solve(
+        lambda x: np.exp(-((x[:, 0] - mean) ** 2) / (2 * var)) / np.sqrt(2 * np.pi * var), t, rtol=1e-7
+    )
+    decay = np.exp(-2 * t / sigma2)  # dX = -2 X / sigma^2 dt + sqrt(2) dW
+    m, v = mean * decay, var * decay**2 + sigma2 / 2 * (1 - decay**2)
+    x = np.linspace(-1.5, 1.5, 30)[:, None]
+    assert run.at(x)[:, 0] == pytest.approx(np.exp(-((x[:, 0] - m) ** 2) / (2 * v)) / np.sqrt(2 * np.pi * v), abs=1e-6)
+
+
+def test_walkers_spread_wider_than_the_tokens_are_refused():
+    with pytest.raises(ValueError, match="initial must fall off faster"):
+        af.FokkerPlanck(af.Gaussian(0.0, 1.0)).solve(lambda x: np.exp(-x[:, 0] ** 2 / 8), 0.1)
+    with pytest.raises(ValueError, match="boundary must be 'no-flux' or"):
+        af.FokkerPlanck(af.Uniform(af.Box([(0, 1)]))).solve(lambda x: x[:, 0], 0.1, boundary=("dirichlet", 1.0))
+
+
+def test_walkers_are_absorbed_at_their_rate():
+    run = af.FokkerPlanck(af.Uniform(af.Box([(0, np.pi)]))).solve(
+        lambda x: np.sin(x[:, 0]), [0.0, 0.7], boundary=("dirichlet", 0.0)
+    )
+    mass = np.array(run.stats["mass"])[:, 0]
+    assert mass == pytest.approx([2, 2 * np.exp(-0.7)], rel=1e-6)
+
+
+def test_mobility_conserves_p_squared_over_m():
+    def m(x):
+        return np.exp(0.5 * np.sin(x[..., 0]))
+
+    p = af.VonMises(1.0)
+    pde = af.DriftDiffusion(p, mobility=m)
+    x = pde.space.grid(201).points
+    weight = np.exp(2 * np.cos(x[:, 0])) / m(x)
+    consensus = weight @ h0(x) / weight.sum()
+    for method in ("spectral", "finite-volume"):
+        assert pde.solve(h0, 60.0, method=method).y == pytest.approx(consensus, abs=1e-8)
+    short = pde.solve(lambda x: np.cos(x[:, 0]), 1e-5, rtol=1e-11).at(np.array([[0.9]]))[0, 0]
+    L = m(np.array([[0.9]]))[0] * (-np.cos(0.9) + 2 * np.sin(0.9) ** 2)
+    assert (short - np.cos(0.9)) / 1e-5 == pytest.approx(L, rel=1e-4)
+
+
+def test_mobility_is_refused_where_it_is_not_positive():
+    with pytest.raises(ValueError, match="mobility must be positive"):
+        af.DriftDiffusion(af.VonMises(1.0), mobility=lambda x: np.cos(x[..., 0]))
+    with pytest.raises(ValueError, match="mobility must return shape"):
+        af.DriftDiffusion(af.VonMises(1.0), mobility=lambda x: np.ones((len(x), 1)))
+
+
+def test_a_constant_wind_carries_waves_in_the_plane():
+    torus, k, c = af.Torus([2 * np.pi] * 2), np.array([1.0, 2.0]), np.array([0.7, -0.3])
+    pde = af.General(af.Uniform(torus), lambda x: np.broadcast_to(c, x.shape))
+    run = pde.solve(lambda x: np.stack([np.cos(x @ k), np.sin(x @ k)], axis=1), 0.2, rtol=1e-4)
+    x = np.random.default_rng(0).uniform(0, 6, (20, 2))
+    phase = (x + 0.2 * c) @ k
+    assert np.abs(run.at(x) - np.exp(-1.0) * np.stack([np.cos(phase), np.sin(phase)], axis=1)).max() < 1e-4
+
+
+def test_a_velocity_that_is_a_gradient_is_a_drift():
+    p = af.VonMises(1.0)
+    wind = af.General(af.Uniform(CIRCLE), lambda x: -2 * np.sin(x), drift=0.0)
+    run, expected = wind.solve(h0, 0.4, rtol=1e-6), af.DriftDiffusion(p).solve(h0, 0.4)
+    x = np.linspace(0, 6, 20)[:, None]
+    assert np.abs(run.at(x) - expected.at(x)).max() < 1e-6
+
+
+def test_heads_mix_columns():
+    """Two heads on one circle, speeds 1 and 4 (half the period's metric), rotating the two columns into each other."""
+    slow = af.Heat(CIRCLE)
+    fast = af.DriftDiffusion(af.Uniform(CIRCLE), 0.0, mobility=lambda x: np.full(len(x), 4.0))
+    W1, W2 = np.array([[0.5, 0.2], [0.0, 0.5]]), np.array([[0.5, -0.2], [0.0, 0.5]])
+    run = af.Heads([slow, fast], [W1, W2]).solve(lambda x: np.stack([np.cos(x[:, 0])] * 2, axis=1), 0.3, rtol=1e-6)
+    generator = -(W1 + 4 * W2)  # on the mode cos: dh/dt = h generator, h a row
+    from scipy.linalg import expm
+
+    x = np.linspace(0, 6, 20)[:, None]
+    assert np.abs(run.at(x) - np.cos(x) * (np.ones(2) @ expm(0.3 * generator))).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "build, error, message",
+    [
+        (lambda: af.Heads([af.Heat(CIRCLE)], [0.5, 0.5]), ValueError, "mixing must have one entry per equation"),
+        (lambda: af.Heads([], []), TypeError, "equations must be"),
+        (lambda: af.Heads([af.Heat(CIRCLE)], [np.ones((2, 3))]), ValueError, "mixing must be numbers or square"),
+        (lambda: af.Heads([af.Heat(CIRCLE), af.Heat(af.Circle(1.0))], [1, 1]), ValueError, "same coordinates"),
+        (lambda: af.Heads([af.Heat(CIRCLE)], [np.eye(3)]).solve(h0, 0.1), ValueError, "initial must have the 3 columns"),
+        (lambda: af.General(af.VonMises(1.0), lambda x: x[:, 0]), ValueError, "velocity must return shape"),
+        (lambda: af.General(af.VonMises(1.0), lambda x: x * np.nan), ValueError, "velocity must be finite"),
+        (lambda: af.General(af.VonMises(1.0), 3.0), TypeError, "velocity must be callable"),
+        (lambda: af.General(af.VonMises(1.0), np.sin).spectrum(3), NotImplementedError, "spectrum is complex"),
+        (lambda: af.General(af.VonMises(1.0), np.sin).solve(h0, 0.1, method="rational"), ValueError, "method must be 'auto'"),
+    ],
+)
+def test_bad_heads_and_winds_are_refused_by_name(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
