@@ -127,8 +127,10 @@ class DriftDiffusion:
             callable on wall points; it does not change in time.
         rtol : float
             Relative error in the w-weighted L2 norm, relative to the largest norm over time.
-        method : "auto", "fourier" or "finite-volume"
-            "auto" is Fourier where all axes wrap and density, metric and initial values are smooth.
+        method : "auto", "spectral", "finite-volume" or the name of a time integrator
+            "auto" is spectral where density, metric and initial values are smooth: Fourier on axes that wrap,
+            Legendre between walls, spherical harmonics on S^2 (there only without a given grid; "spectral" takes
+            colatitudes and longitudes, and harmonics of the largest degree they hold).
         progress : bool
             Show a progress bar.
 

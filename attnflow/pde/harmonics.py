@@ -1,31 +1,26 @@
 """Spectral solutions on the sphere S^2: spherical harmonics up to the degree that density and initial values need.
 
-With H = sum_j h_j Y_j over the real orthonormal harmonics of degree <= L and w the conserved weight, Galerkin's
-method in the inner product of L2(w) reads M dh/dt = -K h,
-
-    M_ij = integral w Y_i Y_j = (C C')_ij,     K_ij = integral w grad Y_i . T . grad Y_j,
-
-so u = C' h obeys du/dt = S u with S = -C^-1 K C^-T symmetric and non-positive. Y_0 is constant: the first row of S
-is zero and the first entry of u measures the integral of w H. Both constants and that integral stay, exactly.
+Smoothness is read off the coefficients of each field on a sample grid; solutions of two degrees, compared coefficient
+by coefficient, say how accurate the one of the higher degree is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
 from .. import checks
-from ..grid import Axis, Grid, bandwidth
+from ..grid import Grid, bandwidth
 from ..solution import Solution
-from .coefficients import log_weight, mobility, relative_error
+from .coefficients import log_weight, relative_error
 from .problem import Problem, finished, interrupted
 from .smooth import refinements
 from .spectral import eigenpairs, propagate, spectral_grid
-from .spherical import Harmonics
+from .spherical import HarmonicForm, Harmonics, harmonic_form, tangent_frame, tangent_tensor
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -68,7 +63,7 @@ def solve_harmonic(pde: DriftDiffusion, problem: Problem, rtol: float, insist: b
 def solve_harmonic_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, int]) -> Solution:
     """On the given colatitudes and longitudes, by harmonics of the largest degree they (and a second) hold."""
     degree = min(shape[0] - 1, shape[1] // 2 - 1, _LARGEST)
-    _, width = smooth_degree(pde, problem, _ROUNDOFF) or (degree, _SAMPLED[-1])
+    _, width = smooth_degree(pde, None, _ROUNDOFF) or (degree, _SAMPLED[-1])
     here, other = (_solve(pde, problem, width, _EXACT, n) for n in (degree, raised(degree) or int(0.8 * degree)))
     if here is None or other is None:
         raise _too_concentrated(pde)
@@ -114,15 +109,15 @@ def smooth_degree(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> 
     """
     for size in _SAMPLED:
         grid = spectral_grid(pde, (size, 2 * size))
-        log_w, tensor = log_weight(pde, grid.points), _tensor(pde, grid.points)
+        log_w, tensor = log_weight(pde, grid.points), tangent_tensor(pde, grid.points)
         if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
-        frame = _frame(grid.points)
+        frame = tangent_frame(grid.points)
         ambient = (frame @ tensor @ frame.swapaxes(1, 2)).reshape(len(log_w), 9)  # smooth at the poles
         ambient += np.abs(ambient).max()  # entries are judged by the largest of them
         root = np.exp((log_w - log_w.max()) / 2)[:, None]
         needed = [_degree(grid, root, rtol), _degree(grid, root * ambient, rtol)]
-        width = _degree(grid, root**2 * np.concatenate([root**0, ambient], axis=1), 0.0)
+        width = _degree(grid, root**2 * np.concatenate([np.ones_like(root), ambient], axis=1), 0.0)
         if width is None and size == _SAMPLED[-1]:
             width = size
         # the equation's coefficients may alias into the upper half: products with H are integrated, not expanded
@@ -142,87 +137,6 @@ def raised(degree: int) -> int | None:
 
 
 @dataclass(frozen=True)
-class HarmonicForm:
-    """S in the basis Y; what `propagate` and `eigenpairs` ask of it is what they ask of `SymmetricForm`.
-
-    Attributes
-    ----------
-    basis : Harmonics
-        On the nodes of the quadrature.
-    weight : (n, k) array
-        w times the weights of the nodes, up to a factor.
-    factor : (modes, modes) array
-        C, lower triangular.
-    matrix : (modes, modes) array
-        S.
-    """
-
-    basis: Harmonics
-    weight: np.ndarray
-    factor: np.ndarray
-    matrix: np.ndarray
-    held: Any = None
-    xp: Any = np
-
-    @property
-    def size(self) -> int:
-        return len(self.matrix)
-
-    @property
-    def root(self) -> np.ndarray:
-        """The constant's u, of norm 1."""
-        return np.eye(1, self.size)[0]
-
-    @property
-    def apply_seconds(self) -> float:
-        """Roughly what `apply` takes for one field."""
-        return 5e-6 + 7e-10 * self.size**2
-
-    @cached_property
-    def bound(self) -> float:
-        """|S|, from above."""
-        return float(np.abs(self.matrix).sum(axis=1).max())
-
-    def apply(self, v: np.ndarray) -> np.ndarray:
-        """S v for v (c, modes)."""
-        return v @ self.matrix
-
-    def dense(self) -> np.ndarray:
-        return self.matrix
-
-    def coefficients(self, u: np.ndarray) -> np.ndarray:
-        """h of u, (..., modes)."""
-        flat = solve_triangular(self.factor, u.reshape(-1, self.size).T, trans="T", lower=True)
-        return flat.T.reshape(u.shape)
-
-
-def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm | None:
-    """S up to the degree, with quadrature exact for w T of degree `width`.
-
-    None if w spans so much that M is singular to rounding errors.
-    """
-    axis = Axis("gauss", degree + 2 + width // 2, -1.0, 1.0)
-    around = 2 * np.pi * np.arange(2 * degree + 3 + width) / (2 * degree + 3 + width)
-    z = axis.nodes
-    basis = Harmonics(degree, np.arctan2(np.sqrt((1 - z) * (1 + z)), z), around)
-    x = _points(basis)
-    shape = (axis.size, len(around))
-    log_w = log_weight(pde, x).reshape(shape)
-    weight = np.exp(log_w - log_w.max()) * axis.weights[:, None] * (2 * np.pi / len(around))
-    tensor = weight * _tensor(pde, x).transpose(1, 2, 0).reshape(2, 2, *shape)
-    try:
-        factor = np.linalg.cholesky(basis.products(weight, (0, 0), (0, 0)))
-    except np.linalg.LinAlgError:
-        return None
-    down, along = (1, 0), (2, 1)
-    mixed = basis.products(tensor[0, 1], down, along)
-    stiffness = basis.products(tensor[0, 0], down, down) + basis.products(tensor[1, 1], along, along) + mixed + mixed.T
-    half = solve_triangular(factor, stiffness, lower=True)
-    matrix = -solve_triangular(factor, half.T, lower=True)
-    return HarmonicForm(basis, weight, factor, (matrix + matrix.T) / 2)
-
-
-@dataclass(frozen=True)
 class _Solved:
     """Coefficients h (T, c, modes) at the times, u (c, modes) at time 0, and how they were computed."""
 
@@ -239,7 +153,8 @@ class _Solved:
 
     def at(self, grid: Grid, times: np.ndarray) -> np.ndarray:
         """Dense output: times -> fields on the grid."""
-        return self.fields(grid, self.form.coefficients(np.stack(propagate(self.form, self.start, None, times, self.tol)[0])))
+        evolved, _ = propagate(self.form, self.start, None, times, self.tol)
+        return self.fields(grid, self.form.coefficients(np.stack(evolved)))
 
     def report(self, grid: Grid, error: float) -> dict:
         return {
@@ -263,7 +178,7 @@ def _solve(pde: DriftDiffusion, problem: Problem, width: int, tol: float, degree
 
 def _initial(pde: DriftDiffusion, problem: Problem, basis: Harmonics) -> np.ndarray:
     """Initial values on the quadrature nodes, (n, k, c)."""
-    x = _points(basis)
+    x = basis.points
     if callable(problem.initial):
         values = checks.evaluate(problem.initial, x, "initial").astype(float)
     else:
@@ -293,26 +208,6 @@ def _natural_grid(pde: DriftDiffusion, degree: int, width: int) -> Grid:
     """Holds harmonics of the degree, and integrates w H^2."""
     size = 2 * degree + 2 + width
     return spectral_grid(pde, (size, size + size % 2))
-
-
-def _points(basis: Harmonics) -> np.ndarray:
-    """Unit vectors at the basis' nodes, (n k, 3)."""
-    theta, phi = (a.ravel() for a in np.meshgrid(basis.colatitudes, basis.longitudes, indexing="ij"))
-    return np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], axis=1)
-
-
-def _frame(x: np.ndarray) -> np.ndarray:
-    """Unit vectors along colatitude and longitude at x (N, 3) off the poles: (N, 3, 2), as columns."""
-    radius = np.hypot(x[:, 0], x[:, 1])
-    cos, sin = x[:, 0] / radius, x[:, 1] / radius
-    return np.stack([np.stack([x[:, 2] * cos, x[:, 2] * sin, -radius], 1), np.stack([-sin, cos, 0 * cos], 1)], axis=2)
-
-
-def _tensor(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
-    """m g^-1 in the frame at points (N, 3): (N, 2, 2)."""
-    frame = _frame(x)
-    tensor = np.linalg.inv(checks.spd(frame.swapaxes(1, 2) @ pde.space.metric(x) @ frame, "metric", x))
-    return tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
 
 
 def _degree(grid: Grid, field: np.ndarray, rtol: float) -> int | None:
