@@ -103,6 +103,13 @@ def test_mass_is_conserved_and_constants_stay(pde):
     assert np.ptp(run.stats["mean"], axis=0).max() < 1e-13
 
 
+def test_mass_is_conserved_even_where_the_degree_is_too_low():
+    run = TOKENS.solve(features, [0.0, 0.5, 40.0], grid=(5, 10), method="spectral")
+    mass = masses(TOKENS, run)
+    assert run.stats["estimated_error"] > 1e-3
+    assert np.abs(mass / mass[0] - 1).max() < 1e-13
+
+
 def test_eigenvalues_of_the_uniform_sphere():
     values, functions = spectrum = af.Heat(SPHERE).spectrum(25)
     assert values == pytest.approx(-np.repeat([0.0, 2, 6, 12, 20], [1, 3, 5, 7, 9]), rel=1e-12, abs=1e-12)
