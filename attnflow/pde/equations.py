@@ -14,11 +14,13 @@ from ..solution import Solution
 from .boundaries import Walls, read_boundary
 from .coefficients import log_weight, mobility, on_sphere
 from .finite_volume import Cells, assemble
+from .harmonics import solve_harmonic, solve_harmonic_on
 from .march import INTEGRATORS
 from .nested import solve_cells, solve_nested
 from .problem import Problem, read_problem, read_shape
 from .smooth import affordable, smooth_sizes, solve_smooth, solve_smooth_on
 from .spectra import Spectrum, compute_spectrum
+from .spectral import wrapping
 
 _LOOSE = 1e-6  # rtol above which finite volumes are faster between walls
 METHODS = ("auto", "spectral", "finite-volume", *INTEGRATORS)
@@ -79,6 +81,11 @@ class DriftDiffusion:
         return self.density.space
 
     @property
+    def on_globe(self) -> bool:
+        """Whether the space is S^2, whatever its metric."""
+        return on_sphere(self.space) and self.space.dim == 2
+
+    @property
     def confined(self) -> bool:
         """Whether the weight falls off as the tokens do, so that a line may be cut where they end."""
         return self.drift >= 1
@@ -120,8 +127,10 @@ class DriftDiffusion:
             callable on wall points; it does not change in time.
         rtol : float
             Relative error in the w-weighted L2 norm, relative to the largest norm over time.
-        method : "auto", "fourier" or "finite-volume"
-            "auto" is Fourier where all axes wrap and density, metric and initial values are smooth.
+        method : "auto", "spectral", "finite-volume" or the name of a time integrator
+            "auto" is spectral where density, metric and initial values are smooth: Fourier on axes that wrap,
+            Legendre between walls, spherical harmonics on S^2 (there only without a given grid; "spectral" takes
+            colatitudes and longitudes, and harmonics of the largest degree they hold).
         progress : bool
             Show a progress bar.
 
@@ -149,8 +158,9 @@ class DriftDiffusion:
         problem = read_problem(initial, t, shape, boundary, self.space, backend, progress)
         if self._spectral_suits(problem, shape, rtol, method):
             if shape is not None:
-                return solve_smooth_on(self, problem, shape)
-            solution = solve_smooth(self, problem, rtol, insist=method == "spectral")
+                return (solve_harmonic_on if self.on_globe else solve_smooth_on)(self, problem, shape)
+            solve = solve_harmonic if self.on_globe else solve_smooth
+            solution = solve(self, problem, rtol, insist=method == "spectral")
             if solution is not None:
                 return solution
         integrator = method if method in INTEGRATORS else "auto"
@@ -217,13 +227,17 @@ class DriftDiffusion:
             )
 
     def _spectral_suits(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> bool:
-        bounded = not on_sphere(self.space) and bool(np.isfinite(self.space.bounds).all())
-        walled = not all(self.space.periodic)
+        if self.on_globe:
+            if method == "spectral" and problem.backend != "numpy":
+                raise ValueError(f"backend must be 'numpy' for spherical harmonics, got {problem.backend!r}")
+            return method == "spectral" or (method == "auto" and shape is None and problem.backend == "numpy")
+        bounded = bool(np.isfinite(self.space.bounds).all())
+        walled = not all(wrapping(self))
         moving = any(side is not None and side.moves for pair in problem.walls for side in pair or ())
         if method == "spectral" and (not bounded or moving or (walled and not callable(problem.initial))):
             raise ValueError(
-                "method must be 'finite-volume' or 'auto' on spheres and endless lines, where a wall changes in time, "
-                f"and between walls when initial is an array of cell values, got {method!r}"
+                "method must be 'finite-volume' or 'auto' on endless lines, where a wall changes in time, and "
+                f"between walls when initial is an array of cell values, got {method!r}"
             )
         if method != "auto" or not bounded or moving:
             return method == "spectral"

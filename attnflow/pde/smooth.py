@@ -6,6 +6,7 @@ say how accurate the finer one is.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ import numpy as np
 from .. import checks
 from ..grid import Grid, bandwidth
 from ..solution import Solution
-from .coefficients import at_points, error_weights, extent, log_weight, on_sphere, relative_error, transfer
-from .coefficients import weighted_norm
+from .coefficients import at_points, coefficients, error_weights, extent, log_weight, on_sphere, relative_error
+from .coefficients import transfer, weighted_norm
 from .nested import warn_if_coarse
 from .problem import Problem, finished, interrupted
-from .spectral import evolve, seconds, spectral_grid, symmetric_form
+from .propagator import seconds
+from .spectral import evolve, spectral_grid, symmetric_form, wrapping
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -42,18 +44,21 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
     sizes = sizes or solvable(pde, (15,) * pde.space.dim)
     tol = min(1e-3 * rtol, 1e-6)
     patience = np.inf if insist else _PATIENCE[pde.space.dim] * (1e-4 / rtol) ** 0.6
-    best = None
+
+    def solve(sizes: tuple[int, ...]):
+        return _solve(pde, problem, sizes, tol, patience)
+
+    def larger(sizes: tuple[int, ...]) -> tuple[int, ...] | None:
+        sizes = grown(pde, sizes)
+        return sizes if affordable(sizes) else None
+
+    def difference(coarse: tuple, fine: tuple) -> float:
+        return _difference(pde, problem, coarse[:2], fine[:2])
+
+    best, lowest = None, np.inf
     try:
-        coarse, lowest = _solve(pde, problem, sizes, tol, patience), np.inf
-        while coarse and lowest > rtol and (best is None or affordable(grown(pde, sizes))):
-            sizes = grown(pde, sizes)
-            fine = _solve(pde, problem, sizes, tol, patience)
-            if fine is None:
-                break
-            error = _difference(pde, problem, coarse[:2], fine[:2])
-            if best is None or error < lowest:
-                best, lowest = fine, error
-            coarse = fine
+        for best, lowest in refinements(solve, sizes, larger, difference, rtol):
+            pass
     except KeyboardInterrupt:
         if best is None:
             raise
@@ -79,18 +84,38 @@ def solve_smooth_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...
     return finished(pde, problem, transfer(here[1], here[0], grid), grid, None, stats, dense=dense)
 
 
+def refinements(
+    solve: Callable, size, larger: Callable, difference: Callable, tol: float
+) -> Iterator[tuple[object, float]]:
+    """Better and better solutions, each with its difference from the one of the size before, until that is below tol.
+
+    Ends where `solve` or `larger` says None: too expensive.
+    """
+    coarse, best, lowest = solve(size), None, np.inf
+    while coarse is not None and lowest > tol:
+        size = larger(size)
+        fine = None if size is None else solve(size)
+        if fine is None:
+            return
+        error = difference(coarse, fine)
+        if best is None or error < lowest:
+            best, lowest = fine, error
+            yield best, lowest
+        coarse = fine
+
+
 def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, ...] | None:
     """Nodes per axis to start from: they hold sqrt(w), the metric and the initial values to rtol.
 
-    None if only too many would do, on a sphere or an endless line, and where sqrt(w) spans more than rtol / 1e-15:
+    None if only too many would do, on an endless line, and where sqrt(w) spans more than rtol / 1e-15:
     in the wells of the weight the features are lost in rounding errors, from where global interpolation spreads them.
     """
-    if on_sphere(pde.space) or not np.isfinite(pde.space.bounds).all():
+    if not np.isfinite(pde.space.bounds).all():
         return None
     for size in _SAMPLED[pde.space.dim]:
-        nodes, points = _sample(pde, size)
-        shape = tuple(map(len, nodes))
-        log_w, tensor = at_points(pde, points)
+        shape, points = _sample(pde, size)
+        around = on_sphere(pde.space)
+        log_w, tensor = coefficients(pde, spectral_grid(pde, shape)) if around else at_points(pde, points)
         if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
         fields = [log_w, np.exp((log_w - log_w.max()) / 2)]
@@ -108,7 +133,7 @@ def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> t
         widths = [bandwidth(f, rtol) for f in fields]
         if all(width is not None for width in widths):
             sizes = [max(s * k for s, k in zip(share, along)) for along in zip(*widths)]
-            sizes = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(sizes, pde.space.periodic)]
+            sizes = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(sizes, wrapping(pde))]
             sizes = solvable(pde, tuple(int(np.ceil(k)) for k in sizes))
             return sizes if affordable(grown(pde, sizes)) else None
     return None
@@ -126,21 +151,23 @@ def affordable(sizes: tuple[int, ...]) -> bool:
 
 def solvable(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """At least three nodes per axis, an odd number where it wraps."""
-    return tuple(max(3, n | 1) if wraps else max(3, n) for n, wraps in zip(sizes, pde.space.periodic))
+    return tuple(max(3, n | 1) if wraps else max(3, n) for n, wraps in zip(sizes, wrapping(pde)))
 
 
-def _sample(pde: DriftDiffusion, size: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Nodes per axis, equispaced where it wraps and Chebyshev's between walls, and their tensor product (N, n)."""
+def _sample(pde: DriftDiffusion, size: int) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and points of a tensor grid, equispaced where it wraps and Chebyshev's nodes between walls."""
+    if on_sphere(pde.space):
+        return (size,), spectral_grid(pde, (size,)).points
     nodes = []
-    for (low, high), wraps in zip(extent(pde), pde.space.periodic):
+    for (low, high), wraps in zip(extent(pde), wrapping(pde)):
         unit = np.arange(size) / size if wraps else (1 - np.cos(np.pi * np.arange(size + 1) / size)) / 2
         nodes.append(low + (high - low) * unit)
-    return nodes, np.stack([x.ravel() for x in np.meshgrid(*nodes, indexing="ij")], axis=-1)
+    return tuple(map(len, nodes)), np.stack([x.ravel() for x in np.meshgrid(*nodes, indexing="ij")], axis=-1)
 
 
 def _unfolded(pde: DriftDiffusion, field: np.ndarray) -> np.ndarray:
     """Fields (*sample, c) continued evenly in the angle of Chebyshev's nodes, so that all axes wrap."""
-    for k, wraps in enumerate(pde.space.periodic):
+    for k, wraps in enumerate(wrapping(pde)):
         if not wraps:
             mirror = field.take(range(field.shape[k] - 2, 0, -1), axis=k)
             field = np.concatenate([field, mirror], axis=k)

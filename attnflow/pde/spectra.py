@@ -16,11 +16,13 @@ from scipy.sparse.linalg import eigsh, splu
 from .. import checks
 from ..grid import Grid
 from .boundaries import Walls
-from .coefficients import coefficients, on_sphere
+from .coefficients import log_weight, on_sphere
 from .finite_volume import Cells
+from .harmonics import harmonic_spectrum
 from .nested import grid_shapes, romberg_orders
 from .smooth import grown, smooth_sizes, solvable
-from .spectral import eigenpairs, spectral_grid, symmetric_form
+from .propagator import eigenpairs
+from .spectral import spectral_grid, symmetric_form, wrapping
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -112,7 +114,12 @@ def compute_spectrum(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None,
         raise ValueError(f"drift must be positive for a discrete spectrum on a line, got {pde.drift}")
     if shape is not None and k > np.prod(shape) - 2:
         raise ValueError(f"k must be at most {np.prod(shape) - 2} on a grid of {list(shape)}, got {k}")
-    nodes = shape is None or all(pde.space.periodic)  # a given grid between walls is one of cells
+    if shape is None and pde.on_globe:
+        found = harmonic_spectrum(pde, k, _TOLERANCE["spectral"])
+        if found is not None:
+            values, functions, grid, error = found
+            return Spectrum(values, _normalised(pde, functions.reshape(k, -1), grid), grid, error)
+    nodes = not pde.on_globe and (shape is None or all(wrapping(pde)))  # a given grid elsewhere is one of cells
     sizes = smooth_sizes(pde, None, _TOLERANCE["spectral"]) if nodes else None
     least = int(np.ceil(2 * (k + 1) ** (1 / pde.space.dim)))
     if sizes is not None:
@@ -214,8 +221,7 @@ def _functions(cells: Cells, values: np.ndarray, vectors: np.ndarray) -> np.ndar
 
 def _normalised(pde: DriftDiffusion, functions: np.ndarray, grid: Grid) -> np.ndarray:
     """(k, *grid): unit weighted norm, positive at the first node where they exceed half their maximum."""
-    weight = np.exp(coefficients(pde, grid)[0])  # the angles' own volume on a sphere
-    weight *= np.prod([axis.spacing for axis in grid.axes]) if grid.sphere else grid.weights
+    weight = np.exp(log_weight(pde, grid.points)) * grid.weights
     functions = functions / np.sqrt(functions**2 @ weight)[:, None]
     first = np.argmax(np.abs(functions) > 0.5 * np.abs(functions).max(axis=1, keepdims=True), axis=1)
     signs = np.sign(functions[np.arange(len(functions)), first])

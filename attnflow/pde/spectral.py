@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..grid import Axis, Grid
-from . import chebyshev
 from .boundaries import Walls
-from .coefficients import build_grid, coefficients, extent
+from .coefficients import build_grid, coefficients, extent, on_sphere
 from .problem import namespace
+from .propagator import propagate
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -56,6 +56,19 @@ class SymmetricForm:
     root: Any
     held: Any = None
     xp: Any = np
+
+    @property
+    def size(self) -> int:
+        return self.grid.size
+
+    @property
+    def apply_seconds(self) -> float:
+        """Roughly what `apply` takes for one field."""
+        dim = len(self.grid.axes)
+        each, work = 8e-6 * dim, 2e-9 * dim + 2.5e-10 * sum(self.grid.shape)
+        if self.tensor is not None:
+            each, work = 2.5 * each, 1.5e-9 * dim**2 + 2 * work
+        return each + work * self.size
 
     @cached_property
     def bound(self) -> float:
@@ -168,10 +181,7 @@ def spectral_matrix(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
 def evolve(
     form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: float, walls: Walls, progress: bool = False
 ):
-    """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed.
-
-    The cheaper of Chebyshev polynomials of S and its eigendecomposition.
-    """
+    """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed."""
     xp = form.xp
     start = xp.asarray(np.moveaxis(initial, -1, 0)) * form.root
     source = None
@@ -179,73 +189,12 @@ def evolve(
         wall = xp.asarray(np.moveaxis(wall_values(form.grid, walls, initial), -1, 0)) * form.root
         start = form.held * start
         source = form.held * form.bare(wall)
-    if xp is np and _eigen_seconds(form) < _chebyshev_seconds(form, times, tol):
-        fields, stats = _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
-    else:
-        fields, stats = _by_chebyshev(form, start, source, times, tol, progress)
+    fields, stats = propagate(form, start, source, times, tol, progress)
     fields = xp.stack([field / form.root for field in fields])
     if form.held is not None:
         fields = fields * form.held + (1 - form.held) * (wall / form.root)
     fields = fields if xp is np else xp.asnumpy(fields)
     return np.moveaxis(fields, 1, -1), stats
-
-
-def seconds(form: SymmetricForm, times: np.ndarray, tol: float) -> float:
-    """Roughly what `evolve` takes."""
-    return min(_eigen_seconds(form), _chebyshev_seconds(form, times, tol))
-
-
-def _eigen_seconds(form: SymmetricForm) -> float:
-    size = form.grid.size
-    return 2e-4 + 2e-6 * size + 1.2e-9 * size**3 if size <= 3000 else np.inf
-
-
-def _chebyshev_seconds(form: SymmetricForm, times: np.ndarray, tol: float) -> float:
-    degree, dim = chebyshev.degree_for(float(times[-1]) * form.bound / 2, tol), len(form.grid.axes)
-    each, work = 8e-6 * dim, 2e-9 * dim + 2.5e-10 * sum(form.grid.shape)
-    if form.tensor is not None:
-        each, work = 2.5 * each, 1.5e-9 * dim**2 + 2 * work
-    return degree * (each + work * form.grid.size) * (1 if form.held is None else 2)
-
-
-def _by_chebyshev(form: SymmetricForm, start, source, times: np.ndarray, tol: float, progress: bool) -> tuple[list, dict]:
-    def step(v):
-        return v + (2 / form.bound) * form.apply(v)
-
-    weights = chebyshev.coefficients(times, form.bound, tol)
-    stats = {"integrator": "chebyshev", "applications": len(weights) - 1}
-    fields = chebyshev.propagate(step, start, weights, progress)
-    if source is not None and bool((source != 0).any()):
-        weights = chebyshev.integral_coefficients(times, form.bound, tol)
-        fields = [a + b for a, b in zip(fields, chebyshev.propagate(step, source, weights, progress))]
-    return fields, stats
-
-
-def _by_modes(form: SymmetricForm, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
-    values, vectors = eigenpairs(form)
-    columns = len(start)
-    amplitude = start.reshape(columns, -1) @ vectors
-    decay = np.exp(times[:, None] * values)
-    result = decay[:, None] * amplitude
-    if source is not None:
-        scaled = times[:, None] * values
-        phi = np.where(scaled < 0, np.expm1(scaled) / np.where(scaled < 0, scaled, 1.0), 1.0)
-        result = result + (times[:, None] * phi)[:, None] * (source.reshape(columns, -1) @ vectors)
-    return list((result @ vectors.T).reshape(len(times), *start.shape))
-
-
-def eigenpairs(form: SymmetricForm) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues (k,) of S from 0 down and orthonormal eigenvectors (m, k), zero on Dirichlet walls."""
-    matrix = form.dense()
-    if form.held is None:
-        values, vectors = np.linalg.eigh(-matrix)
-        values[np.argmax(np.abs(form.root.ravel() @ vectors))] = 0.0  # the constant's, but for rounding
-    else:
-        free = form.held.ravel() > 0
-        values, moving = np.linalg.eigh(-matrix[np.ix_(free, free)])
-        vectors = np.zeros((len(matrix), len(values)))
-        vectors[free] = moving
-    return -np.maximum(values, 0.0), vectors
 
 
 def held_nodes(grid: Grid, walls: Walls) -> np.ndarray | None:
@@ -273,6 +222,11 @@ def wall_values(grid: Grid, walls: Walls, like: np.ndarray) -> np.ndarray:
 def spectral_grid(pde: DriftDiffusion, sizes: tuple[int, ...]) -> Grid:
     """The grid of that many nodes per axis."""
     return build_grid(pde.space, KINDS, sizes, extent(pde))
+
+
+def wrapping(pde: DriftDiffusion) -> tuple[bool, ...]:
+    """Whether each axis of the grids wraps; the angle on a circle of unit vectors does."""
+    return (True,) if on_sphere(pde.space) else pde.space.periodic
 
 
 def _along(matrix, v, k: int):

@@ -1,0 +1,222 @@
+"""Spectral solutions on the sphere S^2: spherical harmonics up to the degree that density and initial values need.
+
+Smoothness is read off the coefficients of each field on a sample grid; solutions of two degrees, compared coefficient
+by coefficient, say how accurate the one of the higher degree is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from .. import checks
+from ..grid import Grid, bandwidth
+from ..solution import Solution
+from .coefficients import log_weight, relative_error
+from .problem import Problem, finished, interrupted
+from .smooth import refinements
+from .propagator import eigenpairs, propagate
+from .spectral import spectral_grid
+from .spherical import HarmonicForm, Harmonics, harmonic_form, tangent_frame, tangent_tensor
+
+if TYPE_CHECKING:
+    from .equations import DriftDiffusion
+
+_SAMPLED = (32, 64)  # colatitudes on which smoothness is judged
+_LARGEST = 34  # degree: about a second
+_ROUNDOFF = 1e-15
+_WORTHWHILE = 1e-7  # of eigenvalues: finite volumes do no better
+_EXACT = 1e-15  # of the time integration on a given grid
+
+
+def solve_harmonic(pde: DriftDiffusion, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
+    """Raise the degree until two solutions agree to rtol; the finer one is returned.
+
+    None if the fields are not smooth or no two agree up to the largest degree, unless told to `insist` on the best
+    there is.
+    """
+    found = smooth_degree(pde, problem, 0.1 * rtol)
+    if found is None and not insist:
+        return None
+    degree, width = found or (7, _SAMPLED[-1])
+    solve = partial(_solve, pde, problem, width, min(1e-3 * rtol, 1e-6))
+    best, error = None, np.inf
+    try:
+        for best, error in refinements(solve, degree, raised, _difference, rtol):
+            pass
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        grid = _natural_grid(pde, best.form.basis.degree, width)
+        return interrupted(problem.times, best.fields(grid), grid, best.report(grid, error))
+    if best is None and insist:
+        raise _too_concentrated(pde)
+    if best is None or (error > rtol and not insist):
+        return None
+    grid = _natural_grid(pde, best.form.basis.degree, width)
+    return finished(pde, problem, best.fields(grid), grid, rtol, best.report(grid, error), dense=partial(best.at, grid))
+
+
+def solve_harmonic_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, int]) -> Solution:
+    """On the given colatitudes and longitudes, by harmonics of the largest degree they (and a second) hold."""
+    degree = min(shape[0] - 1, shape[1] // 2 - 1, _LARGEST)
+    _, width = smooth_degree(pde, None, _ROUNDOFF) or (degree, _SAMPLED[-1])
+    here, other = (_solve(pde, problem, width, _EXACT, n) for n in (degree, raised(degree) or int(0.8 * degree)))
+    if here is None or other is None:
+        raise _too_concentrated(pde)
+    error = _difference(*sorted((here, other), key=lambda solved: solved.form.basis.degree))
+    grid = spectral_grid(pde, shape)
+    return finished(pde, problem, here.fields(grid), grid, None, here.report(grid, error), dense=partial(here.at, grid))
+
+
+def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarray, np.ndarray, Grid, float] | None:
+    """The k smallest eigenvalues of L, eigenfunctions (k, *grid), their grid and the eigenvalues' relative error.
+
+    Refined towards `tol`; None where w and the metric are not smooth, k is too large, or finite volumes do better.
+    """
+    found = smooth_degree(pde, None, tol)
+    if found is None:
+        return None
+    degree, width = max(found[0], int(np.ceil(np.sqrt(k))) + 2), found[1]
+
+    def solve(degree: int):
+        form = harmonic_form(pde, degree, width)
+        if form is None:
+            return None
+        values, vectors = eigenpairs(form)
+        return form, values[:k], vectors[:, :k]
+
+    def difference(coarse: tuple, fine: tuple) -> float:
+        return float(np.max(np.abs(coarse[1] - fine[1])[1:] / np.abs(fine[1][1:]), initial=0.0))
+
+    best, error = None, np.inf
+    for best, error in refinements(solve, degree, raised, difference, tol):
+        pass
+    if error > _WORTHWHILE:
+        return None
+    form, values, vectors = best
+    grid = _natural_grid(pde, form.basis.degree, width)
+    return values, Harmonics.on(grid, form.basis.degree).values(form.coefficients(vectors.T)), grid, error
+
+
+def smooth_degree(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, int] | None:
+    """A degree to start from, which holds sqrt(w), T and the initial values to rtol, and that of w T to round-off.
+
+    None if only too large ones would do, and where sqrt(w) spans more than rtol / 1e-15, as on the torus.
+    """
+    for size in _SAMPLED:
+        grid = spectral_grid(pde, (size, 2 * size))
+        log_w, tensor = log_weight(pde, grid.points), tangent_tensor(pde, grid.points)
+        if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
+            return None
+        frame = tangent_frame(grid.points)
+        ambient = (frame @ tensor @ frame.swapaxes(1, 2)).reshape(len(log_w), 9)  # smooth at the poles
+        ambient += np.abs(ambient).max()  # entries are judged by the largest of them
+        root = np.exp((log_w - log_w.max()) / 2)[:, None]
+        needed = [_degree(grid, root, rtol), _degree(grid, root * ambient, rtol)]
+        width = _degree(grid, root**2 * np.concatenate([np.ones_like(root), ambient], axis=1), 0.0)
+        if width is None and size == _SAMPLED[-1]:
+            width = size
+        # the equation's coefficients may alias into the upper half: products with H are integrated, not expanded
+        needed = [n and n / 2 for n in needed]
+        if problem is not None and callable(problem.initial):
+            needed.append(_degree(grid, checks.evaluate(problem.initial, grid.points, "initial").astype(float), rtol))
+        if width is not None and None not in needed:
+            degree = int(np.ceil(max(needed))) + 2
+            return (degree, width) if raised(degree) else None
+    return None
+
+
+def raised(degree: int) -> int | None:
+    """The next larger degree worth a comparison; None beyond the affordable."""
+    larger = int(np.ceil(1.2 * degree + 1))
+    return larger if larger <= _LARGEST else None
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """Coefficients h (T, c, modes) at the times, u (c, modes) at time 0, and how they were computed."""
+
+    form: HarmonicForm
+    start: np.ndarray
+    coefficients: np.ndarray
+    stats: dict
+    tol: float
+
+    def fields(self, grid: Grid, coefficients: np.ndarray | None = None) -> np.ndarray:
+        """(T, *grid, c)."""
+        coefficients = self.coefficients if coefficients is None else coefficients
+        return np.moveaxis(Harmonics.on(grid, self.form.basis.degree).values(coefficients), 1, -1)
+
+    def at(self, grid: Grid, times: np.ndarray) -> np.ndarray:
+        """Dense output: times -> fields on the grid."""
+        evolved, _ = propagate(self.form, self.start, None, times, self.tol)
+        return self.fields(grid, self.form.coefficients(np.stack(evolved)))
+
+    def report(self, grid: Grid, error: float) -> dict:
+        return {
+            "method": "spectral",
+            "grid": list(grid.shape),
+            "degree": self.form.basis.degree,
+            "estimated_error": error,
+            **self.stats,
+        }
+
+
+def _solve(pde: DriftDiffusion, problem: Problem, width: int, tol: float, degree: int) -> _Solved | None:
+    form = harmonic_form(pde, degree, width)
+    if form is None:
+        return None
+    fields = np.moveaxis(_initial(pde, problem, form.basis), -1, 0)
+    start = solve_triangular(form.factor, form.basis.sums(form.weight * fields).T, lower=True).T
+    evolved, stats = propagate(form, start, None, problem.times, tol, problem.progress)
+    return _Solved(form, start, form.coefficients(np.stack(evolved)), stats, tol)
+
+
+def _initial(pde: DriftDiffusion, problem: Problem, basis: Harmonics) -> np.ndarray:
+    """Initial values on the quadrature nodes, (n, k, c)."""
+    x = basis.points
+    if callable(problem.initial):
+        values = checks.evaluate(problem.initial, x, "initial").astype(float)
+    else:
+        values = spectral_grid(pde, problem.initial.shape[:2]).interpolate(problem.initial, x)
+    return values.reshape(len(basis.colatitudes), len(basis.longitudes), -1)
+
+
+def _difference(coarse: _Solved, fine: _Solved) -> float:
+    """Relative error of the coarse solution: the larger of the plain and the weighted L2 norm."""
+    factor = fine.form.factor
+    known = np.concatenate([fine.form.coefficients(fine.start)[None], fine.coefficients])
+    gap = fine.coefficients.copy()
+    gap[..., : coarse.form.size] -= coarse.coefficients
+    norms = (lambda h: np.linalg.norm(h, axis=-1)), (lambda h: np.linalg.norm(h @ factor, axis=-1))
+    return max(relative_error(norm(gap), norm(known)) for norm in norms)
+
+
+def _too_concentrated(pde: DriftDiffusion) -> ValueError:
+    log_w = log_weight(pde, spectral_grid(pde, (_SAMPLED[0], 2 * _SAMPLED[0])).points)
+    return ValueError(
+        "method must be 'auto' or 'finite-volume' for a density that concentrated: the logarithm of the weight p^drift "
+        f"spans {np.ptp(log_w):.3g}, too much for harmonics, got 'spectral'"
+    )
+
+
+def _natural_grid(pde: DriftDiffusion, degree: int, width: int) -> Grid:
+    """Holds harmonics of the degree, and integrates w H^2."""
+    size = 2 * degree + 2 + width
+    return spectral_grid(pde, (size, size + size % 2))
+
+
+def _degree(grid: Grid, field: np.ndarray, rtol: float) -> int | None:
+    """The degree that holds a field (N, c) to rtol; None if it is not smooth on the grid.
+
+    Continued over the poles, half way round, harmonics are trigonometric in both angles.
+    """
+    field = field.reshape(*grid.shape, -1)
+    beyond = np.roll(field[::-1], grid.shape[1] // 2, axis=1)
+    widths = bandwidth(np.concatenate([field, beyond]), rtol)
+    return None if widths is None else max(widths)
