@@ -70,7 +70,8 @@ def run(cases: Sequence[Callable[[], Case]] = CASES, tolerances: Sequence[float]
         "coarsest grid's nodes, its order, and after one Richardson step (N with 2 N, 2 N with 4 N). Then the\n"
         "automatic solver at three rtol: error over rtol on other points, its method and grid. Between walls that\n"
         "are Dirichlet or not square to the metric the error has a term h^3; on the sphere the error over h^2\n"
-        "depends on h near the poles, so no order is claimed there. Solutions without closed form are those of the Schroedinger\n"
+        "depends on h near the poles, so no order is claimed there. Solutions without closed form "
+        "are those of the Schroedinger\n"
         "form by a dense Fourier matrix."
     )
     columns = ["case", "cells", "N", "2 N", "4 N", "order", "N, 2 N", "2 N, 4 N", "order"]
