@@ -58,6 +58,10 @@ class Density:
         """log p at points (..., columns): (...)."""
         return self._unnormalised(x) - self._log_mass
 
+    def relative_log_pdf(self, x: np.ndarray) -> np.ndarray:
+        """log p at points (..., columns) up to a constant: (...), without the quadrature that normalises p."""
+        return self._unnormalised(x)
+
     def pdf(self, x: np.ndarray) -> np.ndarray:
         """p at points (..., columns): (...), in 1 / volume."""
         return np.exp(self.log_pdf(x))
@@ -145,6 +149,9 @@ class Reexpressed(Density):
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         return self._density.log_pdf(x) + self._log_ratio(x)
+
+    def relative_log_pdf(self, x: np.ndarray) -> np.ndarray:
+        return self._density.relative_log_pdf(x) + self._log_ratio(x)
 
     def score(self, x: np.ndarray) -> np.ndarray:
         return self._density.score(x) + gradient(self._log_ratio, x, "volume element", self.space)

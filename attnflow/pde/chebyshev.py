@@ -11,6 +11,7 @@ positive and sum to one, so what is cut off is known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -44,12 +45,13 @@ def degree_for(z: float, tol: float) -> int:
 
     I_k(z) e^-z <= exp(-z (1 - sqrt(1 + (k/z)^2)) - k asinh(k/z)), which falls faster than geometrically.
     """
-    low, high = 0, 24 + int(2 * z + 4 * np.log(1 / tol)) if z else 1
+    low, high = 0, 24 + int(2 * z + 4 * math.log(1 / tol)) if z else 1
     while high - low > 1:
         middle = (low + high) // 2
         r = middle / z
-        root = np.sqrt(1 + r * r)
-        tail = 2 * np.exp(z * (root - 1) - middle * np.arcsinh(r)) / (1 - (root - r))  # I_{k+1} / I_k <= root - r
+        root = math.sqrt(1 + r * r)
+        exponent = max(z * (root - 1) - middle * math.asinh(r), -700.0)
+        tail = 2 * math.exp(exponent) / (1 - (root - r))  # I_{k+1} / I_k <= root - r
         low, high = (low, middle) if tail < tol else (middle, high)
     return high
 
@@ -66,15 +68,20 @@ def integral_coefficients(times: np.ndarray, bound: float, tol: float) -> np.nda
     return result
 
 
-def propagate(apply: Callable, initial, weights: np.ndarray, progress: bool = False) -> list:
+def propagate(twice: Callable, initial, weights: np.ndarray, progress: bool = False) -> list:
     """Sums over k of weights[k, m] T_k(P) initial, for m = 0, ..., T - 1, in arrays of initial's kind.
 
-    `apply` is v -> P v.
+    `twice` is v -> 2 P v, a new array.
     """
     before, here = None, initial
     sums = [float(w) * initial for w in weights[0]]
     for k in track(range(1, len(weights)), progress, unit="term"):
-        before, here = here, apply(here) if before is None else 2 * apply(here) - before
+        after = twice(here)
+        if before is None:
+            after /= 2
+        else:
+            after -= before
+        before, here = here, after
         for m, weight in enumerate(weights[k]):
             if weight:
                 sums[m] += float(weight) * here

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def log_weight(pde: DriftDiffusion, x: np.ndarray, metric: np.ndarray | None = None) -> np.ndarray:
     """log of w per volume of the points' own coordinates (the round measure on a sphere) at points (N, n): (N,).
 
+    Up to a constant: the equation does not depend on p's normalisation, which may cost a quadrature.
+
     `metric` is g at the points, if it is known already and they are coordinates.
 
     Raises
@@ -30,7 +32,7 @@ def log_weight(pde: DriftDiffusion, x: np.ndarray, metric: np.ndarray | None = N
     ValueError
         If p vanishes at a point, or the mobility is not positive there: nothing carries features across it.
     """
-    log_p = pde.density.log_pdf(x) if pde.drift else np.zeros(len(x))
+    log_p = pde.density.relative_log_pdf(x) if pde.drift else np.zeros(len(x))
     bad = ~np.isfinite(log_p)
     if bad.any():
         where = int(np.argmax(bad))
@@ -133,7 +135,7 @@ def _cut(pde: DriftDiffusion) -> tuple[tuple[float, float], ...]:
 def error_weights(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
     """(size,) weights of the norm of errors: w dx; on a line with drift < 1, where that need not decay, p dvol."""
     if _endless(pde.space) and not pde.confined:
-        log_w = pde.density.log_pdf(grid.points)
+        log_w = pde.density.relative_log_pdf(grid.points)
         if not pde.space.flat:
             log_w = log_w + np.log(pde.space.volume_element(grid.points))
     else:

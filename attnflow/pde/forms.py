@@ -11,7 +11,7 @@ from .. import checks
 from ..geometry import Density, Remetrised
 from ..solution import Solution
 from .boundaries import read_boundary
-from .coefficients import build_grid, extent, log_weight, on_sphere
+from .coefficients import build_grid, extent, on_sphere
 from .equations import DriftDiffusion
 from .finite_volume import KINDS
 
@@ -163,7 +163,7 @@ class FokkerPlanck(DriftDiffusion):
 
     def _invariant(self, x: np.ndarray) -> np.ndarray:
         """p^drift (over the mobility), up to a constant that keeps it finite: (N,)."""
-        return np.exp(log_weight(self, x) - np.log(self._volume(x)))
+        return np.exp(self.log_weight(x) - np.log(self._volume(x)))
 
     def _volume(self, x: np.ndarray) -> np.ndarray:
         return np.ones(len(x)) if self.space.flat else self.space.volume_element(x)
@@ -174,7 +174,7 @@ class FokkerPlanck(DriftDiffusion):
         nodes = build_grid(self.space, KINDS, (64,) * self.space.dim, extent(self))
         rho = checks.evaluate(initial, nodes.points, "initial")
         with np.errstate(divide="ignore"):
-            share = 2 * np.log(np.abs(rho).max(axis=1)) - log_weight(self, nodes.points)
+            share = 2 * np.log(np.abs(rho).max(axis=1)) - self.log_weight(nodes.points)
         share = share.reshape(nodes.shape)
         ends = [np.take(share, end, axis=k).max() for k in range(share.ndim) for end in (0, -1)]
         if max(ends) > share.max() + np.log(_FLAT_TAIL):

@@ -1,7 +1,8 @@
 """exp(t S) of a symmetric form on few unknowns: Chebyshev polynomials or eigenvectors, whichever is cheaper.
 
-A form has its `size`, `root` (the constant's image), `bound` of the spectrum, `apply` and its `apply_seconds`, `dense`
-matrix, `held` (0 on Dirichlet walls, or None) and namespace `xp`: `spectral.SymmetricForm`, `spherical.HarmonicForm`.
+A form has its `size`, `root` (the constant's image), `bound` of the spectrum, `doubled(scale)`, the function
+v -> 2 (v + scale S v), and its `apply_seconds`, `dense` matrix, `held` (0 on Dirichlet walls, or None) and namespace
+`xp`: `spectral.SymmetricForm`, `spherical.HarmonicForm`.
 """
 
 from __future__ import annotations
@@ -33,15 +34,13 @@ def _chebyshev_seconds(form, times: np.ndarray, tol: float) -> float:
 
 
 def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: bool) -> tuple[list, dict]:
-    def step(v):
-        return v + (2 / form.bound) * form.apply(v)
-
+    twice = form.doubled(2 / form.bound) if form.bound else np.copy
     weights = chebyshev.coefficients(times, form.bound, tol)
     stats = {"integrator": "chebyshev", "applications": len(weights) - 1}
-    fields = chebyshev.propagate(step, start, weights, progress)
+    fields = chebyshev.propagate(twice, start, weights, progress)
     if source is not None and bool((source != 0).any()):
         weights = chebyshev.integral_coefficients(times, form.bound, tol)
-        fields = [a + b for a, b in zip(fields, chebyshev.propagate(step, source, weights, progress))]
+        fields = [a + b for a, b in zip(fields, chebyshev.propagate(twice, source, weights, progress))]
     return fields, stats
 
 

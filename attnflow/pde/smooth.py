@@ -118,20 +118,19 @@ def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> t
         log_w, tensor = coefficients(pde, spectral_grid(pde, shape)) if around else at_points(pde, points)
         if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
-        fields = [log_w, np.exp((log_w - log_w.max()) / 2)]
+        # what solutions are made of has modes of its own, twice as many nodes; the metric may alias into their upper
+        # half: it is multiplied by, not expanded
+        expanded, given = [np.exp((log_w - log_w.max()) / 2)[:, None]], problem and not callable(problem.initial)
+        if problem and not given:
+            expanded.append(checks.evaluate(problem.initial, points, "initial"))
+        expanded = [_unfolded(pde, np.concatenate(expanded, axis=1).reshape(*shape, -1))]
+        if given:
+            expanded.append(problem.initial)  # on its own grid, which wraps
+        widths = [bandwidth(field, rtol) for field in expanded]
         if tensor is not None:
-            fields.append(tensor)
-        # log w and the metric may alias into the upper half of the modes: they are multiplied by, not expanded
-        share = [1.0, 2.0] + [1.0] * (len(fields) - 2)
-        if problem is not None:
-            share.append(2.0)  # of their own modes; solutions carry those of sqrt(w) too
-            if callable(problem.initial):
-                fields.append(checks.evaluate(problem.initial, points, "initial").astype(float))
-        fields = [_unfolded(pde, f.reshape(*shape, -1)) for f in fields]
-        if problem is not None and not callable(problem.initial):
-            fields.append(problem.initial)  # on its own grid, which wraps
-        widths = [bandwidth(f, rtol) for f in fields]
+            widths.append(bandwidth(_unfolded(pde, tensor.reshape(*shape, -1)), rtol))
         if all(width is not None for width in widths):
+            share = [2.0] * len(expanded) + [1.0]
             sizes = [max(s * k for s, k in zip(share, along)) for along in zip(*widths)]
             sizes = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(sizes, wrapping(pde))]
             sizes = solvable(pde, tuple(int(np.ceil(k)) for k in sizes))

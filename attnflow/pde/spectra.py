@@ -221,7 +221,7 @@ def _functions(cells: Cells, values: np.ndarray, vectors: np.ndarray) -> np.ndar
 
 def _normalised(pde: DriftDiffusion, functions: np.ndarray, grid: Grid) -> np.ndarray:
     """(k, *grid): unit weighted norm, positive at the first node where they exceed half their maximum."""
-    weight = np.exp(log_weight(pde, grid.points)) * grid.weights
+    weight = np.exp(pde.log_weight(grid.points)) * grid.weights
     functions = functions / np.sqrt(functions**2 @ weight)[:, None]
     first = np.argmax(np.abs(functions) > 0.5 * np.abs(functions).max(axis=1, keepdims=True), axis=1)
     signs = np.sign(functions[np.arange(len(functions)), first])

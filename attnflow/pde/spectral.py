@@ -13,6 +13,7 @@ on any grid.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,21 @@ class SymmetricForm:
     def apply(self, v):
         """S v for fields (c, *grid)."""
         return self.bare(v) if self.held is None else self.held * self.bare(self.held * v)
+
+    def doubled(self, scale: float) -> Callable:
+        """v -> 2 (v + scale S v), a new array."""
+        if self.tensor is not None:
+            return lambda v: 2 * v + (2 * scale) * self.apply(v)
+        own, matrices = 2 - (2 * scale) * self._potential, [(2 * scale) * L for L in self._laplacians]
+        held = 1.0 if self.held is None else self.held
+
+        def function(v):  # held nodes are zero and stay so
+            result = own * v
+            for k, matrix in enumerate(matrices):
+                result += _along(matrix, v, k)
+            return result if self.held is None else held * result
+
+        return function
 
     def dense(self) -> np.ndarray:
         """S as a matrix, (size, size)."""

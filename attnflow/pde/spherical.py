@@ -11,6 +11,7 @@ is zero and the first entry of u measures the integral of w H. Both constants an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -146,9 +147,10 @@ class HarmonicForm:
         """|S|, from above."""
         return float(np.abs(self.matrix).sum(axis=1).max())
 
-    def apply(self, v: np.ndarray) -> np.ndarray:
-        """S v for v (c, modes)."""
-        return v @ self.matrix
+    def doubled(self, scale: float) -> Callable:
+        """v -> 2 (v + scale S v) for v (c, modes), a new array."""
+        matrix = 2 * np.eye(self.size) + (2 * scale) * self.matrix
+        return lambda v: v @ matrix
 
     def dense(self) -> np.ndarray:
         return self.matrix
