@@ -28,31 +28,37 @@ METHODS = ("auto", "spectral", "finite-volume", *INTEGRATORS)
 
 @dataclass(frozen=True)
 class DriftDiffusion:
-    """dH/dt = Delta_g H + drift <grad log p, grad H>_g = w^-1 d_i (w g^ij d_j H), w = p^drift sqrt(det g).
+    """dH/dt = m (Delta_g H + drift <grad log p, grad H>_g) = w^-1 d_i (w m g^ij d_j H), w = p^drift sqrt(det g) / m.
 
     The limit of attention layers: drift 2 for softmax, 1 for Sinkhorn, 2 (1 - alpha) with density
-    correction. The integral of H w is conserved (without Dirichlet walls), extrema never grow, and H
-    tends to its w-weighted mean.
+    correction, m = 1. Layers that keep the k nearest or a sparse few keys diffuse faster where tokens are rare: with
+    drift 2 and a mobility m(x), their second moment over its reference. The integral of H w is conserved (without
+    Dirichlet walls), extrema never grow, and H tends to its w-weighted mean.
 
     Parameters
     ----------
     density : Density
-        p, on a torus, box, line or chart of dimension 1 or 2.
+        p, on a torus, box, line or chart of dimension 1 to 3, or on S^1 or S^2.
     drift : float
+    mobility : callable or None
+        m at points (N, n): (N,), positive; None is 1.
 
     Raises
     ------
     TypeError
         If density is not a Density.
+    ValueError
+        If the mobility is not positive somewhere.
 
     Notes
     -----
-    Any space makes an equation; `solve`, `operator` and `spectrum` do tori, boxes, lines and charts of one
-    or two dimensions, and raise NotImplementedError elsewhere.
+    Any space makes an equation; `solve`, `operator` and `spectrum` raise NotImplementedError on others than these.
 
     See Also
     --------
     Heat : the same without drift.
+    ConformalHeat, FokkerPlanck : other forms of it.
+    General, Heads : equations that are not self-adjoint.
 
     Examples
     --------
@@ -116,36 +122,41 @@ class DriftDiffusion:
         ----------
         initial : callable or array
             Features at time 0: points (N, n) -> (N,) or (N, c), or values (*grid,) or (*grid, c) at the
-            nodes of the given grid: low + (i + 1/2) h between walls, low + i h on a periodic axis.
+            nodes of the given grid: low + (i + 1/2) h between walls and in colatitude, low + i h on an axis that wraps.
         t : float or sequence of float
             Output time or increasing times >= 0, in units of length squared.
         grid : int, sequence of int or None
-            Cells, one number or one per axis. None: refined until the estimated error is below rtol. A given
-            grid is kept, and its error is in stats["estimated_error"].
+            Cells, one number or one per axis (colatitudes and longitudes on S^2). None: refined until the estimated
+            error is below rtol. A given grid is kept, and its error is in stats["estimated_error"].
         boundary : None, side or sequence
             None: no-flux at every wall. Otherwise a side, "no-flux" or ("dirichlet", value), for all walls, or
             one side or (low, high) pair of sides per axis. A Dirichlet value is a number, one per column, or a
-            callable on wall points; it does not change in time.
+            callable on wall points (M, n), or on wall points and the time.
         rtol : float
             Relative error in the w-weighted L2 norm, relative to the largest norm over time.
         method : "auto", "spectral", "finite-volume" or the name of a time integrator
             "auto" is spectral where density, metric and initial values are smooth: Fourier on axes that wrap,
             Legendre between walls, spherical harmonics on S^2 (there only without a given grid; "spectral" takes
-            colatitudes and longitudes, and harmonics of the largest degree they hold).
+            colatitudes and longitudes, and harmonics of the largest degree they hold). "chebyshev" and "rational" are
+            finite volumes, exact in time; "BDF", "Radau", "LSODA", "RK45", "RK23" and "DOP853" are solve_ivp's.
         progress : bool
             Show a progress bar.
+        backend : "numpy" or "cupy"
+            Where the fields are computed; spectral nodes and the "chebyshev" integrator run on a graphics card too.
 
         Returns
         -------
         Solution
-            y is (T, *grid, c); stats has method, grid, estimated_error and the number of poles or modes.
+            y is (T, *grid, c), and `at` takes any time. stats has method, grid, integrator, estimated_error, the number
+            of applications of L (or of poles, or evaluations), whether finite volumes are `monotone` (no new extrema),
+            and at each time the weighted mean and the deviation from it. When interrupted, what was computed.
 
         Raises
         ------
         ValueError, TypeError
             If an argument is not as above, or p vanishes somewhere.
         NotImplementedError
-            If finite volumes are needed and the metric has off-diagonal entries.
+            In more than three dimensions, and on spheres beyond S^2.
 
         Warns
         -----
@@ -172,8 +183,8 @@ class DriftDiffusion:
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         """The finite-volume operator on `grid` cells (an int or one per axis), without Dirichlet sources.
 
-        Rows sum to zero (less than zero next to a Dirichlet wall), off-diagonals are >= 0, and
-        w_i L_ij = w_j L_ji. The cells' order is that of a (*grid) array raveled.
+        Rows sum to zero (less than zero next to a Dirichlet wall), off-diagonals are >= 0 (in a skew metric where its
+        inverse is diagonally dominant), and w_i L_ij = w_j L_ji. The cells' order is that of a (*grid) array raveled.
 
         Examples
         --------
@@ -196,7 +207,7 @@ class DriftDiffusion:
         ----------
         k : int
         grid : int, sequence of int or None
-            None: chosen for 1e-10 (Fourier) or the finest affordable (finite volumes, eigenvalues extrapolated).
+            None: chosen for 1e-10 (spectral) or the finest affordable (finite volumes, eigenvalues extrapolated).
         boundary
             As for `solve`; Dirichlet values count as zero.
 
@@ -206,7 +217,8 @@ class DriftDiffusion:
             <= 0, from the largest down.
         eigenfunctions : (k, *grid) array
             Normalised: the integral of w phi^2 over the coordinates is 1. The pair also has `.grid`, where they
-            are sampled, and `.estimated_error`, the largest of the eigenvalues' relative errors.
+            are sampled, `.estimated_error`, the largest of the eigenvalues' relative errors, `.gap`, and
+            `.metastable_sets()`.
 
         Examples
         --------
