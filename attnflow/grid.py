@@ -123,6 +123,13 @@ class Axis:
 class Grid:
     """Tensor product of axes, flat or on a sphere.
 
+    Attributes
+    ----------
+    axes : tuple of Axis
+    sphere : bool
+    endless : tuple of (bool, bool), or ()
+        Per axis, whether its low and high end are only a line cut for computing: beyond, the values at the cut hold.
+
     Examples
     --------
     >>> grid = Grid((Axis("fourier", 8, 0.0, 2 * np.pi),))
@@ -133,6 +140,7 @@ class Grid:
 
     axes: tuple[Axis, ...]
     sphere: bool = False
+    endless: tuple[tuple[bool, bool], ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -163,9 +171,11 @@ class Grid:
         if self.sphere:
             outside = np.abs(np.linalg.norm(points, axis=1) - 1) > 1e-6
         else:
-            ends = [(-np.inf, np.inf) if axis.kind in ("fourier", "periodic") else (axis.low, axis.high) for axis in self.axes]
-            low, high = np.array(ends).T
+            low, high = np.array([(axis.low, axis.high) for axis in self.axes]).T
             slack = 1e-9 * (high - low)
+            wraps = np.array([axis.kind in ("fourier", "periodic") for axis in self.axes])
+            cut = np.array(self.endless) if self.endless else np.zeros((len(wraps), 2), dtype=bool)
+            low, high = np.where(wraps | cut[:, 0], -np.inf, low), np.where(wraps | cut[:, 1], np.inf, high)
             outside = ((points < low - slack) | (points > high + slack)).any(axis=1)
         if outside.any():
             where = int(np.argmax(outside))
@@ -239,9 +249,11 @@ def _trigonometric(x: np.ndarray, nodes: np.ndarray, period: float) -> np.ndarra
 
 
 def _local(x: np.ndarray, axis: Axis) -> sparse.csr_array:
-    """Lagrange interpolation through the nearest nodes; next to a wall it reaches half a cell out."""
+    """Lagrange interpolation through the nearest nodes; beyond the outermost ones it reaches one spacing, no further."""
     width = min(_WIDTH, axis.size)
     u = (x - axis.nodes[0]) / axis.spacing
+    if axis.kind == "cells":
+        u = np.clip(u, -1.0, axis.size)
     first = np.floor(u).astype(int) - (width - 1) // 2
     if axis.kind == "cells":
         first = np.clip(first, 0, axis.size - width)

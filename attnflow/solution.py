@@ -68,6 +68,8 @@ class Solution:
     def at(self, points: np.ndarray, t: float | Sequence[float] | None = None) -> np.ndarray:
         """The field at points (M, n), interpolated at the grid's own order.
 
+        On a line, beyond where the equation's weight ends, the values at that end hold.
+
         Parameters
         ----------
         points : (M, n) array
@@ -118,6 +120,7 @@ class Solution:
         meta = {
             "axes": axes,
             "sphere": bool(self.grid and self.grid.sphere),
+            "endless": list(self.grid.endless) if self.grid else [],
             "status": self.status,
             "message": self.message,
             "stats": self.stats,
@@ -169,7 +172,8 @@ def load(path: str | os.PathLike) -> Solution:
             Axis(checks.choice(kind, "kind", KINDS), int(size), float(low), float(high))
             for kind, size, low, high in meta["axes"]
         )
-        grid = Grid(axes, bool(meta["sphere"])) if axes else None
+        endless = tuple((bool(low), bool(high)) for low, high in meta["endless"])
+        grid = Grid(axes, bool(meta["sphere"]), endless) if axes else None
         status, message, stats = int(meta["status"]), str(meta["message"]), dict(meta["stats"])
         t, y = arrays["t"], arrays["y"]
         if t.ndim != 1 or y.ndim < 3 or len(y) != len(t) or (grid and y.shape[1:-1] != grid.shape):

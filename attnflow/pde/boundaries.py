@@ -17,8 +17,8 @@ _FORMS = "'no-flux', ('dirichlet', value), or one of them or a (low, high) pair 
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Features held at a wall: a number, one per column, or a callable on wall points (M, n) and, if it takes two
-    arguments, the time."""
+    """Features held at a wall: a number, one per column, or a callable on wall points (M, n) and, if it needs two
+    arguments or names the second t, the time."""
 
     value: float | np.ndarray | Callable
 
@@ -32,8 +32,9 @@ class Dirichlet:
         except ValueError:  # NumPy's own functions do not tell; they take points
             return False
         kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        needed = [p for p in parameters if p.kind in kinds and p.default is p.empty]
-        return len(needed) == 2
+        positional = [p for p in parameters if p.kind in kinds]
+        needed = [p for p in positional if p.default is p.empty]
+        return len(needed) == 2 or "t" in [p.name for p in positional[1:2]]
 
     def at(self, points: np.ndarray, columns: int, t: float = 0.0) -> np.ndarray:
         """Values at wall points (M, n) at time t: (M, columns).

@@ -87,7 +87,8 @@ def build_grid(space: Space, kinds: tuple[str, str], shape: tuple[int, ...], ran
         around = Axis(kinds[0], shape[-1], 0.0, 2 * np.pi)
         return Grid((around,) if space.dim == 1 else (Axis("colatitude", shape[0], 0.0, np.pi), around), sphere=True)
     axes = zip(shape, space.periodic, space.bounds if ranges is None else ranges, strict=True)
-    return Grid(tuple(Axis(kinds[0] if wraps else kinds[1], n, low, high) for n, wraps, (low, high) in axes))
+    axes = tuple(Axis(kinds[0] if wraps else kinds[1], n, low, high) for n, wraps, (low, high) in axes)
+    return Grid(axes, endless=tuple(tuple(bool(np.isinf(end)) for end in pair) for pair in space.bounds))
 
 
 def on_sphere(space: Space) -> bool:
@@ -98,16 +99,22 @@ def on_sphere(space: Space) -> bool:
 def extent(pde: DriftDiffusion, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
     """The (low, high) of each axis the equation is solved on; None for spheres, whose grids know.
 
-    On a line with drift >= 1 it is cut where p^(drift / 2), the root of the weight, has fallen to e^-24 of its top:
-    what happens beyond changes features by less in the norm of the weight. With less drift the weight does not fall
-    that fast, so the wall is moved out of reach of diffusion: 10 sqrt(horizon) beyond the density's extent, where
-    its influence is erfc(5) = 2e-12.
+    A line is cut where p^(drift / 2), the root of the weight, has fallen to e^-24 of its top: what happens beyond
+    changes features by less in the norm of the weight. Without drift the weight does not fall, so the wall is moved
+    out of reach of diffusion: 10 sqrt(horizon) beyond the density's extent, where its influence is erfc(5) = 2e-12.
+
+    Raises
+    ------
+    ValueError
+        If a line has a negative drift: features would be carried in from infinity.
     """
     if on_sphere(pde.space):
         return None
     if not _endless(pde.space):
         return pde.space.bounds
-    if pde.confined:
+    if pde.pull < 0:
+        raise ValueError(f"drift must not be negative on a line: features come in from infinity, got {pde.pull}")
+    if pde.pull > 0:
         return _cut(pde)
     reach = 10 * np.sqrt(horizon)
     return tuple(
@@ -119,22 +126,30 @@ def extent(pde: DriftDiffusion, horizon: float = 0.0) -> tuple[tuple[float, floa
 def _cut(pde: DriftDiffusion) -> tuple[tuple[float, float], ...]:
     """The box around all nodes of a sample grid where the root of the weight matters, one node wider."""
     size = {1: 512, 2: 64, 3: 32}[pde.space.dim]
-    ranges = pde.density.extent
-    nodes = Grid(tuple(Axis("cells", size, low, high) for low, high in ranges))
-    log_w = log_weight(pde, nodes.points)
-    inside = (log_w > log_w.max() - 2 * _DEPTH).reshape(nodes.shape)
-    result = []
-    for k, (axis, bound) in enumerate(zip(nodes.axes, pde.space.bounds)):
-        where = np.flatnonzero(inside.any(axis=tuple(j for j in range(inside.ndim) if j != k)))
-        cut = axis.nodes[where[0]] - axis.spacing, axis.nodes[where[-1]] + axis.spacing
-        ends = zip(cut, (axis.low, axis.high), bound, (max, min))
-        result.append(tuple(end if np.isfinite(wall) else inner(x, end) for x, end, wall, inner in ends))
-    return tuple(result)
+    open_ends = np.isinf(np.array(pde.space.bounds))
+    ranges = np.array(pde.density.extent, dtype=float)
+    for _ in range(_WIDENINGS):
+        nodes = Grid(tuple(Axis("cells", size, low, high) for low, high in ranges))
+        log_w = log_weight(pde, nodes.points)
+        inside = (log_w > log_w.max() - 2 * _DEPTH).reshape(nodes.shape)
+        spans = [np.flatnonzero(inside.any(axis=tuple(j for j in range(inside.ndim) if j != k))) for k in range(inside.ndim)]
+        touches = np.array([(where[0] == 0, where[-1] == size - 1) for where in spans]) & open_ends
+        if not touches.any():
+            break
+        ranges += touches * (ranges[:, 1] - ranges[:, 0])[:, None] * np.array([-0.25, 0.25])
+    cut = [(x.nodes[where[0]] - x.spacing, x.nodes[where[-1]] + x.spacing) for x, where in zip(nodes.axes, spans)]
+    within = np.clip(cut, ranges[:, :1], ranges[:, 1:])
+    return tuple((float(low), float(high)) for low, high in np.where(open_ends, within, ranges))
+
+
+def loose(pde: DriftDiffusion) -> bool:
+    """Whether the weight reaches far beyond the tokens: on a line with drift < 1."""
+    return not on_sphere(pde.space) and _endless(pde.space) and pde.drift < 1 and pde.pull < 1
 
 
 def error_weights(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
-    """(size,) weights of the norm of errors: w dx; on a line with drift < 1, where that need not decay, p dvol."""
-    if _endless(pde.space) and not pde.confined:
+    """(size,) weights of the norm of errors: w dx; on a line with drift < 1, where that is wider than the tokens, p dvol."""
+    if loose(pde):
         log_w = pde.density.relative_log_pdf(grid.points)
         if not pde.space.flat:
             log_w = log_w + np.log(pde.space.volume_element(grid.points))
@@ -178,6 +193,7 @@ def transfer(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
 
 
 _DEPTH = 24.0  # of the root of the weight, below its top, where a line is cut
+_WIDENINGS = 24  # by half the width each, until the weight has ended
 _REACH = 3  # rows beyond a pole that interpolation looks at
 
 

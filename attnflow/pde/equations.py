@@ -12,7 +12,7 @@ from .. import checks
 from ..geometry import Density, Space, Uniform
 from ..solution import Solution
 from .boundaries import Walls, read_boundary
-from .coefficients import log_weight, mobility, on_sphere
+from .coefficients import extent, log_weight, mobility, on_sphere
 from .finite_volume import Cells, assemble
 from .harmonics import solve_harmonic, solve_harmonic_on
 from .march import INTEGRATORS
@@ -92,13 +92,17 @@ class DriftDiffusion:
         return on_sphere(self.space) and self.space.dim == 2
 
     @property
-    def confined(self) -> bool:
-        """Whether the weight falls off as the tokens do, so that a line may be cut where they end."""
-        return self.drift >= 1
+    def pull(self) -> float:
+        """The power of p in the weight."""
+        return self.drift
 
-    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0) -> Cells:
+    def ranges(self, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
+        """Where the equation is solved up to the time `horizon`: (low, high) per axis, None for spheres."""
+        return extent(self, horizon)
+
+    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
-        return assemble(self, shape, walls, columns, horizon)
+        return assemble(self, shape, walls, columns, self.ranges() if ranges is None else ranges)
 
     def log_weight(self, x: np.ndarray) -> np.ndarray:
         """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""
@@ -167,7 +171,7 @@ class DriftDiffusion:
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
         shape = read_shape(grid, self.space)
-        problem = read_problem(initial, t, shape, boundary, self.space, backend, progress)
+        problem = read_problem(self, initial, t, shape, boundary, backend, progress)
         if self._spectral_suits(problem, shape, rtol, method):
             if shape is not None:
                 return (solve_harmonic_on if self.on_globe else solve_smooth_on)(self, problem, shape)

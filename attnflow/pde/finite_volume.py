@@ -20,7 +20,7 @@ from scipy import sparse
 
 from ..grid import Grid
 from .boundaries import Walls
-from .coefficients import build_grid, coefficients, extent, log_weight
+from .coefficients import build_grid, coefficients, log_weight
 from .exchange import pairs, wall_rates
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ class Cells:
 
 
 def assemble(
-    pde: DriftDiffusion, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0
+    pde: DriftDiffusion, shape: tuple[int, ...], walls: Walls, columns: int, ranges: tuple[tuple[float, float], ...] | None
 ) -> Cells:
-    """The operator on shape[k] cells along axis k.
+    """The operator on shape[k] cells along axis k of the ranges.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def assemble(
         If p vanishes at a cell centre, p^drift changes by more than e^100 between neighbours, or the metric is
         not positive definite somewhere.
     """
-    grid = build_grid(pde.space, KINDS, shape, extent(pde, horizon))
+    grid = build_grid(pde.space, KINDS, shape, ranges)
     log_w, tensor = coefficients(pde, grid)
     if steepness(log_w, grid) > _STEEPEST:
         raise ValueError(

@@ -11,7 +11,7 @@ from .. import checks
 from ..geometry import Density, Remetrised
 from ..solution import Solution
 from .boundaries import read_boundary
-from .coefficients import build_grid, extent, on_sphere
+from .coefficients import build_grid, on_sphere
 from .equations import DriftDiffusion
 from .finite_volume import KINDS
 
@@ -70,12 +70,12 @@ class ConformalHeat(DriftDiffusion):
             return factor(x)[..., None, None] * np.asarray(space.metric(x), dtype=float)
 
         super().__init__(_Constant(Remetrised(space, conformal), density), 0.0, factor)
-        object.__setattr__(self, "_confined", drift >= 1)
+        object.__setattr__(self, "_pull", drift)
 
     @property
-    def confined(self) -> bool:
-        """Whether the weight falls off as the tokens do: it is that of DriftDiffusion(density, drift)."""
-        return self._confined
+    def pull(self) -> float:
+        """The power of p in the weight, which is that of DriftDiffusion(density, drift)."""
+        return self._pull
 
 
 class _Constant(Density):
@@ -145,7 +145,7 @@ class FokkerPlanck(DriftDiffusion):
         else:
             values = checks.array(initial, "initial").astype(float)
             sizes = values.shape[: self.space.dim]
-            nodes = build_grid(self.space, KINDS, sizes, extent(self, checks.output_times(t)[-1])).points
+            nodes = build_grid(self.space, KINDS, sizes, self.ranges(checks.output_times(t)[-1])).points
             initial = values / self._invariant(nodes).reshape(*sizes, *[1] * (values.ndim - len(sizes)))
         backward = super().solve(initial, t, grid, boundary, rtol, method, progress, backend)
         shape = (*backward.grid.shape, 1)
@@ -171,7 +171,7 @@ class FokkerPlanck(DriftDiffusion):
     def _check_tails(self, initial: Callable) -> None:
         if on_sphere(self.space) or np.isfinite(self.space.bounds).all():
             return
-        nodes = build_grid(self.space, KINDS, (64,) * self.space.dim, extent(self))
+        nodes = build_grid(self.space, KINDS, (64,) * self.space.dim, self.ranges())
         rho = checks.evaluate(initial, nodes.points, "initial")
         with np.errstate(divide="ignore"):
             share = 2 * np.log(np.abs(rho).max(axis=1)) - self.log_weight(nodes.points)
@@ -179,8 +179,8 @@ class FokkerPlanck(DriftDiffusion):
         ends = [np.take(share, end, axis=k).max() for k in range(share.ndim) for end in (0, -1)]
         if max(ends) > share.max() + np.log(_FLAT_TAIL):
             raise ValueError(
-                f"initial must fall off faster than p^(drift/2) in the tails, got a density whose ratio to it still is "
-                f"e^{max(ends) - share.max():.0f} of its largest where p ends; use a narrower one, or a Box"
+                "initial must fall off faster than p^(drift/2) and be gone where that ends: initial^2 / p^drift still is "
+                f"e^{max(ends) - share.max():.0f} of its largest there; use a narrower one, or a Box"
             )
 
 

@@ -61,8 +61,8 @@ class General(DriftDiffusion):
         object.__setattr__(self, "velocity", velocity)
         _velocity(self, self.space.probe_points())
 
-    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0) -> Cells:
-        cells = assemble(self, shape, walls, columns, horizon)
+    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
+        cells = assemble(self, shape, walls, columns, self.ranges() if ranges is None else ranges)
         operator = cells.operator() + _advection(cells, _velocity(self, cells.grid.points), walls)
         return replace(cells, coupled=sparse.csr_array(sparse.kron(operator, sparse.eye_array(columns))), monotone=False)
 
@@ -110,7 +110,7 @@ class Heads(DriftDiffusion):
             raise TypeError("equations must be a sequence of DriftDiffusion equations")
         first = equations[0]
         for other in equations[1:]:
-            if (other.space.columns, other.space.bounds) != (first.space.columns, first.space.bounds):
+            if any(getattr(other.space, name) != getattr(first.space, name) for name in ("columns", "bounds", "periodic")):
                 raise ValueError(f"equations must live on the same coordinates, got {first.space} and {other.space}")
         matrices = [checks.array(W, "mixing").astype(float) for W in mixing]
         if len(matrices) != len(equations):
@@ -122,13 +122,16 @@ class Heads(DriftDiffusion):
         object.__setattr__(self, "equations", equations)
         object.__setattr__(self, "mixing", tuple(matrices))
 
-    @property
-    def confined(self) -> bool:
-        """Whether every head's weight falls off as the tokens do."""
-        return all(equation.confined for equation in self.equations)
+    def ranges(self, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
+        """The box that holds every head's."""
+        each = [equation.ranges(horizon) for equation in self.equations]
+        if each[0] is None:
+            return None
+        return tuple((min(low for low, _ in axis), max(high for _, high in axis)) for axis in zip(*each))
 
-    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, horizon: float = 0.0) -> Cells:
-        parts = [equation.cells(shape, walls, columns, horizon) for equation in self.equations]
+    def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
+        ranges = self.ranges() if ranges is None else ranges
+        parts = [equation.cells(shape, walls, columns, ranges) for equation in self.equations]
         total, source = 0, 0.0
         for part, W in zip(parts, self.mixing):
             W = W * np.eye(columns) if W.ndim == 0 else W
@@ -169,18 +172,26 @@ def _velocity(pde: General, x: np.ndarray) -> np.ndarray:
 
 
 def _advection(cells: Cells, velocity: np.ndarray, walls: Walls) -> sparse.csr_array:
-    """c . grad by central differences; beyond a no-flux wall features are mirrored."""
+    """c . grad by central differences, one-sided of second order next to a wall."""
     grid = cells.grid
     index = np.arange(grid.size).reshape(grid.shape)
     total = sparse.csr_array((grid.size, grid.size))
     for k, axis in enumerate(grid.axes):
         if any(side is not None for side in walls[k] or ()):
             raise NotImplementedError("boundary must be no-flux or periodic for an equation with an extra velocity")
-        rate = velocity[:, k] / (2 * axis.spacing)
-        up, down = np.roll(index, -1, axis=k), np.roll(index, 1, axis=k)
+        reach = [(1, 0.5), (-1, -0.5)]  # (offset, weight) / spacing
+        rows = [(index, reach)]
         if axis.kind == "cells":
-            ends = (slice(None),) * k
-            up[(*ends, -1)], down[(*ends, 0)] = index[(*ends, -1)], index[(*ends, 0)]
-        entries = np.concatenate([rate, -rate]), (np.tile(index.ravel(), 2), np.concatenate([up.ravel(), down.ravel()]))
-        total = total + sparse.csr_array(sparse.coo_array(entries, shape=total.shape))
+            at = (slice(None),) * k
+            one_sided = [(0, -1.5), (1, 2.0), (2, -0.5)]
+            rows = [
+                (index[(*at, slice(1, -1))], reach),
+                (index[(*at, slice(0, 1))], one_sided),
+                (index[(*at, slice(-1, None))], [(-step, -weight) for step, weight in one_sided]),
+            ]
+        for cell, weights in rows:
+            for step, weight in weights:
+                there = np.roll(index, -step, axis=k).ravel()[cell.ravel()]
+                rate = velocity[cell.ravel(), k] * weight / axis.spacing
+                total = total + sparse.csr_array(sparse.coo_array((rate, (cell.ravel(), there)), shape=total.shape))
     return sparse.csr_array(total)

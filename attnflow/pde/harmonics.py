@@ -17,7 +17,7 @@ from .. import checks
 from ..grid import Grid, bandwidth
 from ..solution import Solution
 from .coefficients import log_weight, relative_error
-from .problem import Problem, finished, interrupted
+from .problem import Problem, finished, hidden, interrupted
 from .smooth import refinements
 from .propagator import eigenpairs, propagate
 from .spectral import spectral_grid
@@ -58,6 +58,8 @@ def solve_harmonic(pde: DriftDiffusion, problem: Problem, rtol: float, insist: b
     if best is None or (error > rtol and not insist):
         return None
     grid = _natural_grid(pde, best.form.basis.degree, width)
+    if hidden(pde, problem, grid) and not insist:
+        return None
     return finished(pde, problem, best.fields(grid), grid, rtol, best.report(grid, error), dense=partial(best.at, grid))
 
 

@@ -26,7 +26,7 @@ from .stencil import advance, apply
 SOLVE_IVP = ("BDF", "Radau", "LSODA", "RK45", "RK23", "DOP853")
 INTEGRATORS = ("chebyshev", "rational", *SOLVE_IVP)
 _CHUNK = 0.1  # seconds, roughly, between two looks at the keyboard and the progress bar
-_STEEP = 100.0  # range of log w, e^-24 at the cut of a line and the corners beyond it
+_STEEP = 100.0  # range of log w beyond which sqrt(w) H keeps no digit of H where w is least
 _FAINT = 1e-8  # sqrt(w) over its maximum below which sqrt(w) H keeps too few digits of H: extrema still bound it
 
 
@@ -68,7 +68,8 @@ def choose(cells: Cells, times: np.ndarray, tol: float) -> str:
         return "rational"
     if dim == 3:
         return "chebyshev"
-    steep = np.ptp(cells.log_weight) > _STEEP
+    bounded = cells.monotone and cells.source is None  # by the maximum principle, where digits are lost
+    steep = np.ptp(cells.log_weight) > _STEEP and not bounded
     applications = chebyshev.degree_for(float(times[-1]) * cells.bound / 2, tol)
     steps = 1 + np.count_nonzero(np.abs(np.diff(times, 2, prepend=0.0)) > 1e-13 * times[-1])
     return "rational" if steep or applications * size * 2e-9 > steps * 6e-7 * size**1.5 else "chebyshev"

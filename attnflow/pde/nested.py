@@ -11,7 +11,9 @@ the coarser nodes, where the finer ones are interpolated to sixth order.
 
 from __future__ import annotations
 
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,11 +22,11 @@ import numpy as np
 from .. import checks
 from ..grid import Grid
 from ..solution import Solution
-from .coefficients import build_grid, error_weights, extent, log_weight, on_sphere, relative_error, transfer
+from .coefficients import build_grid, error_weights, log_weight, loose, on_sphere, relative_error, transfer
 from .coefficients import weighted_maximum, weighted_norm
 from .finite_volume import KINDS, Cells, steepness
 from .march import march
-from .problem import Problem, finished, interrupted
+from .problem import Problem, finished, hidden, interrupted, later
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -36,6 +38,8 @@ _ROUNDOFF = 1e-11
 _GENTLE = 16.0  # change of log w per cell above which a grid is too coarse to start from
 _COARSE = 4.0  # change of log w per cell of a given grid that is warned of,
 _NEGLIGIBLE = 1e-8  # where w is more than this part of its maximum
+_MATTERS = 48.0  # log w below its maximum where a grid need not follow it
+_BUDGET = 20.0  # seconds a next, finer grid may be expected to take
 _EXACT = 1e-15  # of the time integration on a given grid
 
 
@@ -56,6 +60,7 @@ class _Estimate:
     fields: np.ndarray
     error: float
     extrapolated: bool
+    mean: np.ndarray
 
     @property
     def stats(self) -> dict:
@@ -67,8 +72,11 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
     tol = min(1e-3 * rtol, 1e-6)
     levels: list[Level] = []
     best = None
-    for shape in grid_shapes(pde, problem.times[-1]):
+    seconds = [0.0, 0.0]
+    for shape in grid_shapes(pde, problem.ranges):
+        began = time.perf_counter()
         level = _solve_level(pde, problem, shape, tol, method)
+        seconds = [seconds[1], time.perf_counter() - began]
         if len(level.fields) < len(problem.times):
             if best is None:
                 return _stopped(problem, level)
@@ -77,17 +85,22 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
         if len(levels) < 3:
             continue
         found = _extrapolate(pde, problem, levels)
-        best = found if best is None or found.error < best.error else best
+        unseen = hidden(pde, problem, level.cells.grid)
+        found = replace(found, error=max(found.error, 1.0)) if unseen else found
+        best = found if best is None or unseen or found.error < best.error else best
         if best.error <= rtol:
+            break
+        growth = np.clip(seconds[1] / max(seconds[0], 1e-3), 4, 16)
+        if seconds[1] * growth > _BUDGET:
             break
     shapes = [level.cells.grid.shape for level in best.levels]
 
     def dense(times: np.ndarray) -> np.ndarray:
-        again = replace(problem, times=times, progress=False)
+        again = later(problem, times, loose(pde))
         return _extrapolate(pde, again, [_solve_level(pde, again, s, tol, method) for s in shapes]).fields
 
     last = best.levels[-1].cells
-    return finished(pde, problem, best.fields, last.grid, rtol, best.stats, last.mass, dense)
+    return finished(pde, problem, best.fields, last.grid, rtol, best.stats, last.mass, dense, best.mean)
 
 
 def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], method: str) -> Solution:
@@ -96,32 +109,33 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], m
     if len(level.fields) < len(problem.times):
         return _stopped(problem, level)
     warn_if_coarse(pde, level.cells.grid, level.cells.log_weight)
-    coarser = tuple(_even(pde, max(3, n // 2), k) for k, n in enumerate(shape))
-    other = _solve_level(pde, replace(problem, progress=False), coarser, _EXACT, method)
+    halve = min(shape) >= 8
+    compared = tuple(_even(pde, n // 2 if halve else 2 * n, k) for k, n in enumerate(shape))
+    other = _solve_level(pde, replace(problem, progress=False), compared, _EXACT, method)
     grid = level.cells.grid
     difference = transfer(other.fields, other.cells.grid, grid) - level.fields
-    ratio = float(np.mean([n / m for n, m in zip(shape, coarser)]))
+    ratio = float(np.mean([n / m for n, m in zip(shape, compared)]))
     weights = _weights(pde, level.cells)
     known = np.concatenate([problem.sample(grid)[None], level.fields])
-    error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / (ratio**2 - 1)
+    error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / abs(ratio**2 - 1)
 
     def dense(times: np.ndarray) -> np.ndarray:
-        return _solve_level(pde, replace(problem, times=times, progress=False), shape, _EXACT, method).fields
+        return _solve_level(pde, later(problem, times, loose(pde)), shape, _EXACT, method).fields
 
     return finished(pde, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)
 
 
-def grid_shapes(pde: DriftDiffusion, horizon: float = 0.0) -> list[tuple[int, ...]]:
+def grid_shapes(pde: DriftDiffusion, ranges: tuple[tuple[float, float], ...] | None) -> list[tuple[int, ...]]:
     """Cells per axis, each shape twice the one before, from the first that follows the density; three at least."""
     dim = pde.space.dim
-    if on_sphere(pde.space) and dim == 2:
-        shape, finest = np.array([8, 16]), FINEST[2]
-    else:
-        shape, finest = _proportions(pde, horizon), FINEST[dim]
-    shapes = [tuple(int(n) * 2**k for n in shape) for k in range(20) if max(shape) * 2**k <= finest]
+    globe = on_sphere(pde.space) and dim == 2
+    shape = np.array([8, 16]) if globe else _proportions(pde, ranges)
+    largest = FINEST[dim] ** dim
+    shapes = [tuple(int(n) * 2**k for n in shape) for k in range(20) if float(np.prod(shape)) * 2 ** (k * dim) <= largest]
     while len(shapes) > 3:
-        grid = build_grid(pde.space, KINDS, shapes[0], extent(pde, horizon))
-        if steepness(log_weight(pde, grid.points), grid) <= _GENTLE:
+        grid = build_grid(pde.space, KINDS, shapes[0], ranges)
+        log_w = log_weight(pde, grid.points)
+        if steepness(log_w, grid, least=log_w.max() - _MATTERS) <= _GENTLE:
             break
         del shapes[0]
     return shapes
@@ -152,10 +166,9 @@ def warn_if_coarse(pde: DriftDiffusion, grid: Grid, log_w: np.ndarray) -> None:
         )
 
 
-def _proportions(pde: DriftDiffusion, horizon: float) -> np.ndarray:
+def _proportions(pde: DriftDiffusion, ranges: tuple[tuple[float, float], ...] | None) -> np.ndarray:
     """The coarsest shape: cells about as long as wide in the metric, within a factor of two."""
     dim = pde.space.dim
-    ranges = extent(pde, horizon)
     if dim == 1 or ranges is None:
         return np.full(dim, _COARSEST[dim])
     low, high = np.array(ranges).T
@@ -174,7 +187,7 @@ def _even(pde: DriftDiffusion, size: int, k: int) -> int:
 def _solve_level(
     pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], tol: float, method: str
 ) -> Level:
-    cells = pde.cells(shape, problem.walls, problem.columns, problem.times[-1])
+    cells = pde.cells(shape, problem.walls, problem.columns, problem.ranges)
     initial = problem.sample(cells.grid)
     return Level(cells, *march(cells, initial, problem.times, tol, method, problem.backend, problem.progress))
 
@@ -196,26 +209,47 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
 
     orders = romberg_orders(finest.cells)[: len(levels) - 1]
     rows, fields = [level.fields for level in levels], finest.fields
+    means = [np.einsum("i,tic->tc", level.cells.mass, level.fields.reshape(len(rows[0]), -1, problem.columns)) for level in levels]
+    mean = means[-1]
     for j, order in enumerate(orders, start=1):
         restricted = [transfer(row, grids[k + 1], grids[k]) for k, row in enumerate(rows[1:])]
         corrections = [(fine - coarse) / (2.0**order - 1) for fine, coarse in zip(restricted, rows)]
         if j == 1:
-            change = [size(3 * c, len(levels) - 3 + k) for k, c in enumerate(corrections[-2:])]
-            falls = (change[0] / 8 < change[1]) & (change[1] < change[0] / 2.8)  # by 4, if as h^2
-            smooth = falls | (change[1] < _ROUNDOFF)
+            change = [size(3 * c, k) for k, c in enumerate(corrections)]
+            smooth = _is_smooth(change, problem, grids, size)
         rows = [fine + correction for fine, correction in zip(restricted, corrections)]
+        means = [fine + (fine - coarse) / (2.0**order - 1) for coarse, fine in zip(means, means[1:])]
         fields = fields + np.where(smooth, transfer(corrections[-1], grids[-1 - j], grids[-1]), 0.0)
+        mean = np.where(smooth, means[-1], mean)
+    if finest.cells.monotone and finest.cells.source is None:  # extrapolation knows no maximum principle
+        start = problem.sample(grids[-1]).reshape(-1, problem.columns)
+        fields = np.clip(fields, start.min(axis=0), start.max(axis=0))
     last = len(levels) - 1 - len(orders)
-    discretisation = np.where(smooth, size(corrections[-1], last), np.maximum(change[1], change[0] / 2))
+    # a column that is not smooth: the largest change seen, if the error falls as the root of h only
+    rough = np.max([c / np.sqrt(2) ** (len(change) - 1 - k) for k, c in enumerate(change)], axis=0)
+    discretisation = np.where(smooth, size(corrections[-1], last), rough)
     gap = transfer(transfer(fields, grids[-1], grids[-2]), grids[-2], grids[-1]) - fields
     # sixth-order interpolation errs 64 times less on half the spacing; worst next to walls, so not averaged
     error = float(np.max(discretisation + size(gap, len(levels) - 1, weighted_maximum) / 64))
-    return _Estimate(levels, fields, error, bool(np.all(smooth)))
+    return _Estimate(levels, fields, error, bool(np.all(smooth)), mean)
+
+
+def _is_smooth(change: list[np.ndarray], problem: Problem, grids: list[Grid], size: Callable) -> np.ndarray:
+    """Columns whose error falls as h^2, (c,): by four from grid to grid, as that of interpolating initial values at
+    least does. One ratio of changes alone proves nothing: that of a jump depends on where in its cell it is."""
+    falls = (change[-2] / 8 < change[-1]) & (change[-1] < change[-2] / 2.8)
+    falls |= change[-1] < _ROUNDOFF
+    samples = [problem.sample(grid)[None] for grid in grids[-3:]]
+    gaps = [
+        size(transfer(coarse, *pair) - fine, k)
+        for k, (coarse, fine, pair) in enumerate(zip(samples, samples[1:], zip(grids[-3:], grids[-2:])), start=len(grids) - 2)
+    ]
+    return falls & (gaps[1] < np.maximum(gaps[0] / 4, 1e-9))
 
 
 def _weights(pde: DriftDiffusion, cells: Cells) -> np.ndarray:
     """Of the norm of errors: the cells' own masses, except on a line where those need not decay."""
-    return cells.mass if pde.confined or on_sphere(pde.space) else error_weights(pde, cells.grid)
+    return error_weights(pde, cells.grid) if loose(pde) else cells.mass
 
 
 def _stopped(problem: Problem, level: Level) -> Solution:

@@ -11,10 +11,11 @@ import numpy as np
 
 from .. import checks
 from ..geometry import Space
+from ..geometry.spaces import scattered
 from ..grid import Grid
 from ..solution import Solution
 from .boundaries import Walls, check_walls, read_boundary
-from .coefficients import error_weights, on_sphere, transfer
+from .coefficients import error_weights, log_weight, on_sphere, transfer
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -33,6 +34,8 @@ class Problem:
     times : (T,) array
         Increasing, >= 0.
     walls : Walls
+    ranges : tuple of (low, high), or None
+        Where the equation is solved, up to the last time: on a line, where it is cut.
     backend : str
         Where fields are computed: "numpy" or "cupy".
     progress : bool
@@ -42,6 +45,7 @@ class Problem:
     columns: int
     times: np.ndarray
     walls: Walls
+    ranges: tuple[tuple[float, float], ...] | None = None
     backend: str = "numpy"
     progress: bool = False
 
@@ -51,16 +55,16 @@ class Problem:
             values = checks.evaluate(self.initial, grid.points, "initial").astype(float)
             return values.reshape(*grid.shape, self.columns)
         sizes = self.initial.shape[:-1]
-        source = Grid(tuple(replace(axis, size=n) for axis, n in zip(grid.axes, sizes)), grid.sphere)
+        source = replace(grid, axes=tuple(replace(axis, size=n) for axis, n in zip(grid.axes, sizes)))
         return transfer(self.initial[None], source, grid)[0]
 
 
 def read_problem(
-    initial, t, shape: tuple[int, ...] | None, boundary, space: Space, backend: str, progress: bool
+    pde: DriftDiffusion, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool
 ) -> Problem:
     """Check every argument; raises ValueError or TypeError naming the one at fault."""
     namespace(checks.choice(backend, "backend", ("numpy", "cupy")))
-    times = checks.output_times(t)
+    times, space = checks.output_times(t), pde.space
     walls = read_boundary(boundary, space)
     if callable(initial):
         columns = checks.evaluate(initial, space.probe_points(), "initial").shape[1]
@@ -77,7 +81,7 @@ def read_problem(
             raise ValueError(f"initial must have shape ({sizes}) or ({sizes}, c) on the grid, got {initial.shape}")
         columns = initial.shape[-1]
     check_walls(walls, space, columns)
-    return Problem(initial, columns, times, walls, backend, bool(progress))
+    return Problem(initial, columns, times, walls, pde.ranges(times[-1]), backend, bool(progress))
 
 
 def namespace(backend: str):
@@ -120,7 +124,7 @@ def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...
 
 def finished(
     pde: DriftDiffusion, problem: Problem, fields: np.ndarray, grid: Grid, rtol: float | None, stats: dict,
-    mass: np.ndarray | None = None, dense: Callable | None = None,
+    mass: np.ndarray | None = None, dense: Callable | None = None, mean: np.ndarray | None = None,
 ) -> Solution:
     """The Solution, which says so when its estimated error exceeds rtol (None: the user chose the grid).
 
@@ -141,13 +145,36 @@ def finished(
         warnings.warn(message, checks.AccuracyWarning, stacklevel=4)
     mass = error_weights(pde, grid) if mass is None else mass
     flat = fields.reshape(len(fields), grid.size, -1)
-    mean = np.einsum("i,tic->tc", mass, flat)
+    mean = np.einsum("i,tic->tc", mass, flat) if mean is None else mean
     deviation = np.sqrt(np.einsum("i,tic->tc", mass, (flat - mean[:, None]) ** 2))
     stats = {**stats, "mean": mean.tolist(), "deviation": deviation.tolist()}
     return Solution(
         problem.times, fields, grid=grid, status=status, message=message, stats=stats,
         embedding=embedded(pde.space, grid), dense=dense,
     )  # fmt: skip
+
+
+def later(problem: Problem, times: np.ndarray, bound: bool) -> Problem:
+    """The problem with other output times, for dense output; `bound` where its ranges reach to its last time only."""
+    if bound and times[-1] > problem.times[-1] * (1 + 1e-12):
+        raise ValueError(f"t must be at most {problem.times[-1]:g}, where the line was cut for that time, got {times[-1]:g}")
+    return replace(problem, times=times, progress=False)
+
+
+def hidden(pde: DriftDiffusion, problem: Problem, grid: Grid) -> bool:
+    """Whether initial values or the weight reach far beyond their range on the grid at some of many scattered points:
+    something narrow lies between the nodes."""
+    if not callable(problem.initial):
+        return False
+    count = 4096 if pde.space.dim > 1 else 1024
+    points = pde.space.from_unit_cube(scattered(count, pde.space.dim), problem.ranges)
+    here, there = problem.sample(grid).reshape(grid.size, -1), checks.evaluate(problem.initial, points, "initial")
+    low, high = here.min(axis=0), here.max(axis=0)
+    slack = 0.5 * (high - low) + 1e-9 * np.abs(high)
+    if ((there > high + slack) | (there < low - slack)).any():
+        return True
+    log_w = log_weight(pde, grid.points)
+    return bool(log_weight(pde, points).max() > log_w.max() + 0.5 * np.ptp(log_w) + 1e-9)
 
 
 def interrupted(times: np.ndarray, fields: np.ndarray, grid: Grid, stats: dict) -> Solution:

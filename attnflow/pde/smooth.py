@@ -7,7 +7,6 @@ say how accurate the finer one is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +14,10 @@ import numpy as np
 from .. import checks
 from ..grid import Grid, bandwidth
 from ..solution import Solution
-from .coefficients import at_points, coefficients, error_weights, extent, log_weight, on_sphere, relative_error
+from .coefficients import at_points, coefficients, error_weights, log_weight, on_sphere, relative_error
 from .coefficients import transfer, weighted_norm
 from .nested import warn_if_coarse
-from .problem import Problem, finished, interrupted
+from .problem import Problem, finished, hidden, interrupted, later
 from .propagator import seconds
 from .spectral import evolve, spectral_grid, symmetric_form, wrapping
 
@@ -63,7 +62,7 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
         if best is None:
             raise
         return interrupted(problem.times, best[1], best[0], _stats(best, lowest))
-    if best is None or (lowest > rtol and not insist):
+    if best is None or (not insist and (lowest > rtol or hidden(pde, problem, best[0]))):
         return None
     dense = _dense(pde, problem, best[0].shape, tol)
     return finished(pde, problem, best[1], best[0], rtol, _stats(best, lowest), dense=dense)
@@ -158,7 +157,7 @@ def _sample(pde: DriftDiffusion, size: int) -> tuple[tuple[int, ...], np.ndarray
     if on_sphere(pde.space):
         return (size,), spectral_grid(pde, (size,)).points
     nodes = []
-    for (low, high), wraps in zip(extent(pde), wrapping(pde)):
+    for (low, high), wraps in zip(pde.space.bounds, wrapping(pde)):
         unit = np.arange(size) / size if wraps else (1 - np.cos(np.pi * np.arange(size + 1) / size)) / 2
         nodes.append(low + (high - low) * unit)
     return tuple(map(len, nodes)), np.stack([x.ravel() for x in np.meshgrid(*nodes, indexing="ij")], axis=-1)
@@ -189,7 +188,7 @@ def _dense(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: f
     """Dense output: times -> fields on the same nodes."""
 
     def fields_at(times: np.ndarray) -> np.ndarray:
-        grid, fields, _ = _solve(pde, replace(problem, times=times, progress=False), sizes, tol)
+        grid, fields, _ = _solve(pde, later(problem, times, False), sizes, tol)
         return fields if target is None else transfer(fields, grid, target)
 
     return fields_at

@@ -168,7 +168,7 @@ def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, w
             error = _relative_change(_nearest_zero(pde.cells(coarser, walls), k)[0], values)
             error /= float(np.mean(np.divide(shape, coarser))) ** 2 - 1
         return Spectrum(values, _normalised(pde, _functions(cells, values, vectors), cells.grid), cells.grid, error)
-    shapes = grid_shapes(pde)
+    shapes = grid_shapes(pde, pde.ranges())
     # eigenfunctions are not extrapolated: where it costs nothing, they get fine grids
     shapes = shapes[3:] if dim == 1 else shapes if dim == 2 else [tuple(n // 2 for n in shapes[0]), *shapes]
     shapes = [shape for shape in shapes if np.prod(shape) >= 4 * k and max(shape) <= _FINEST[dim]]

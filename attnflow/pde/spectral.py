@@ -22,7 +22,7 @@ import numpy as np
 
 from ..grid import Axis, Grid
 from .boundaries import Walls
-from .coefficients import build_grid, coefficients, extent, on_sphere
+from .coefficients import build_grid, coefficients, on_sphere
 from .problem import namespace
 from .propagator import propagate
 
@@ -237,7 +237,7 @@ def wall_values(grid: Grid, walls: Walls, like: np.ndarray) -> np.ndarray:
 
 def spectral_grid(pde: DriftDiffusion, sizes: tuple[int, ...]) -> Grid:
     """The grid of that many nodes per axis."""
-    return build_grid(pde.space, KINDS, sizes, extent(pde))
+    return build_grid(pde.space, KINDS, sizes)
 
 
 def wrapping(pde: DriftDiffusion) -> tuple[bool, ...]:

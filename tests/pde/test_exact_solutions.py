@@ -74,7 +74,7 @@ def test_features_reach_consensus(drift, consensus, method):
 def test_consensus_of_ever_more_concentrated_tokens(kappa):
     from scipy.special import ive
 
-    solution = DriftDiffusion(af.VonMises(kappa)).solve(lambda x: np.cos(x[:, 0]), t=50.0)
+    solution = DriftDiffusion(af.VonMises(kappa)).solve(lambda x: np.cos(x[:, 0]), t=50.0, rtol=1e-9)
     assert solution.at(np.array([[0.0], [3.0]])) == pytest.approx(ive(1, 2 * kappa) / ive(0, 2 * kappa), abs=1e-9)
 
 

@@ -15,7 +15,7 @@ def harmonics(x):
     return np.stack([z, x, x * y, 3 * z**2 - 1, x * y * z, 5 * z**3 - 3 * z], axis=1)
 
 
-@pytest.mark.parametrize("rtol", [1e-3, 1e-5])
+@pytest.mark.parametrize("rtol", [1e-3, 1e-4])
 def test_harmonics_decay_at_their_rates_poles_included(rtol):
     run = af.Heat(SPHERE).solve(harmonics, 0.2, rtol=rtol, method="finite-volume")
     points = np.vstack([SPHERE.uniform(100, np.random.default_rng(0)), [[0, 0, 1.0], [0, 0, -1.0]]])
