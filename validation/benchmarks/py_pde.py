@@ -18,13 +18,14 @@ def families(case: Case, method: str) -> list[Family]:
     """Fixed steps near the stability limit; or BDF and Radau through scipy.
 
     A step at the limit shrinks as spacing squared, so it needs no tolerance of its own. Adaptive steps end up
-    at the same limit, with more rates per step.
+    at the same limit, with more rates per step, and so does Runge-Kutta: three times the time of Euler at equal
+    error on the circle, where all of it is error in space.
     """
     grids = _GRIDS[case.dim]
     if method == "py-pde, scipy stepper":
         rtols = [case.error * factor for factor in (30, 3, 0.3, 0.03)]
         return [Family(name, grids, rtols, partial(_prepare_scipy, name), "rtol {:g}") for name in ("BDF", "Radau")]
-    return [Family(name, grids, [_STABLE], partial(_prepare_fixed, name)) for name in ("euler", "runge-kutta")]
+    return [Family(name, grids, [_STABLE], partial(_prepare_fixed, name)) for name in ("euler",)]
 
 
 def _equation(case: Case, size: int):
