@@ -197,5 +197,5 @@ def _draw(ax, curves: dict[str, tuple]) -> None:
     ax.set(xscale="log", yscale="log")
     style.plain_ticks(ax.xaxis, [16, 32, 64, 128, 256])
     ax.legend(frameon=False, fontsize=8)
-    title = "Finite volumes: order 2; one Richardson step: order 4, less at poles and some walls"
+    title = "Cells: order 2, and 4 after one Richardson step"
     style.finish(ax, title, "cells per axis", "relative L2 error")
