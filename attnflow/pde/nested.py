@@ -85,7 +85,7 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
         if len(levels) < 3:
             continue
         found = _extrapolate(pde, problem, levels)
-        unseen = hidden(pde, problem, level.cells.grid)
+        unseen = found.error <= rtol and hidden(pde, problem, level.cells.grid)
         found = replace(found, error=max(found.error, 1.0)) if unseen else found
         best = found if best is None or unseen or found.error < best.error else best
         if best.error <= rtol:
