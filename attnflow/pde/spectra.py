@@ -16,7 +16,7 @@ from scipy.sparse.linalg import eigsh, splu
 from .. import checks
 from ..grid import Grid
 from .boundaries import Walls
-from .coefficients import log_weight, on_sphere
+from .coefficients import on_sphere
 from .finite_volume import Cells
 from .harmonics import harmonic_spectrum
 from .nested import grid_shapes, romberg_orders
