@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from ..kernels import Attended, attend, resolve
+from ..kernels import Attended, Plan, attend, plan, resolve
 from ..kernels.reference import dense_logits
 from ..similarity import PseudoMetric
 from .normalizations import Normalization, Sinkhorn
@@ -149,21 +149,29 @@ class Attention:
         return last[1]
 
 
-@dataclass(frozen=True)
+@dataclass
 class BoundLayer:
-    """A layer with its tokens and their key bias (log mass included)."""
+    """A layer with its tokens, their key bias (log mass included) and the engine's plan for them.
+
+    `log_sum_exp` (N,) are the logarithms of the row sums, once a step has computed them.
+    """
 
     layer: Attention
     tokens: np.ndarray
     key_bias: np.ndarray
+    plan: Plan
     stats: dict[str, Any] = field(default_factory=dict)
+    log_sum_exp: np.ndarray | None = None
 
     def attend(self, values: np.ndarray | None, queries: np.ndarray | None = None) -> Attended:
         """Weighted means of the values at the queries (None: at the tokens), and the log-sum-exp."""
-        queries = self.tokens if queries is None else queries
+        if queries is None:
+            attended = self.plan(values, self.key_bias, self.log_sum_exp)
+            self.log_sum_exp = attended.log_sum_exp
+            return attended
         layer = self.layer
         return attend(
-            layer.f, layer.epsilon, queries, self.tokens, values, self.key_bias, layer.engine, layer.dtype
+            layer.f, layer.epsilon, queries, self.tokens, values, self.key_bias, layer.engine, layer.dtype, layer.rtol
         )
 
     def step(self, values: np.ndarray) -> np.ndarray:
@@ -197,9 +205,13 @@ def _bind(layer: Attention, tokens: np.ndarray, log_mass: np.ndarray | None) -> 
         )
     mass = np.zeros(len(tokens)) if log_mass is None else log_mass
 
+    own = plan(f, layer.epsilon, None, tokens, layer.engine, layer.dtype, layer.rtol)
+
     def log_sum(bias: np.ndarray, transposed: bool = False) -> np.ndarray:
-        pair = f.transposed() if transposed else f
-        return attend(pair, layer.epsilon, tokens, tokens, None, bias + mass, layer.engine, layer.dtype).log_sum_exp
+        if transposed and not f.symmetric:
+            across = plan(f.transposed(), layer.epsilon, None, tokens, layer.engine, layer.dtype, layer.rtol)
+            return across(None, bias + mass).log_sum_exp
+        return own(None, bias + mass).log_sum_exp
 
     bias, stats = layer.normalization.key_bias(log_sum, len(tokens), layer.rtol)
-    return BoundLayer(layer, tokens, bias + mass, {"engine": layer.engine, "dtype": layer.dtype, **stats})
+    return BoundLayer(layer, tokens, bias + mass, own, {"engine": own.engine, "dtype": layer.dtype, **stats})

@@ -9,6 +9,8 @@ Softmax is one such sum; density correction two; Sinkhorn a few. Never an N x N 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy as np
 from ..similarity import PseudoMetric
 from .registry import ENGINES, backends, load
 
-__all__ = ["ENGINES", "Attended", "attend", "backends", "resolve"]
+__all__ = ["ENGINES", "Attended", "Plan", "attend", "backends", "plan", "resolve"]
 
 
 class Attended(NamedTuple):
@@ -26,11 +28,69 @@ class Attended(NamedTuple):
     log_sum_exp: np.ndarray
 
 
+@dataclass(frozen=True)
+class Plan:
+    """An engine ready for fixed queries and keys: what can be prepared once is.
+
+    Calling it with values (N, c) or None (log-sum-exp only), a key bias (N,) or None, and the log-sum-exp (M,) that
+    an earlier call with the same bias returned, if there was one, gives `Attended`.
+    """
+
+    engine: str
+    run: Callable
+
+    def __call__(
+        self,
+        values: np.ndarray | None = None,
+        key_bias: np.ndarray | None = None,
+        log_sum_exp: np.ndarray | None = None,
+    ) -> Attended:
+        return Attended(*self.run(values, key_bias, log_sum_exp))
+
+
 def resolve(backend: str) -> str:
     """The engine that runs for a backend name: "auto" is numba, which serves every size and pseudo-metric."""
     name = "numba" if backend == "auto" else backend
     load(name)
     return name
+
+
+def plan(
+    f: PseudoMetric,
+    epsilon: float,
+    queries: np.ndarray | None,
+    keys: np.ndarray,
+    backend: str = "auto",
+    dtype: str = "float64",
+    rtol: float = 1e-12,
+) -> Plan:
+    """Prepare the primitive for fixed, checked tokens.
+
+    Parameters
+    ----------
+    f : PseudoMetric
+    epsilon : float
+    queries, keys : (M, n), (N, n) array
+        Queries None: the keys are the queries.
+    backend : str
+        A name from `backends()`, or "auto".
+    dtype : "float64" or "float32"
+        Arithmetic of the engine; results are float64.
+    rtol : float
+        Largest error of a weighted mean, relative to the largest value, and of a log-sum-exp, absolute, that an
+        engine may truncate to.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ValueError
+        If the engine can't compute this pseudo-metric.
+    """
+    name = resolve(backend)
+    return Plan(name, load(name)(f, epsilon, queries, keys, np.dtype(dtype).type, rtol))
 
 
 def attend(
@@ -42,26 +102,7 @@ def attend(
     key_bias: np.ndarray | None = None,
     backend: str = "auto",
     dtype: str = "float64",
+    rtol: float = 1e-12,
 ) -> Attended:
-    """Run the primitive on checked arrays.
-
-    Parameters
-    ----------
-    f : PseudoMetric
-    epsilon : float
-    queries, keys : (M, n), (N, n) array
-    values : (N, c) array, optional
-        None computes the log-sum-exp only.
-    key_bias : (N,) array, optional
-        b_j; -inf takes a key out.
-    backend : str
-        A name from `backends()`, or "auto".
-    dtype : "float64" or "float32"
-        Arithmetic of the engine; results are float64.
-
-    Returns
-    -------
-    Attended
-    """
-    run = load(resolve(backend))
-    return Attended(*run(f, epsilon, queries, keys, values, key_bias, np.dtype(dtype).type))
+    """Run the primitive once on checked arrays; see `plan`. A key bias of -inf takes a key out."""
+    return plan(f, epsilon, queries, keys, backend, dtype, rtol)(values, key_bias)

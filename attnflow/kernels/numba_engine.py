@@ -7,6 +7,7 @@ keys in their order: the result does not depend on the number of threads.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Thread
 
 import numba
@@ -17,6 +18,14 @@ from .tiles import QUERIES, REDUCTIONS, TILE, TRANSFORMS, absorb
 
 ROWS, COLUMNS = 256, 8 * TILE  # the piece of f that a Python callable evaluates at once
 SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread
+
+
+def plan(
+    f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
+) -> Callable:
+    """See `attnflow.kernels.plan`; nothing is truncated, so `rtol` is not needed."""
+    queries = keys if queries is None else queries
+    return lambda values, key_bias, log_sum_exp: attend(f, epsilon, queries, keys, values, key_bias, dtype)
 
 
 def attend(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..similarity import PseudoMetric
@@ -9,16 +11,21 @@ from ..similarity import PseudoMetric
 LARGEST = 2**26  # pairs; the N x N arrays then take about two gigabytes
 
 
-def attend(
-    f: PseudoMetric, epsilon: float, queries: np.ndarray, keys: np.ndarray, values: np.ndarray | None, key_bias: np.ndarray | None, dtype: type
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means and log-sum-exp, see `attnflow.kernels.attend`; `dtype` is ignored, all is float64."""
-    logits = dense_logits(f, epsilon, queries, keys, key_bias)
-    top = logits.max(axis=1, keepdims=True)
-    weights = np.exp(logits - top)
-    total = weights.sum(axis=1, keepdims=True)
-    mean = np.empty((len(queries), 0)) if values is None else weights @ values / total
-    return mean, (top + np.log(total))[:, 0]
+def plan(
+    f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
+) -> Callable:
+    """See `attnflow.kernels.plan`; `dtype` and `rtol` are ignored: all is float64, nothing is truncated."""
+    queries = keys if queries is None else queries
+
+    def run(values, key_bias, log_sum_exp):
+        logits = dense_logits(f, epsilon, queries, keys, key_bias)
+        top = logits.max(axis=1, keepdims=True)
+        weights = np.exp(logits - top)
+        total = weights.sum(axis=1, keepdims=True)
+        mean = np.empty((len(queries), 0)) if values is None else weights @ values / total
+        return mean, (top + np.log(total))[:, 0]
+
+    return run
 
 
 def dense_logits(

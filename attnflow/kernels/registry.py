@@ -11,7 +11,11 @@ from .. import checks
 
 @dataclass(frozen=True)
 class Engine:
-    """A module with an `attend` function, and the packages it needs."""
+    """A module with a `plan` function, and the packages it needs.
+
+    plan(f, epsilon, queries or None, keys, dtype, rtol) returns run(values or None, key_bias or None, log_sum_exp or
+    None) -> (mean, log_sum_exp); see `attnflow.kernels.plan`.
+    """
 
     module: str
     needs: tuple[str, ...] = ()
@@ -44,7 +48,7 @@ def backends() -> dict[str, str]:
 
 
 def load(name: str) -> Callable:
-    """The `attend` function of an engine.
+    """The `plan` function of an engine.
 
     Raises
     ------
@@ -56,4 +60,4 @@ def load(name: str) -> Callable:
     engine = ENGINES[checks.choice(name, "backend", ENGINES)]
     if engine.missing() is not None:
         raise ImportError(f"backend {name!r} {engine.missing()}")
-    return import_module(engine.module).attend
+    return import_module(engine.module).plan
