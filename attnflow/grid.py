@@ -19,6 +19,7 @@ its axes are the longitude for S^1, colatitude and longitude for S^2).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
@@ -142,20 +143,20 @@ class Grid:
     sphere: bool = False
     endless: tuple[tuple[bool, bool], ...] = ()
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(axis.size for axis in self.axes)
 
-    @property
+    @cached_property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @cached_property
     def points(self) -> np.ndarray:
-        """(size, n) points, the last axis fastest; unit vectors (size, n + 1) on a sphere."""
+        """(size, n) points, the last axis fastest; unit vectors (size, n + 1) on a sphere. Read-only: grids are shared."""
         coordinates = np.meshgrid(*(axis.nodes for axis in self.axes), indexing="ij")
         flat = np.stack([c.ravel() for c in coordinates], axis=-1)
-        return _to_sphere(flat) if self.sphere else flat
+        return _frozen(_to_sphere(flat) if self.sphere else flat)
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -163,7 +164,7 @@ class Grid:
         result = np.ones(1)
         for axis in self.axes:
             result = np.multiply.outer(result, axis.weights).reshape(-1)
-        return result
+        return _frozen(result)
 
     def check(self, points: np.ndarray, name: str = "points") -> np.ndarray:
         """Points (M, columns) the grid can interpolate at: between its ends, unit vectors on a sphere."""
@@ -219,6 +220,11 @@ def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
             return None
         widths.append(width)
     return tuple(widths)
+
+
+def _frozen(values: np.ndarray) -> np.ndarray:
+    values.flags.writeable = False
+    return values
 
 
 class _Doubled(Axis):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -100,6 +101,8 @@ class Space:
     def from_unit_cube(self, u: np.ndarray, extent: Sequence[tuple[float, float]] | None = None) -> np.ndarray:
         """Points of the unit cube (N, n) stretched over the coordinates; without `extent` a line is cut to length 6."""
         low, high = np.array(self.bounds if extent is None else extent, dtype=float).T
+        if np.isfinite(low).all() and np.isfinite(high).all():
+            return low + (high - low) * u
         low, high = (
             np.where(np.isfinite(low), low, np.where(np.isfinite(high), high - 6, -3)),
             np.where(np.isfinite(high), high, np.where(np.isfinite(low), low + 6, 3)),
@@ -281,9 +284,12 @@ def check_bounds(bounds) -> tuple[tuple[float, float], ...]:
     return pairs
 
 
+@lru_cache(maxsize=16)
 def scattered(count: int, dim: int) -> np.ndarray:
-    """The first points of the additive recurrence of the generalised golden ratio (Roberts)."""
+    """The first points of the additive recurrence of the generalised golden ratio (Roberts), (count, dim) read-only."""
     ratio = 2.0
     for _ in range(40):
         ratio = (1 + ratio) ** (1 / (dim + 1))
-    return (0.5 + np.outer(np.arange(1, count + 1), ratio ** -np.arange(1.0, dim + 1))) % 1.0
+    points = (0.5 + np.outer(np.arange(1, count + 1), ratio ** -np.arange(1.0, dim + 1))) % 1.0
+    points.flags.writeable = False
+    return points

@@ -7,6 +7,7 @@ grid's angles; tensors of the surrounding space are carried over to them.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -85,10 +86,21 @@ def build_grid(space: Space, kinds: tuple[str, str], shape: tuple[int, ...], ran
     """A grid with kinds (periodic axes', other axes') on the ranges (None: the space's own)."""
     if on_sphere(space):
         around = Axis(kinds[0], shape[-1], 0.0, 2 * np.pi)
-        return Grid((around,) if space.dim == 1 else (Axis("colatitude", shape[0], 0.0, np.pi), around), sphere=True)
+        return _shared((around,) if space.dim == 1 else (Axis("colatitude", shape[0], 0.0, np.pi), around), True, ())
     axes = zip(shape, space.periodic, space.bounds if ranges is None else ranges, strict=True)
     axes = tuple(Axis(kinds[0] if wraps else kinds[1], n, low, high) for n, wraps, (low, high) in axes)
-    return Grid(axes, endless=tuple(tuple(bool(np.isinf(end)) for end in pair) for pair in space.bounds))
+    return _shared(axes, False, tuple(tuple(math.isinf(end) for end in pair) for pair in space.bounds))
+
+
+def _shared(axes: tuple[Axis, ...], sphere: bool, endless: tuple) -> Grid:
+    """A grid, the one built before if it is small."""
+    size = math.prod(axis.size for axis in axes)
+    return (_kept_grid if size <= _KEPT else Grid)(axes, sphere, endless)
+
+
+@lru_cache(maxsize=64)
+def _kept_grid(axes: tuple[Axis, ...], sphere: bool, endless: tuple) -> Grid:
+    return Grid(axes, sphere, endless)
 
 
 def on_sphere(space: Space) -> bool:
@@ -194,6 +206,7 @@ def transfer(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
 
 _DEPTH = 24.0  # of the root of the weight, below its top, where a line is cut
 _WIDENINGS = 24  # by half the width each, until the weight has ended
+_KEPT = 2**12  # nodes up to which grids are kept for the next solve
 _REACH = 3  # rows beyond a pole that interpolation looks at
 
 

@@ -58,7 +58,7 @@ def solve_harmonic(pde: DriftDiffusion, problem: Problem, rtol: float, insist: b
     if best is None or (error > rtol and not insist):
         return None
     grid = _natural_grid(pde, best.form.basis.degree, width)
-    if hidden(pde, problem, grid) and not insist:
+    if not insist and hidden(pde, problem, problem.sample(grid), log_weight(pde, grid.points)):
         return None
     return finished(pde, problem, best.fields(grid), grid, rtol, best.report(grid, error), dense=partial(best.at, grid))
 

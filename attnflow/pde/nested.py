@@ -45,9 +45,10 @@ _EXACT = 1e-15  # of the time integration on a given grid
 
 @dataclass(frozen=True)
 class Level:
-    """One grid's fields (T, *grid, c)."""
+    """One grid's initial values (*grid, c) and fields (T, *grid, c)."""
 
     cells: Cells
+    initial: np.ndarray
     fields: np.ndarray
     stats: dict
 
@@ -85,7 +86,7 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
         if len(levels) < 3:
             continue
         found = _extrapolate(pde, problem, levels)
-        unseen = found.error <= rtol and hidden(pde, problem, level.cells.grid)
+        unseen = found.error <= rtol and hidden(pde, problem, level.initial, level.cells.log_weight)
         found = replace(found, error=max(found.error, 1.0)) if unseen else found
         best = found if best is None or unseen or found.error < best.error else best
         if best.error <= rtol:
@@ -116,7 +117,7 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], m
     difference = transfer(other.fields, other.cells.grid, grid) - level.fields
     ratio = float(np.mean([n / m for n, m in zip(shape, compared)]))
     weights = _weights(pde, level.cells)
-    known = np.concatenate([problem.sample(grid)[None], level.fields])
+    known = np.concatenate([level.initial[None], level.fields])
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / abs(ratio**2 - 1)
 
     def dense(times: np.ndarray) -> np.ndarray:
@@ -189,7 +190,7 @@ def _solve_level(
 ) -> Level:
     cells = pde.cells(shape, problem.walls, problem.columns, problem.ranges)
     initial = problem.sample(cells.grid)
-    return Level(cells, *march(cells, initial, problem.times, tol, method, problem.backend, problem.progress))
+    return Level(cells, initial, *march(cells, initial, problem.times, tol, method, problem.backend, problem.progress))
 
 
 def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> _Estimate:
@@ -200,7 +201,7 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
     """
     finest, grids = levels[-1], [level.cells.grid for level in levels]
     weights = [_weights(pde, level.cells) for level in levels]
-    scale = np.concatenate([problem.sample(grids[-1])[None], finest.fields])
+    scale = np.concatenate([finest.initial[None], finest.fields])
     scale = weighted_norm(scale, weights[-1]).max(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
 
@@ -216,13 +217,13 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
         corrections = [(fine - coarse) / (2.0**order - 1) for fine, coarse in zip(restricted, rows)]
         if j == 1:
             change = [size(3 * c, k) for k, c in enumerate(corrections)]
-            smooth = _is_smooth(change, problem, grids, size)
+            smooth = _is_smooth(change, levels, size)
         rows = [fine + correction for fine, correction in zip(restricted, corrections)]
         means = [fine + (fine - coarse) / (2.0**order - 1) for coarse, fine in zip(means, means[1:])]
         fields = fields + np.where(smooth, transfer(corrections[-1], grids[-1 - j], grids[-1]), 0.0)
         mean = np.where(smooth, means[-1], mean)
     if finest.cells.monotone and finest.cells.source is None:  # extrapolation knows no maximum principle
-        start = problem.sample(grids[-1]).reshape(-1, problem.columns)
+        start = finest.initial.reshape(-1, problem.columns)
         fields = np.clip(fields, start.min(axis=0), start.max(axis=0))
     last = len(levels) - 1 - len(orders)
     # a column that is not smooth: the largest change seen, if the error falls as the root of h only
@@ -234,15 +235,14 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
     return _Estimate(levels, fields, error, bool(np.all(smooth)), mean)
 
 
-def _is_smooth(change: list[np.ndarray], problem: Problem, grids: list[Grid], size: Callable) -> np.ndarray:
+def _is_smooth(change: list[np.ndarray], levels: list[Level], size: Callable) -> np.ndarray:
     """Columns whose error falls as h^2, (c,): by four from grid to grid, as that of interpolating initial values at
     least does. One ratio of changes alone proves nothing: that of a jump depends on where in its cell it is."""
     falls = (change[-2] / 8 < change[-1]) & (change[-1] < change[-2] / 2.8)
     falls |= change[-1] < _ROUNDOFF
-    samples = [problem.sample(grid)[None] for grid in grids[-3:]]
     gaps = [
-        size(transfer(coarse, *pair) - fine, k)
-        for k, (coarse, fine, pair) in enumerate(zip(samples, samples[1:], zip(grids[-3:], grids[-2:])), start=len(grids) - 2)
+        size(transfer(levels[k - 1].initial[None], levels[k - 1].cells.grid, levels[k].cells.grid) - levels[k].initial, k)
+        for k in (len(levels) - 2, len(levels) - 1)
     ]
     return falls & (gaps[1] < np.maximum(gaps[0] / 4, 1e-9))
 

@@ -161,19 +161,18 @@ def later(problem: Problem, times: np.ndarray, bound: bool) -> Problem:
     return replace(problem, times=times, progress=False)
 
 
-def hidden(pde: DriftDiffusion, problem: Problem, grid: Grid) -> bool:
-    """Whether initial values or the weight reach far beyond their range on the grid at some of many scattered points:
-    something narrow lies between the nodes."""
+def hidden(pde: DriftDiffusion, problem: Problem, here: np.ndarray, log_w: np.ndarray) -> bool:
+    """Whether initial values or the weight reach far beyond their range on a grid at some of many scattered points:
+    something narrow lies between the nodes. On the grid they are `here` (*grid, c) and `log_w` (*grid)."""
     if not callable(problem.initial):
         return False
-    count = 4096 if pde.space.dim > 1 else 1024
+    count = 1024 * min(pde.space.dim, 2)
     points = pde.space.from_unit_cube(scattered(count, pde.space.dim), problem.ranges)
-    here, there = problem.sample(grid).reshape(grid.size, -1), checks.evaluate(problem.initial, points, "initial")
+    here, there = here.reshape(-1, problem.columns), checks.evaluate(problem.initial, points, "initial")
     low, high = here.min(axis=0), here.max(axis=0)
     slack = 0.5 * (high - low) + 1e-9 * np.abs(high)
     if ((there > high + slack) | (there < low - slack)).any():
         return True
-    log_w = log_weight(pde, grid.points)
     return bool(log_weight(pde, points).max() > log_w.max() + 0.5 * np.ptp(log_w) + 1e-9)
 
 

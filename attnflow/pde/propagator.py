@@ -11,17 +11,20 @@ import numpy as np
 
 from . import chebyshev
 
+_MOMENT = 3e-4  # seconds not worth a second thought
+
 
 def propagate(form, start, source, times: np.ndarray, tol: float, progress: bool = False) -> tuple[list, dict]:
     """u at the times (T,) from du/dt = S u + source, and how it was computed."""
-    if form.xp is np and _eigen_seconds(form) < _chebyshev_seconds(form, times, tol):
+    if form.xp is np and seconds(form, times, tol) == _eigen_seconds(form):
         return _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
     return _by_chebyshev(form, start, source, times, tol, progress)
 
 
 def seconds(form, times: np.ndarray, tol: float) -> float:
     """Roughly what `propagate` takes."""
-    return min(_eigen_seconds(form), _chebyshev_seconds(form, times, tol))
+    eigen = _eigen_seconds(form)
+    return eigen if eigen < _MOMENT else min(eigen, _chebyshev_seconds(form, times, tol))
 
 
 def _eigen_seconds(form) -> float:

@@ -7,6 +7,7 @@ say how accurate the finer one is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from .. import checks
 from ..grid import Grid, bandwidth
 from ..solution import Solution
-from .coefficients import at_points, coefficients, error_weights, log_weight, on_sphere, relative_error
+from .coefficients import at_points, coefficients, log_weight, on_sphere, relative_error
 from .coefficients import transfer, weighted_norm
 from .nested import warn_if_coarse
 from .problem import Problem, finished, hidden, interrupted, later
@@ -41,7 +42,7 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
     if sizes is None and not insist:
         return None
     sizes = sizes or solvable(pde, (15,) * pde.space.dim)
-    tol = min(1e-3 * rtol, 1e-6)
+    tol = min(1e-2 * rtol, 1e-6)
     patience = np.inf if insist else _PATIENCE[pde.space.dim] * (1e-4 / rtol) ** 0.6
 
     def solve(sizes: tuple[int, ...]):
@@ -51,8 +52,11 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
         sizes = grown(pde, sizes)
         return sizes if affordable(sizes) else None
 
-    def difference(coarse: tuple, fine: tuple) -> float:
-        return _difference(pde, problem, coarse[:2], fine[:2])
+    def difference(coarse: _Solved, fine: _Solved) -> float:
+        # of the finer one: half the digits are added that geometric convergence would add
+        error = _difference(coarse, fine)
+        growth = min(n / m for n, m in zip(fine.grid.shape, coarse.grid.shape))
+        return error ** ((1 + growth) / 2) if error < 1 else error
 
     best, lowest = None, np.inf
     try:
@@ -61,11 +65,11 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
     except KeyboardInterrupt:
         if best is None:
             raise
-        return interrupted(problem.times, best[1], best[0], _stats(best, lowest))
-    if best is None or (not insist and (lowest > rtol or hidden(pde, problem, best[0]))):
+        return interrupted(problem.times, best.fields, best.grid, _stats(best, lowest))
+    if best is None or (not insist and (lowest > rtol or hidden(pde, problem, best.initial, best.log_weight))):
         return None
-    dense = _dense(pde, problem, best[0].shape, tol)
-    return finished(pde, problem, best[1], best[0], rtol, _stats(best, lowest), dense=dense)
+    dense = _dense(pde, problem, best.grid.shape, tol)
+    return finished(pde, problem, best.fields, best.grid, rtol, _stats(best, lowest), best.mass, dense)
 
 
 def solve_smooth_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...]) -> Solution:
@@ -75,12 +79,12 @@ def solve_smooth_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...
     larger = grown(pde, sizes)
     other = larger if affordable(larger) else solvable(pde, tuple(int(0.7 * n) for n in sizes))
     other = _solve(pde, problem, other, _EXACT)
-    error = _difference(pde, problem, *sorted((here[:2], other[:2]), key=lambda solved: solved[0].size))
+    error = _difference(*sorted((here, other), key=lambda solved: solved.grid.size))
     grid = spectral_grid(pde, shape)
     warn_if_coarse(pde, grid, log_weight(pde, grid.points))
-    stats = _stats((grid, None, here[2]), error)
+    stats = {**_stats(here, error), "grid": list(shape)}
     dense = _dense(pde, problem, sizes, _EXACT, grid)
-    return finished(pde, problem, transfer(here[1], here[0], grid), grid, None, stats, dense=dense)
+    return finished(pde, problem, transfer(here.fields, here.grid, grid), grid, None, stats, dense=dense)
 
 
 def refinements(
@@ -154,8 +158,9 @@ def solvable(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _sample(pde: DriftDiffusion, size: int) -> tuple[tuple[int, ...], np.ndarray]:
     """Shape and points of a tensor grid, equispaced where it wraps and Chebyshev's nodes between walls."""
-    if on_sphere(pde.space):
-        return (size,), spectral_grid(pde, (size,)).points
+    if all(wrapping(pde)):
+        grid = spectral_grid(pde, (size,) * pde.space.dim)
+        return grid.shape, grid.points
     nodes = []
     for (low, high), wraps in zip(pde.space.bounds, wrapping(pde)):
         unit = np.arange(size) / size if wraps else (1 - np.cos(np.pi * np.arange(size + 1) / size)) / 2
@@ -172,42 +177,55 @@ def _unfolded(pde: DriftDiffusion, field: np.ndarray) -> np.ndarray:
     return field
 
 
+@dataclass(frozen=True)
+class _Solved:
+    """Fields (T, *grid, c) on a grid from initial values there, w and the nodes' share of it, and how."""
+
+    grid: Grid
+    initial: np.ndarray
+    fields: np.ndarray
+    log_weight: np.ndarray
+    mass: np.ndarray
+    stats: dict
+
+
 def _solve(
     pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float, patience: float = np.inf
-) -> tuple[Grid, np.ndarray, dict] | None:
-    """Grid, fields (T, *grid, c) and stats; None if that would take more than `patience` seconds."""
+) -> _Solved | None:
+    """None if that would take more than `patience` seconds."""
     grid = spectral_grid(pde, sizes)
     form = symmetric_form(pde, grid, problem.walls, problem.backend)
     if seconds(form, problem.times, tol) > patience:
         return None
-    fields, stats = evolve(form, problem.sample(grid), problem.times, tol, problem.walls, problem.progress)
-    return grid, fields, stats
+    initial = problem.sample(grid)
+    fields, stats = evolve(form, initial, problem.times, tol, problem.walls, problem.progress)
+    return _Solved(grid, initial, fields, form.log_weight, form.mass, stats)
 
 
 def _dense(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float, target: Grid | None = None):
     """Dense output: times -> fields on the same nodes."""
 
     def fields_at(times: np.ndarray) -> np.ndarray:
-        grid, fields, _ = _solve(pde, later(problem, times, False), sizes, tol)
-        return fields if target is None else transfer(fields, grid, target)
+        solved = _solve(pde, later(problem, times, False), sizes, tol)
+        return solved.fields if target is None else transfer(solved.fields, solved.grid, target)
 
     return fields_at
 
 
-def _difference(
-    pde: DriftDiffusion, problem: Problem, coarse: tuple[Grid, np.ndarray], fine: tuple[Grid, np.ndarray]
-) -> float:
-    """Relative error of the coarse fields (T, *grid, c): the larger of the plain and the weighted L2 norm.
+def _difference(coarse: _Solved, fine: _Solved) -> float:
+    """Relative error of the coarse fields: the larger of the plain and the weighted L2 norm.
 
     The plain one counts because interpolation spreads an error wherever it is.
     """
-    grid, fields = fine
-    gap = transfer(coarse[1], coarse[0], grid) - fields
-    known = np.concatenate([problem.sample(grid)[None], fields])
-    norms = (grid.weights / grid.weights.sum(), error_weights(pde, grid))
-    return max(relative_error(weighted_norm(gap, w), weighted_norm(known, w)) for w in norms)
+    gap = transfer(coarse.fields, coarse.grid, fine.grid) - fine.fields
+    norms = fine.grid.weights / fine.grid.weights.sum(), fine.mass
+    return max(
+        relative_error(
+            weighted_norm(gap, w), np.concatenate([weighted_norm(fine.initial[None], w), weighted_norm(fine.fields, w)])
+        )
+        for w in norms
+    )
 
 
-def _stats(solved: tuple, error: float) -> dict:
-    grid, _, stats = solved
-    return {"method": "spectral", "grid": list(grid.shape), "estimated_error": error, **stats}
+def _stats(solved: _Solved, error: float) -> dict:
+    return {"method": "spectral", "grid": list(solved.grid.shape), "estimated_error": error, **solved.stats}

@@ -45,6 +45,8 @@ class SymmetricForm:
         T^ij; None for the identity.
     root : (*grid) array
         sqrt(q w), of norm 1.
+    log_weight : (size,) array
+        log w, up to a constant of the density.
     held : (*grid) array or None
         1 where features move, 0 on Dirichlet walls.
     xp : module
@@ -55,6 +57,7 @@ class SymmetricForm:
     derivatives: list
     tensor: Any
     root: Any
+    log_weight: np.ndarray
     held: Any = None
     xp: Any = np
 
@@ -70,6 +73,12 @@ class SymmetricForm:
         if self.tensor is not None:
             each, work = 2.5 * each, 1.5e-9 * dim**2 + 2 * work
         return each + work * self.size
+
+    @cached_property
+    def mass(self) -> np.ndarray:
+        """q w / sum q w, (size,)."""
+        root = self.root if self.xp is np else self.xp.asnumpy(self.root)
+        return root.ravel() ** 2
 
     @cached_property
     def bound(self) -> float:
@@ -111,13 +120,14 @@ class SymmetricForm:
         if self.tensor is not None:
             return lambda v: 2 * v + (2 * scale) * self.apply(v)
         own, matrices = 2 - (2 * scale) * self._potential, [(2 * scale) * L for L in self._laplacians]
-        held = 1.0 if self.held is None else self.held
 
-        def function(v):  # held nodes are zero and stay so
+        def function(v):
             result = own * v
             for k, matrix in enumerate(matrices):
                 result += _along(matrix, v, k)
-            return result if self.held is None else held * result
+            if self.held is not None:  # held nodes are zero and stay so
+                result *= self.held
+            return result
 
         return function
 
@@ -155,6 +165,7 @@ def symmetric_form(pde: DriftDiffusion, grid: Grid, walls: Walls, backend: str =
         [xp.asarray(_scaled_derivative(axis)) for axis in grid.axes],
         tensor,
         xp.asarray(root),
+        log_w,
         None if held is None else xp.asarray(1.0 - held),
         xp,
     )
