@@ -31,12 +31,14 @@ class DotProduct(PseudoMetric):
     def __init__(self, W: np.ndarray | None = None) -> None:
         self.pair = Pair("inner", "affine")
         self.W = None if W is None else np.atleast_2d(checks.array(W, "W"))
-        self.symmetric = True
+        self.symmetric = self.positive_definite = True  # x'y is a Gram matrix, and so is its exponential
         if self.W is not None:
             if self.W.ndim != 2 or self.W.shape[0] != self.W.shape[1]:
                 raise ValueError(f"W must be a square matrix, got shape {self.W.shape}")
             self.dim = len(self.W)
             self.symmetric = bool(np.abs(self.W - self.W.T).max() <= 1e-12 * np.abs(self.W).max())
+            lowest = np.linalg.eigvalsh((self.W + self.W.T) / 2)[0]
+            self.positive_definite = self.symmetric and bool(lowest >= -1e-13 * np.abs(self.W).max())
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return x if self.W is None else x @ self.W
@@ -72,7 +74,7 @@ class Cosine(PseudoMetric):
     dim = None
 
     def __init__(self) -> None:
-        self.symmetric, self.pair = True, Pair("inner", "affine", 1.0)
+        self.symmetric, self.positive_definite, self.pair = True, True, Pair("inner", "affine", 1.0)
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         norm = np.linalg.norm(x, axis=1, keepdims=True)

@@ -36,6 +36,9 @@ class PseudoMetric:
         Whether f(x, y) = f(y, x); None when only evaluation can tell.
     pair : Pair
         How engines compute it.
+    positive_definite : bool
+        Whether exp(-f / (2 eps)) is known to be positive (semi)definite for every eps and any points; False where
+        that is false or nobody has proved it.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class PseudoMetric:
     """
 
     space: Space | None = None
+    positive_definite = False
 
     def __init__(self, f: Callable, dim: int) -> None:
         self.dim = checks.integer(dim, "dim", least=1)

@@ -120,3 +120,41 @@ def test_defects_see_what_is_wrong():
 def test_bad_input_names_the_argument(build, message):
     with pytest.raises((ValueError, TypeError), match=message):
         build()
+
+
+def _lowest_eigenvalue(f, points):
+    """Of exp(-f / (2 eps)) over a range of eps, in units of the largest."""
+    spectra = [np.linalg.eigvalsh(np.exp(-f(points, points) / (2 * eps))) for eps in np.geomspace(0.05, 50.0, 13)]
+    return min(spectrum[0] / spectrum[-1] for spectrum in spectra)
+
+
+DIAMOND = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+CLOUD = np.random.default_rng(0).normal(size=(60, 3))
+UNIT = CLOUD / np.linalg.norm(CLOUD, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    "f, points, definite",
+    [
+        (af.SquaredDistance(af.Euclidean(3)), CLOUD, True),
+        (af.PowerDistance(af.Euclidean(3), 0.5), CLOUD, True),
+        (af.LogDistance(af.Euclidean(3)), CLOUD, True),
+        (af.Mahalanobis(np.diag([1.0, 3.0, 0.2])), CLOUD, True),
+        (af.SquaredMap(np.tanh), CLOUD, True),
+        (af.DotProduct(), CLOUD, True),
+        (af.DotProduct([[1.0, 1.0], [1.0, 1.0]]), CLOUD[:, :2], True),
+        (af.Cosine(), CLOUD, True),
+        (af.PowerDistance(af.Sphere(2), 1.0), UNIT, True),
+        (af.PowerDistance(af.Euclidean(2), 2.5), DIAMOND, False),
+        (af.SquaredDistance(af.Circle()), np.linspace(0, 2 * np.pi, 20, endpoint=False)[:, None], False),
+        (af.LogDistance(af.Circle()), np.linspace(0, 2 * np.pi, 8, endpoint=False)[:, None], False),
+        (af.SquaredDistance(af.Sphere(1)), DIAMOND, False),
+        (af.PowerDistance(af.Sphere(1), 1.5), DIAMOND, False),
+        (af.DotProduct([[1.0, 0.0], [0.0, -1.0]]), CLOUD[:, :2], False),
+    ],
+    ids=lambda v: str(getattr(v, "pair", "")) if isinstance(v, af.PseudoMetric) else "",
+)
+def test_only_what_is_positive_definite_says_so(f, points, definite):
+    # where nothing is promised, these points show why
+    assert f.positive_definite is definite
+    assert (_lowest_eigenvalue(f, points) > -1e-12) is np.bool_(definite)
