@@ -206,16 +206,16 @@ def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
 
     None where the last fifth of the modes does not: the field is not smooth on this grid.
     """
-    size = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
-    spectrum = np.abs(np.fft.fftn(values / np.where(size > 0, size, 1.0), axes=range(values.ndim - 1), norm="forward"))
+    axes = tuple(range(values.ndim - 1))
+    size = np.abs(values).max(axis=axes)
+    spectrum = np.abs(np.fft.fftn(values / np.where(size > 0, size, 1.0), axes=axes, norm="forward"))
     widths = []
     for k, n in enumerate(values.shape[:-1]):
-        amplitude = np.moveaxis(spectrum, k, 0).reshape(n, -1).max(axis=1)
+        amplitude = spectrum.max(axis=axes[:k] + axes[k + 1 :] + (-1,))
         folded = amplitude[: n // 2 + 1]
         folded[1:] = np.maximum(folded[1:], amplitude[: -(n // 2) - 1 : -1])
-        tail = np.cumsum(folded[::-1])[::-1]
-        above = np.flatnonzero(tail > max(rtol, 1e-13))
-        width = int(above[-1]) if len(above) else 0
+        tail = np.cumsum(folded[::-1])
+        width = max(n // 2 - int(np.searchsorted(tail, max(rtol, 1e-13), "right")), 0)
         if width > 0.8 * (n // 2):
             return None
         widths.append(width)

@@ -84,23 +84,20 @@ def at_points(pde: DriftDiffusion, x: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def build_grid(space: Space, kinds: tuple[str, str], shape: tuple[int, ...], ranges=None) -> Grid:
     """A grid with kinds (periodic axes', other axes') on the ranges (None: the space's own)."""
-    if on_sphere(space):
-        around = Axis(kinds[0], shape[-1], 0.0, 2 * np.pi)
-        return _shared((around,) if space.dim == 1 else (Axis("colatitude", shape[0], 0.0, np.pi), around), True, ())
-    axes = zip(shape, space.periodic, space.bounds if ranges is None else ranges, strict=True)
-    axes = tuple(Axis(kinds[0] if wraps else kinds[1], n, low, high) for n, wraps, (low, high) in axes)
-    return _shared(axes, False, tuple(tuple(math.isinf(end) for end in pair) for pair in space.bounds))
-
-
-def _shared(axes: tuple[Axis, ...], sphere: bool, endless: tuple) -> Grid:
-    """A grid, the one built before if it is small."""
-    size = math.prod(axis.size for axis in axes)
-    return (_kept_grid if size <= _KEPT else Grid)(axes, sphere, endless)
+    sphere = on_sphere(space)
+    build = _kept_grid if math.prod(shape) <= _KEPT else _kept_grid.__wrapped__
+    bounds = () if sphere else space.bounds
+    return build(sphere, kinds, tuple(shape), () if sphere else space.periodic, bounds, bounds if ranges is None else ranges)
 
 
 @lru_cache(maxsize=64)
-def _kept_grid(axes: tuple[Axis, ...], sphere: bool, endless: tuple) -> Grid:
-    return Grid(axes, sphere, endless)
+def _kept_grid(sphere: bool, kinds, shape, periodic, bounds, ranges) -> Grid:
+    if sphere:
+        around = Axis(kinds[0], shape[-1], 0.0, 2 * np.pi)
+        return Grid((around,) if len(shape) == 1 else (Axis("colatitude", shape[0], 0.0, np.pi), around), sphere=True)
+    axes = zip(shape, periodic, ranges, strict=True)
+    axes = tuple(Axis(kinds[0] if wraps else kinds[1], n, low, high) for n, wraps, (low, high) in axes)
+    return Grid(axes, endless=tuple(tuple(math.isinf(end) for end in pair) for pair in bounds))
 
 
 def on_sphere(space: Space) -> bool:
@@ -172,9 +169,9 @@ def error_weights(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
 
 
 def weighted_norm(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Root weighted mean square of fields (T, *grid, c): (T, c)."""
-    flat = values.reshape(len(values), len(weights), -1)
-    return np.sqrt(np.einsum("i,tic->tc", weights, flat**2))
+    """Root weighted mean square of fields (T, *grid, c) for weights (..., N): (..., T, c)."""
+    square = values.reshape(len(values), weights.shape[-1], -1) ** 2
+    return np.sqrt(np.tensordot(weights, square, (-1, 1)))
 
 
 def weighted_maximum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -184,8 +181,8 @@ def weighted_maximum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def relative_error(difference: np.ndarray, reference: np.ndarray) -> float:
-    """Largest of the norms (T, c), each column relative to its largest norm over time in `reference` (T, c)."""
-    scale = reference.max(axis=0)
+    """Largest of the norms (..., T, c), each column relative to its largest norm over time in `reference` (..., T, c)."""
+    scale = reference.max(axis=-2, keepdims=True)
     return float(np.max(difference / np.where(scale > 0, scale, 1.0)))
 
 

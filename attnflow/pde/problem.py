@@ -80,7 +80,8 @@ def read_problem(
             sizes = ", ".join(map(str, shape))
             raise ValueError(f"initial must have shape ({sizes}) or ({sizes}, c) on the grid, got {initial.shape}")
         columns = initial.shape[-1]
-    check_walls(walls, space, columns)
+    if any(walls):
+        check_walls(walls, space, columns)
     return Problem(initial, columns, times, walls, pde.ranges(times[-1]), backend, bool(progress))
 
 
@@ -166,7 +167,7 @@ def hidden(pde: DriftDiffusion, problem: Problem, here: np.ndarray, log_w: np.nd
     something narrow lies between the nodes. On the grid they are `here` (*grid, c) and `log_w` (*grid)."""
     if not callable(problem.initial):
         return False
-    count = 1024 * min(pde.space.dim, 2)
+    count = 2048 if pde.space.dim > 1 else 512
     points = pde.space.from_unit_cube(scattered(count, pde.space.dim), problem.ranges)
     here, there = here.reshape(-1, problem.columns), checks.evaluate(problem.initial, points, "initial")
     low, high = here.min(axis=0), here.max(axis=0)

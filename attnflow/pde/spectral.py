@@ -133,6 +133,8 @@ class SymmetricForm:
 
     def dense(self) -> np.ndarray:
         """S as a matrix, (size, size)."""
+        if len(self.derivatives) == 1 and self.tensor is None and self.held is None:
+            return self._laplacians[0] - np.diag(self._potential)
         identity = np.eye(self.grid.size).reshape(-1, *self.grid.shape)
         matrix = self.apply(identity).reshape(self.grid.size, -1)
         return (matrix + matrix.T) / 2
