@@ -1,0 +1,293 @@
+"""How a decaying similarity is summed over near keys only: tokens in cells, a reach, and a proof for every row.
+
+**What is left out, and why that is safe.** Let w_j = exp(l_ij - B), with B the largest key bias, and let a query sum
+the keys within a distance R: S = sum of their w_j, and D = sum of all others. A key beyond R has f >= h(R^2), since h
+grows, and a bias of at most B, hence w_j <= exp(-h(R^2) / (2 eps)), and with N keys
+
+    D <= N exp(-T),    T = h(R^2) / (2 eps), the depth of the search.
+
+The row is accepted if N exp(-T) <= (rtol / 2) S, that is, if T >= log(2 N / rtol) - log S: then D / S <= rtol / 2.
+
+- The log-sum-exp is off by log(1 + D / S) <= rtol / 2.
+- The mean over all keys is (S m + D m') / (S + D), m and m' the means over the near and the far keys. The one over the
+  near keys is off by D / (S + D) |m - m'| <= 2 (D / S) max|v| <= rtol max|v|.
+
+S is what was collected, so that the condition is checked and not assumed, for every query, whatever the bias. A first
+search has T = log(2 N / rtol): enough where S >= 1, as it is without a bias for a query that is a key itself; it is
+log(2 N / rtol) + B - log_sum_exp_i where the log-sum-exp is known. A row that fails tells by its S, a lower bound, how
+deep a second search must go to be accepted for certain. Weights below the smallest normal number of the arithmetic
+are lost as if they lay beyond, so that T is at most minus its logarithm: rows that need more, or have found nothing
+at all (far from every key), are left to the dense engine. Rounding is not part of the bound: depth and reach are
+taken larger by far more than it can move them.
+
+On a torus a key that lies beyond R from a query may be seen through an image that is not the nearest: its weight is
+then between 0 and the true one, and it counts as left out.
+
+**Cost.** Sorting is linear in the tokens, a sweep in the pairs within reach, memory in the tokens. Only occupied cells
+are stored. Each row is summed by one thread in the order of the sorted keys: results do not depend on the number of
+threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import isfinite, log, prod
+from threading import Thread
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from ..similarity import PseudoMetric
+from ..similarity.pairs import Pair
+from . import neighbours, numba_engine
+from .tiles import TRANSFORMS
+
+MARGIN = 1e-3  # added to every depth, so that rounding decides nothing
+FILLING, FINEST = 8, 4  # keys in a cell as a key sees it; sides go down to a quarter of the reach for it
+DIGIT = 11  # bits sorted at a time
+SHARE = 2**14  # tokens worth a thread of the sort
+
+
+def plan(
+    f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
+) -> Callable:
+    """See `attnflow.kernels.plan`; what is truncated is bounded at the top of this file.
+
+    The returned function counts in its `stats` the rows of its last run that were searched a second time
+    ("widened") and those that the dense engine summed ("dense").
+
+    Raises
+    ------
+    ValueError
+        If f is not a growing function of a flat distance in at most three dimensions.
+    """
+    v = f.key_features(keys)
+    _check(f, v.shape[1])
+    u = v if queries is None and f.symmetric else f.query_features(keys if queries is None else queries)
+    queries = keys if queries is None else queries
+
+    def dense(rows, values, key_bias):
+        return numba_engine.plan(f, epsilon, queries[rows], keys, dtype, rtol)(values, key_bias, None)
+
+    rtol_used = min(rtol, 1.0)
+    grid, own, others = _sorted(u, v, f.pair.period, radius(f, epsilon, len(v), rtol_used))
+    return _Search(f.pair, epsilon, np.dtype(dtype), rtol_used, grid, own, others, dense)
+
+
+def radius(f: PseudoMetric, epsilon: float, size: int, rtol: float) -> float:
+    """Distance of features beyond which `size` keys weigh less than rtol / 2 of one at distance 0, all together.
+
+    R with h(R^2) / (2 epsilon) = log(2 size / rtol), h the transform of f; infinite where it overflows.
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> round(radius(af.SquaredDistance(af.Euclidean(2)), 0.5, 100_000, 1e-12) ** 2, 3)   # log(2e17)
+    39.837
+    """
+    return float(_reach(f.pair, epsilon, log(2 * size / rtol)))
+
+
+def _check(f, features):
+    name, reason = type(f).__name__, None
+    if f.pair.reduction not in ("squared", "wrapped") or f.pair.geodesic:
+        reason = f"f must be a function of a flat distance for near keys to be found in cells, got {name}"
+    elif f.pair.transform == "affine":
+        reason = f"f must grow with the distance for far keys to be left out, got {name} = offset - r"
+    elif features > 3:
+        reason = f"f must have at most 3 features for a cell to have few neighbours, got {name} with {features}"
+    if reason:
+        raise ValueError(f'{reason}; use backend="numba"')
+
+
+def _reach(pair, epsilon, depth):
+    """The distance R where h(R^2) / (2 epsilon) = depth."""
+    with np.errstate(over="ignore", under="ignore"):
+        f = np.multiply(2 * epsilon, depth)
+        if pair.transform == "power":
+            return f ** (1 / pair.parameter)
+        return np.sqrt(np.expm1(f) if pair.transform == "log1p" else f)
+
+
+@dataclass
+class _Search:
+    """The engine for fixed queries and keys."""
+
+    pair: Pair
+    epsilon: float
+    dtype: np.dtype
+    rtol: float
+    grid: _Grid
+    queries: _Sorted
+    keys: _Sorted
+    dense: Callable
+    stats: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        transform, parameter = TRANSFORMS[self.pair.transform], self.pair.parameter or 0.0
+        if self.pair.transform == "power":
+            transform = TRANSFORMS[{1: "root", 2: "identity"}.get(parameter, "power")]
+            parameter /= 2
+        with np.errstate(over="ignore"):
+            scale = np.divide(0.5, self.epsilon).astype(self.dtype)
+        self.rule = transform, self.dtype.type(parameter), scale
+        bits, size = _bits(self.grid), self.keys.code.size
+        shift = max(bits - size.bit_length(), 0)
+        table = np.empty((1 << (bits - shift)) + 2, np.int64)
+        neighbours.index(self.keys.code, shift, table)
+        self.cells = self.keys.code, table, shift
+
+    def __call__(self, values, key_bias, log_sum_exp):
+        count, size, order = self.queries.code.size, self.keys.code.size, self.queries.order
+        values = np.empty((size, 0)) if values is None else values
+        bias = np.zeros(size) if key_bias is None else key_bias
+        top, enough = float(bias.max()), log(2 * size / self.rtol)
+        deepest = -log(np.finfo(self.dtype).tiny) - 1
+        depth = np.full(count, enough) if log_sum_exp is None else enough + top - log_sum_exp[order]
+        total, mean, left = np.ones(count), np.zeros((count, values.shape[1])), np.arange(count)
+        self.stats = {"widened": 0, "dense": 0}
+        if isfinite(top) and isfinite(self.rule[2]) and isfinite(self.grid.diameter):
+            with np.errstate(all="ignore"):  # what overflows is not accepted
+                by_key = _arrange(np.vstack([bias - top, values.T]), self.keys.order).astype(self.dtype)
+                for widened in (False, True):
+                    rows = left[depth[left] <= deepest]
+                    if len(rows) == 0:
+                        break
+                    self.stats["widened"] = len(rows) if widened else 0
+                    total[rows], mean[rows] = self.sums(rows, depth[rows] + MARGIN, by_key)
+                    needed = enough - np.log(total[rows])
+                    accepted = (needed <= depth[rows] + MARGIN / 2) & np.isfinite(mean[rows]).all(axis=1)
+                    depth[rows] = needed
+                    left = np.setdiff1d(left, rows[accepted], assume_unique=True)
+        attended, lse = np.empty_like(mean), np.empty(count)
+        attended[order], lse[order] = mean / total[:, None], top + np.log(total)
+        if len(left):
+            self.stats["dense"] = len(left)
+            attended[order[left]], lse[order[left]] = self.dense(order[left], values, key_bias)
+        return attended, lse
+
+    def sums(self, rows, depth, by_key):
+        """Sums of weights, and of weights times values, for some queries, as deep as asked."""
+        whole = len(rows) == self.queries.code.size
+        points = self.queries.points if whole else np.ascontiguousarray(self.queries.points[:, rows])
+        starts = np.empty(len(rows) + 1, np.int64)
+        starts = starts[: neighbours.split(self.queries.code if whole else self.queries.code[rows], starts) + 1]
+        reach = np.maximum.reduceat(_reach(self.pair, self.epsilon, depth), starts[:-1])
+        reach = np.minimum(reach, self.grid.diameter) + self.grid.rounding
+        total, mean = np.zeros(len(rows)), np.zeros((len(rows), len(by_key) - 1))
+        tokens = points, self.keys.points, self.cells, self.grid.cells, self.rule, by_key[0], by_key[1:], total, mean
+        _in_threads(lambda *some: neighbours.sweep(*some, (starts, reach), *tokens), len(reach), 16)
+        return total, mean
+
+
+class _Grid(NamedTuple):
+    """Cells as the compiled half takes them, no distance above `diameter`, coordinates good to `rounding`."""
+
+    cells: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]  # origin, 1 / side, counts, period, wrapped
+    diameter: float
+    rounding: float
+
+
+class _Sorted(NamedTuple):
+    """Points (m, N) in the order of their cells, the cells' numbers, and where each point came from."""
+
+    points: np.ndarray
+    code: np.ndarray
+    order: np.ndarray
+
+
+def _sorted(u, v, period, reach):
+    """A grid that suits the reach and the keys, with queries and keys in its cells."""
+    def flat(x):
+        return np.ascontiguousarray((x if period is None else x - period * np.floor(x / period)).T, dtype=np.float64)
+
+    keys = flat(v)
+    queries = keys if u is v else flat(u)
+    grid = _grid(queries, keys, period, reach)
+    sorted_keys = _sort(keys, grid)
+    filling = np.diff(np.flatnonzero(np.diff(sorted_keys.code, prepend=-1, append=-1)))
+    seen = (filling.astype(float) ** 2).sum() / len(v)  # keys in the cell of a key, on average over the keys
+    finer = min(round((seen / FILLING) ** (1 / len(keys))), FINEST)
+    if finer > 1:
+        grid = _grid(queries, keys, period, reach / finer)
+        sorted_keys = _sort(keys, grid)
+    return grid, sorted_keys if u is v else _sort(queries, grid), sorted_keys
+
+
+def _grid(queries, keys, period, side):
+    """Cells of about the given side around all points, at most 2^60 of them."""
+    most = 2 ** min(60 // len(keys), 30)
+    low = np.minimum(queries.min(axis=1), keys.min(axis=1))
+    high = np.maximum(queries.max(axis=1), keys.max(axis=1))
+    with np.errstate(over="ignore"):
+        if period is not None:
+            low, high = np.zeros(len(keys)), np.array(period, dtype=float)
+        length = high - low
+        counts = np.clip(np.floor(length / max(side, 1e-300)), 1, most)
+        per_side = counts / np.where(length > 0, length, 1.0)
+        magnitude = np.maximum(np.abs(low), np.abs(high)).max()
+        cells = low, per_side, counts.astype(np.int64), length, period is not None
+        return _Grid(cells, float(np.sqrt((length**2).sum())) , 8 * np.finfo(float).eps * float(magnitude))
+
+
+def _bits(grid):
+    """Of the number of cells, one past the last cell's."""
+    return prod(map(int, grid.cells[2])).bit_length()
+
+
+def _sort(points, grid):
+    """Points by cell: a radix sort, stable, in which each thread counts and moves a chunk of its own."""
+    origin, per_side, counts, _, _ = grid.cells
+    size, bits = points.shape[1], _bits(grid)
+    code, order = np.empty(size, np.int64), np.arange(size)
+    _in_threads(lambda *some: neighbours.encode(*some, points, origin, per_side, counts, code), size, SHARE)
+    digit = -(-bits // -(-bits // DIGIT))
+    bounds = np.linspace(0, size, min(numba.get_num_threads(), size // SHARE + 1) + 1).astype(np.int64)
+    histogram = np.empty((len(bounds) - 1, 1 << digit), np.int64)
+    for shift in range(0, bits, digit):
+        # a lambda's variables are looked up when it runs, which is before the next turn
+        _in_threads(lambda *some: neighbours.count_digits(*some, bounds, code, shift, histogram), len(histogram), 1)
+        position = (np.cumsum(histogram.T) - histogram.T.ravel()).reshape(histogram.T.shape).T.copy()
+        moved = np.empty_like(code), np.empty_like(order)
+        _in_threads(
+            lambda *some: neighbours.scatter(*some, bounds, code, order, shift, position, *moved), len(histogram), 1
+        )
+        code, order = moved
+    return _Sorted(_arrange(points, order), code, order)
+
+
+def _arrange(columns, order):
+    arranged = np.empty_like(columns)
+    _in_threads(lambda *some: neighbours.arrange(*some, order, columns, arranged), len(order), SHARE)
+    return arranged
+
+
+def _in_threads(work, count, least):
+    """work(first, last) for pieces of range(count), at least so long; see `numba_engine` for why these threads."""
+    threads = numba.get_num_threads()
+    piece = max(-(-count // (16 * threads)), least)
+    if threads == 1 or count <= piece:
+        work(0, count)
+        return
+    starts = deque(range(0, count, piece))
+
+    def run():
+        while True:
+            try:
+                first = starts.popleft()
+            except IndexError:
+                return
+            work(first, min(first + piece, count))
+
+    helpers = [Thread(target=run, daemon=True) for _ in range(min(threads, len(starts)) - 1)]
+    for helper in helpers:
+        helper.start()
+    try:
+        run()
+    finally:
+        starts.clear()  # when interrupted, the others stop at the end of their piece
+        for helper in helpers:
+            helper.join()
