@@ -176,11 +176,26 @@ class BoundLayer:
 
     def step(self, values: np.ndarray) -> np.ndarray:
         """One layer: values + residual * (S values - values)."""
-        mean, log_sum_exp = self.attend(values)
-        if "isolated" not in self.stats:
-            self.stats["isolated"] = self.count_isolated(log_sum_exp)
+        mean, _ = self.attend(values)
+        self.note_isolated()
         a = self.layer.residual
         return mean if a == 1 else values + a * (mean - values)
+
+    def conserved_weight(self) -> np.ndarray:
+        """w_i = exp(b_i) sum_j K_ij exp(b_j), scaled to sum one: (N,), positive.
+
+        For symmetric f the layer is self-adjoint in the inner product sum_i w_i u_i v_i and keeps sum_i w_i H_i.
+        """
+        if self.log_sum_exp is None:
+            self.attend(None)
+        logarithm = self.key_bias + self.log_sum_exp
+        weight = np.maximum(np.exp(logarithm - logarithm.max()), np.finfo(float).tiny)
+        return weight / weight.sum()
+
+    def note_isolated(self) -> None:
+        """Count isolated tokens into `stats`, once, after the row sums are known."""
+        if "isolated" not in self.stats:
+            self.stats["isolated"] = self.count_isolated(self.log_sum_exp)
 
     def count_isolated(self, log_sum_exp: np.ndarray) -> int:
         """Tokens whose own weight exceeds 1 - 1e-6: nothing reaches them, epsilon is below their spacing."""
@@ -191,7 +206,7 @@ class BoundLayer:
                 f"{count} of {len(own)} tokens attend only to themselves: epsilon = {self.layer.epsilon:g} "
                 "is below their spacing",
                 checks.IsolatedTokensWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return count
 
