@@ -9,8 +9,8 @@ import numpy as np
 from .. import checks
 from ..attention import Attention
 from ..geometry import Density
-from ..progress import track
 from ..solution import Solution
+from .many_layers import many_layers
 from .quadrature import bind_density, estimated_error
 
 
@@ -24,6 +24,9 @@ def propagate(
     progress: bool = False,
 ) -> Solution:
     """Features after 0, ..., `layers` layers of attention on fixed tokens: H <- H + a (A H - H).
+
+    For symmetric f many layers are polynomials of A: all saved ones are summed from one sequence of Chebyshev
+    polynomials, about sqrt(layers log(1/tol)) applications of A, wherever that is cheaper than going layer by layer.
 
     Parameters
     ----------
@@ -44,7 +47,12 @@ def propagate(
     Returns
     -------
     Solution
-        .t = layers * layer.time_step; interrupted, it holds the layers that were done (status 1).
+        .t = layers * layer.time_step; interrupted, it holds the saved layers that were done (status 1).
+        .stats tells the "method", "iteration" or "chebyshev", and the "applications" of A. With "chebyshev" also the
+        "interval" that holds the spectrum of A, the "growth" of the polynomials at single points (see `PowerSums`),
+        and "error_bound": of any feature, relative to the largest deviation from the mean that its column starts with.
+        It is growth times the sum of the truncation, proven in the root mean square over the conserved weight, and
+        layers * residual times the error of one application, measured on up to 64 rows.
 
     Raises
     ------
@@ -58,6 +66,12 @@ def propagate(
     >>> run = af.propagate(layer, af.VonMises(1.0), lambda x: np.cos(x[..., 0]), layers=10)
     >>> run.t[-1], run.y.shape
     (np.float64(0.5), (11, 64, 1))
+
+    A thousand layers for the price of about two hundred:
+
+    >>> run = af.propagate(layer, af.VonMises(1.0), lambda x: np.cos(x[..., 0]), layers=1000, save_every=100)
+    >>> run.stats["method"], run.stats["applications"] < 300
+    ('chebyshev', True)
     """
     if not isinstance(layer, Attention):
         raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
@@ -81,16 +95,11 @@ def propagate(
         features = checks.features(features, "values", len(points))
         bound = layer.bind(points)
 
-    saved, kept = [features], [0]
+    count = np.unique([*range(0, layers, save_every), layers])
+    y, stats = many_layers(bound, features, count, progress)
     status, message = 0, "finished"
-    try:
-        for k in track(range(1, layers + 1), progress, layers):
-            features = bound.step(features)
-            if k % save_every == 0 or k == layers:
-                saved.append(features)
-                kept.append(k)
-    except KeyboardInterrupt:
-        status, message = 1, f"interrupted after {kept[-1]} of {layers} layers; they are here"
-    y = np.stack(saved).reshape(len(kept), *shape, -1)
-    count = np.array(kept)
-    return Solution(count * time_step, y, count, points, nodes, status, message, dict(bound.stats))
+    if len(y) < len(count):
+        count = count[: len(y)]
+        status, message = 1, f"interrupted after {count[-1]} of {layers} layers; they are here"
+    y = y.reshape(len(count), *shape, -1)
+    return Solution(count * time_step, y, count, points, nodes, status, message, {**bound.stats, **stats})

@@ -1,0 +1,146 @@
+"""Features after many layers: one polynomial of the layer for all of them where that is cheaper, else layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..attention import Attention, BoundLayer
+from ..kernels import attend
+from ..progress import track
+from .polynomials import degree_bound, sum_powers
+from .spectrum import lanczos_steps, lower_end
+
+_GAIN = 1.5  # layers per application from which on a polynomial is preferred
+_TOLERANCE = 1e-12  # of a polynomial, times sqrt(layers): what round-off of so many layers adds up to
+_COEFFICIENTS = 2**23  # more only if the results are more
+_ROWS, _PAIRS = 64, 2**22  # of the weights that are computed anew to see how accurate the engine is
+
+
+def many_layers(
+    bound: BoundLayer, features: np.ndarray, count: np.ndarray, progress: bool = False
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Features (N, c) after each of `count` layers, and how they came about.
+
+    Interrupted, those that were done, the start among them.
+
+    Parameters
+    ----------
+    bound : BoundLayer
+    features : (N, c) array
+    count : (L,) array of int
+        Increasing, from 0.
+    progress : bool
+
+    Returns
+    -------
+    (L or fewer, N, c) array
+    dict
+        See `propagate`.
+    """
+    spent = 0
+    steps = _worthwhile(bound, features, count)
+    if steps is not None:
+        y, stats = _by_polynomials(bound, features, count, steps, progress)
+        if y is not None:
+            return y, stats
+        spent = stats["applications"]
+    saved = [features]
+    try:
+        for k in track(range(1, int(count[-1]) + 1), progress):
+            features = bound.step(features)
+            spent += 1
+            if k == count[len(saved)]:
+                saved.append(features)
+    except KeyboardInterrupt:
+        pass
+    return np.stack(saved), {"method": "iteration", "applications": spent}
+
+
+def _worthwhile(bound: BoundLayer, features: np.ndarray, count: np.ndarray) -> int | None:
+    """Lanczos steps to begin with, if polynomials are likely to be cheaper than the layers; None if not."""
+    layer, layers, outputs = bound.layer, int(count[-1]), len(count)
+
+    def degree(lower: float) -> int:
+        return int(degree_bound(layers, _move(layer, lower), _tolerance(layer, layers)))
+
+    definite = layer.f.positive_definite
+    steps = 0 if definite else lanczos_steps(len(features), degree)
+    terms = degree(0.0 if definite else -1.0)
+    adding = outputs / (2 * min(len(features), 1000))  # a term to all outputs, in applications
+    if _GAIN * (steps + 1 + terms * (1 + adding)) > layers or terms * outputs > max(_COEFFICIENTS, outputs * features.size):
+        return None
+    return steps if layer.f.is_symmetric(bound.tokens) else None
+
+
+def _by_polynomials(
+    bound: BoundLayer, features: np.ndarray, count: np.ndarray, steps: int, progress: bool
+) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """As `many_layers`; None where the polynomials grow too large at single points for rounding to stay small.
+
+    That happens where the conserved weights of tokens differ by many orders of magnitude, as in the far tails of a
+    Density: T_k(P) is bounded in their inner product only, entry by entry by sqrt(w_j / w_i) (Carne 1985).
+    """
+    layer, stats = bound.layer, {"method": "chebyshev", "applications": steps + 1}
+
+    def attended(v: np.ndarray) -> np.ndarray:
+        return bound.attend(v).mean
+
+    def shifted(v: np.ndarray) -> np.ndarray:  # P = (2 A - 1 - lower) / (1 - lower)
+        result = attended(v)
+        result *= 2 / (1 - lower)
+        result -= (1 + lower) / (1 - lower) * v
+        return result
+
+    try:
+        rounding = _rounding(bound, features - features.mean(axis=0))
+        bound.note_isolated()
+        weight = bound.conserved_weight()
+        # constants pass unchanged: without them round-off is relative to what is left
+        mean = weight @ features
+        lower = lower_end(attended, weight, steps) if steps else 0.0 if layer.f.positive_definite else -1.0
+    except KeyboardInterrupt:
+        return features[None], stats
+    start = features - mean
+    start[:, np.ptp(features, axis=0) == 0] = 0.0  # or its rounding would grow
+    # an engine that truncates may push an eigenvalue out by as much
+    lower = float(max(lower - 10 * layer.rtol, -1.0))
+    run = sum_powers(
+        shifted,
+        start,
+        count,
+        _move(layer, lower),
+        _tolerance(layer, count),
+        np.sqrt(count[-1]) * max(layer.rtol, _TOLERANCE) / rounding,
+        progress,
+    )
+    stats["applications"] += run.applications
+    if run.finished < len(run.sums) and not run.interrupted:
+        return None, stats
+    y = run.sums[: max(run.finished, 1)]
+    y[0] = features
+    for k in range(1, len(y)):
+        y[k] += mean - weight @ y[k]  # what round-off added to the conserved mean is taken out
+    stats["interval"] = [lower, 1.0]
+    stats["growth"] = run.growth
+    stats["error_bound"] = run.growth * (run.tail + int(count[-1]) * layer.residual * rounding)
+    return y, stats
+
+
+def _move(layer: Attention, lower: float) -> float:
+    """m of 1 + a (A - 1) = 1 - m + m P."""
+    return layer.residual * (1 - lower) / 2
+
+
+def _tolerance(layer: Attention, layers):
+    return min(layer.rtol, _TOLERANCE) * np.sqrt(layers)
+
+
+def _rounding(bound: BoundLayer, values: np.ndarray) -> float:
+    """Largest error of one application, relative to the largest value: on some rows, against the dense definition."""
+    layer, tokens = bound.layer, bound.tokens
+    rows = np.unique(np.linspace(0, len(tokens) - 1, max(1, min(_ROWS, _PAIRS // len(tokens)))).astype(int))
+    exact = attend(layer.f, layer.epsilon, tokens[rows], tokens, values, bound.key_bias, "reference").mean
+    error = np.abs(bound.attend(values).mean[rows] - exact).max(axis=0)
+    return max(float((error / (np.abs(values).max(axis=0) + np.finfo(float).tiny)).max()), np.finfo(float).eps)
