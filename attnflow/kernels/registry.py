@@ -11,7 +11,7 @@ from .. import checks
 
 @dataclass(frozen=True)
 class Engine:
-    """A module with a `plan` function, and the packages it needs.
+    """A module with a `plan` function, and what it needs: packages, and what its function `check` finds missing.
 
     plan(f, epsilon, queries or None, keys, dtype, rtol) returns run(values or None, key_bias or None, log_sum_exp or
     None) -> (mean, log_sum_exp); see `attnflow.kernels.plan`.
@@ -20,16 +20,21 @@ class Engine:
     module: str
     needs: tuple[str, ...] = ()
     note: str = ""
+    check: str = ""
 
     def missing(self) -> str | None:
         """Why the engine can't run here, or None."""
         absent = [name for name in self.needs if util.find_spec(name) is None]
-        return f"needs the package {absent[0]}" if absent else None
+        if absent:
+            return f"needs the package {absent[0]}"
+        return getattr(import_module(self.module), self.check)() if self.check else None
 
 
 ENGINES: dict[str, Engine] = {
     "reference": Engine("attnflow.kernels.reference", note="dense NumPy, float64, for small N"),
     "numba": Engine("attnflow.kernels.numba_engine", ("numba",), note="cache-blocked tiles, all cores"),
+    "cupy": Engine("attnflow.kernels.cupy_engine", ("cupy",), note="a CUDA device", check="unavailable"),
+    "nufft": Engine("attnflow.kernels.nufft", ("finufft",), note="Gaussians in up to 3 dimensions by non-uniform FFT"),
 }
 
 
@@ -41,9 +46,10 @@ def backends() -> dict[str, str]:
     >>> backends()["reference"]
     'available: dense NumPy, float64, for small N'
     """
+    missing = {name: engine.missing() for name, engine in ENGINES.items()}
     return {
-        name: f"available: {engine.note}" if engine.missing() is None else f"not available: {engine.missing()}"
-        for name, engine in ENGINES.items()
+        name: f"available: {ENGINES[name].note}" if reason is None else f"not available: {reason}"
+        for name, reason in missing.items()
     }
 
 
@@ -55,9 +61,10 @@ def load(name: str) -> Callable:
     ValueError
         If there is no such engine; the message lists those there are.
     ImportError
-        If a package it needs is not installed.
+        If a package or device it needs is missing.
     """
     engine = ENGINES[checks.choice(name, "backend", ENGINES)]
-    if engine.missing() is not None:
-        raise ImportError(f"backend {name!r} {engine.missing()}")
+    reason = engine.missing()
+    if reason is not None:
+        raise ImportError(f"backend {name!r} {reason}")
     return import_module(engine.module).plan

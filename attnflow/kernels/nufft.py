@@ -1,0 +1,261 @@
+"""How Gaussian attention is summed by non-uniform FFT at any temperature, and why no row is wrong.
+
+Numerators and denominators are real, so two of them share a complex transform: with one value column, w_j (1 + i v_j).
+Values are first moved and scaled to [-1, 1] by their middle and half range, which a weighted mean follows exactly.
+
+**Certificate.** The error of a sum at x is at most E = near D(x) + (far max D + leak W), with D(x) the sum of the
+weights under a wider Gaussian and W of all weights; see `gauss_sums`. D costs one small FFT of the modes that are there
+already, looked up at the node nearest to x. The denominator S(x) is off by E, the scaled numerator by E, so that a row
+with 2 E <= rtol S has a log-sum-exp and a mean within rtol. Every other row (a query far from all keys, a
+token that a large bias elsewhere drowns) is summed by another engine. FINUFFT's part in E was measured, not proven:
+the first call of a plan therefore sums its least certain rows directly as well.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import numba
+import numpy as np
+
+from .. import checks
+from ..similarity import PseudoMetric
+from . import cells as other_engine  # the rows left to it see few keys
+from .gauss_sums import FINEST, GaussSums, Series, box, reach, torus
+
+PROBES = 4  # rows summed directly to check the certificate
+LOOSEST = 1e-2  # errors of errors are neglected
+
+
+def plan(
+    f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
+) -> NufftSums:
+    """See `attnflow.kernels.plan`; all is float64: positions in float32 would move tokens by 1e-7 of their extent.
+
+    Raises
+    ------
+    ValueError
+        If the similarity is not a Gaussian of a flat distance in at most 3 dimensions; if on a torus epsilon is so
+        large that images count; if the grid of modes would be too large; if rtol is below what rounding allows.
+    """
+    return NufftSums(f, epsilon, queries, keys, rtol)
+
+
+def modes(f: PseudoMetric, epsilon: float, keys: np.ndarray, rtol: float) -> tuple[int, ...]:
+    """Fourier modes per axis for queries among the keys; the FFTs run on twice as many. Refuses what `plan` refuses.
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> modes(af.SquaredDistance(af.Torus([1.0, 2.0])), 1e-3, [[0.0, 0.0], [0.5, 1.0]], 1e-9)
+    (77, 153)
+    """
+    keys = np.asarray(keys, dtype=float)
+    v = f.key_features(keys)
+    _check_pair(f, v.shape[1])
+    return _series(f.pair.period, epsilon, v, v, rtol)[0].modes
+
+
+class NufftSums:
+    """The primitive for fixed queries and keys; see `plan`.
+
+    `stats` tells of the last call how many ``rows_by_another_engine`` there were, and the plan's ``modes`` and ``tol``.
+    What a key bias fixes (denominators, certified rows) is kept and used again as long as the bias stays equal.
+    """
+
+    def __init__(
+        self, f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, rtol: float
+    ) -> None:
+        self._f, self._epsilon, self._rtol = f, epsilon, min(rtol, LOOSEST)
+        self._queries, self._keys = keys if queries is None else queries, keys
+        v = f.key_features(keys)
+        _check_pair(f, v.shape[1])
+        u = v if queries is None and f.symmetric else f.query_features(self._queries)
+
+        period = f.pair.period
+        self._series, within = _series(period, epsilon, u, v, rtol)
+        self._tol = max(self._rtol / 64, FINEST)
+        best = 2 * self._series.near(self._tol)
+        if best > self._rtol:
+            raise ValueError(
+                f"rtol={rtol:.3g} is below what backend 'nufft' reaches for these tokens, {best:.2g}; "
+                "use backend='numba', or 'cells' for small epsilon"
+            )
+        self._key_order = _spatial_order(v)
+        same = u is v
+        self._order = self._key_order if same else within[_spatial_order(u[within])]
+        self._sums = None  # without a query in reach of the keys there is nothing to transform
+        if len(self._order):
+            sources, targets = (_folded(v[self._key_order], period), None if same else _folded(u[self._order], period))
+            self._sums = GaussSums(self._series, targets, sources, self._tol, numba.get_num_threads())
+        self._lock = threading.Lock()  # FINUFFT's plans hold their working memory
+        self._bias: np.ndarray | None = None
+        self._other: tuple | None = None
+        self._probed = False
+        self.stats = {"modes": self._series.modes, "tol": self._tol, "rows_by_another_engine": 0}
+
+    def __call__(
+        self, values: np.ndarray | None, key_bias: np.ndarray | None, log_sum_exp: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `attnflow.kernels.plan`; a known log-sum-exp is found again in what was kept for its bias."""
+        bias = np.zeros(len(self._keys)) if key_bias is None else np.asarray(key_bias, dtype=float)
+        values = np.empty((len(self._keys), 0)) if values is None else values
+        with self._lock:
+            return self._attend(values, bias)
+
+    def _attend(self, values, bias):
+        known = self._bias is not None and np.array_equal(bias, self._bias)
+        middle, half = _range(values)
+        columns = [None] * (not known) + list(range(values.shape[1]))  # None: the denominators
+        mean = np.zeros((len(self._queries), values.shape[1]))
+        shift = bias.max() if np.isfinite(bias.max()) else 0.0
+        weights = np.exp(bias - shift)[self._key_order]
+        for first in range(0, len(columns) if self._sums else 0, 2):
+            pair = columns[first : first + 2]
+            strengths = np.zeros(len(weights), dtype=complex)
+            for k, part in zip(pair, (strengths.real, strengths.imag)):
+                part[:] = weights if k is None else weights * ((values[:, k] - middle[k]) / half[k])[self._key_order]
+            coefficients = self._sums.modes(strengths)
+            sums = self._sums.at_targets(coefficients)
+            if pair[0] is None:
+                self._denominators = sums.real.copy()
+                self._certify(coefficients, weights.sum())
+            for k, part in zip(pair, (sums.real, sums.imag)):
+                if k is not None:
+                    with np.errstate(all="ignore"):  # rows without a certificate are replaced
+                        mean[self._order, k] = middle[k] + half[k] * (part / self._denominators)
+        if not known:
+            self._keep(bias, shift)
+        log_sum_exp = self._log_sum_exp.copy()
+        self._replace(mean, log_sum_exp, values, bias, known)
+        return mean, log_sum_exp
+
+    def _certify(self, coefficients, total):
+        """2 E / S for every target: within rtol, or not."""
+        around, most = self._sums.around(coefficients)
+        series = self._series
+        error = series.near(self._tol) * around + (series.far * most + series.leak * total)
+        with np.errstate(all="ignore"):
+            self._relative = np.where(self._denominators > 0, 2 * error / self._denominators, np.inf)
+
+    def _keep(self, bias, shift):
+        """What the bias fixes: the log-sum-exps, and the rows that are left to another engine."""
+        self._bias = bias.copy()
+        self._log_sum_exp = np.full(len(self._queries), -np.inf)
+        left = np.ones(len(self._queries), dtype=bool)
+        if self._sums:
+            certified = self._relative <= self._rtol
+            rows = self._order[certified]
+            left[rows] = False
+            self._log_sum_exp[rows] = np.log(self._denominators[certified]) + shift
+        self._rows = np.flatnonzero(left)
+        self.stats["rows_by_another_engine"] = len(self._rows)
+
+    def _replace(self, mean, log_sum_exp, values, bias, known):
+        """Sum the rows without a certificate, and once per plan the least certain of the others, by another engine."""
+        probes = self._least_certain() if not self._probed else self._rows[:0]
+        rows = np.concatenate([self._rows, probes])
+        if len(rows) == 0 or (known and values.shape[1] == 0):
+            return
+        if self._other is None or not np.array_equal(rows, self._other[0]):
+            queries = self._queries[rows]
+            self._other = rows, other_engine.plan(self._f, self._epsilon, queries, self._keys, np.float64, self._rtol)
+        direct_mean, direct = self._other[1](values, bias, None)
+        count = len(self._rows)
+        self._compare(mean[probes], log_sum_exp[probes], direct_mean[count:], direct[count:], values)
+        mean[self._rows], log_sum_exp[self._rows] = direct_mean[:count], direct[:count]
+        self._log_sum_exp[self._rows] = direct[:count]
+
+    def _least_certain(self):
+        if self._sums is None:
+            return self._rows[:0]
+        certainty = np.where(self._relative <= self._rtol, -self._relative, np.inf)
+        least = np.argpartition(certainty, min(PROBES, len(certainty)) - 1)[:PROBES]
+        return self._order[least[np.isfinite(certainty[least])]]
+
+    def _compare(self, mean, log_sum_exp, direct_mean, direct, values):
+        self._probed = self._probed or len(direct) > 0
+        scale = max(float(np.abs(values).max(initial=0.0)), np.finfo(float).tiny)
+        off = max(np.abs(mean - direct_mean).max(initial=0.0) / scale, np.abs(log_sum_exp - direct).max(initial=0.0))
+        if off > 2 * self._rtol:  # each engine has its own error
+            warnings.warn(
+                f"backend 'nufft' is off by {off:.2g} for rtol={self._rtol:.3g}: FINUFFT is less accurate than it was "
+                "when this was written; use backend='numba', and tell us",
+                checks.AccuracyWarning,
+                stacklevel=2,
+            )
+
+
+def _check_pair(f, dim):
+    pair = f.pair
+    if pair.reduction not in ("squared", "wrapped") or pair.transform != "identity" or pair.geodesic:
+        raise ValueError(
+            f"f must be a squared distance on flat space or a torus for backend 'nufft', got {f!r}: its similarity is "
+            "not a Gaussian; use backend='numba'"
+        )
+    if dim > 3:
+        raise ValueError(f"f must have at most 3 features for backend 'nufft', got {dim}; use backend='numba'")
+
+
+def _series(period, epsilon, u, v, rtol) -> tuple[Series, np.ndarray]:
+    """The Fourier series, and the queries in its reach: others are too far for any certificate.
+
+    What the series leaves out costs a token that sees no one but itself an eighth of rtol.
+    """
+    rtol = min(rtol, LOOSEST)
+    level = rtol / (16 * len(v))
+    if period is not None:
+        images = _images(np.asarray(period), epsilon, rtol)
+        series = torus(epsilon, np.asarray(period), level)
+        series = Series(epsilon, series.centre, series.period, series.modes, series.leak + images)
+        return series, np.arange(len(u))
+    low, high = v.min(axis=0), v.max(axis=0)
+    if u is v:
+        return box(epsilon, low, high, high - low, level), np.arange(len(u))
+    width = reach(epsilon, v.shape[1], level)
+    within = np.flatnonzero(((u >= low - width) & (u <= high + width)).all(axis=1))
+    some = u[within] if len(within) else v
+    return box(epsilon, low, high, np.maximum(high - some.min(axis=0), some.max(axis=0) - low), level), within
+
+
+def _images(period, epsilon, rtol):
+    """How far the periodic Gaussian is from the one of the nearest image: exp(-period^2 / (8 eps)) per axis, half way.
+
+    It must be within rtol of the mean weight of a token among tokens spread evenly, prod sqrt(2 pi eps) / period.
+    """
+    sides = period / np.sqrt(epsilon)
+    images = 1.01 * np.exp(-(sides**2) / 8).sum()  # the images further on add less than a hundredth
+    allowed = rtol / 2 * min(1.0, np.prod(np.sqrt(2 * np.pi) / sides))
+    if images > allowed:
+        raise ValueError(
+            f"epsilon={epsilon:.3g} is too large for backend 'nufft' on this torus: FFTs sum all images, which change "
+            f"a weight by up to sum exp(-period^2 / (8 epsilon)) = {images:.2g}, and rtol={rtol:.3g} allows "
+            f"{allowed:.2g} (epsilon = {1 / sides.min() ** 2:.3g} period^2, at most about "
+            f"{1 / (8 * np.log(1.01 * len(sides) / allowed)):.2g}); use backend='numba'"
+        )
+    return float(images)
+
+
+def _folded(x, period):
+    return x if period is None else x - period * np.round(x / period)
+
+
+def _spatial_order(x):
+    """Neighbours next to each other: FINUFFT is then 1.5 times faster. Cells in the order of rows, sorted by radix."""
+    if len(x) == 0:
+        return np.arange(0)
+    low, extent = x.min(axis=0), np.ptp(x, axis=0)
+    count = {1: 2**16 - 1, 2: 2**8, 3: 40}[x.shape[1]]
+    cell = np.zeros(len(x), dtype=np.uint16)
+    for a in range(x.shape[1])[::-1]:
+        cell *= count
+        cell += ((x[:, a] - low[a]) * ((count - 1) / (extent[a] or 1.0))).astype(np.uint16)
+    return np.argsort(cell, kind="stable")
+
+
+def _range(values):
+    """Middle and half range per column; half ranges of 0 become 1."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    half = high / 2 - low / 2
+    return high / 2 + low / 2, np.where(half > 0, half, 1.0)
