@@ -1,0 +1,115 @@
+"""A CuPy that has no device: arrays are NumPy's, kernels are compiled by g++ and run block by block on fibres.
+
+It is strict where a device would be: arrays of the two libraries don't mix, launches check their arguments.
+"""
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+HEADER = Path(__file__).with_name("host_cuda.h")
+FOLDER = Path(tempfile.gettempdir()) / "attnflow-host-cuda"
+COMPILER = shutil.which("g++")
+
+
+class ndarray(np.ndarray):
+    """An array that a device would hold."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+        for array in (*inputs, *out):
+            if type(array) is np.ndarray and array.ndim:
+                raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        plain = [x.view(np.ndarray) if isinstance(x, ndarray) else x for x in inputs]
+        if out:
+            options["out"] = tuple(x.view(np.ndarray) for x in out)
+        return on_device(getattr(ufunc, method)(*plain, **options))
+
+    def __array_function__(self, function, types, arguments, options):
+        return on_device(super().__array_function__(function, types, arguments, options))
+
+
+def on_device(result):
+    if isinstance(result, (tuple, list)):
+        return type(result)(map(on_device, result))
+    return np.asarray(result).view(ndarray) if isinstance(result, (np.ndarray, np.generic)) else result
+
+
+def compiled(source: str, options: tuple[str, ...]) -> ctypes.CDLL:
+    """A shared library of host C++, kept between runs."""
+    text = f'#include "{HEADER}"\n{source}'
+    for name in re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(', source):
+        text += (
+            f'extern "C" int run_{name}(int x, int y, int n, void** a, const int* s, int c) '
+            f"{{ return run({name}, x, y, n, a, s, c); }}\n"
+        )
+    options = *(option for option in options if option.startswith("-D")), "-O1", "-std=c++17", "-ffp-contract=off"
+    key = hashlib.sha256("\n".join([text, HEADER.read_text(), *options]).encode()).hexdigest()[:24]
+    library = FOLDER / f"{key}.so"
+    if not library.exists():
+        FOLDER.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=FOLDER, suffix=".so") as part:
+            command = [COMPILER, "-shared", "-fPIC", "-x", "c++", "-", "-o", part.name, *options]
+            done = subprocess.run(command, input=text, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            shutil.copy(part.name, library.with_suffix(".part"))
+        library.with_suffix(".part").rename(library)
+    return ctypes.CDLL(str(library))
+
+
+class RawModule:
+    def __init__(self, code, options):
+        self.library = compiled(code, options)
+
+    def get_function(self, name):
+        run = getattr(self.library, f"run_{name}")
+
+        def launch(grid, block, arguments):
+            for argument in arguments:
+                assert isinstance(argument, (ndarray, np.generic)), f"not for a kernel: {type(argument)}"
+            cells = [
+                ctypes.c_void_p(argument.ctypes.data)
+                if isinstance(argument, ndarray) and argument.ndim
+                else ctypes.create_string_buffer(argument.tobytes(), argument.nbytes)
+                for argument in arguments
+            ]
+            sizes = [-a.itemsize if isinstance(a, ndarray) and a.ndim else a.nbytes for a in arguments]
+            pointers = (ctypes.c_void_p * len(cells))(*(ctypes.addressof(cell) for cell in cells))
+            wrong = run(*(*grid, 1)[:2], block[0], pointers, (ctypes.c_int * len(sizes))(*sizes), len(sizes))
+            assert wrong == 0, f"argument {wrong - 1} of {name} doesn't fit"
+
+        return launch
+
+
+class _Module(SimpleNamespace):
+    def __getattr__(self, name):
+        function = getattr(np, name)
+        if isinstance(function, type) or not callable(function):
+            return function
+
+        def on_the_device(*arguments, **options):
+            for argument in arguments:
+                if type(argument) is np.ndarray and argument.ndim:
+                    raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+            return on_device(function(*arguments, **options))
+
+        return on_the_device
+
+
+def cupy() -> SimpleNamespace:
+    """A stand-in for the module."""
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1)
+    device = lambda: SimpleNamespace(attributes={"MultiProcessorCount": 1})
+    return _Module(
+        ndarray=ndarray,
+        asarray=lambda x, dtype=None: np.array(x, dtype=dtype).view(ndarray),
+        asnumpy=lambda x: np.array(x.view(np.ndarray)),
+        RawModule=RawModule,
+        cuda=SimpleNamespace(runtime=runtime, nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)), Device=device),
+    )
