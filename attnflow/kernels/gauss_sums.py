@@ -67,13 +67,12 @@ class Series:
         return float(self.period.max()) / np.sqrt(self.epsilon)
 
     def angles(self, x: np.ndarray) -> list[np.ndarray]:
-        """Coordinates (N, m) in units where the period is 2 pi, one contiguous array per axis."""
-        return [np.ascontiguousarray((x[:, a] - self.centre[a]) * (2 * np.pi / side)) for a, side in enumerate(self.period)]
+        """Coordinates (m, N) in units where the period is 2 pi."""
+        return [(x[a] - self.centre[a]) * (2 * np.pi / side) for a, side in enumerate(self.period)]
 
     def factors(self, variance: float) -> list[np.ndarray]:
         """Fourier coefficients of the Gaussian of that variance, one array per axis, lowest mode first."""
-        sides = zip(self.modes, self.period)
-        return [_coefficients(variance, 2 * np.pi / side * (np.arange(count) - count // 2), side) for count, side in sides]
+        return [_coefficients(variance, count, side) for count, side in zip(self.modes, self.period)]
 
 
 def torus(epsilon: float, period: np.ndarray, level: float) -> Series:
@@ -98,10 +97,13 @@ def box(epsilon: float, low: np.ndarray, high: np.ndarray, span: np.ndarray, lev
 class GaussSums:
     """Sums of Gaussians between fixed points: FINUFFT plans with their points sorted once.
 
-    `modes` and `at_targets` are the two halves; `around` is what the error bound needs. Targets None: the sources.
+    `modes` and `at_targets` are the two halves; `around` is what the error bound needs. Points come as coordinates
+    (m, N); targets None: the sources.
     """
 
-    def __init__(self, series: Series, targets: np.ndarray | None, sources: np.ndarray, tol: float, threads: int) -> None:
+    def __init__(
+        self, series: Series, targets: np.ndarray | None, sources: np.ndarray, tol: float, threads: int
+    ) -> None:
         import finufft
 
         self.series = series
@@ -138,7 +140,9 @@ class GaussSums:
         node = np.zeros(len(angles[0]), dtype=np.int32)
         for x, count in zip(angles, self._nodes):
             node *= count
-            node += np.rint(x * (count / (2 * np.pi))).astype(np.int32) % count
+            place = np.rint(x * (count / (2 * np.pi))).astype(np.int32)  # from minus half a period, or a little further
+            place %= np.int32(count)
+            node += place
         return node
 
 
@@ -156,7 +160,8 @@ def _series(epsilon, centre, period, level, leak) -> Series:
     return Series(epsilon, centre, period, tuple(int(count) for count in modes), leak)
 
 
-def _coefficients(variance, k, side):
+def _coefficients(variance, count, side):
+    k = 2 * np.pi / side * (np.arange(count) - count // 2)
     return np.sqrt(2 * np.pi * variance) / side * np.exp(-variance * k**2 / 2)
 
 
