@@ -1,0 +1,138 @@
+"""A derived formula: prints as LaTeX, evaluates on points; and how a user's symbols are read.
+
+A point has the real coordinates x0, x1, ... (a second point y0, y1, ...). Symbols are matched by name, so
+a user's own `Symbol("x0")` is as good as `coordinates(1)[0]`. All other symbols are parameters, and
+undetermined functions (ell = log p, H) stay until they are substituted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import sympy
+from sympy.core.function import AppliedUndef
+
+from .. import checks
+
+EPSILON = sympy.Symbol("epsilon", positive=True)
+_COORDINATE = re.compile(r"[xyt]\d+")
+
+
+def coordinates(dim: int, letter: str = "x") -> tuple[sympy.Symbol, ...]:
+    """The real symbols x0, x1, ... (or y0, y1, ...) that every formula is written in.
+
+    Examples
+    --------
+    >>> coordinates(2, "y")
+    (y0, y1)
+    """
+    return sympy.symbols(f"{letter}0:{checks.integer(dim, 'dim', least=1)}", real=True)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """An equation `name = expression` in the coordinates `variables`.
+
+    Attributes
+    ----------
+    name : str
+        The left-hand side, in LaTeX.
+    expression : sympy.Expr
+    variables : tuple of sympy.Symbol
+        The coordinates that a column of points stands for.
+
+    Examples
+    --------
+    >>> x0, k = sympy.Symbol("x0", real=True), sympy.Symbol("k")
+    >>> wave = Formula("H", sympy.cos(k * x0), (x0,))
+    >>> wave.latex
+    'H = \\\\cos{\\\\left(k x_{0} \\\\right)}'
+    >>> wave(np.array([[0.0], [1.0]]), k=np.pi)
+    array([ 1., -1.])
+    """
+
+    name: str
+    expression: sympy.Expr
+    variables: tuple[sympy.Symbol, ...]
+
+    @property
+    def latex(self) -> str:
+        return f"{self.name} = {compact_latex(self.expression)}"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex}$"
+
+    def substitute(self, **values: sympy.Expr | float) -> Formula:
+        """Parameters and undetermined functions replaced, by name: `.substitute(H=cos(x0), alpha=1)`.
+
+        Raises
+        ------
+        ValueError
+            If a name is not in the formula.
+        """
+        found = {a.func.__name__: a for a in self.expression.atoms(AppliedUndef)}
+        found |= {s.name: s for s in self.expression.free_symbols - set(self.variables)}
+        for name in values:
+            checks.choice(name, "the name of a parameter or function", found)
+        read = {found[name]: expression(value, name, self.variables) for name, value in values.items()}
+        return Formula(self.name, self.expression.subs(read).doit(), self.variables)
+
+    def __call__(self, points: np.ndarray | None = None, **parameters: float) -> np.ndarray:
+        """Values (...) at points (..., n), with a number for every remaining parameter; no points for a constant.
+
+        Raises
+        ------
+        ValueError
+            If a function or a parameter has no value yet, or a parameter is not in the formula.
+        """
+        points = np.empty(0) if points is None else points
+        points = checks.coordinates(points, "points", len(self.variables))
+        functions = sorted(str(a.func) for a in self.expression.atoms(AppliedUndef))
+        if functions:
+            raise ValueError(f"expression must hold no undetermined function, got {functions[0]}; use .substitute first")
+        symbols = sorted(self.expression.free_symbols - set(self.variables), key=str)
+        if {s.name for s in symbols} != set(parameters):
+            raise ValueError(f"parameters must be {[s.name for s in symbols]}, got {sorted(parameters)}")
+        integrals = self.expression.has(sympy.Integral)  # evaluated by quadrature, one point at a time
+        function = sympy.lambdify([*self.variables, *symbols], self.expression, "scipy", cse=not integrals)
+        function = np.vectorize(function, otypes=[float]) if integrals else function
+        values = function(*np.moveaxis(points, -1, 0), *(parameters[s.name] for s in symbols))
+        return np.broadcast_to(np.asarray(values, dtype=float), points.shape[:-1]).copy()
+
+
+def compact_latex(value: sympy.Basic) -> str:
+    """LaTeX with undetermined functions as H and their derivatives as H_{x_0 x_0}."""
+
+    def short(a: sympy.Expr) -> sympy.Symbol:
+        function, by = (a.expr, a.variables) if isinstance(a, sympy.Derivative) else (a, ())
+        name = sympy.latex(sympy.Symbol(function.func.__name__))
+        return sympy.Symbol(f"{name}_{{{' '.join(map(sympy.latex, sorted(by, key=str)))}}}" if by else name)
+
+    derivatives = {a for a in value.atoms(sympy.Derivative) if isinstance(a.expr, AppliedUndef)}
+    return sympy.latex(value.xreplace({a: short(a) for a in derivatives | value.atoms(AppliedUndef)}))
+
+
+def expression(value: sympy.Expr | float, name: str, variables: tuple[sympy.Symbol, ...] = ()) -> sympy.Expr:
+    """A user's sympy expression (or number) in our own `variables`; symbols of other names are kept as parameters."""
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        value = sympy.Integer(int(value)) if float(value).is_integer() else sympy.Float(float(value))
+    if not isinstance(value, sympy.Expr):
+        hint = "; a string would have to be executed: build the expression with sympy" if isinstance(value, str) else ""
+        raise TypeError(f"{name} must be a sympy expression, got {type(value).__name__}{hint}")
+    ours = {s.name: s for s in variables}
+    strange = sorted(s.name for s in value.free_symbols if _COORDINATE.fullmatch(s.name) and s.name not in ours)
+    if strange:
+        raise ValueError(f"{name} must be an expression in {', '.join(ours) or 'no coordinate'}, got {strange[0]}")
+    return value.subs({s: ours[s.name] for s in value.free_symbols if s.name in ours})
+
+
+def log_density(density: sympy.Expr | None, x: tuple[sympy.Symbol, ...]) -> sympy.Expr:
+    """log p of a positive expression p, which need not be normalised; None: the undetermined function ell."""
+    if density is None:
+        return sympy.Function("ell")(*x)
+    p = expression(density, "density", x)
+    if p.is_nonpositive:
+        raise ValueError(f"density must be positive, got {p}")
+    return sympy.expand_log(sympy.log(p), force=True)

@@ -1,0 +1,158 @@
+"""One attention layer as a differential operator: its limit L and its O(eps) bias B, for each normalisation.
+
+A normalisation multiplies the token density by key weights exp(b) and divides by the row sums. Both are
+expanded in eps; Sinkhorn's weights are solved for order by order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy
+
+from .. import checks
+from .formulas import coordinates, expression, log_density
+from .kernels import Kernel
+from .operators import Operator, multiplication
+
+ALPHA = sympy.Symbol("alpha", real=True)
+_NAMES = ("softmax", "density-corrected", "column", "sinkhorn")
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A H = H + A_1 H + A_2 H + ..., A_k of order eps^k.
+
+    Attributes
+    ----------
+    terms : tuple of Operator
+        1, A_1, A_2, ...
+    time_step : sympy.Expr
+        tau, to leading order in eps.
+    normalization : str
+    """
+
+    terms: tuple[Operator, ...]
+    time_step: sympy.Expr
+    normalization: str
+
+    @property
+    def limit(self) -> Operator:
+        """L = A_1 / tau: layers follow dH/dt = L H."""
+        return (1 / self.time_step * self.terms[1]).named("L")
+
+    @property
+    def bias(self) -> Operator:
+        """B = A_2 / (2 tau^2): one layer is A H = H + tau (L H + 2 tau B H) + O(tau^3).
+
+        For a Gaussian 2 tau = eps, so (A H - H) / tau = L H + eps B H + O(eps^2).
+        """
+        if len(self.terms) < 3:
+            raise ValueError("bias needs a kernel expanded to order 2, got one of order 1")
+        return (1 / (2 * self.time_step**2) * self.terms[2]).named("B")
+
+    def defect(self, residual: sympy.Expr | float = 1) -> Operator:
+        """R = (2 / a) B - L^2 / 2 with a the residual step: 1 + a (A - 1) = exp(a tau L) + (a tau)^2 R + O(tau^3).
+
+        At fixed time t, layers then deviate from the equation by a tau integral_0^t e^((t-u) L) R e^(u L) H du.
+        """
+        a, L = expression(residual, "residual"), self.limit
+        layer, flow = a * self.terms[2], sympy.Rational(1, 2) * (a * self.time_step) ** 2 * (L @ L)
+        return (1 / (a * self.time_step) ** 2 * (layer - flow)).named("R")
+
+    def _repr_latex_(self) -> str:
+        tau = sympy.latex(self.time_step)
+        return f"$\\displaystyle A H = H + \\tau L H + O(\\tau^2), \\quad \\tau = {tau}, \\quad {self.limit.latex}$"
+
+
+def layer(
+    kernel: Kernel,
+    normalization: str = "softmax",
+    density: sympy.Expr | None = None,
+    alpha: sympy.Expr | float | None = None,
+) -> Layer:
+    """Expand one plain layer of infinitely many tokens of density p.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        From `isotropic_kernel` or `local_kernel`.
+    normalization : str
+        "softmax", "density-corrected", "column" or "sinkhorn". Key weights exp(b): 1; q^-alpha with q the row
+        sums; the same with alpha = 1; v with v_i sum_j K_ij v_j = 1.
+    density : sympy expression or None
+        p > 0 up to a factor, with respect to what the kernel integrates over; None: exp(ell), ell undetermined.
+    alpha : expression or number, or None
+        Of "density-corrected"; None: the symbol alpha.
+
+    Raises
+    ------
+    ValueError
+        If the normalisation needs a symmetric f and f is not.
+
+    Source: Ruan & Zhang 2024, Theorem 3 (softmax); Coifman & Lafon 2006 (alpha); Sander et al. 2022
+    (arXiv 2110.11773, Sinkhorn); the biases B derived here, for softmax also Singer 2006.
+
+    Examples
+    --------
+    >>> from attnflow.theory import isotropic_kernel
+    >>> x0, d = sympy.Symbol("x0"), sympy.Symbol("d")
+    >>> softmax = layer(isotropic_kernel(1, d**2), density=sympy.exp(sympy.cos(x0)))
+    >>> softmax.bias(sympy.cos(x0))([[0.9]]).round(10)
+    array([-1.82966223])
+    """
+    checks.choice(normalization, "normalization", _NAMES)
+    if alpha is not None and normalization != "density-corrected":
+        raise ValueError(f"alpha must be None for {normalization!r}, got {alpha}")
+    if normalization != "softmax" and not kernel.symmetric:
+        raise ValueError(f"kernel must be of a symmetric f for {normalization!r}, got an asymmetric one")
+    log_p = log_density(density, coordinates(kernel.dim))
+    power = {"softmax": sympy.S.Zero, "column": sympy.S.One}.get(
+        normalization, ALPHA if alpha is None else expression(alpha, "alpha")
+    )
+    log_r, corrections = (
+        _sinkhorn_weights(kernel, log_p) if normalization == "sinkhorn" else _power_weights(kernel, log_p, power)
+    )
+    smoothing = [G.conjugate(log_r) for G in kernel.terms]
+    factors = [multiplication(c, G.variables) for c, G in zip(corrections, kernel.terms)]
+    weighted = [_order(k, smoothing, factors) for k in range(len(smoothing))]
+    rows = [_on_one(term) for term in weighted]
+    terms: list[Operator] = []
+    for k, term in enumerate(weighted):  # (rows) A = (weighted), order by order; rows[0] = 1
+        for j in range(1, k + 1):
+            term = term - rows[j] * terms[k - j]
+        terms.append(term.named(f"A_{k}"))
+    return Layer(tuple(terms), kernel.time_step, normalization)
+
+
+def _power_weights(kernel: Kernel, log_p: sympy.Expr, power: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
+    """p q^-power, q = s (1 + G_1 + ...) p, as exp(log_r) (1 + r_1 + ...)."""
+    rows = [_on_one(G.conjugate(log_p)) for G in kernel.terms]
+    corrections = [sympy.S.One]
+    for k in range(1, len(rows)):  # y = z^-power: k y_k = sum_j (-power j - (k - j)) z_j y_(k-j)
+        value = sum((-power * j - (k - j)) * rows[j] * corrections[k - j] for j in range(1, k + 1)) / k
+        corrections.append(sympy.expand(value))
+    return log_p - power * (log_p + kernel.log_scale), corrections
+
+
+def _sinkhorn_weights(kernel: Kernel, log_p: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
+    """r = p v with r s (1 + G_1 + ...) r = p, solved order by order: r = exp(log_r) (1 + r_1 + ...)."""
+    log_r = (log_p - kernel.log_scale) / 2
+    smoothing = [G.conjugate(log_r) for G in kernel.terms]
+    corrections = [sympy.S.One]
+    for k in range(1, len(smoothing)):
+        corrections.append(sympy.S.Zero)
+        known = sum(
+            corrections[k - j] * smoothing[i](corrections[j - i]).expression for j in range(k + 1) for i in range(j + 1)
+        )
+        corrections[k] = sympy.expand(-known / 2)  # r_k enters the order k twice: r_k * 1 + 1 * r_k
+    return log_r, corrections
+
+
+def _order(k: int, operators: list[Operator], factors: list[Operator]) -> Operator:
+    """The order k of a product of two series."""
+    return sum((operators[j] @ factors[k - j] for j in range(1, k + 1)), factors[k])
+
+
+def _on_one(term: Operator) -> sympy.Expr:
+    return term.coefficients.get((0,) * len(term.variables), sympy.S.Zero)

@@ -1,0 +1,221 @@
+"""Linear differential operators with symbolic coefficients: add, compose, transpose, apply, print.
+
+Everything the layers converge to is such an operator, and every derivation here is algebra with them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from math import comb
+
+import sympy
+from sympy.core.function import AppliedUndef
+
+from .. import checks
+from .formulas import Formula, compact_latex, coordinates, expression, log_density
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """sum over multi-indices a of  coefficients[a](x) d^a / dx^a.
+
+    Operators add, scale by expressions (`2 * L`), compose (`L @ L`), and act on an expression:
+    `L(H)` is a Formula.
+
+    Attributes
+    ----------
+    coefficients : mapping from tuple of int to sympy.Expr
+    variables : tuple of sympy.Symbol
+    name : str
+        In LaTeX.
+
+    Examples
+    --------
+    >>> x0 = sympy.Symbol("x0", real=True)
+    >>> D = Operator({(1,): sympy.Integer(1)}, (x0,))
+    >>> (D @ (x0 * D))(x0**3).expression
+    9*x0**2
+    """
+
+    coefficients: Mapping[Index, sympy.Expr]
+    variables: tuple[sympy.Symbol, ...]
+    name: str = "L"
+
+    def __call__(self, H: sympy.Expr | None = None) -> Formula:
+        """The operator on an expression H; None leaves H undetermined."""
+        H = sympy.Function("H")(*self.variables) if H is None else expression(H, "H", self.variables)
+        return Formula(f"{self.name} H", sympy.Add(*self._terms(H)), self.variables)
+
+    def __add__(self, other: Operator) -> Operator:
+        merged = defaultdict(lambda: sympy.S.Zero, self.coefficients)
+        for index, coefficient in other.coefficients.items():
+            merged[index] += coefficient
+        return self._like(merged)
+
+    def __sub__(self, other: Operator) -> Operator:
+        return self + (-1) * other
+
+    def __rmul__(self, factor: sympy.Expr | int) -> Operator:
+        return self._like({index: factor * c for index, c in self.coefficients.items()})
+
+    def __matmul__(self, other: Operator) -> Operator:
+        """Leibniz: a d^k (b d^l) = sum over j <= k of (k over j) a (d^j b) d^(k - j + l)."""
+        merged = defaultdict(lambda: sympy.S.Zero)
+        for b_index, b in other.coefficients.items():
+            derivatives = {}
+            for a_index, a in self.coefficients.items():
+                for j in _below(a_index):
+                    if j not in derivatives:
+                        derivatives[j] = differentiate(b, j, self.variables)
+                    ways = reduce(lambda product, kj: product * comb(*kj), zip(a_index, j), 1)
+                    target = tuple(k - l + m for k, l, m in zip(a_index, j, b_index))
+                    merged[target] += ways * a * derivatives[j]
+        return self._like(merged)
+
+    def adjoint(self) -> Operator:
+        """The formal transpose with respect to dx0 dx1 ...: integral u L v = integral v L' u, without boundary terms."""
+        result = self._like({})
+        for index, c in self.coefficients.items():
+            derivative = self._like({index: sympy.S.NegativeOne ** sum(index)})
+            result = result + derivative @ multiplication(c, self.variables)
+        return result
+
+    def conjugate(self, log_weight: sympy.Expr) -> Operator:
+        """exp(-w) L exp(w) for w = log_weight: every d_i becomes d_i + (d_i w)."""
+        zero = (0,) * len(self.variables)
+        shifted = {zero: multiplication(1, self.variables)}
+
+        def power(index: Index) -> Operator:
+            if index not in shifted:
+                i = next(k for k, times in enumerate(index) if times)
+                unit = tuple(int(k == i) for k in range(len(index)))
+                step = self._like({unit: sympy.S.One, zero: sympy.diff(log_weight, self.variables[i])})
+                shifted[index] = step @ power(tuple(a - b for a, b in zip(index, unit)))
+            return shifted[index]
+
+        return sum((c * power(index) for index, c in self.coefficients.items()), self._like({}))
+
+    def simplify(self) -> Operator:
+        return self._like({index: reduce_terms(c) for index, c in self.coefficients.items()})
+
+    def equals(self, other: Operator) -> bool:
+        """Whether the two are the same operator, by simplification of every coefficient of the difference."""
+        return not (self - other).simplify().coefficients
+
+    def named(self, name: str) -> Operator:
+        return Operator(self.coefficients, self.variables, name)
+
+    @property
+    def latex(self) -> str:
+        terms = []
+        for index in sorted(self.coefficients, key=lambda index: (-sum(index), tuple(-i for i in index))):
+            c = self.coefficients[index]
+            text = f"\\left({compact_latex(c)}\\right)" if c.is_Add else compact_latex(c)
+            powers = [(f"\\partial_{{{v}}}", times) for v, times in zip(map(sympy.latex, self.variables), index) if times]
+            symbols = " ".join(d if times == 1 else f"{d}^{{{times}}}" for d, times in powers)
+            terms.append(symbols if c == 1 and symbols else f"{text} {symbols}".strip())
+        return f"{self.name} = {' + '.join(terms).replace('+ -', '-') or '0'}"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex}$"
+
+    def _terms(self, H: sympy.Expr) -> Iterator[sympy.Expr]:
+        for index, c in self.coefficients.items():
+            yield c * differentiate(H, index, self.variables)
+
+    def _like(self, coefficients: Mapping[Index, sympy.Expr]) -> Operator:
+        tidy = {index: sympy.expand(c) for index, c in coefficients.items()}
+        return Operator({index: c for index, c in tidy.items() if c != 0}, self.variables, self.name)
+
+
+def multiplication(factor: sympy.Expr, variables: tuple[sympy.Symbol, ...]) -> Operator:
+    """F -> factor F."""
+    return Operator({(0,) * len(variables): sympy.S.One * factor}, variables, "M")
+
+
+def drift_diffusion(
+    metric: int | sympy.Matrix, density: sympy.Expr | None = None, drift: sympy.Expr | float = 2
+) -> Operator:
+    """L H = Delta_g H + c <grad log p, grad H>_g = p^-c div_g(p^c grad_g H), c the drift.
+
+    Parameters
+    ----------
+    metric : int or sympy Matrix
+        A dimension (flat space), or g as an (n, n) Matrix in x0, x1, ...
+    density : sympy expression or None
+        p > 0 with respect to the volume of g, up to a factor; None: exp(ell), undetermined.
+    drift : expression or number
+        2 softmax, 2 (1 - alpha) density-corrected, 1 Sinkhorn, 0 column-then-row.
+
+    Source: Ruan & Zhang 2024 (arXiv 2412.18288), Theorem 3; Coifman & Lafon 2006.
+
+    Examples
+    --------
+    >>> x0 = sympy.Symbol("x0")
+    >>> L = drift_diffusion(1, sympy.exp(sympy.cos(x0)))
+    >>> L(sympy.cos(x0))([[0.9]]).round(10)
+    array([0.60559213])
+    """
+    g = tensor(metric)
+    return divergence_form(g, expression(drift, "drift") * log_density(density, coordinates(g.shape[0]))).named("L")
+
+
+def divergence_form(g: sympy.Matrix, log_weight: sympy.Expr, log_volume: sympy.Expr | None = None) -> Operator:
+    """w^-1 div_g(w grad_g), w = exp(log_weight): g^ij d_i d_j + (d_i g^ij + g^ij d_i(log w + log sqrt det g)) d_j.
+
+    `log_volume` is log sqrt det g, where g has more dimensions than there are coordinates to depend on.
+    """
+    x, inverse = coordinates(g.shape[0]), g.inv()
+    volume = sympy.log(g.det()) / 2 if log_volume is None else log_volume
+    coefficients = defaultdict(lambda: sympy.S.Zero)
+    for i, j in itertools.product(range(len(x)), repeat=2):
+        coefficients[_unit(len(x), i, j)] += inverse[i, j]
+        coefficients[_unit(len(x), j)] += sympy.diff(inverse[i, j], x[i]) + inverse[i, j] * sympy.diff(log_weight + volume, x[i])
+    return Operator({}, x)._like({index: reduce_terms(c) for index, c in coefficients.items()})
+
+
+def tensor(metric: int | sympy.Matrix) -> sympy.Matrix:
+    """The metric tensor of a dimension (flat) or of a user's Matrix, in our coordinates."""
+    if not isinstance(metric, sympy.MatrixBase):
+        return sympy.eye(checks.integer(metric, "metric", least=1))
+    if metric.shape[0] != metric.shape[1] or not metric.is_symmetric():
+        raise ValueError(f"metric must be a symmetric square Matrix, got {metric}")
+    x = coordinates(metric.shape[0])
+    return sympy.Matrix(metric).applyfunc(lambda entry: expression(entry, "metric", x))
+
+
+def reduce_terms(F: sympy.Expr) -> sympy.Expr:
+    """Fully simplified; a quick way for what is rational in symbols, sines, cosines and undetermined functions."""
+    waves = F.atoms(sympy.sin, sympy.cos)
+    atoms = F.atoms(sympy.Symbol, AppliedUndef, sympy.Derivative) | waves
+    exponentials = F.atoms(sympy.exp)
+    atoms |= exponentials if len(exponentials) == 1 else set()  # several may depend on each other
+    atoms |= {other(w.args[0]) for w in waves for other in (sympy.sin, sympy.cos)}
+    stand_in = {a: sympy.Dummy() for a in sorted(atoms, key=str)}
+    plain = F.xreplace(stand_in)
+    if not plain.is_rational_function(*stand_in.values()):
+        return sympy.simplify(F)
+    numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(plain)))
+    for u in sorted({w.args[0] for w in waves}, key=str):  # cos^2 = 1 - sin^2
+        s, c = stand_in[sympy.sin(u)], stand_in[sympy.cos(u)]
+        numerator, denominator = (sympy.rem(part, c**2 + s**2 - 1, c) for part in (numerator, denominator))
+    return sympy.cancel(numerator / denominator).xreplace({s: a for a, s in stand_in.items()})
+
+
+def differentiate(F: sympy.Expr, index: Index, variables: tuple[sympy.Symbol, ...]) -> sympy.Expr:
+    orders = [(v, times) for v, times in zip(variables, index) if times]
+    return sympy.diff(F, *orders) if orders else F
+
+
+def _unit(dim: int, *axes: int) -> Index:
+    return tuple(axes.count(k) for k in range(dim))
+
+
+def _below(index: Index) -> Iterator[Index]:
+    return itertools.product(*(range(k + 1) for k in index))
