@@ -17,7 +17,7 @@ search has T = log(2 N / rtol): enough where S >= 1, as it is without a bias for
 log(2 N / rtol) + B - log_sum_exp_i where the log-sum-exp is known. A row that fails tells by its S, a lower bound, how
 deep a second search must go to be accepted for certain. Weights below the smallest normal number of the arithmetic
 are lost as if they lay beyond, so that T is at most minus its logarithm: rows that need more, or have found nothing
-at all (far from every key), are left to the dense engine. Rounding is not part of the bound: depth and reach are
+at all (far from every key), are left to the dense engine, in float64. Rounding is not part of the bound: depth and reach are
 taken larger by far more than it can move them.
 
 On a torus a key that lies beyond R from a query may be seen through an image that is not the nearest: its weight is
@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import isfinite, log, prod
+from math import inf, isfinite, log, prod
 from threading import Thread
 from typing import NamedTuple
 
@@ -46,7 +46,9 @@ from . import neighbours, numba_engine
 from .tiles import TRANSFORMS
 
 MARGIN = 1e-3  # added to every depth, so that rounding decides nothing
-FILLING, FINEST = 8, 4  # keys in a cell as a key sees it; sides go down to a quarter of the reach for it
+SPARE = 2.0  # added to the depth of a first search with a bias, for which S is often a little below 1
+FILLING, FINEST = 8, 8  # keys that share a cell with a key, aimed at by cells down to this part of the reach
+TINY, EPS = 1e-150, float(np.finfo(float).eps)  # squares of the least side are still numbers
 DIGIT = 11  # bits sorted at a time
 SHARE = 2**14  # tokens worth a thread of the sort
 
@@ -70,7 +72,8 @@ def plan(
     queries = keys if queries is None else queries
 
     def dense(rows, values, key_bias):
-        return numba_engine.plan(f, epsilon, queries[rows], keys, dtype, rtol)(values, key_bias, None)
+        # logits of such rows are large: float32 would round them by more than their weights bear
+        return numba_engine.plan(f, epsilon, queries[rows], keys, np.float64, rtol)(values, key_bias, None)
 
     rtol_used = min(rtol, 1.0)
     grid, own, others = _sorted(u, v, f.pair.period, radius(f, epsilon, len(v), rtol_used))
@@ -139,54 +142,55 @@ class _Search:
         table = np.empty((1 << (bits - shift)) + 2, np.int64)
         neighbours.index(self.keys.code, shift, table)
         self.cells = self.keys.code, table, shift
+        self.deepest = -log(np.finfo(self.dtype).tiny) - 1  # weights below are lost
 
     def __call__(self, values, key_bias, log_sum_exp):
         count, size, order = self.queries.code.size, self.keys.code.size, self.queries.order
         values = np.empty((size, 0)) if values is None else values
-        bias = np.zeros(size) if key_bias is None else key_bias
-        top, enough = float(bias.max()), log(2 * size / self.rtol)
-        deepest = -log(np.finfo(self.dtype).tiny) - 1
-        depth = np.full(count, enough) if log_sum_exp is None else enough + top - log_sum_exp[order]
-        total, mean, left = np.ones(count), np.zeros((count, values.shape[1])), np.arange(count)
-        self.stats = {"widened": 0, "dense": 0}
+        key_bias = np.zeros(size) if key_bias is None else key_bias
+        top, enough = float(key_bias.max()), log(2 * size / self.rtol)
+        depth = np.full(count, inf)
         if isfinite(top) and isfinite(self.rule[2]) and isfinite(self.grid.diameter):
-            with np.errstate(all="ignore"):  # what overflows is not accepted
-                by_key = _arrange(np.vstack([bias - top, values.T]), self.keys.order).astype(self.dtype)
-                for widened in (False, True):
-                    rows = left[depth[left] <= deepest]
-                    if len(rows) == 0:
-                        break
-                    self.stats["widened"] = len(rows) if widened else 0
-                    total[rows], mean[rows] = self.sums(rows, depth[rows] + MARGIN, by_key)
-                    needed = enough - np.log(total[rows])
-                    accepted = (needed <= depth[rows] + MARGIN / 2) & np.isfinite(mean[rows]).all(axis=1)
-                    depth[rows] = needed
-                    left = np.setdiff1d(left, rows[accepted], assume_unique=True)
-        attended, lse = np.empty_like(mean), np.empty(count)
-        attended[order], lse[order] = mean / total[:, None], top + np.log(total)
+            spare = min(top - key_bias.min(), SPARE)
+            depth[:] = enough + (spare if log_sum_exp is None else top - log_sum_exp[order])
+        total, mean, accepted = np.ones(count), np.zeros((count, values.shape[1])), np.zeros(count, bool)
+        widened = 0
+        with np.errstate(all="ignore"):  # what overflows is not accepted
+            by_key = _arrange(np.vstack([key_bias - top, values.T]), self.keys.order).astype(self.dtype)
+            for widen in (False, True):
+                rows = np.flatnonzero(~accepted & (depth <= self.deepest))
+                if len(rows) == 0:
+                    break
+                widened = len(rows) if widen else 0
+                total[rows], mean[rows] = self.sums(rows, depth[rows] + MARGIN, by_key)
+                needed = enough - np.log(total[rows])
+                accepted[rows] = (needed <= depth[rows] + MARGIN / 2) & np.isfinite(mean[rows]).all(axis=1)
+                depth[rows] = needed
+            attended, lse = np.empty_like(mean), np.empty(count)
+            attended[order], lse[order] = mean / total[:, None], top + np.log(total)
+        left = order[~accepted]
         if len(left):
-            self.stats["dense"] = len(left)
-            attended[order[left]], lse[order[left]] = self.dense(order[left], values, key_bias)
+            attended[left], lse[left] = self.dense(left, values, key_bias)
+        self.stats = {"widened": widened, "dense": len(left)}
         return attended, lse
 
     def sums(self, rows, depth, by_key):
-        """Sums of weights, and of weights times values, for some queries, as deep as asked."""
-        whole = len(rows) == self.queries.code.size
-        points = self.queries.points if whole else np.ascontiguousarray(self.queries.points[:, rows])
+        """Sums of weights (len(rows),), and of weights times values, for some of the sorted queries, to some depth."""
+        queries = self.queries if len(rows) == self.queries.code.size else self.queries.some(rows)
         starts = np.empty(len(rows) + 1, np.int64)
-        starts = starts[: neighbours.split(self.queries.code if whole else self.queries.code[rows], starts) + 1]
+        starts = starts[: neighbours.split(queries.code, starts) + 1]
         reach = np.maximum.reduceat(_reach(self.pair, self.epsilon, depth), starts[:-1])
         reach = np.minimum(reach, self.grid.diameter) + self.grid.rounding
         total, mean = np.zeros(len(rows)), np.zeros((len(rows), len(by_key) - 1))
-        tokens = points, self.keys.points, self.cells, self.grid.cells, self.rule, by_key[0], by_key[1:], total, mean
-        _in_threads(lambda *some: neighbours.sweep(*some, (starts, reach), *tokens), len(reach), 16)
+        tokens = queries.points, self.keys.points, self.cells, self.grid.cells, self.rule, by_key[0], by_key[1:]
+        _in_threads(lambda *some: neighbours.sweep(*some, (starts, reach), *tokens, total, mean), len(reach), 16)
         return total, mean
 
 
 class _Grid(NamedTuple):
     """Cells as the compiled half takes them, no distance above `diameter`, coordinates good to `rounding`."""
 
-    cells: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]  # origin, 1 / side, counts, period, wrapped
+    cells: tuple[np.ndarray, np.ndarray, np.ndarray, bool]  # origin (m,), sides (3,), counts (3,), whether they wrap
     diameter: float
     rounding: float
 
@@ -198,18 +202,23 @@ class _Sorted(NamedTuple):
     code: np.ndarray
     order: np.ndarray
 
+    def some(self, rows: np.ndarray) -> _Sorted:
+        return _Sorted(np.ascontiguousarray(self.points[:, rows]), self.code[rows], self.order[rows])
+
 
 def _sorted(u, v, period, reach):
     """A grid that suits the reach and the keys, with queries and keys in its cells."""
+
     def flat(x):
-        return np.ascontiguousarray((x if period is None else x - period * np.floor(x / period)).T, dtype=np.float64)
+        x = x if period is None else x - np.array(period) * np.floor(x / np.array(period))
+        return np.ascontiguousarray(x.T, dtype=np.float64)
 
     keys = flat(v)
     queries = keys if u is v else flat(u)
     grid = _grid(queries, keys, period, reach)
     sorted_keys = _sort(keys, grid)
     filling = np.diff(np.flatnonzero(np.diff(sorted_keys.code, prepend=-1, append=-1)))
-    seen = (filling.astype(float) ** 2).sum() / len(v)  # keys in the cell of a key, on average over the keys
+    seen = np.square(filling, dtype=float).sum() / len(v)  # keys in the cell of a key, on average over the keys
     finer = min(round((seen / FILLING) ** (1 / len(keys))), FINEST)
     if finer > 1:
         grid = _grid(queries, keys, period, reach / finer)
@@ -218,19 +227,17 @@ def _sorted(u, v, period, reach):
 
 
 def _grid(queries, keys, period, side):
-    """Cells of about the given side around all points, at most 2^60 of them."""
-    most = 2 ** min(60 // len(keys), 30)
-    low = np.minimum(queries.min(axis=1), keys.min(axis=1))
-    high = np.maximum(queries.max(axis=1), keys.max(axis=1))
+    """Cells of about the given side around all points, at most 2^60 of them; three axes, leading ones of one cell."""
+    m = len(keys)
+    low = np.zeros(m) if period else np.minimum(queries.min(axis=1), keys.min(axis=1))
+    high = np.array(period, dtype=float) if period else np.maximum(queries.max(axis=1), keys.max(axis=1))
+    sides, counts = np.ones(3), np.ones(3, np.int64)
     with np.errstate(over="ignore"):
-        if period is not None:
-            low, high = np.zeros(len(keys)), np.array(period, dtype=float)
         length = high - low
-        counts = np.clip(np.floor(length / max(side, 1e-300)), 1, most)
-        per_side = counts / np.where(length > 0, length, 1.0)
-        magnitude = np.maximum(np.abs(low), np.abs(high)).max()
-        cells = low, per_side, counts.astype(np.int64), length, period is not None
-        return _Grid(cells, float(np.sqrt((length**2).sum())) , 8 * np.finfo(float).eps * float(magnitude))
+        counts[3 - m :] = np.clip(np.floor(length / max(side, TINY)), 1, 2 ** min(60 // m, 30))
+        sides[3 - m :] = np.maximum(length / counts[3 - m :], TINY)
+        largest = float(max(np.abs(low).max(), np.abs(high).max()))
+        return _Grid((low, sides, counts, bool(period)), float(np.sqrt((length**2).sum())), 16 * EPS * largest)
 
 
 def _bits(grid):
@@ -240,10 +247,10 @@ def _bits(grid):
 
 def _sort(points, grid):
     """Points by cell: a radix sort, stable, in which each thread counts and moves a chunk of its own."""
-    origin, per_side, counts, _, _ = grid.cells
+    origin, side, counts, _ = grid.cells
     size, bits = points.shape[1], _bits(grid)
     code, order = np.empty(size, np.int64), np.arange(size)
-    _in_threads(lambda *some: neighbours.encode(*some, points, origin, per_side, counts, code), size, SHARE)
+    _in_threads(lambda *some: neighbours.encode(*some, points, origin, side, counts, code), size, SHARE)
     digit = -(-bits // -(-bits // DIGIT))
     bounds = np.linspace(0, size, min(numba.get_num_threads(), size // SHARE + 1) + 1).astype(np.int64)
     histogram = np.empty((len(bounds) - 1, 1 << digit), np.int64)

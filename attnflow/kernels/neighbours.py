@@ -18,8 +18,8 @@ from .tiles import _exp, _transform
 
 BLOCK = 32  # most queries of one cell that share their tiles
 TILE = 512  # keys in a tile, a multiple of ROUND
-ROUND = 8  # tiles are filled up to multiples, so that vectors have no remainder
-_LEAST = 128  # candidates are looked at in pieces of at least this many, where there are as many
+ROUND = 8  # queries whose weights meet the values together; tiles are filled up to multiples, for whole vectors
+ROWS = 4096  # rows of cells within reach of a block, beyond which all keys are taken: 1e6 cells hardly are sparse
 
 _free = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
@@ -27,13 +27,14 @@ _summing = numba.njit(fastmath={"contract", "reassoc"}, error_model="numpy")
 
 
 @_free
-def encode(first, last, points, origin, per_side, counts, code):
+def encode(first, last, points, origin, side, counts, code):
     """The number of the cell of each point (m, N)."""
+    skipped = 3 - len(points)
     for i in range(first, last):
         number = 0
         for d in range(len(points)):
-            k = np.int64(np.floor((points[d, i] - origin[d]) * per_side[d]))
-            number = number * counts[d] + min(max(k, 0), counts[d] - 1)
+            k = np.int64(np.floor((points[d, i] - origin[d]) / side[skipped + d]))
+            number = number * counts[skipped + d] + min(max(k, 0), counts[skipped + d] - 1)
         code[i] = number
 
 
@@ -63,9 +64,10 @@ def scatter(first, last, bounds, code, order, shift, position, sorted_code, sort
 @_free
 def arrange(first, last, order, columns, arranged):
     """arranged[:, i] = columns[:, order[i]]."""
-    for i in range(first, last):
-        for d in range(len(columns)):
-            arranged[d, i] = columns[d, order[i]]
+    for d in range(len(columns)):
+        source, target = columns[d], arranged[d]
+        for i in range(first, last):
+            target[i] = source[order[i]]
 
 
 @_free
@@ -95,66 +97,66 @@ def split(code, starts):
 def sweep(first, last, blocks, queries, keys, cells, grid, rule, bias, values, total, mean):
     """Sums of weights, and of weights times values (c, N), over all keys within reach, for some blocks of queries.
 
-    The weights are exp(b_j - f_ij scale). A key farther than the reach of a block from its bounding box is left out.
+    The weights are exp(b_j - f_ij scale). Cells farther than the reach of a block from its bounding box are left out.
     """
-    (starts, reach), (code, table, shift), (transform, parameter, scale) = blocks, cells, rule
-    origin, per_side, counts, period, wrapped = grid
-    m = len(queries)
-    corner, width, low, high = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
-    window, extent = np.empty(m, np.int64), np.empty(m, np.int64)
-    x, near, where = np.empty(m, bias.dtype), np.empty((m, TILE), bias.dtype), np.empty(TILE, np.int64)
-    near_bias, near_values = np.empty(TILE, bias.dtype), np.empty((len(values), TILE), bias.dtype)
-    weights = np.empty((ROUND, TILE), bias.dtype)
-    span = np.empty((2, 2), np.int64)
-    side = period.astype(bias.dtype)
+    starts, reach = blocks
+    origin, side, counts, wrapped = grid
+    m, skipped = len(queries), 3 - len(queries)  # a line or plane of cells has leading axes of one cell
+    corner, width, low, high = np.empty(m), np.empty(m), np.zeros(3), np.zeros(3)
+    period = side[skipped:] * counts[skipped:]
+    spans = np.empty((2 * ROWS, 2), np.int64)
+    weights = np.empty(TILE, bias.dtype)
+    tile = np.empty((m, TILE), bias.dtype), np.empty(TILE, bias.dtype), np.empty((len(values), TILE), bias.dtype)
     for block in range(first, last):
-        begin, end, far = starts[block], starts[block + 1], reach[block]
-        rows, alone = 1, wrapped  # alone: no two images of a key are within reach
+        begin, end, far, fill, several = starts[block], starts[block + 1], reach[block], 0, False
         for d in range(m):
-            corner[d], top = queries[d, begin], queries[d, begin]
-            for i in range(begin + 1, end):
-                corner[d], top = min(corner[d], queries[d, i]), max(top, queries[d, i])
+            corner[d], top = queries[d, begin : end].min(), queries[d, begin : end].max()
             width[d] = top - corner[d]
-            low[d], high[d] = (corner[d] - origin[d]) * per_side[d], (top - origin[d]) * per_side[d]
-            alone = alone and width[d] + 2 * far < period[d]
-            if d < m - 1:
-                window[d], extent[d] = _window(
-                    (corner[d] - far - origin[d]) * per_side[d], (top + far - origin[d]) * per_side[d], counts[d], wrapped
-                )
-                rows *= extent[d]
-        everything = rows > code.size // ROUND + 1
-        rows = 1 if everything else rows
-        fill = 0
-        for row in range(rows):
-            if everything:
-                span[0, 0], span[0, 1], pieces = 0, code.size, 1
-            else:
-                pieces = _spans(
-                    row, window, extent, low, high, corner, width, far, origin, per_side, counts, wrapped, code, table, shift, span
-                )
-            for piece in range(pieces):
-                start, stop = span[piece]
-                while start < stop:
-                    if TILE - fill < _LEAST:
-                        _absorb(
-                            begin, end, fill, queries, corner, side, wrapped and not alone, transform, parameter, scale,
-                            x, near, where, bias, values, near_bias, near_values, weights, total, mean,
-                        )
-                        fill = 0
-                    length = min(stop - start, TILE - fill)
-                    fill = _gather(keys, start, length, corner, width, period, wrapped, far * far, fill, near, where)
-                    start += length
+            low[skipped + d] = (corner[d] - origin[d]) / side[skipped + d]
+            high[skipped + d] = (top - origin[d]) / side[skipped + d]
+            several = several or (wrapped and width[d] + 2 * far >= period[d])  # images of a key within reach
+        for k in range(_ranges(low, high, far, side, counts, wrapped, cells, spans)):
+            start, stop = spans[k]
+            while start < stop:
+                if fill == TILE:
+                    _absorb(begin, end, queries, corner, period, several, rule, tile, fill, weights, total, mean)
+                    fill = 0
+                length = min(stop - start, TILE - fill)
+                _take(start, length, keys, bias, values, corner, width, period, wrapped, fill, tile)
+                start, fill = start + length, fill + length
         if fill > 0:
-            _absorb(
-                begin, end, fill, queries, corner, side, wrapped and not alone, transform, parameter, scale,
-                x, near, where, bias, values, near_bias, near_values, weights, total, mean,
-            )
+            _absorb(begin, end, queries, corner, period, several, rule, tile, fill, weights, total, mean)
+
+
+@_compiled
+def _ranges(low, high, far, side, counts, wrapped, cells, spans):
+    """Where in memory the keys lie whose cells come within reach of a box, given in cells; how many ranges there are."""
+    first_i, count_i = _window(low[0] - far / side[0], high[0] + far / side[0], counts[0], wrapped)
+    first_j, count_j = _window(low[1] - far / side[1], high[1] + far / side[1], counts[1], wrapped)
+    if count_i * count_j > ROWS:
+        spans[0, 0], spans[0, 1] = 0, cells[0].size
+        return 1
+    found = 0
+    for i in range(first_i, first_i + count_i):
+        left = far * far - _gap(i, low[0], high[0], side[0], wrapped and count_i == counts[0])
+        for j in range(first_j, first_j + count_j):
+            rest = left - _gap(j, low[1], high[1], side[1], wrapped and count_j == counts[1])
+            if rest < 0:
+                continue
+            near = np.sqrt(rest) / side[2]
+            first, count = _window(low[2] - near, high[2] + near, counts[2], wrapped)
+            row = (_folded(i, counts[0]) * counts[1] + _folded(j, counts[1])) * counts[2]
+            first = _folded(first, counts[2])
+            inside = min(count, counts[2] - first)
+            found = _append(row + first, inside, cells, spans, found)
+            found = _append(row, count - inside, cells, spans, found)  # around the period
+    return found
 
 
 @_compiled
 def _window(low, high, count, wrapped):
-    """First cell and number of cells that meet the positions low to high (in cells) along an axis; none twice."""
-    first, last = max(np.floor(low), -2.0 * count), min(np.floor(high), 3.0 * count)
+    """First cell and number of cells that meet the positions low to high along an axis; none twice."""
+    first, last = max(np.floor(low), -1.0 * count), min(np.floor(high), 2.0 * count)
     if wrapped:
         return (np.int64(0), count) if last - first + 1 >= count else (np.int64(first), np.int64(last - first + 1))
     first, last = max(first, 0.0), min(last, count - 1.0)
@@ -162,42 +164,36 @@ def _window(low, high, count, wrapped):
 
 
 @_compiled
-def _spans(
-    row, window, extent, low, high, corner, width, far, origin, per_side, counts, wrapped, code, table, shift, span
-):
-    """Where in memory the cells of one row lie that are within reach: at most two ranges, two where the row wraps."""
-    m = len(window)
-    base, stride, left, rest = 0, counts[m - 1], far * far, row
-    for d in range(m - 2, -1, -1):
-        k = window[d] + rest % extent[d]
-        rest //= extent[d]
-        if extent[d] < counts[d] or not wrapped:
-            gap = max(k - high[d], low[d] - k - 1) - 1e-15 * counts[d]  # positions are rounded
-            if gap > 0:
-                left -= (gap / per_side[d]) ** 2
-        base += (k % counts[d]) * stride
-        stride *= counts[d]
-    if left < 0:
-        return 0
-    d, near = m - 1, np.sqrt(left)
-    first, length = _window(
-        (corner[d] - near - origin[d]) * per_side[d], (corner[d] + width[d] + near - origin[d]) * per_side[d],
-        counts[d], wrapped,
-    )
-    if length == 0:
-        return 0
-    first %= counts[d]
-    inside = min(length, counts[d] - first)
-    span[0, 0], span[0, 1] = _find(base + first, code, table, shift), _find(base + first + inside, code, table, shift)
-    if inside == length:
-        return 1
-    span[1, 0], span[1, 1] = _find(base, code, table, shift), _find(base + length - inside, code, table, shift)
-    return 2
+def _gap(cell, low, high, side, around):
+    """Squared distance along an axis between a cell and a box; 0 where it is not clear which way round is shorter."""
+    gap = 0.0 if around else max(cell - high, low - cell - 1, 0.0) * side
+    return gap * gap
 
 
 @_compiled
-def _find(wanted, code, table, shift):
+def _folded(cell, count):
+    return cell + count if cell < 0 else cell - count if cell >= count else cell
+
+
+@_compiled
+def _append(number, count, cells, spans, found):
+    """The range of the keys in some consecutive cells, joined to the last one where they touch."""
+    if count <= 0:
+        return found
+    start, stop = _find(number, cells), _find(number + count, cells)
+    if start == stop:
+        return found
+    if found > 0 and spans[found - 1, 1] == start:
+        spans[found - 1, 1] = stop
+        return found
+    spans[found, 0], spans[found, 1] = start, stop
+    return found + 1
+
+
+@_compiled
+def _find(wanted, cells):
     """The first place in the sorted codes where the code is at least `wanted`."""
+    code, table, shift = cells
     low = table[wanted >> shift]
     if shift == 0:
         return low
@@ -212,49 +208,47 @@ def _find(wanted, code, table, shift):
 
 
 @_compiled
-def _gather(keys, start, length, corner, width, period, wrapped, square, fill, near, where):
-    """Append the keys whose distance to the block's box has at most the given square; return how many there are."""
-    for j in range(start, start + length):
-        gap = 0.0
-        for d in range(len(keys)):
-            y = keys[d, j] - corner[d]
-            if wrapped:
-                # the shift goes to the corner: key and shifted corner are close, their difference is rounded least
-                y = keys[d, j] - (corner[d] + period[d] * np.rint((y - 0.5 * width[d]) / period[d]))
-            beyond = max(max(-y, y - width[d]), 0.0)
-            gap += beyond * beyond
-            near[d, fill] = y
-        where[fill] = j
-        fill += gap <= square
-    return fill
+def _take(start, length, keys, bias, values, corner, width, period, wrapped, fill, tile):
+    """Copy keys into a tile, relative to the corner of the block and as the image nearest to the middle of its box."""
+    near, near_bias, near_values = tile
+    stop, full = start + length, fill + length
+    for d in range(len(keys)):
+        source, target, base = keys[d, start:stop], near[d, fill:full], corner[d]
+        if wrapped:
+            side, middle = period[d], base + 0.5 * width[d]
+            per_side = 1 / side
+            for j in range(target.size):
+                # the shift goes to the corner: key and shifted corner are close, so that their difference is accurate
+                target[j] = source[j] - (base + side * np.rint((source[j] - middle) * per_side))
+        else:
+            for j in range(target.size):
+                target[j] = source[j] - base
+    _copy(bias[start:stop], near_bias[fill:full])
+    for c in range(len(values)):
+        _copy(values[c, start:stop], near_values[c, fill:full])
 
 
 @_compiled
-def _absorb(
-    begin, end, fill, queries, corner, side, wrapped, transform, parameter, scale,
-    x, near, where, bias, values, near_bias, near_values, weights, total, mean,
-):
-    """Add a tile of gathered keys to the sums of a block."""
+def _copy(source, target):
+    for j in range(target.size):
+        target[j] = source[j]
+
+
+@_compiled
+def _absorb(begin, end, queries, corner, period, several, rule, tile, fill, weights, total, mean):
+    """Add the keys that fill a tile to the sums of a block."""
+    (transform, parameter, scale), (near, near_bias, near_values) = rule, tile
     size = -(-fill // ROUND) * ROUND
-    for k in range(fill, size):
-        where[k] = where[0]
-        near[:, k] = near[:, 0]
-    for k in range(size):
-        near_bias[k] = bias[where[k]]
-    near_bias[fill:size] = -np.inf
-    for c in range(len(values)):
-        for k in range(size):
-            near_values[c, k] = values[c, where[k]]
-    for block in range(begin, end, ROUND):
-        count = min(ROUND, end - block)
-        for k in range(count):
-            row = weights[k, :size]
-            for d in range(len(x)):
-                x[d] = queries[d, block + k] - corner[d]
-            _squares(x, near, side, wrapped, row)
-            _transform(transform, parameter, row)
-            total[block + k] += _weigh(row, near_bias, scale)
-        _average(weights[:count, :size], near_values, mean[block : block + count])
+    near[:, fill:size], near_bias[fill:size], near_values[:, fill:size] = 0, -np.inf, 0
+    x, side, row = np.empty(len(near), near.dtype), period.astype(near.dtype), weights[:size]
+    for i in range(begin, end):
+        for d in range(x.size):
+            x[d] = queries[d, i] - corner[d]
+        _squares(x, near, side, several, row)
+        _transform(transform, parameter, row)
+        total[i] += _weigh(row, near_bias, scale)
+        for c in range(len(near_values)):
+            mean[i, c] += _dot(row, near_values[c])
 
 
 @_compiled
@@ -296,12 +290,8 @@ def _weigh(row, bias, scale):
 
 
 @_summing
-def _average(weights, values, mean):
-    """mean += weights @ values'."""
-    for k in range(len(values)):
-        column = values[k]
-        for i in range(len(weights)):
-            row, s = weights[i], weights.dtype.type(0)
-            for j in range(row.size):
-                s += row[j] * column[j]
-            mean[i, k] += s
+def _dot(weights, column):
+    total = weights.dtype.type(0)
+    for j in range(weights.size):
+        total += weights[j] * column[j]
+    return total

@@ -33,6 +33,7 @@ class Engine:
 ENGINES: dict[str, Engine] = {
     "reference": Engine("attnflow.kernels.reference", note="dense NumPy, float64, for small N"),
     "numba": Engine("attnflow.kernels.numba_engine", ("numba",), note="cache-blocked tiles, all cores"),
+    "cells": Engine("attnflow.kernels.cells", ("numba",), note="near keys of decaying kernels in up to 3 dimensions"),
     "cupy": Engine("attnflow.kernels.cupy_engine", ("cupy",), note="a CUDA device", check="unavailable"),
     "nufft": Engine("attnflow.kernels.nufft", ("finufft",), note="Gaussians in up to 3 dimensions by non-uniform FFT"),
 }
