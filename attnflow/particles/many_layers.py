@@ -1,4 +1,4 @@
-"""Features after many layers: one polynomial of the layer for all of them where that is cheaper, else layer by layer."""
+"""Features after many layers: polynomials of the layer where these are cheaper, else layer by layer."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def _worthwhile(bound: BoundLayer, features: np.ndarray, count: np.ndarray) -> i
     steps = 0 if definite else lanczos_steps(len(features), degree)
     terms = degree(0.0 if definite else -1.0)
     adding = outputs / (2 * min(len(features), 1000))  # a term to all outputs, in applications
-    if _GAIN * (steps + 1 + terms * (1 + adding)) > layers or terms * outputs > max(_COEFFICIENTS, outputs * features.size):
-        return None
-    return steps if layer.f.is_symmetric(bound.tokens) else None
+    cheaper = _GAIN * (steps + 1 + terms * (1 + adding)) < layers
+    fits = terms * outputs < max(_COEFFICIENTS, outputs * features.size)
+    return steps if cheaper and fits and layer.f.is_symmetric(bound.tokens) else None
 
 
 def _by_polynomials(
@@ -94,21 +94,19 @@ def _by_polynomials(
         return result
 
     try:
-        rounding = _rounding(bound, features - features.mean(axis=0))
+        centre = features.mean(axis=0)  # round-off is relative to what is left
+        rounding = _rounding(bound, features - centre)
         bound.note_isolated()
         weight = bound.conserved_weight()
-        # constants pass unchanged: without them round-off is relative to what is left
-        mean = weight @ features
-        lower = lower_end(attended, weight, steps) if steps else 0.0 if layer.f.positive_definite else -1.0
+        mean = centre + weight @ (features - centre)
+        lower = 0.0 if layer.f.positive_definite else lower_end(attended, weight, steps)
     except KeyboardInterrupt:
         return features[None], stats
-    start = features - mean
-    start[:, np.ptp(features, axis=0) == 0] = 0.0  # or its rounding would grow
     # an engine that truncates may push an eigenvalue out by as much
     lower = float(max(lower - 10 * layer.rtol, -1.0))
     run = sum_powers(
         shifted,
-        start,
+        features - mean,  # constants pass unchanged
         count,
         _move(layer, lower),
         _tolerance(layer, count),
@@ -119,12 +117,11 @@ def _by_polynomials(
     if run.finished < len(run.sums) and not run.interrupted:
         return None, stats
     y = run.sums[: max(run.finished, 1)]
+    y += mean
     y[0] = features
-    for k in range(1, len(y)):
-        y[k] += mean - weight @ y[k]  # what round-off added to the conserved mean is taken out
     stats["interval"] = [lower, 1.0]
     stats["growth"] = run.growth
-    stats["error_bound"] = run.growth * (run.tail + int(count[-1]) * layer.residual * rounding)
+    stats["error_bound"] = float(run.growth * (run.tail + count[-1] * layer.residual * rounding))
     return y, stats
 
 
@@ -134,7 +131,7 @@ def _move(layer: Attention, lower: float) -> float:
 
 
 def _tolerance(layer: Attention, layers):
-    return min(layer.rtol, _TOLERANCE) * np.sqrt(layers)
+    return min(layer.rtol, _TOLERANCE) * np.sqrt(np.maximum(layers, 1))
 
 
 def _rounding(bound: BoundLayer, values: np.ndarray) -> float:

@@ -126,7 +126,7 @@ def sum_powers(
 
 
 def expand_powers(powers: np.ndarray, move: float) -> np.ndarray:
-    """Coefficients g_k (degree + 1, L) of (1 - m + m x)^l in T_k(x): accurate relative to themselves, columns sum to one.
+    """Coefficients g_k (degree + 1, L) of (1 - m + m x)^l in T_k(x), accurate relative to themselves, of sum one.
 
     They obey (l - k + 1) g_{k-1} = 2 k (1/m - 1) g_k + (l + k + 1) g_{k+1} (g_0 counted twice), all terms positive: run
     downwards from where they are negligible, the recursion forgets how it began.

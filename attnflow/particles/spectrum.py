@@ -37,8 +37,10 @@ def lower_end(apply: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, ste
     weight : (N,) array
         Positive.
     steps : int
-        m.
+        m; with 0 the lower end is -1.
     """
+    if steps == 0:
+        return -1.0
     root = np.sqrt(weight)
     u = np.random.default_rng(0).normal(size=len(root))
     u /= np.linalg.norm(u)
