@@ -7,8 +7,8 @@ Let P have its spectrum in [-1, 1] and 0 <= m <= 1. Then
 where g_k is the probability that a random walk of l steps, each staying with 1 - m or going left or right with m / 2,
 ends at distance k: positive, of sum one, negligible beyond sqrt(2 l m log(2 / tol)). All powers share one sequence
 T_k(P) H; a low power is complete before a high one. Cutting off at degree K costs at most sum_{k > K} g_k in the norm
-of the inner product, and round-off no more than in l steps: an error of each application comes back k^2 / m times
-on the average, whose mean is l.
+of the inner product, and round-off no more than in l steps: the errors of all applications, each as large as that of
+a step, add up to k^2 / m of them in T_k, and k^2 is l m on the average.
 
 Sources: Carne 1985, "A transmutation formula for Markov chains"; Sachdeva & Vishnoi 2014, "Faster algorithms via
 approximation theory".
