@@ -1,6 +1,6 @@
 """How the pairwise sum runs on all cores of a CPU: threads that take blocks of queries past all keys.
 
-The compiled half, one block past all tiles of keys, is `tiles.absorb`. Each query is summed by one thread over the
+The compiled half, one block past all tiles of keys, is in `tiles`. Each query is summed by one thread over the
 keys in their order: the result does not depend on the number of threads.
 """
 
@@ -14,29 +14,19 @@ import numba
 import numpy as np
 
 from ..similarity import PseudoMetric
-from .tiles import QUERIES, REDUCTIONS, TILE, TRANSFORMS, absorb
+from ..similarity.pairs import Pair, transformed
+from .tiles import QUERIES, REDUCTIONS, TILE, TRANSFORMS, absorber, gaussian
 
 ROWS, COLUMNS = 256, 8 * TILE  # the piece of f that a Python callable evaluates at once
+_GAUSSIAN = [(REDUCTIONS[r], False, TRANSFORMS["identity"]) for r in ("squared", "wrapped")]
+_SPAN = {np.float64: 600.0, np.float32: 40.0}  # how far a log-sum-exp may lie below what its weights are relative to
 SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread
 
 
 def plan(
     f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
 ) -> Callable:
-    """See `attnflow.kernels.plan`; nothing is truncated, so `rtol` is not needed."""
-    queries = keys if queries is None else queries
-    return lambda values, key_bias, log_sum_exp: attend(f, epsilon, queries, keys, values, key_bias, dtype)
-
-
-def attend(
-    f: PseudoMetric, epsilon: float, queries: np.ndarray, keys: np.ndarray, values: np.ndarray | None,
-    key_bias: np.ndarray | None, dtype: type,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean of the values and log-sum-exp of the logits, for every query.
-
-    With the logits l_ij = -f(x_i, y_j) / (2 epsilon) + b_j,
-
-        mean_i = sum_j exp(l_ij) v_j / sum_j exp(l_ij),     lse_i = log sum_j exp(l_ij).
+    """The pairwise sum on fixed tokens; see `attnflow.kernels.plan`.
 
     Parameters
     ----------
@@ -44,54 +34,98 @@ def attend(
     epsilon : float
         Temperature, in the unit of `f`.
     queries, keys : (M, n), (N, n) array of float
-        Points; N is at least 1.
-    values : (N, c) array of float, or None
-        None for the log-sum-exp alone.
-    key_bias : (N,) array of float, or None
-        -inf takes a key out.
+        Points; N is at least 1. Queries None: the keys.
     dtype : numpy.float64 or numpy.float32
         Arithmetic of a tile; tiles are added up in float64. The error of a weight, relative to it, is a few units
         of rounding times max(1, f / (2 epsilon), |b_j|), with |u| |v| in the place of an inner product u . v.
         float32 also rounds the features: distances below 1e-7 of the extent of the tokens are lost.
-
-    Returns
-    -------
-    mean : (M, c) array of float64
-        (M, 0) without values.
-    lse : (M,) array of float64
+    rtol : float
+        Not needed: nothing is truncated.
 
     Raises
     ------
     ValueError
-        If a user's f is NaN somewhere, or everything a query sees is beyond the range of `dtype` (1e308, 3e38).
-        A single pair beyond it weighs nothing.
+        When called, if a user's f is NaN somewhere, or everything a query sees is beyond the range of `dtype` (1e308,
+        3e38). A single pair beyond it weighs nothing.
     """
-    dtype, pair = np.dtype(dtype), f.pair
-    u, v = f.query_features(queries), f.key_features(keys)
-    values = np.empty((len(v), 0)) if values is None else values
-    bias, shift = np.zeros(len(v)) if key_bias is None else key_bias, 0.0
-    if dtype == np.float32:
-        # neither weights nor differences notice, and less is rounded away
-        shift = bias.max() if np.isfinite(bias.max()) else 0.0
-        centre = v.mean(axis=0) if pair.reduction in ("squared", "wrapped") and not pair.geodesic else 0.0
-        u, v, bias = u - centre, v - centre, bias - shift
+    return _Dense(f, epsilon, queries, keys, np.dtype(dtype))
 
-    top, total, mean = np.full(len(u), -np.inf), np.zeros(len(u)), np.zeros((len(u), values.shape[1]))
-    with np.errstate(all="ignore"):  # what overflows shows in the result
-        rule = _rule(pair, epsilon, u.shape[1], dtype)
-        u_cast, *by_key = (_cast(array, dtype) for array in (u, v.T, values.T, bias))
-        for rows, some, f_values in _pieces(f, u, v):
-            tokens = u_cast[rows], *(_cast(array[..., some], dtype) for array in by_key), _cast(f_values, dtype)
-            _in_threads(*rule, *tokens, top[rows], total[rows], mean[rows])
-        mean /= total[:, None]
-        lse = top + np.log(total) + shift
-        lost = ~((np.abs(lse) < np.finfo(dtype).max / 2) & np.isfinite(mean).all(axis=1))
-    if lost.any():
-        raise ValueError(
-            f"epsilon={epsilon!r} takes query {lost.argmax()} beyond the range of {dtype}: logits or values overflow"
-            + ("; use dtype='float64'" if dtype == np.float32 else "")
-        )
-    return mean, lse
+
+class _Dense:
+    """Features in the layout of the tiles, ready for values and biases."""
+
+    def __init__(self, f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: np.dtype) -> None:
+        self.f, self.epsilon, self.dtype = f, epsilon, dtype
+        v = f.key_features(keys)
+        u = f.query_features(keys if queries is None else queries)
+        self.own = queries is None and f.symmetric is True and f.pair.reduction in ("squared", "wrapped")
+        if dtype == np.float32 and f.pair.reduction in ("squared", "wrapped") and not f.pair.geodesic:
+            centre = v.mean(axis=0)  # differences do not notice, and less is rounded away
+            u, v = u - centre, v - centre
+        self.u, self.v = u, v
+        with np.errstate(all="ignore"):  # what overflows shows in the result
+            self.bounds = _bounds(f.pair, u, v)
+            self.queries, self.keys = _cast(u, dtype), _cast(v.T, dtype)
+            self.rule = _rule(f.pair, epsilon, u.shape[1], dtype)
+
+    def __call__(
+        self, values: np.ndarray | None, key_bias: np.ndarray | None, log_sum_exp: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        dtype, count = self.dtype, len(self.u)
+        values = np.empty((len(self.v), 0)) if values is None else values
+        bias = np.zeros(len(self.v)) if key_bias is None else key_bias
+        level = bias.max() if np.isfinite(bias.max()) else 0.0
+        bias = bias - level  # less is rounded away
+        total, mean = np.zeros(count), np.zeros((count, values.shape[1]))
+        with np.errstate(all="ignore"):
+            top = self._shift(bias) if log_sum_exp is None else log_sum_exp - level
+            steady = top is not None
+            top = _cast(top / np.log(2), dtype).astype(np.float64) if steady else np.full(count, -np.inf)  # as tiles see it
+            by_key = self.keys, _cast(values.T, dtype), _cast(bias / np.log(2), dtype)
+            codes, numbers, period = self.rule
+            if steady and len(self.keys) <= 3 and values.shape[1] <= 1 and codes in _GAUSSIAN:
+                kernel, fixed = gaussian(codes[0], len(self.keys)), (numbers[1], period, self.queries)
+                _in_threads(lambda first, last: kernel(first, last, *fixed, *by_key, top, total, mean), self.queries, self.keys)
+            else:
+                absorb = absorber(len(self.keys) >= 4)
+                for rows, some, f_values in _pieces(self.f, self.u, self.v):
+                    arrays = [_cast(array[..., some], dtype) for array in by_key]
+                    rest = self.queries[rows], *arrays, _cast(f_values, dtype), steady, top[rows], total[rows], mean[rows]
+                    _in_threads(lambda first, last: absorb(first, last, *self.rule, *rest), rest[0], rest[1])
+            mean /= total[:, None]
+            lse = (top + np.log2(total)) * np.log(2) + level
+            lost = ~((np.abs(lse) < np.finfo(dtype).max / 2) & np.isfinite(mean).all(axis=1))
+        if lost.any():
+            raise ValueError(
+                f"epsilon={self.epsilon!r} takes query {lost.argmax()} beyond the range of {dtype}: logits or values overflow"
+                + ("; use dtype='float64'" if dtype == np.float32 else "")
+            )
+        return mean, lse
+
+    def _shift(self, bias: np.ndarray) -> np.ndarray | None:
+        """Upper bounds of every query's logits (M,), if its log-sum-exp is proven to be near its bound; else None.
+
+        A sum is at least what the query's own key gives, and what the key of the largest bias, 0, gives from afar.
+        """
+        if self.bounds is None:
+            return None
+        highest, lowest = (-f / (2 * self.epsilon) for f in self.bounds)
+        reached = np.maximum(lowest, bias) if self.own else lowest
+        return highest if (highest - reached).max() < _SPAN[self.dtype.type] else None
+
+
+def _bounds(pair: Pair, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """For queries u (M, m) the least and the largest that f can be for any key among v (N, m); None if unknown."""
+    if pair.reduction == "inner" and pair.transform == "affine":
+        r = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1).max()
+        return pair.parameter - r, pair.parameter + r
+    if pair.reduction not in ("squared", "wrapped"):
+        return None
+    furthest = np.maximum(np.abs(u - v.min(axis=0)), np.abs(u - v.max(axis=0)))
+    if pair.reduction == "wrapped":
+        furthest = np.minimum(furthest, np.divide(pair.period, 2))
+    r = np.full(len(u), np.pi**2) if pair.geodesic else np.sum(furthest**2, axis=1)
+    return np.zeros(len(u)), transformed(pair, r)
 
 
 def _rule(pair, epsilon, dim, dtype):
@@ -102,7 +136,7 @@ def _rule(pair, epsilon, dim, dtype):
         parameter = parameter / 2
     codes = REDUCTIONS[pair.reduction], bool(pair.geodesic), transform
     period = np.ones(dim) if pair.period is None else pair.period
-    return codes, (dtype.type(parameter), np.divide(0.5, epsilon).astype(dtype)), _cast(period, dtype)
+    return codes, (dtype.type(parameter), np.divide(0.5 / np.log(2), epsilon).astype(dtype)), _cast(period, dtype)
 
 
 def _pieces(f, u, v):
@@ -125,17 +159,17 @@ def _cast(array, dtype):
     return np.require(array, dtype, ("C", "W"))
 
 
-def _in_threads(codes, numbers, period, queries, keys, *rest):
-    """`absorb` for all queries.
+def _in_threads(kernel: Callable, queries: np.ndarray, keys: np.ndarray) -> None:
+    """kernel(first, last) for chunks of all queries.
 
-    The threads are Python's, share a queue of chunks and live as long as the call. Those of numba (prange) have layers that abort the process
-    when two callers meet (workqueue) or after a fork (omp), and double the time to compile.
+    The threads are Python's, share a queue of chunks and live as long as the call. Those of numba (prange) have layers
+    that abort the process when two callers meet (workqueue) or after a fork (omp), and double the time to compile.
     """
     threads, count = numba.get_num_threads(), len(queries)
     rows = max(count // (8 * threads), SHARE // keys.size, 1)
     chunk = QUERIES * -(-rows // QUERIES)
     if threads == 1 or count <= chunk:
-        absorb(0, count, codes, numbers, period, queries, keys, *rest)
+        kernel(0, count)
         return
     starts = deque(range(0, count, chunk))
 
@@ -145,7 +179,7 @@ def _in_threads(codes, numbers, period, queries, keys, *rest):
                 first = starts.popleft()
             except IndexError:
                 return
-            absorb(first, min(first + chunk, count), codes, numbers, period, queries, keys, *rest)
+            kernel(first, min(first + chunk, count))
 
     helpers = [Thread(target=work, daemon=True) for _ in range(min(threads, len(starts)) - 1)]
     for helper in helpers:

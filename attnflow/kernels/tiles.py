@@ -1,7 +1,8 @@
 """The compiled half of the CPU engine: tiles of pairs that stay in the first-level cache.
 
-Per tile each query fills a row with r, turns it into logits, then into weights relative to the running maximum of
-its logits; the block of weight rows then meets the value columns, which are thereby read once per block. What was
+Per tile each query fills a row with its weights 2^l, l the logit in bits; the block of weight rows then meets the
+value columns, which are thereby read once per block. Where the sum of a query is known beforehand to within a few
+hundred bits, its weights are taken relative to that; otherwise to the running maximum of its logits, and what was
 summed before a new maximum is rescaled (the online softmax of Milakov and Gimelshein, arXiv 1805.02867). Keys and
 values lie transposed, so that every inner loop runs over contiguous keys and vectorises; which reduction and
 transform runs is decided outside it.
@@ -13,6 +14,8 @@ function only.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import numba
 import numpy as np
@@ -20,8 +23,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-TILE = 512  # keys at a time
-QUERIES = 8  # queries that share a tile
+TILE, LONG_TILE = 512, 2048  # keys at a time; where no row of weights is kept
+QUERIES = 8  # queries that share a tile; even
 REDUCTIONS = {"squared": 0, "wrapped": 1, "inner": 2, "general": 3}
 TRANSFORMS = {"identity": 0, "power": 1, "log1p": 2, "affine": 3, "root": 4}
 _SQUARED, _WRAPPED, _INNER, _GENERAL = REDUCTIONS.values()
@@ -30,56 +33,134 @@ _IDENTITY, _POWER, _LOG1P, _AFFINE, _ROOT = TRANSFORMS.values()
 _contract = {"contract"}  # fused multiply-add and nothing that forgets about rounding, NaN or infinity
 _compiled = numba.njit(fastmath=_contract, error_model="numpy")
 _inlined = numba.njit(fastmath=_contract, error_model="numpy", forceinline=True)
-_summing = numba.njit(fastmath={"contract", "reassoc"}, error_model="numpy")
+_summing = numba.njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 _comparing = numba.njit(fastmath={"contract", "nnan", "nsz"}, error_model="numpy")  # only where _logit removed NaN
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_contract, error_model="numpy")
-def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_values, top, total, mean):
-    """Add keys (m, N) with values (c, N) to the running maximum, sum of weights and weighted sum of some queries."""
-    reduction, geodesic, transform = codes
-    parameter, scale = numbers
-    weights = np.empty((QUERIES, TILE), keys.dtype)
-    scratch = np.empty(TILE, keys.dtype)
-    fade = np.empty(QUERIES)
-    for block in range(first, last, QUERIES):
-        size = min(QUERIES, last - block)
-        for start in range(0, bias.size, TILE):
-            length = min(TILE, bias.size - start)
-            for k in range(size):
-                i, row = block + k, weights[k, :length]
-                _reduce(reduction, queries[i], keys, period, f_values, i, start, row)
-                if geodesic:
-                    _square_of_angle(queries[i], keys, start, row, scratch)
-                _transform(transform, parameter, row)
-                fade[k] = _weigh(row, bias[start : start + length], scale, top, total, i)
-            _average(weights, values, start, length, fade, mean[block : block + size])
+@lru_cache
+def absorber(wide: bool) -> Callable:
+    """The kernel for every pseudo-metric, number of columns and shift; `wide` for four and more feature columns.
 
+    absorb(first, last, ...) adds keys (m, N) with values (c, N) and bias (N,) in bits to the sums of weights and the
+    weighted sums of some queries, relative to 2^top; `steady` says that top is known and stays.
+    """
+    add_squares, add_products = _adding(_SQUARED, wide), _adding(_INNER, wide)
 
-@_compiled
-def _reduce(reduction, u, keys, period, f_values, i, start, row):
-    """r for one query and a tile of keys."""
-    if reduction == _GENERAL:
-        for j in range(row.size):
-            row[j] = f_values[i, start + j]
-        return
-    for j in range(row.size):
-        row[j] = 0
-    for d in range(u.size):
-        x, side, coordinate = u[d], period[d], keys[d, start : start + row.size]
+    @_compiled
+    def reduce(reduction, u, keys, period, f_values, i, start, row):
+        if reduction == _GENERAL:
+            row[:] = f_values[i, start : start + row.size]
+            return
+        row[:] = 0
         if reduction == _SQUARED:
-            for j in range(row.size):
-                difference = x - coordinate[j]
-                row[j] += difference * difference
+            add_squares(u, keys, period, start, row)
         elif reduction == _WRAPPED:
-            inverse = row.dtype.type(1) / side
-            for j in range(row.size):
-                difference = x - coordinate[j]
-                difference -= side * np.rint(difference * inverse)
-                row[j] += difference * difference
+            _add_wrapped_squares(u, keys, period, start, row)
         else:
+            add_products(u, keys, period, start, row)
+
+    @numba.njit(nogil=True, cache=True, fastmath=_contract, error_model="numpy")
+    def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_values, steady, top, total, mean):
+        reduction, geodesic, transform = codes
+        parameter, scale = numbers
+        weights = np.zeros((QUERIES, TILE), keys.dtype)
+        scratch = np.empty(TILE, keys.dtype)
+        fade = np.ones(QUERIES)
+        for block in range(first, last, QUERIES):
+            size = min(QUERIES, last - block)
+            for start in range(0, bias.size, TILE):
+                stop = min(start + TILE, bias.size)
+                tilt = bias[start:stop]
+                for k in range(size):
+                    i, row = block + k, weights[k, : stop - start]
+                    reduce(reduction, queries[i], keys, period, f_values, i, start, row)
+                    if geodesic:
+                        _square_of_angle(queries[i], keys, start, row, scratch)
+                    _transform(transform, parameter, row)
+                    if steady:
+                        total[i] += _weigh(row, tilt, scale, row.dtype.type(top[i]))
+                    else:
+                        fade[k] = _weigh_rising(row, tilt, scale, top, total, i)
+                _average(weights, values, start, stop, fade, mean, block, size)
+
+    return absorb
+
+
+@lru_cache
+def gaussian(reduction: int, dim: int) -> Callable:
+    """`absorb` for exp(-r / (2 eps)) in at most three dimensions, at most one value column and a known top.
+
+    No row of weights is kept, and each of the (reduction, dim) compiles alone: three seconds for what is needed.
+    """
+    second, third = min(1, dim - 1), dim - 1
+
+    @numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+    def absorb_gaussian(first, last, scale, period, queries, keys, values, bias, top, total, mean):
+        one, columns = bias.dtype.type(1), len(values)
+        p0, p1, p2 = period[0], period[second], period[third]
+        i0, i1, i2 = one / p0, one / p1, one / p2
+        for block in range(first, last, QUERIES):
+            for start in range(0, bias.size, LONG_TILE):
+                stop = min(start + LONG_TILE, bias.size)
+                y0, y1, y2 = keys[0, start:stop], keys[second, start:stop], keys[third, start:stop]
+                tilt = bias[start:stop]
+                column = values[0, start:stop] if columns else tilt
+                for i in range(block, min(block + QUERIES, last)):
+                    x0, x1, x2, shift = queries[i, 0], queries[i, second], queries[i, third], bias.dtype.type(top[i])
+                    t = m = bias.dtype.type(0)
+                    for j in range(tilt.size):
+                        r = _term(reduction, x0, y0[j], p0, i0)
+                        if dim > 1:
+                            r += _term(reduction, x1, y1[j], p1, i1)
+                        if dim > 2:
+                            r += _term(reduction, x2, y2[j], p2, i2)
+                        w = _exp2((tilt[j] - shift) - r * scale)
+                        t += w
+                        m += w * column[j]
+                    total[i] += t
+                    if columns:
+                        mean[i, 0] += m
+
+    return absorb_gaussian
+
+
+@_inlined
+def _term(reduction, x, y, side, inverse):
+    """What one coordinate adds to r."""
+    if reduction == _INNER:
+        return x * y
+    difference = x - y
+    if reduction == _WRAPPED:
+        difference -= side * np.rint(difference * inverse)
+    return difference * difference
+
+
+def _adding(reduction: int, wide: bool) -> Callable:
+    """A compiled sum of terms over the coordinates, if wide four at a time, so that a sum is loaded once for them."""
+
+    @_compiled
+    def add(u, keys, period, start, row):
+        stop, whole, one = start + row.size, 0, row.dtype.type(1)
+        if wide:
+            whole = len(keys) - len(keys) % 4
+            for d in range(0, whole, 4):
+                x0, x1, x2, x3 = u[d], u[d + 1], u[d + 2], u[d + 3]
+                y0, y1 = keys[d, start:stop], keys[d + 1, start:stop]
+                y2, y3 = keys[d + 2, start:stop], keys[d + 3, start:stop]
+                for j in range(row.size):
+                    r = _term(reduction, x0, y0[j], one, one) + _term(reduction, x1, y1[j], one, one)
+                    s = _term(reduction, x2, y2[j], one, one) + _term(reduction, x3, y3[j], one, one)
+                    row[j] += r + s
+        for d in range(whole, len(keys)):
+            x, side, y = u[d], period[d], keys[d, start:stop]
+            inverse = one / side
             for j in range(row.size):
-                row[j] += x * coordinate[j]
+                row[j] += _term(reduction, x, y[j], side, inverse)
+
+    return add
+
+
+_add_wrapped_squares = _adding(_WRAPPED, False)
 
 
 @_compiled
@@ -114,16 +195,26 @@ def _transform(transform, parameter, row):
             row[j] = parameter - row[j]
 
 
+@_summing
+def _weigh(row, bias, scale, shift):
+    """Turn f into weights relative to 2^shift; their sum is returned."""
+    total = row.dtype.type(0)
+    for j in range(row.size):
+        row[j] = _exp2((bias[j] - shift) - row[j] * scale)
+        total += row[j]
+    return total
+
+
 @_compiled
-def _weigh(row, bias, scale, top, total, i):
+def _weigh_rising(row, bias, scale, top, total, i):
     """Turn f into weights relative to the running maximum; the factor by which earlier sums fade is returned."""
     highest = _logits(row, bias, scale)
     fade = 1.0
     if highest > top[i]:
-        fade = math.exp(top[i] - highest)
+        fade = 2.0 ** (top[i] - highest)
         top[i] = highest
     for j in range(row.size):
-        row[j] = _exp(row[j] - row.dtype.type(top[i]))
+        row[j] = _exp2(row[j] - row.dtype.type(top[i]))
     total[i] = total[i] * fade + _sum(row)
     return fade
 
@@ -166,47 +257,58 @@ def _sum(row):
 
 
 @_summing
-def _average(weights, values, start, length, fade, mean):
-    """mean <- fade * mean + weights @ values', four columns at a time so that each weight is read once for them."""
-    rows, columns, stop = len(mean), len(values), start + length
+def _average(weights, values, start, stop, fade, mean, block, size):
+    """mean <- fade * mean + weights @ values', two queries and four columns at a time."""
+    columns, length = len(values), stop - start
     whole = columns - columns % 4
     for k in range(0, whole, 4):
         v0, v1 = values[k, start:stop], values[k + 1, start:stop]
         v2, v3 = values[k + 2, start:stop], values[k + 3, start:stop]
-        for i in range(rows):
-            row = weights[i, :length]
-            s0 = s1 = s2 = s3 = row.dtype.type(0)
+        for i in range(0, size, 2):
+            row, other = weights[i, :length], weights[i + 1, :length]
+            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = row.dtype.type(0)
             for j in range(length):
                 s0 += row[j] * v0[j]
                 s1 += row[j] * v1[j]
                 s2 += row[j] * v2[j]
                 s3 += row[j] * v3[j]
-            mean[i, k] = mean[i, k] * fade[i] + s0
-            mean[i, k + 1] = mean[i, k + 1] * fade[i] + s1
-            mean[i, k + 2] = mean[i, k + 2] * fade[i] + s2
-            mean[i, k + 3] = mean[i, k + 3] * fade[i] + s3
+                t0 += other[j] * v0[j]
+                t1 += other[j] * v1[j]
+                t2 += other[j] * v2[j]
+                t3 += other[j] * v3[j]
+            _fade(mean[block + i], k, fade[i], s0, s1, s2, s3)
+            if i + 1 < size:
+                _fade(mean[block + i + 1], k, fade[i + 1], t0, t1, t2, t3)
     for k in range(whole, columns):
         column = values[k, start:stop]
-        for i in range(rows):
+        for i in range(size):
             row = weights[i, :length]
             s = row.dtype.type(0)
             for j in range(length):
                 s += row[j] * column[j]
-            mean[i, k] = mean[i, k] * fade[i] + s
+            mean[block + i, k] = mean[block + i, k] * fade[i] + s
+
+
+@_inlined
+def _fade(mean, k, factor, s0, s1, s2, s3):
+    mean[k] = mean[k] * factor + s0
+    mean[k + 1] = mean[k + 1] * factor + s1
+    mean[k + 2] = mean[k + 2] * factor + s2
+    mean[k + 3] = mean[k + 3] * factor + s3
 
 
 # Elementary functions that LLVM can vectorise: no branch, no call, no table. Polynomials are minimax (Remez), highest
-# power first, relative errors of the functions they stand for: exp 2.2e-16 and 2.0e-9 (float64, float32), log 1.2e-18
+# power first, relative errors of the functions they stand for: 2^x 3.1e-18 and 1.9e-9 (float64, float32), log 1.2e-18
 # and 8.1e-10, arcsin 1.1e-16 and 1.6e-8. Rounding adds one to three units.
 
-_EXP_64 = (
-    2.749196616327711e-07, 2.763920289265503e-06, 2.4801900422047028e-05, 0.00019841173050796145,
-    0.0013888888528831521, 0.008333333382970059, 0.04166666666820413, 0.1666666666656456, 0.4999999999999798,
-    1.0000000000000056, 1.0,
+_EXP2_64 = (
+    4.435282706957277e-10, 7.074105613508143e-09, 1.0178198021671931e-07, 1.32154330896764e-06, 1.5252733489988525e-05,
+    0.00015403530462514432, 0.0013333558146789923, 0.009618129107588335, 0.055504108664819925, 0.24022650695910155,
+    0.6931471805599453, 1.0,
 )
-_EXP_32 = (
-    0.0013843646134270244, 0.008374163393494317, 0.04166800253689601, 0.1666643116987445, 0.4999999420572701,
-    1.0000000321838785, 1.0,
+_EXP2_32 = (
+    0.00015345812161311629, 0.0013399931177239738, 0.009618488956331182, 0.05550328777105325, 0.24022646890645522,
+    0.6931472057371958, 1.0000000005541647,
 )
 _LOG_64 = (
     0.14796104909184404, 0.1531403588132796, 0.1818356486518509, 0.22222198563507706, 0.2857142874247472,
@@ -244,12 +346,13 @@ def _by_dtype(table_64, table_32):
     return table
 
 
-_exp_series = _by_dtype(_EXP_64, _EXP_32)
+_exp2_series = _by_dtype(_EXP2_64, _EXP2_32)
 _log_series = _by_dtype(_LOG_64, _LOG_32)
 _arcsin_series = _by_dtype(_ARCSIN_64, _ARCSIN_32)
 _log_2 = _by_dtype(_LOG_2_64, _LOG_2_32)
-# one over log 2; where exp is 0: 2^-1023 and 2^-127 have no normal number; where it is largest
-_exp_range = _by_dtype((1 / math.log(2), -1023 * math.log(2), 709.4), (1 / math.log(2), -127 * math.log(2), 88.3))
+# where 2^x is as small as a normal number can be for any remainder of x, and as large
+_exp2_range = _by_dtype((-1021.0, 1023.0), (-125.0, 127.0))
+_bits = _by_dtype((1 / math.log(2),), (1 / math.log(2),))
 _limits = _by_dtype(  # lowest finite and smallest normal number
     (-np.finfo(np.float64).max.item(), np.finfo(np.float64).tiny.item()),
     (-np.finfo(np.float32).max.item(), np.finfo(np.float32).tiny.item()),
@@ -258,14 +361,12 @@ _units = _by_dtype((0.0, 1.0, math.pi), (0.0, 1.0, math.pi))
 
 
 @_inlined
-def _exp(x):
-    """exp(x) to 2 units of rounding, below the overflow; 0 where the result would not be a normal number."""
-    per_unit, least, _ = _exp_range(x)
-    high, low = _log_2(x)
+def _exp2(x):
+    """2^x to 2 units of rounding, below the overflow; 2^-1021 (2^-125) for all x below, NaN included."""
+    least = _exp2_range(x)[0]
     x = x if x > least else least
-    k = np.rint(x * per_unit)
-    rest = (x - k * high) - k * low
-    return _polynomial(_exp_series(x), rest) * _two_to_the(k)
+    k = np.rint(x)
+    return _times_two_to_the(_polynomial_in_pairs(_exp2_series(x), x - k), k)
 
 
 @_inlined
@@ -289,9 +390,9 @@ def _log1p(x):
 @_inlined
 def _power(x, exponent):
     """x ** exponent for x >= 0 and a positive exponent, to max(1, |log x ** exponent|) units of rounding."""
-    zero, tiny, most = _units(x)[0], _limits(x)[1], _exp_range(x)[2]
-    y = exponent * _log(x if x > tiny else tiny, zero)
-    result = _exp(y if y < most else most)
+    zero, tiny, most = _units(x)[0], _limits(x)[1], _exp2_range(x)[1]
+    y = exponent * (_log(x if x > tiny else tiny, zero) * _bits(x)[0])
+    result = _exp2(y if y < most else most)
     return result if x > zero else zero
 
 
@@ -319,22 +420,39 @@ def _polynomial(typing_context, coefficients, x):
     return x(coefficients, x), build
 
 
+@intrinsic
+def _polynomial_in_pairs(typing_context, coefficients, x):
+    """Estrin's rule, highest power first: more multiplications in a shorter chain."""
+
+    def build(context, builder, signature, arguments):
+        table, power = arguments
+        terms = [builder.extract_value(table, k) for k in reversed(range(len(coefficients)))]
+        while len(terms) > 1:
+            pairs = [builder.fadd(terms[k], builder.fmul(terms[k + 1], power)) for k in range(0, len(terms) - 1, 2)]
+            terms = pairs + terms[2 * len(pairs) :]
+            power = builder.fmul(power, power)
+        return terms[0]
+
+    return x(coefficients, x), build
+
+
 _FORMATS = {types.float64: (64, 52, 1023), types.float32: (32, 23, 127)}  # bits, of which mantissa; exponent bias
 
 
 @intrinsic
-def _two_to_the(typing_context, k):
-    """2^k for an integer-valued float k in the exponent range, 0 for the one below: the exponent bits themselves."""
-    width, mantissa, bias = _FORMATS[k]
+def _times_two_to_the(typing_context, x, k):
+    """x 2^k for an integer-valued float k, where x and the result are normal: k is added to the exponent's bits."""
+    width, mantissa, _ = _FORMATS[x]
 
     def build(context, builder, signature, arguments):
+        x, k = arguments
         word = ir.IntType(width)
-        power = builder.fptosi(arguments[0], ir.IntType(32))  # AVX2 has no conversion to 64 bits
-        power = builder.sext(power, word) if width > 32 else power
-        bits = builder.shl(builder.add(power, word(bias)), word(mantissa))
-        return builder.bitcast(bits, arguments[0].type)
+        # 1.5 * 2^mantissa has k in its last bits, whatever its sign; AVX2 has no conversion to 64-bit integers
+        shifted = builder.fadd(k, ir.Constant(k.type, 1.5 * 2.0**mantissa))
+        exponent = builder.shl(builder.bitcast(shifted, word), word(mantissa))
+        return builder.bitcast(builder.add(builder.bitcast(x, word), exponent), x.type)
 
-    return k(k), build
+    return x(x, k), build
 
 
 @intrinsic

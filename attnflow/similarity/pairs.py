@@ -55,7 +55,7 @@ def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
                 "index the coordinates, as in x[..., 0] - y[..., 0]"
             )
         return result
-    return _transform(pair, _reduce(pair, u, v))
+    return transformed(pair, _reduce(pair, u, v))
 
 
 def _reduce(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -75,7 +75,8 @@ def _reduce(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return (2 * np.arctan2(np.sqrt(total), np.sqrt(opposite))) ** 2 if pair.geodesic else total
 
 
-def _transform(pair: Pair, r: np.ndarray) -> np.ndarray:
+def transformed(pair: Pair, r: np.ndarray) -> np.ndarray:
+    """h(r)."""
     if pair.transform == "power":
         return r ** (pair.parameter / 2)
     if pair.transform == "log1p":
