@@ -370,6 +370,12 @@ def _exp2(x):
 
 
 @_inlined
+def _exp(x):
+    """e^x to max(2, |x|) units of rounding, below the overflow; a least number as `_exp2` has for all x far below."""
+    return _exp2(x * _bits(x)[0])
+
+
+@_inlined
 def _log(x, relative_correction):
     """log(x (1 + relative_correction)) for a normal x > 0 and a correction of the size of rounding."""
     _, one, _ = _units(x)
