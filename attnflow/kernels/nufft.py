@@ -103,6 +103,7 @@ class NufftSums:
 
     def _attend(self, values, bias):
         known = self._bias is not None and np.array_equal(bias, self._bias)
+        self._bias = None  # until all that belongs to it is there
         middle, half = _range(values)
         columns = [None] * (not known) + list(range(values.shape[1]))  # None: the denominators
         mean = np.zeros((len(self._queries), values.shape[1]))
@@ -123,9 +124,10 @@ class NufftSums:
                     with np.errstate(all="ignore"):  # rows without a certificate are replaced
                         mean[self._order, k] = middle[k] + half[k] * (part / self._denominators)
         if not known:
-            self._keep(bias, shift)
+            self._keep(shift)
         log_sum_exp = self._log_sum_exp.copy()
         self._replace(mean, log_sum_exp, values, bias, known)
+        self._bias = bias.copy()
         return mean, log_sum_exp
 
     def _certify(self, coefficients, total):
@@ -136,9 +138,8 @@ class NufftSums:
         with np.errstate(all="ignore"):
             self._relative = np.where(self._denominators > 0, 2 * error / self._denominators, np.inf)
 
-    def _keep(self, bias, shift):
+    def _keep(self, shift):
         """What the bias fixes: the log-sum-exps, and the rows that are left to another engine."""
-        self._bias = bias.copy()
         self._log_sum_exp = np.full(len(self._queries), -np.inf)
         left = np.ones(len(self._queries), dtype=bool)
         if self._sums:

@@ -97,6 +97,16 @@ def test_a_query_far_from_all_keys_is_right(distance):
     assert plan.stats["rows_by_another_engine"] == (distance > 1)
 
 
+def test_queries_that_leave_the_keys_are_right_all_the_way():
+    rng = np.random.default_rng(3)
+    keys, values = np.c_[rng.uniform(0, 1, 300), rng.uniform(0, 0.2, 300)], rng.standard_normal((300, 1))
+    queries = np.c_[np.linspace(1, 2.2, 60), np.full(60, 0.1)]
+    for some in queries, queries * [-1, 1] + [1, 0]:
+        plan = nufft.plan(FLAT[2], 0.01, some, keys, np.float64, 1e-6)
+        assert error(plan, FLAT[2], 0.01, some, keys, values) <= 1e-6
+        assert 20 < plan.stats["rows_by_another_engine"] < 60
+
+
 def test_many_queries_far_from_all_keys_are_right():
     rng = np.random.default_rng(3)
     keys, queries = rng.standard_normal((300, 2)), rng.uniform(50, 60, (2 * nufft.FEW, 2))
@@ -114,10 +124,13 @@ def test_tokens_that_a_bias_drowns_are_left_to_another_engine():
     assert error(plan, FLAT[2], 1e-3, None, keys, rng.standard_normal((500, 2)), bias) <= 1e-9
     drowned = plan.stats["rows_by_another_engine"]
     assert 250 < drowned < 500
+    for _ in range(2):  # the second time from what was kept
+        assert error(plan, FLAT[2], 1e-3, None, keys, None, bias) <= 1e-9
     assert error(plan, FLAT[2], 1e-3, None, keys, rng.standard_normal((500, 2))) <= 1e-9
     assert plan.stats["rows_by_another_engine"] == 0
-    with pytest.raises(ValueError, match="logits or values overflow"):  # no key is left
-        plan(None, np.full(500, -np.inf), None)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="logits or values overflow"):  # no key is left
+            plan(None, np.full(500, -np.inf), None)
 
 
 def test_one_plan_serves_other_values_and_biases_and_notices_a_bias_changed_in_place():
@@ -180,6 +193,14 @@ def test_images_that_would_count_are_refused_with_the_bound():
     assert error(plan, WRAPPED[1], 0.005, None, keys, values) <= 1e-9
     with pytest.raises(ValueError, match="all images"):  # one short axis is enough
         nufft.plan(af.SquaredDistance(af.Torus([1.0, 0.5])), 0.005, None, rng.uniform(0, 0.5, (9, 2)), np.float64, 1e-9)
+
+
+def test_a_lonely_token_opposite_to_all_others_feels_their_images_and_is_left_to_another_engine():
+    keys = np.random.default_rng(9).uniform(0, 0.01, (400, 1))
+    keys[7] = 0.505
+    plan = nufft.plan(WRAPPED[1], 0.005, None, keys, np.float64, 1e-9)
+    assert error(plan, WRAPPED[1], 0.005, None, keys, np.arange(400.0)[:, None]) <= 1e-9
+    assert plan.stats["rows_by_another_engine"] == 1
 
 
 def test_images_do_count_where_they_are_refused(monkeypatch):
