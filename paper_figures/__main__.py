@@ -1,0 +1,75 @@
+"""The command: python -m paper_figures [NAME ...] [--out DIR] [--quick]."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from . import FIGURES, Check, compute, plot
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run figures; returns 0, 1 if a check fails, 2 for an unknown name."""
+    parser = argparse.ArgumentParser(prog="python -m paper_figures", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as f01_bias or f01; all when none is given")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for pictures and data (default paper_figures/results)")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller runs, minutes in all")
+    options = parser.parse_args(arguments)
+    chosen, unknown = [], []
+    for name in options.names:
+        matches = [figure for figure in FIGURES if name in (figure, figure.partition("_")[0])]
+        (chosen if matches else unknown).extend(matches or [name])
+    if unknown:
+        print(f"paper_figures: NAME must be one of {', '.join(FIGURES)}, got {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    failed = []
+    print(f"{'claim':66} {'predicted':>11} {'measured':>11} {'tolerance':>9}  verdict")
+    for name in chosen or FIGURES:
+        began, module = time.perf_counter(), import_module(f"paper_figures.{name}")
+        data, checks = compute(module, options.quick, progress=sys.stderr.isatty())
+        write(module, data, checks, options.out, name)
+        print(f"{name}: {module.TITLE} ({time.perf_counter() - began:.0f} s)")
+        print("\n".join(map(row, checks)), flush=True)
+        if not all(check.holds for check in checks):
+            failed.append(name)
+    print(f"wrote pictures and data to {options.out}")
+    if failed:
+        print(f"paper_figures: a check fails in {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def row(check: Check) -> str:
+    """A line of the table."""
+    verdict = "holds" if check.holds else "FAILS"
+    return f"  {check.claim:64} {check.predicted:11.5g} {check.measured:11.5g} {check.tolerance:9.2g}  {verdict}"
+
+
+def write(module: ModuleType, data: dict[str, np.ndarray], checks: list[Check], folder: Path, name: str) -> None:
+    """NAME.png and NAME.svg, the arrays as NAME.npz, the checks as NAME.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = plot(module, data)
+    figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    np.savez_compressed(folder / f"{name}.npz", **data)
+    summary = {
+        "title": module.TITLE,
+        "checks": [
+            {"claim": c.claim, "predicted": c.predicted, "measured": c.measured, "tolerance": c.tolerance, "holds": c.holds}
+            for c in checks
+        ],
+    }
+    (folder / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Every figure's checks hold on its stored data, fail with one wrong constant, and the pictures are drawn."""
+
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import paper_figures
+from paper_figures import FIGURES, Check, plot
+from paper_figures.__main__ import main
+
+STORED = Path(paper_figures.__file__).parent / "results"
+each_figure = pytest.mark.parametrize("name", FIGURES)
+
+
+def load(name):
+    module = import_module(f"paper_figures.{name}")
+    with np.load(STORED / f"{name}.npz", allow_pickle=False) as data:
+        return module, dict(data)
+
+
+@each_figure
+def test_its_checks_hold_on_the_stored_data(name):
+    module, data = load(name)
+    failed = [check for check in module.check(data, module.CONSTANTS) if not check.holds]
+    assert not failed
+
+
+@each_figure
+def test_one_wrong_constant_makes_it_fail(name):
+    module, data = load(name)
+    assert module.WRONG.keys() == module.CONSTANTS.keys()
+    assert not all(check.holds for check in module.check(data, module.WRONG))
+
+
+@each_figure
+def test_it_is_drawn_with_a_claim_and_labelled_axes(name):
+    module, data = load(name)
+    figure = plot(module, data)
+    figure.canvas.draw()
+    assert figure.get_suptitle().replace("\n", " ") == module.TITLE
+    assert module.__doc__ and "Source:" in module.__doc__
+    for ax in figure.axes:
+        assert ax.get_label() == "<colorbar>" or not ax.axison or (ax.get_xlabel() and ax.get_ylabel())
+
+
+def test_a_number_that_is_not_one_never_holds():
+    assert not Check("x", 1.0, np.nan, 1.0).holds
+    assert Check.relative("x", -2.0, -2.01, 0.01).holds and not Check.relative("x", -2.0, -2.03, 0.01).holds
+
+
+def test_an_unknown_figure_is_refused_with_the_accepted_names(capsys):
+    assert main(["f99"]) == 2
+    assert "f01_bias" in capsys.readouterr().err
