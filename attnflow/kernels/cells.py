@@ -2,55 +2,54 @@
 
 **What is left out, and why that is safe.** Let w_j = exp(l_ij - B), with B the largest key bias, and let a query sum
 the keys within a distance R: S = sum of their w_j, and D = sum of all others. A key beyond R has f >= h(R^2), since h
-grows, and a bias of at most B, hence w_j <= exp(-h(R^2) / (2 eps)), and with N keys
+grows, and a bias of at most B, hence w_j <= exp(-T) with T = h(R^2) / (2 eps), the depth of the search. So, with N keys,
 
-    D <= N exp(-T),    T = h(R^2) / (2 eps), the depth of the search.
+    D <= n exp(-T),    n = min(N, sum_k exp(-k) K(T + k + 1)),
 
-The row is accepted if N exp(-T) <= (rtol / 2) S, that is, if T >= log(2 N / rtol) - log S: then D / S <= rtol / 2.
+because the keys of depth T + k to T + k + 1 weigh at most exp(-T - k) each and are at most K(T + k + 1): as many as a
+ball of that depth can hold, the fullest cell times the cells it can meet, prod_d (2 R / side_d + 2).
+
+A row is accepted if n exp(-T) <= (rtol / 2) S, that is, if T >= log(2 n / rtol) - log S: then D / S <= rtol / 2.
 
 - The log-sum-exp is off by log(1 + D / S) <= rtol / 2.
 - The mean over all keys is (S m + D m') / (S + D), m and m' the means over the near and the far keys. The one over the
   near keys is off by D / (S + D) |m - m'| <= 2 (D / S) max|v| <= rtol max|v|.
 
 S is what was collected, so that the condition is checked and not assumed, for every query, whatever the bias. A first
-search has T = log(2 N / rtol): enough where S >= 1, as it is without a bias for a query that is a key itself; it is
-log(2 N / rtol) + B - log_sum_exp_i where the log-sum-exp is known. A row that fails tells by its S, a lower bound, how
-deep a second search must go to be accepted for certain. Weights below the smallest normal number of the arithmetic
-are lost as if they lay beyond, so that T is at most minus its logarithm: rows that need more, or have found nothing
-at all (far from every key), are left to the dense engine, in float64. Rounding is not part of the bound: depth and reach are
-taken larger by far more than it can move them.
+search has T = log(2 n / rtol): enough where S >= 1, as it is without a bias for a query that is a key itself; it is
+log(2 n / rtol) + B - log_sum_exp_i where the log-sum-exp is known. A row that fails tells by its S, a lower bound, how
+deep a second search must go to be accepted for certain. (n grows with T: it is computed once, for the deepest first
+search, and N takes its place beyond.)
+
+Weights below the smallest normal number of the arithmetic are lost as if they lay beyond R, so that T is at most minus
+its logarithm: rows that need more, or have found nothing at all (far from every key), are left to the dense engine, in
+float64. Rounding is not part of the bound: depth and reach are taken larger by far more than it can move them.
 
 On a torus a key that lies beyond R from a query may be seen through an image that is not the nearest: its weight is
 then between 0 and the true one, and it counts as left out.
 
-**Cost.** Sorting is linear in the tokens, a sweep in the pairs within reach, memory in the tokens. Only occupied cells
-are stored. Each row is summed by one thread in the order of the sorted keys: results do not depend on the number of
+**Cost.** Sorting is linear in the tokens, a sweep in the pairs within reach, memory in the tokens: no cell is stored,
+empty or not. Each row is summed by one thread in the order of the sorted keys: results do not depend on the number of
 threads.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import inf, isfinite, log, prod
-from threading import Thread
-from typing import NamedTuple
+from math import inf, isfinite, log
 
-import numba
 import numpy as np
 
 from ..similarity import PseudoMetric
 from ..similarity.pairs import Pair
-from . import neighbours, numba_engine
+from . import cell_lists, neighbours, numba_engine
+from .cell_lists import Grid, Sorted
 from .tiles import TRANSFORMS
 
 MARGIN = 1e-3  # added to every depth, so that rounding decides nothing
 SPARE = 2.0  # added to the depth of a first search with a bias, for which S is often a little below 1
 FILLING, FINEST = 8, 8  # keys that share a cell with a key, aimed at by cells down to this part of the reach
-TINY, EPS = 1e-150, float(np.finfo(float).eps)  # squares of the least side are still numbers
-DIGIT = 11  # bits sorted at a time
-SHARE = 2**14  # tokens worth a thread of the sort
 
 
 def plan(
@@ -75,15 +74,15 @@ def plan(
         # logits of such rows are large: float32 would round them by more than their weights bear
         return numba_engine.plan(f, epsilon, queries[rows], keys, np.float64, rtol)(values, key_bias, None)
 
-    rtol_used = min(rtol, 1.0)
-    grid, own, others = _sorted(u, v, f.pair.period, radius(f, epsilon, len(v), rtol_used))
-    return _Search(f.pair, epsilon, np.dtype(dtype), rtol_used, grid, own, others, dense)
+    rtol = min(rtol, 1.0)
+    return _Search(f.pair, epsilon, np.dtype(dtype), rtol, *_prepared(u, v, f.pair, epsilon, rtol), dense)
 
 
 def radius(f: PseudoMetric, epsilon: float, size: int, rtol: float) -> float:
     """Distance of features beyond which `size` keys weigh less than rtol / 2 of one at distance 0, all together.
 
-    R with h(R^2) / (2 epsilon) = log(2 size / rtol), h the transform of f; infinite where it overflows.
+    R with h(R^2) / (2 epsilon) = log(2 size / rtol), h the transform of f; infinite where it overflows. Without a bias
+    no query that is a key is searched farther, and most not as far.
 
     Examples
     --------
@@ -123,9 +122,10 @@ class _Search:
     epsilon: float
     dtype: np.dtype
     rtol: float
-    grid: _Grid
-    queries: _Sorted
-    keys: _Sorted
+    grid: Grid
+    queries: Sorted
+    keys: Sorted
+    crowd: float
     dense: Callable
     stats: dict[str, int] = field(default_factory=dict)
 
@@ -137,7 +137,7 @@ class _Search:
         with np.errstate(over="ignore"):
             scale = np.divide(0.5, self.epsilon).astype(self.dtype)
         self.rule = transform, self.dtype.type(parameter), scale
-        bits, size = _bits(self.grid), self.keys.code.size
+        bits, size = self.grid.bits, self.keys.code.size
         shift = max(bits - size.bit_length(), 0)
         table = np.empty((1 << (bits - shift)) + 2, np.int64)
         neighbours.index(self.keys.code, shift, table)
@@ -148,24 +148,24 @@ class _Search:
         count, size, order = self.queries.code.size, self.keys.code.size, self.queries.order
         values = np.empty((size, 0)) if values is None else values
         key_bias = np.zeros(size) if key_bias is None else key_bias
-        top, enough = float(key_bias.max()), log(2 * size / self.rtol)
-        depth = np.full(count, inf)
+        top, depth = float(key_bias.max()), np.full(count, inf)
+        enough, near_enough = log(2 * size / self.rtol), log(2 * self.crowd / self.rtol)
         if isfinite(top) and isfinite(self.rule[2]) and isfinite(self.grid.diameter):
             spare = min(top - key_bias.min(), SPARE)
-            depth[:] = enough + (spare if log_sum_exp is None else top - log_sum_exp[order])
+            depth[:] = near_enough + (spare if log_sum_exp is None else top - log_sum_exp[order])
         total, mean, accepted = np.ones(count), np.zeros((count, values.shape[1])), np.zeros(count, bool)
         widened = 0
         with np.errstate(all="ignore"):  # what overflows is not accepted
-            by_key = _arrange(np.vstack([key_bias - top, values.T]), self.keys.order).astype(self.dtype)
+            by_key = cell_lists.arrange(np.vstack([key_bias - top, values.T]), self.keys.order).astype(self.dtype)
             for widen in (False, True):
                 rows = np.flatnonzero(~accepted & (depth <= self.deepest))
                 if len(rows) == 0:
                     break
                 widened = len(rows) if widen else 0
                 total[rows], mean[rows] = self.sums(rows, depth[rows] + MARGIN, by_key)
-                needed = enough - np.log(total[rows])
+                needed = np.where(depth[rows] <= enough + SPARE, near_enough, enough) - np.log(total[rows])
                 accepted[rows] = (needed <= depth[rows] + MARGIN / 2) & np.isfinite(mean[rows]).all(axis=1)
-                depth[rows] = needed
+                depth[rows] = enough - np.log(total[rows])
             attended, lse = np.empty_like(mean), np.empty(count)
             attended[order], lse[order] = mean / total[:, None], top + np.log(total)
         left = order[~accepted]
@@ -178,123 +178,39 @@ class _Search:
         """Sums of weights (len(rows),), and of weights times values, for some of the sorted queries, to some depth."""
         queries = self.queries if len(rows) == self.queries.code.size else self.queries.some(rows)
         starts = np.empty(len(rows) + 1, np.int64)
-        starts = starts[: neighbours.split(queries.code, starts) + 1]
+        starts = starts[: neighbours.split(queries.code, self.grid.cells[2][2], starts) + 1]
         reach = np.maximum.reduceat(_reach(self.pair, self.epsilon, depth), starts[:-1])
         reach = np.minimum(reach, self.grid.diameter) + self.grid.rounding
         total, mean = np.zeros(len(rows)), np.zeros((len(rows), len(by_key) - 1))
         tokens = queries.points, self.keys.points, self.cells, self.grid.cells, self.rule, by_key[0], by_key[1:]
-        _in_threads(lambda *some: neighbours.sweep(*some, (starts, reach), *tokens, total, mean), len(reach), 16)
+        cell_lists.in_threads(lambda *some: neighbours.sweep(*some, (starts, reach), *tokens, total, mean), len(reach), 16)
         return total, mean
 
 
-class _Grid(NamedTuple):
-    """Cells as the compiled half takes them, no distance above `diameter`, coordinates good to `rounding`."""
-
-    cells: tuple[np.ndarray, np.ndarray, np.ndarray, bool]  # origin (m,), sides (3,), counts (3,), whether they wrap
-    diameter: float
-    rounding: float
-
-
-class _Sorted(NamedTuple):
-    """Points (m, N) in the order of their cells, the cells' numbers, and where each point came from."""
-
-    points: np.ndarray
-    code: np.ndarray
-    order: np.ndarray
-
-    def some(self, rows: np.ndarray) -> _Sorted:
-        return _Sorted(np.ascontiguousarray(self.points[:, rows]), self.code[rows], self.order[rows])
-
-
-def _sorted(u, v, period, reach):
-    """A grid that suits the reach and the keys, with queries and keys in its cells."""
+def _prepared(u, v, pair, epsilon, rtol):
+    """A grid that suits the reach and the keys, queries and keys in its cells, and a bound on how the keys crowd."""
 
     def flat(x):
-        x = x if period is None else x - np.array(period) * np.floor(x / np.array(period))
+        x = x if pair.period is None else x - np.array(pair.period) * np.floor(x / np.array(pair.period))
         return np.ascontiguousarray(x.T, dtype=np.float64)
 
     keys = flat(v)
-    queries = keys if u is v else flat(u)
-    grid = _grid(queries, keys, period, reach)
-    sorted_keys = _sort(keys, grid)
-    filling = np.diff(np.flatnonzero(np.diff(sorted_keys.code, prepend=-1, append=-1)))
-    seen = np.square(filling, dtype=float).sum() / len(v)  # keys in the cell of a key, on average over the keys
-    finer = min(round((seen / FILLING) ** (1 / len(keys))), FINEST)
-    if finer > 1:
-        grid = _grid(queries, keys, period, reach / finer)
-        sorted_keys = _sort(keys, grid)
-    return grid, sorted_keys if u is v else _sort(queries, grid), sorted_keys
+    queries, size = keys if u is v else flat(u), len(v)
+    deepest = log(2 * size / rtol) + SPARE
+    grid = cell_lists.grid(queries, keys, pair.period, float(_reach(pair, epsilon, deepest)))
+    filling = cell_lists.sort(keys, grid).filling()
+    crowd = _crowd(pair, epsilon, deepest, grid, len(keys), filling.max(), size)
+    seen = np.square(filling, dtype=float).sum() / size  # keys in the cell of a key, on average over the keys
+    finer = min(max(round((seen / FILLING) ** (1 / len(keys))), 1), FINEST)
+    reach = float(_reach(pair, epsilon, log(2 * crowd / rtol) + MARGIN))
+    grid = cell_lists.grid(queries, keys, pair.period, reach / finer)
+    sorted_keys = cell_lists.sort(keys, grid)
+    return grid, sorted_keys if u is v else cell_lists.sort(queries, grid), sorted_keys, crowd
 
 
-def _grid(queries, keys, period, side):
-    """Cells of about the given side around all points, at most 2^60 of them; three axes, leading ones of one cell."""
-    m = len(keys)
-    low = np.zeros(m) if period else np.minimum(queries.min(axis=1), keys.min(axis=1))
-    high = np.array(period, dtype=float) if period else np.maximum(queries.max(axis=1), keys.max(axis=1))
-    sides, counts = np.ones(3), np.ones(3, np.int64)
-    with np.errstate(over="ignore"):
-        length = high - low
-        counts[3 - m :] = np.clip(np.floor(length / max(side, TINY)), 1, 2 ** min(60 // m, 30))
-        sides[3 - m :] = np.maximum(length / counts[3 - m :], TINY)
-        largest = float(max(np.abs(low).max(), np.abs(high).max()))
-        return _Grid((low, sides, counts, bool(period)), float(np.sqrt((length**2).sum())), 16 * EPS * largest)
-
-
-def _bits(grid):
-    """Of the number of cells, one past the last cell's."""
-    return prod(map(int, grid.cells[2])).bit_length()
-
-
-def _sort(points, grid):
-    """Points by cell: a radix sort, stable, in which each thread counts and moves a chunk of its own."""
-    origin, side, counts, _ = grid.cells
-    size, bits = points.shape[1], _bits(grid)
-    code, order = np.empty(size, np.int64), np.arange(size)
-    _in_threads(lambda *some: neighbours.encode(*some, points, origin, side, counts, code), size, SHARE)
-    digit = -(-bits // -(-bits // DIGIT))
-    bounds = np.linspace(0, size, min(numba.get_num_threads(), size // SHARE + 1) + 1).astype(np.int64)
-    histogram = np.empty((len(bounds) - 1, 1 << digit), np.int64)
-    for shift in range(0, bits, digit):
-        # a lambda's variables are looked up when it runs, which is before the next turn
-        _in_threads(lambda *some: neighbours.count_digits(*some, bounds, code, shift, histogram), len(histogram), 1)
-        position = (np.cumsum(histogram.T) - histogram.T.ravel()).reshape(histogram.T.shape).T.copy()
-        moved = np.empty_like(code), np.empty_like(order)
-        _in_threads(
-            lambda *some: neighbours.scatter(*some, bounds, code, order, shift, position, *moved), len(histogram), 1
-        )
-        code, order = moved
-    return _Sorted(_arrange(points, order), code, order)
-
-
-def _arrange(columns, order):
-    arranged = np.empty_like(columns)
-    _in_threads(lambda *some: neighbours.arrange(*some, order, columns, arranged), len(order), SHARE)
-    return arranged
-
-
-def _in_threads(work, count, least):
-    """work(first, last) for pieces of range(count), at least so long; see `numba_engine` for why these threads."""
-    threads = numba.get_num_threads()
-    piece = max(-(-count // (16 * threads)), least)
-    if threads == 1 or count <= piece:
-        work(0, count)
-        return
-    starts = deque(range(0, count, piece))
-
-    def run():
-        while True:
-            try:
-                first = starts.popleft()
-            except IndexError:
-                return
-            work(first, min(first + piece, count))
-
-    helpers = [Thread(target=run, daemon=True) for _ in range(min(threads, len(starts)) - 1)]
-    for helper in helpers:
-        helper.start()
-    try:
-        run()
-    finally:
-        starts.clear()  # when interrupted, the others stop at the end of their piece
-        for helper in helpers:
-            helper.join()
+def _crowd(pair, epsilon, depth, grid, axes, fullest, size):
+    """The n of the bound above, for searches down to some depth."""
+    steps = np.arange(60)
+    reach = _reach(pair, epsilon, depth + steps + 1)
+    meets = np.prod([2 * reach / side + 2 for side in grid.cells[1][3 - axes :]], axis=0)
+    return min((np.minimum(fullest * meets, size) * np.exp(-steps)).sum() + size * np.exp(-59.0), size)

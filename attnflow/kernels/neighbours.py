@@ -17,8 +17,9 @@ import numpy as np
 from .tiles import _exp, _transform
 
 BLOCK = 32  # most queries of one cell that share their tiles
+FEW, ADJACENT = 8, 4  # fewer queries than this share a block with those of the next cells, as long as these
 TILE = 512  # keys in a tile, a multiple of ROUND
-ROUND = 8  # queries whose weights meet the values together; tiles are filled up to multiples, for whole vectors
+ROUND = 16  # keys are copied and tiles are filled in multiples, for whole vectors
 ROWS = 4096  # rows of cells within reach of a block, beyond which all keys are taken: 1e6 cells hardly are sparse
 
 _free = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
@@ -82,11 +83,14 @@ def index(code, shift, table):
 
 
 @_free
-def split(code, starts):
-    """Starts of the runs of equal codes, longer ones cut at `BLOCK`; how many there are is returned."""
+def split(code, row, starts):
+    """Starts of blocks of sorted queries, and how many blocks: a cell's, at most `BLOCK`, or a few of adjacent cells."""
     count = 0
     for i in range(code.size):
-        if count == 0 or code[i] != code[i - 1] or i - starts[count - 1] == BLOCK:
+        first = starts[count - 1] if count > 0 else 0
+        apart = code[i] - code[first]
+        together = apart == 0 or (i - first < FEW and apart < ADJACENT and code[i] // row == code[first] // row)
+        if count == 0 or i - first == BLOCK or not (together or code[i] == code[i - 1]):
             starts[count] = i
             count += 1
     starts[count] = code.size
@@ -105,8 +109,9 @@ def sweep(first, last, blocks, queries, keys, cells, grid, rule, bias, values, t
     corner, width, low, high = np.empty(m), np.empty(m), np.zeros(3), np.zeros(3)
     period = side[skipped:] * counts[skipped:]
     spans = np.empty((2 * ROWS, 2), np.int64)
-    weights = np.empty(TILE, bias.dtype)
-    tile = np.empty((m, TILE), bias.dtype), np.empty(TILE, bias.dtype), np.empty((len(values), TILE), bias.dtype)
+    x, sides, weights = np.empty(m, bias.dtype), period.astype(bias.dtype), np.empty(TILE, bias.dtype)
+    room = TILE + ROUND
+    tile = np.empty((m, room), bias.dtype), np.empty(room, bias.dtype), np.empty((len(values), room), bias.dtype)
     for block in range(first, last):
         begin, end, far, fill, several = starts[block], starts[block + 1], reach[block], 0, False
         for d in range(m):
@@ -119,18 +124,20 @@ def sweep(first, last, blocks, queries, keys, cells, grid, rule, bias, values, t
             start, stop = spans[k]
             while start < stop:
                 if fill == TILE:
-                    _absorb(begin, end, queries, corner, period, several, rule, tile, fill, weights, total, mean)
+                    _absorb(begin, end, queries, corner, sides, several, rule, tile, fill, x, weights, total, mean)
                     fill = 0
                 length = min(stop - start, TILE - fill)
-                _take(start, length, keys, bias, values, corner, width, period, wrapped, fill, tile)
+                # a few keys too many, overwritten later: vectors without a remainder
+                copied = min(-(-length // ROUND) * ROUND, bias.size - start)
+                _take(start, copied, keys, bias, values, corner, width, period, wrapped, fill, tile)
                 start, fill = start + length, fill + length
         if fill > 0:
-            _absorb(begin, end, queries, corner, period, several, rule, tile, fill, weights, total, mean)
+            _absorb(begin, end, queries, corner, sides, several, rule, tile, fill, x, weights, total, mean)
 
 
 @_compiled
 def _ranges(low, high, far, side, counts, wrapped, cells, spans):
-    """Where in memory the keys lie whose cells come within reach of a box, given in cells; how many ranges there are."""
+    """Where in memory the keys of the cells within reach of a box (given in cells) lie: how many ranges, in `spans`."""
     first_i, count_i = _window(low[0] - far / side[0], high[0] + far / side[0], counts[0], wrapped)
     first_j, count_j = _window(low[1] - far / side[1], high[1] + far / side[1], counts[1], wrapped)
     if count_i * count_j > ROWS:
@@ -149,7 +156,8 @@ def _ranges(low, high, far, side, counts, wrapped, cells, spans):
             first = _folded(first, counts[2])
             inside = min(count, counts[2] - first)
             found = _append(row + first, inside, cells, spans, found)
-            found = _append(row, count - inside, cells, spans, found)  # around the period
+            if inside < count:  # around the period
+                found = _append(row, count - inside, cells, spans, found)
     return found
 
 
@@ -178,8 +186,6 @@ def _folded(cell, count):
 @_compiled
 def _append(number, count, cells, spans, found):
     """The range of the keys in some consecutive cells, joined to the last one where they touch."""
-    if count <= 0:
-        return found
     start, stop = _find(number, cells), _find(number + count, cells)
     if start == stop:
         return found
@@ -235,16 +241,16 @@ def _copy(source, target):
 
 
 @_compiled
-def _absorb(begin, end, queries, corner, period, several, rule, tile, fill, weights, total, mean):
+def _absorb(begin, end, queries, corner, sides, several, rule, tile, fill, x, weights, total, mean):
     """Add the keys that fill a tile to the sums of a block."""
     (transform, parameter, scale), (near, near_bias, near_values) = rule, tile
     size = -(-fill // ROUND) * ROUND
     near[:, fill:size], near_bias[fill:size], near_values[:, fill:size] = 0, -np.inf, 0
-    x, side, row = np.empty(len(near), near.dtype), period.astype(near.dtype), weights[:size]
+    row = weights[:size]
     for i in range(begin, end):
         for d in range(x.size):
             x[d] = queries[d, i] - corner[d]
-        _squares(x, near, side, several, row)
+        _squares(x, near, sides, several, row)
         _transform(transform, parameter, row)
         total[i] += _weigh(row, near_bias, scale)
         for c in range(len(near_values)):

@@ -1,4 +1,4 @@
-"""Sums over near keys against the definition: every row within the asked tolerance, whatever the tokens and the bias."""
+"""Sums over near keys against the definition: every row within the asked tolerance, whatever tokens and bias."""
 
 import tracemalloc
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attnflow as af
-from attnflow.kernels import cells, neighbours, numba_engine, reference
+from attnflow.kernels import cell_lists, cells, neighbours, numba_engine, reference
 
 PERIODS = [1.0, 2.0, 1.5]
 TRANSFORMS = {
@@ -169,12 +169,12 @@ def test_thread_count_does_not_matter(dtype):
 def test_sorting_is_stable_and_by_cell(reach, bits):
     points = np.random.default_rng(6).uniform(0, 1, (2, 20_000))
     points[:, 5000:9000] = points[:, :1]
-    grid = cells._grid(points, points, None, reach)
-    result = cells._sort(points, grid)
+    grid = cell_lists.grid(points, points, None, reach)
+    result = cell_lists.sort(points, grid)
     i, j = (np.minimum((points[d] - grid.cells[0][d]) // grid.cells[1][d + 1], grid.cells[2][d + 1] - 1) for d in (0, 1))
     np.testing.assert_array_equal(result.order, np.lexsort((j, i)))
     np.testing.assert_array_equal(result.points, points[:, result.order])
-    assert cells._bits(grid) >= bits and (np.diff(result.code) >= 0).all()
+    assert grid.bits >= bits and (np.diff(result.code) >= 0).all()
 
 
 @pytest.mark.parametrize("normalization", ["softmax", "column", af.DensityCorrected(0.5), "sinkhorn"], ids=str)
@@ -207,7 +207,7 @@ def test_neighbours_alone_are_summed_and_memory_is_linear():
     assert tracemalloc.get_traced_memory()[1] < 60_000 * 8 * 30
     tracemalloc.stop()
     starts = np.empty(60_001, np.int64)
-    assert neighbours.split(run.keys.code, starts) > 6000 and run.stats == {"widened": 0, "dense": 0}
+    assert neighbours.split(run.keys.code, run.grid.cells[2][2], starts) > 6000 and run.stats == {"widened": 0, "dense": 0}
     some = rng.integers(0, 60_000, 50)
     exact, _ = numba_engine.plan(f, 4e-6, keys[some], keys, np.float64, 0.0)(values, None, None)
     assert np.abs(mean[some] - exact).max() < 1e-12 * np.abs(values).max()

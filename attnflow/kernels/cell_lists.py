@@ -1,0 +1,121 @@
+"""How tokens get into cells: a grid around them, and a sort by cell that all threads share."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import prod
+from threading import Thread
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from . import neighbours
+
+DIGIT = 11  # bits sorted at a time
+SHARE = 2**14  # tokens worth a thread of the sort
+EPS, TINY = float(np.finfo(float).eps), 1e-150  # the square of the least side is still a number
+
+
+class Grid(NamedTuple):
+    """Cells as the compiled half takes them, no distance above `diameter`, coordinates good to `rounding`.
+
+    `cells` are the origin (m,), sides (3,), counts (3,), and whether they wrap; a plane or a line of cells has leading
+    axes of one cell.
+    """
+
+    cells: tuple[np.ndarray, np.ndarray, np.ndarray, bool]
+    diameter: float
+    rounding: float
+
+    @property
+    def bits(self) -> int:
+        """Of the number of cells, one past the last cell's."""
+        return prod(map(int, self.cells[2])).bit_length()
+
+
+class Sorted(NamedTuple):
+    """Points (m, N) in the order of their cells, the cells' numbers, and where each point came from."""
+
+    points: np.ndarray
+    code: np.ndarray
+    order: np.ndarray
+
+    def some(self, rows: np.ndarray) -> Sorted:
+        """The points of some rows, in ascending order."""
+        return Sorted(np.ascontiguousarray(self.points[:, rows]), self.code[rows], self.order[rows])
+
+    def filling(self) -> np.ndarray:
+        """How many points each occupied cell holds."""
+        return np.diff(np.flatnonzero(np.diff(self.code, prepend=-1, append=-1)))
+
+
+def grid(queries: np.ndarray, keys: np.ndarray, period: tuple[float, ...] | None, side: float) -> Grid:
+    """Cells of about the given side around all points (m, N), at most 2^60 of them."""
+    m = len(keys)
+    low = np.zeros(m) if period else np.minimum(queries.min(axis=1), keys.min(axis=1))
+    high = np.array(period, dtype=float) if period else np.maximum(queries.max(axis=1), keys.max(axis=1))
+    sides, counts, most = np.ones(3), np.ones(3, np.int64), 2 ** min(60 // m, 30)
+    with np.errstate(over="ignore"):
+        length = high - low
+        fitting = np.floor(length / max(side, TINY))
+        counts[3 - m :] = np.clip(fitting if period else fitting + 1, 1, most)
+        sides[3 - m :] = np.maximum(length / counts[3 - m :], TINY if period else min(max(side, TINY), length.max() + TINY))
+        largest = float(max(np.abs(low).max(), np.abs(high).max()))
+        return Grid((low, sides, counts, bool(period)), float(np.sqrt((length**2).sum())), 16 * EPS * largest)
+
+
+def sort(points: np.ndarray, grid: Grid) -> Sorted:
+    """Points by cell: a radix sort, stable, in which each thread counts and moves a chunk of its own."""
+    origin, side, counts, _ = grid.cells
+    size, bits = points.shape[1], grid.bits
+    code, order = np.empty(size, np.int64), np.arange(size)
+    in_threads(lambda *some: neighbours.encode(*some, points, origin, side, counts, code), size, SHARE)
+    digit = -(-bits // -(-bits // DIGIT))
+    bounds = np.linspace(0, size, min(numba.get_num_threads(), size // SHARE + 1) + 1).astype(np.int64)
+    histogram = np.empty((len(bounds) - 1, 1 << digit), np.int64)
+    for shift in range(0, bits, digit):
+        now = bounds, code, shift, histogram
+        in_threads(lambda *some, now=now: neighbours.count_digits(*some, *now), len(histogram), 1)
+        position = (np.cumsum(histogram.T) - histogram.T.ravel()).reshape(histogram.T.shape).T.copy()
+        moved = np.empty_like(code), np.empty_like(order)
+        now = bounds, code, order, shift, position, *moved
+        in_threads(lambda *some, now=now: neighbours.scatter(*some, *now), len(histogram), 1)
+        code, order = moved
+    return Sorted(arrange(points, order), code, order)
+
+
+def arrange(columns: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """columns[:, order], by all threads."""
+    arranged = np.empty_like(columns)
+    in_threads(lambda *some: neighbours.arrange(*some, order, columns, arranged), len(order), SHARE)
+    return arranged
+
+
+def in_threads(work: Callable, count: int, least: int) -> None:
+    """work(first, last) for pieces of range(count), at least so long; see `numba_engine` for why these threads."""
+    threads = numba.get_num_threads()
+    piece = max(-(-count // (16 * threads)), least)
+    if threads == 1 or count <= piece:
+        work(0, count)
+        return
+    starts = deque(range(0, count, piece))
+
+    def run():
+        while True:
+            try:
+                first = starts.popleft()
+            except IndexError:
+                return
+            work(first, min(first + piece, count))
+
+    helpers = [Thread(target=run, daemon=True) for _ in range(min(threads, len(starts)) - 1)]
+    for helper in helpers:
+        helper.start()
+    try:
+        run()
+    finally:
+        starts.clear()  # when interrupted, the others stop at the end of their piece
+        for helper in helpers:
+            helper.join()
