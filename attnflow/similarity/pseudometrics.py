@@ -213,8 +213,8 @@ def _as_function(f, dim: int) -> Callable:
         if unknown:
             raise ValueError(f"f must be an expression in {[*x, *y]}, got also {sorted(map(str, unknown))}")
         compiled = sympy.lambdify([*x, *y], f, modules="numpy")
-        return lambda u, v: compiled(*np.moveaxis(u, -1, 0), *np.moveaxis(v, -1, 0)) + np.zeros(
-            np.broadcast_shapes(u.shape[:-1], v.shape[:-1])
+        return lambda u, v: compiled(*np.moveaxis(u, -1, 0), *np.moveaxis(v, -1, 0)) + np.zeros_like(
+            u[..., 0] + v[..., 0]  # of all pairs, and in the arrays' own library
         )
     if not callable(f):
         hint = "; a string would have to be executed: build the expression with sympy" if isinstance(f, str) else ""
