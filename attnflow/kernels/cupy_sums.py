@@ -115,7 +115,7 @@ def blocks(tokens: Tokens, values: cp.ndarray, bias: cp.ndarray, rtol: float) ->
             if source == VALUES:
                 block = _evaluate(pair, u, v, first, start).astype(dtype)
             else:
-                block = u @ v.T if source == PRODUCTS else cp.empty((len(u), len(v)), dtype)
+                block = cp.ascontiguousarray(u @ v.T) if source == PRODUCTS else cp.empty((len(u), len(v)), dtype)
             weigh(
                 (len(u),), (cuda.BLOCK_THREADS,),
                 (block, np.int32(len(v)), u, by_coordinate[:, here], np.int32(dim), np.int32(keys), numbers[0],

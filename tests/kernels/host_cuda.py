@@ -22,10 +22,14 @@ COMPILER = shutil.which("g++")
 class ndarray(np.ndarray):
     """An array that a device would hold."""
 
+    __module__ = "cupy"
+
+    def astype(self, *arguments, **options):
+        with np.errstate(over="ignore"):  # a device doesn't warn
+            return super().astype(*arguments, **options)
+
     def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
-        for array in (*inputs, *out):
-            if type(array) is np.ndarray and array.ndim:
-                raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        _refuse_mixed((*inputs, *out))
         plain = [x.view(np.ndarray) if isinstance(x, ndarray) else x for x in inputs]
         if out:
             options["out"] = tuple(x.view(np.ndarray) for x in out)
@@ -35,7 +39,13 @@ class ndarray(np.ndarray):
         return on_device(super().__array_function__(function, types, arguments, options))
 
 
+def _refuse_mixed(arguments):
+    if any(type(argument) is np.ndarray and argument.ndim for argument in arguments):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+
+
 def on_device(result):
+    """The arrays of a result as a device's."""
     if isinstance(result, (tuple, list)):
         return type(result)(map(on_device, result))
     return np.asarray(result).view(ndarray) if isinstance(result, (np.ndarray, np.generic)) else result
@@ -94,9 +104,7 @@ class _Module(SimpleNamespace):
             return function
 
         def on_the_device(*arguments, **options):
-            for argument in arguments:
-                if type(argument) is np.ndarray and argument.ndim:
-                    raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+            _refuse_mixed(arguments)
             return on_device(function(*arguments, **options))
 
         return on_the_device

@@ -6,6 +6,7 @@ from dataclasses import replace
 import host_cuda
 import numpy as np
 import pytest
+import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,6 +95,18 @@ def test_a_spread_of_biases_a_known_normalisation_and_a_running_maximum_give_the
             compare(f, 0.3, None, keys, values, bias, dtype, known)
 
 
+def test_single_precision_sees_neither_the_origin_nor_a_common_bias(cupy):
+    keys, values = sample(af.SquaredDistance(FLAT), 300, 20)
+    compare(af.SquaredDistance(FLAT), 0.3, None, keys + 1e5, values, np.full(300, 1e5 + 1 / 3), "float32")
+
+
+def test_angles_are_as_exact_near_antipodes_as_near_neighbours(cupy):
+    keys, values = sample(af.SquaredDistance(af.Sphere(2)), 50, 21)
+    opposite = 1e-7 * values[:, :1] - keys
+    tokens = np.concatenate([keys, opposite / np.linalg.norm(opposite, axis=1, keepdims=True)])
+    compare(af.SquaredDistance(af.Sphere(2)), 10.0, None, tokens, np.concatenate([values, -values]))
+
+
 def test_logits_that_rise_along_the_keys_are_summed_relative_to_the_last(cupy):
     f = af.SquaredDistance(FLAT)
     keys, values = sample(f, 300, 6)
@@ -113,13 +126,14 @@ def test_columns_are_summed_in_as_many_passes_as_they_need(cupy, columns):
 @pytest.mark.parametrize("f", [af.SquaredMap(lambda x: x), af.DotProduct(), af.LogDistance(af.Euclidean(12))], ids=repr)
 @pytest.mark.parametrize("far", [0.0, 1e5])
 def test_many_dimensions_go_by_blocks(cupy, monkeypatch, f, far):
-    monkeypatch.setattr(cupy_sums, "BLOCK", 40 * 64)
+    chosen, choose = [], cuda_kernels.logits_from
+    monkeypatch.setattr(cuda_kernels, "logits_from", lambda *about: chosen.append(choose(*about)) or chosen[-1])
     monkeypatch.setattr(cuda_kernels, "block_shape", lambda queries, keys, most: (40, 64))
     rng = np.random.default_rng(9)
     keys = rng.standard_normal((150, 12)) + (far if f.pair.reduction == "squared" else 0.0)
     bias = rng.standard_normal(150)
     run = compare(f, 2.0, None, keys, rng.standard_normal((150, 3)), bias)
-    assert run.stats["kernel"] == "blocks"
+    assert run.stats["kernel"] == "blocks" and chosen == [cuda_kernels.PRODUCTS]
 
 
 def test_products_are_not_used_where_their_error_would_show(cupy):
@@ -135,6 +149,8 @@ def test_your_own_function_is_asked_in_blocks_and_answers_with_device_arrays(cup
     keys, values = sample(af.DotProduct(), 150, 11)
     f = af.PseudoMetric(lambda x, y: abs(x - y).sum(axis=-1) + 0.1 * x[..., 0], 3)
     assert compare(f, 0.3, keys[:50], keys, values).stats["kernel"] == "blocks"
+    x, y = sympy.symbols("x0:3"), sympy.symbols("y0:3")
+    compare(af.PseudoMetric(1 - sympy.cos(x[0] - y[0]) + (x[1] - y[2]) ** 2, 3), 0.3, None, keys, values)
     hole = af.PseudoMetric(lambda x, y: (x[..., 0] - y[..., 0]) / (y[..., 1] != keys[149, 1]), 3)
     with pytest.raises(ValueError, match="got nan for query 149 and key 149"):
         cupy_engine.plan(hole, 0.3, None, keys, np.float64, 1e-12)(values)
@@ -170,12 +186,16 @@ def test_neighbours_alone_give_the_same_sums(cupy, monkeypatch, f, dtype):
         assert run.stats["kernel"] == "cells" and run.stats["pairs"] < 400**2 / 3 and run.stats["redone"] == 0
 
 
-def test_a_query_far_from_all_keys_meets_them_all(cupy, monkeypatch):
+def test_a_query_that_its_neighbours_do_not_certify_meets_all_keys(cupy, monkeypatch):
     monkeypatch.setattr(cupy_engine, "SPARSE", 0)
     f, keys = af.SquaredDistance(af.Euclidean(2)), clustered(2, 400, 14)
-    queries = np.concatenate([keys[200:250] + 0.01, [[40.0, -3.0], [-1e6, 2.0], [3.0, 1e9]]])
-    run = compare(f, 1e-3, queries, keys, np.random.default_rng(15).standard_normal((400, 2)))
-    assert run.stats["kernel"] == "cells" and 3 <= run.stats["redone"] < 20
+    cutoff = 4 * np.ceil(np.log(2 * 404 / TOLERANCE["float64"]) / 4)
+    distance = cupy_cells.reach(0, 0.5 / 1e-3, 1.0, cutoff)
+    edge = np.array([[9.0, 9.0]]) + distance * np.array([[0, 0.99], [0, -1.01], [0, -1.012], [0, -1.014]])
+    keys = np.concatenate([keys, edge])  # one of four keys of about the same weight is a neighbour
+    queries = np.concatenate([keys[200:250] + 0.01, [[9.0, 9.0], [40.0, -3.0], [-1e6, 2.0], [3.0, 1e9]]])
+    run = compare(f, 1e-3, queries, keys, np.random.default_rng(15).standard_normal((404, 2)))
+    assert run.stats["kernel"] == "cells" and 4 <= run.stats["redone"] < 20
 
 
 @settings(max_examples=40, deadline=None)
@@ -215,6 +235,10 @@ def test_arrays_come_back_to_where_they_came_from(cupy):
     assert all(isinstance(array, cupy.ndarray) for array in there)
     for one, other in zip(here, there):
         np.testing.assert_array_equal(one, cupy.asnumpy(other))
+    layer = af.Attention(f, 0.3, "sinkhorn", backend="cupy")
+    after = layer(cupy.asarray(keys), values)
+    assert isinstance(after, cupy.ndarray)
+    np.testing.assert_array_equal(cupy.asnumpy(after), layer(keys, values))
 
 
 def test_a_bias_of_minus_infinity_takes_a_key_out(cupy):
@@ -233,6 +257,9 @@ def test_pairs_beyond_the_range_weigh_nothing_and_a_query_with_no_others_is_refu
         return cupy_engine.plan(f, epsilon, queries, keys, dtype, 1e-5)(values)
 
     assert attend(1.0, keys[:1], keys, values, np.float64)[0][0, 0] == 1
+    infinite = np.array([[0.0, 0, 0], [1e39, 0, 0]])  # in single precision; times 0 that is no number
+    product = cupy_engine.plan(af.DotProduct(), 0.5, np.array([[0.0, 1, 0]]), infinite, np.float32, 1e-5)
+    assert product(values)[0][0, 0] == 1
     with pytest.raises(ValueError, match="query 1 beyond the range of float64"):
         attend(1.0, -keys, keys, values, np.float64)
     with pytest.raises(ValueError, match="query 0 beyond the range of float32.*use dtype='float64'"):
