@@ -187,7 +187,8 @@ def test_the_error_of_one_key_is_within_its_bound_at_every_distance(dim, extent,
 def test_images_that_would_count_are_refused_with_the_bound():
     rng = np.random.default_rng(9)
     keys, values = rng.uniform(0, 1, (400, 1)), rng.standard_normal((400, 1))
-    with pytest.raises(ValueError, match=r"all images.*= 3\.8e-06.*epsilon = 0.01 period\^2, at most about 0.005.*'numba'"):
+    bound = r"all images.*= 3\.8e-06.*epsilon = 0.01 period\^2, at most about 0.005.*'numba'"
+    with pytest.raises(ValueError, match=bound):
         nufft.plan(WRAPPED[1], 0.01, None, keys, np.float64, 1e-9)
     plan = nufft.plan(WRAPPED[1], 0.005, None, keys, np.float64, 1e-9)
     assert error(plan, WRAPPED[1], 0.005, None, keys, values) <= 1e-9
