@@ -21,11 +21,11 @@ EPS, TINY = float(np.finfo(float).eps), 1e-150  # the square of the least side i
 class Grid(NamedTuple):
     """Cells as the compiled half takes them, no distance above `diameter`, coordinates good to `rounding`.
 
-    `cells` are the origin (m,), sides (3,), counts (3,), and whether they wrap; a plane or a line of cells has leading
-    axes of one cell.
+    `cells` are the origin (m,), sides (3,), counts (3,), periods (m,) and whether there are any; a plane or a line of
+    cells has leading axes of one cell.
     """
 
-    cells: tuple[np.ndarray, np.ndarray, np.ndarray, bool]
+    cells: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]
     diameter: float
     rounding: float
 
@@ -56,19 +56,20 @@ def grid(queries: np.ndarray, keys: np.ndarray, period: tuple[float, ...] | None
     m = len(keys)
     low = np.zeros(m) if period else np.minimum(queries.min(axis=1), keys.min(axis=1))
     high = np.array(period, dtype=float) if period else np.maximum(queries.max(axis=1), keys.max(axis=1))
-    sides, counts, most = np.ones(3), np.ones(3, np.int64), 2 ** min(60 // m, 30)
-    with np.errstate(over="ignore"):
+    sides, counts, own = np.ones(3), np.ones(3, np.int64), slice(3 - m, None)
+    with np.errstate(all="ignore"):  # an infinite diameter tells
         length = high - low
-        fitting = np.floor(length / max(side, TINY))
-        counts[3 - m :] = np.clip(fitting if period else fitting + 1, 1, most)
-        sides[3 - m :] = np.maximum(length / counts[3 - m :], TINY if period else min(max(side, TINY), length.max() + TINY))
+        side = min(max(side, TINY), length.max() + TINY)
+        fitting = np.floor(length / side)
+        counts[own] = np.clip(fitting if period else fitting + 1, 1, 2 ** min(60 // m, 30))
+        sides[own] = np.maximum(length / counts[own], 0.0 if period else side)
         largest = float(max(np.abs(low).max(), np.abs(high).max()))
-        return Grid((low, sides, counts, bool(period)), float(np.sqrt((length**2).sum())), 16 * EPS * largest)
+        return Grid((low, sides, counts, length, bool(period)), float(np.sqrt((length**2).sum())), 16 * EPS * largest)
 
 
 def sort(points: np.ndarray, grid: Grid) -> Sorted:
     """Points by cell: a radix sort, stable, in which each thread counts and moves a chunk of its own."""
-    origin, side, counts, _ = grid.cells
+    origin, side, counts, _, _ = grid.cells
     size, bits = points.shape[1], grid.bits
     code, order = np.empty(size, np.int64), np.arange(size)
     in_threads(lambda *some: neighbours.encode(*some, points, origin, side, counts, code), size, SHARE)

@@ -2,7 +2,7 @@
 
 **What is left out, and why that is safe.** Let w_j = exp(l_ij - B), with B the largest key bias, and let a query sum
 the keys within a distance R: S = sum of their w_j, and D = sum of all others. A key beyond R has f >= h(R^2), since h
-grows, and a bias of at most B, hence w_j <= exp(-T) with T = h(R^2) / (2 eps), the depth of the search. So, with N keys,
+grows, and a bias of at most B, hence w_j <= exp(-T), T = h(R^2) / (2 eps), the depth of the search. So, with N keys,
 
     D <= n exp(-T),    n = min(N, sum_k exp(-k) K(T + k + 1)),
 
@@ -182,8 +182,9 @@ class _Search:
         reach = np.maximum.reduceat(_reach(self.pair, self.epsilon, depth), starts[:-1])
         reach = np.minimum(reach, self.grid.diameter) + self.grid.rounding
         total, mean = np.zeros(len(rows)), np.zeros((len(rows), len(by_key) - 1))
-        tokens = queries.points, self.keys.points, self.cells, self.grid.cells, self.rule, by_key[0], by_key[1:]
-        cell_lists.in_threads(lambda *some: neighbours.sweep(*some, (starts, reach), *tokens, total, mean), len(reach), 16)
+        grids, by_key = (self.cells, self.grid.cells, self.rule), (by_key[0], by_key[1:])
+        tokens = (starts, reach), queries.points, self.keys.points, *grids, *by_key, total, mean
+        cell_lists.in_threads(lambda *some: neighbours.sweep(*some, *tokens), len(reach), 16)
         return total, mean
 
 
@@ -212,5 +213,7 @@ def _crowd(pair, epsilon, depth, grid, axes, fullest, size):
     """The n of the bound above, for searches down to some depth."""
     steps = np.arange(60)
     reach = _reach(pair, epsilon, depth + steps + 1)
-    meets = np.prod([2 * reach / side + 2 for side in grid.cells[1][3 - axes :]], axis=0)
-    return min((np.minimum(fullest * meets, size) * np.exp(-steps)).sum() + size * np.exp(-59.0), size)
+    with np.errstate(over="ignore"):
+        meets = np.prod([2 * reach / side + 2 for side in grid.cells[1][3 - axes :]], axis=0)
+        held = np.minimum(fullest * meets, size)
+    return min((held * np.exp(-steps)).sum() + size * np.exp(-59.0), size)

@@ -5,8 +5,7 @@ form a block; the keys that may matter to any of them are copied into a tile, re
 the periodic image nearest to it. What follows is the arithmetic of a dense tile: long contiguous loops that vectorise,
 no image to look for, and in float32 nothing lost to large coordinates.
 
-Everything compiled is in this file, but for the elementary functions of `tiles`: numba's disk cache does not notice
-when only those change.
+Everything compiled is here but for functions of `tiles`: numba's disk cache does not notice when only those change.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ BLOCK = 32  # most queries of one cell that share their tiles
 FEW, ADJACENT = 8, 4  # fewer queries than this share a block with those of the next cells, as long as these
 TILE = 512  # keys in a tile, a multiple of ROUND
 ROUND = 16  # keys are copied and tiles are filled in multiples, for whole vectors
-ROWS = 4096  # rows of cells within reach of a block, beyond which all keys are taken: 1e6 cells hardly are sparse
+ROWS = 4096  # most rows of cells looked up for a block; where more are within reach, it takes all keys
 
 _free = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
@@ -84,7 +83,7 @@ def index(code, shift, table):
 
 @_free
 def split(code, row, starts):
-    """Starts of blocks of sorted queries, and how many blocks: a cell's, at most `BLOCK`, or a few of adjacent cells."""
+    """Starts of blocks of sorted queries, those of a cell or a few of adjacent ones; how many there are is returned."""
     count = 0
     for i in range(code.size):
         first = starts[count - 1] if count > 0 else 0
@@ -104,13 +103,12 @@ def sweep(first, last, blocks, queries, keys, cells, grid, rule, bias, values, t
     The weights are exp(b_j - f_ij scale). Cells farther than the reach of a block from its bounding box are left out.
     """
     starts, reach = blocks
-    origin, side, counts, wrapped = grid
+    origin, side, counts, period, wrapped = grid
     m, skipped = len(queries), 3 - len(queries)  # a line or plane of cells has leading axes of one cell
     corner, width, low, high = np.empty(m), np.empty(m), np.zeros(3), np.zeros(3)
-    period = side[skipped:] * counts[skipped:]
     spans = np.empty((2 * ROWS, 2), np.int64)
     x, sides, weights = np.empty(m, bias.dtype), period.astype(bias.dtype), np.empty(TILE, bias.dtype)
-    room = TILE + ROUND
+    room = TILE + ROUND  # for what is copied too much
     tile = np.empty((m, room), bias.dtype), np.empty(room, bias.dtype), np.empty((len(values), room), bias.dtype)
     for block in range(first, last):
         begin, end, far, fill, several = starts[block], starts[block + 1], reach[block], 0, False
@@ -127,7 +125,6 @@ def sweep(first, last, blocks, queries, keys, cells, grid, rule, bias, values, t
                     _absorb(begin, end, queries, corner, sides, several, rule, tile, fill, x, weights, total, mean)
                     fill = 0
                 length = min(stop - start, TILE - fill)
-                # a few keys too many, overwritten later: vectors without a remainder
                 copied = min(-(-length // ROUND) * ROUND, bias.size - start)
                 _take(start, copied, keys, bias, values, corner, width, period, wrapped, fill, tile)
                 start, fill = start + length, fill + length
@@ -189,11 +186,10 @@ def _append(number, count, cells, spans, found):
     start, stop = _find(number, cells), _find(number + count, cells)
     if start == stop:
         return found
-    if found > 0 and spans[found - 1, 1] == start:
-        spans[found - 1, 1] = stop
-        return found
-    spans[found, 0], spans[found, 1] = start, stop
-    return found + 1
+    touching = found > 0 and spans[found - 1, 1] == start
+    found += not touching
+    spans[found - 1, 0], spans[found - 1, 1] = spans[found - 1, 0] if touching else start, stop
+    return found
 
 
 @_compiled
