@@ -48,7 +48,8 @@ def looks_sparse(pair: Pair, v: cp.ndarray, distance: float) -> bool:
     import cupy as cp
 
     extent = np.array(pair.period) if pair.period else cp.asnumpy(v.max(axis=0) - v.min(axis=0))
-    return bool(np.prod(np.minimum(3 * distance / np.maximum(extent, 1e-300), 1)) < 0.25)
+    share = np.prod(np.minimum(3 * distance / np.maximum(extent, 1e-300), 1))
+    return bool(share < 0.25 and extent.max() < 1e200)  # beyond, the numbers that sort would overflow
 
 
 def sweep(pair: Pair, u: cp.ndarray, v: cp.ndarray, distance: float, chunk: int) -> Sweep:

@@ -76,6 +76,7 @@ class Run:
             v = self._cast(v)
             u = v if self.own else self._cast(u)
         self.tokens = cupy_sums.Tokens(f.pair, dtype, u, v, transform, scale, exponent)
+        cp.cuda.get_current_stream().synchronize()  # sums may run on other streams
 
     def __call__(self, values=None, key_bias=None, log_sum_exp=None):
         cp = self.cp
@@ -159,6 +160,7 @@ class Run:
         held, sweep = self._sweep  # read once: another thread may bring another one
         if held != cutoff:
             sweep = self._new_sweep(cutoff)
+            self.cp.cuda.get_current_stream().synchronize()
             self._sweep = cutoff, sweep
         return sweep
 

@@ -132,7 +132,9 @@ def _evaluate(pair: Pair, u: cp.ndarray, v: cp.ndarray, first: int, start: int) 
     try:
         block = pair.function(u[:, None, :], v[None, :, :])
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"f must compute with CuPy arrays for backend='cupy' ({error}); use backend='numba'") from error
+        raise ValueError(
+            f"f must compute with CuPy arrays for backend='cupy' ({error}); use backend='numba'"
+        ) from error
     if not isinstance(block, cp.ndarray) or block.shape != (len(u), len(v)):
         raise ValueError(
             f"f must return a CuPy array of shape {(len(u), len(v))} for backend='cupy', got "

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 
 HEADER = Path(__file__).with_name("host_cuda.h")
-FOLDER = Path(tempfile.gettempdir()) / "attnflow-host-cuda"
+FOLDER = Path(__file__).parent / "__pycache__" / "host_cuda"
 COMPILER = shutil.which("g++")
 
 
@@ -63,13 +63,13 @@ def compiled(source: str, options: tuple[str, ...]) -> ctypes.CDLL:
     key = hashlib.sha256("\n".join([text, HEADER.read_text(), *options]).encode()).hexdigest()[:24]
     library = FOLDER / f"{key}.so"
     if not library.exists():
-        FOLDER.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=FOLDER, suffix=".so") as part:
-            command = [COMPILER, "-shared", "-fPIC", "-x", "c++", "-", "-o", part.name, *options]
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            part = Path(folder) / "part.so"
+            command = [COMPILER, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(part), *options]
             done = subprocess.run(command, input=text, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-            shutil.copy(part.name, library.with_suffix(".part"))
-        library.with_suffix(".part").rename(library)
+            part.replace(library)  # whole or not there, for tests side by side
     return ctypes.CDLL(str(library))
 
 
@@ -113,11 +113,17 @@ class _Module(SimpleNamespace):
 def cupy() -> SimpleNamespace:
     """A stand-in for the module."""
     runtime = SimpleNamespace(getDeviceCount=lambda: 1)
-    device = lambda: SimpleNamespace(attributes={"MultiProcessorCount": 1})
+    stream = SimpleNamespace(synchronize=lambda: None)
+    cuda = SimpleNamespace(
+        runtime=runtime,
+        nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
+        Device=lambda: SimpleNamespace(attributes={"MultiProcessorCount": 1}),
+        get_current_stream=lambda: stream,
+    )
     return _Module(
         ndarray=ndarray,
         asarray=lambda x, dtype=None: np.array(x, dtype=dtype).view(ndarray),
         asnumpy=lambda x: np.array(x.view(np.ndarray)),
         RawModule=RawModule,
-        cuda=SimpleNamespace(runtime=runtime, nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)), Device=device),
+        cuda=cuda,
     )

@@ -132,7 +132,8 @@ def test_every_kernel_compiles_and_keeps_its_numbers_in_registers(tmp_path, arch
     command = ["nvcc", *cuda.OPTIONS, f"-arch={architecture}", "-cubin", "-Xptxas", "-v"]
     done = subprocess.run([*command, "all.cu", "-o", "all.cubin"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    kernels = re.findall(r"Function properties for (\w+)\n.*?(\d+) bytes spill stores.*?Used (\d+) reg", done.stderr, re.S)
+    report = r"Function properties for (\w+)\n.*?(\d+) bytes spill stores.*?Used (\d+) reg"
+    kernels = re.findall(report, done.stderr, re.S)
     assert len(kernels) == 2 * 7 + 2
     for name, spilled, registers in kernels:
         assert spilled == "0" and int(registers) <= 128, (name, spilled, registers)

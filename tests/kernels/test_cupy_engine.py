@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import attnflow as af
 from attnflow import kernels
-from attnflow.kernels import cuda_kernels, cupy_cells, cupy_engine, cupy_sums, reference
+from attnflow.kernels import cuda_kernels, cupy_cells, cupy_engine, reference
 
 TOLERANCE = {"float64": 3e-13, "float32": 1e-5}
 FLAT, TORUS = af.Euclidean(3), af.Torus([1.0, 2.0, 3.0])
@@ -332,4 +332,5 @@ def test_the_cut_into_pieces_bounds_memory_and_fills_a_device():
     assert rows * columns == 2**24 and cuda_kernels.block_shape(10, 20, 2**24) == (10, 20)
     chunks, ranges = cuda_kernels.all_pairs(1000, 1000, 512, 3)
     assert list(chunks) == [0, 512, 1000] and ranges.tolist() == [[0, 384], [384, 768], [768, 1000]]
-    assert [cuda_kernels.queries_per_thread(*size) for size in ((3, 1, 4), (3, 1, 8), (8, 8, 4), (8, 8, 8))] == [4, 4, 2, 1]
+    sizes = [(3, 1, 4), (3, 1, 8), (8, 8, 4), (8, 8, 8)]
+    assert [cuda_kernels.queries_per_thread(*size) for size in sizes] == [4, 4, 2, 1]
