@@ -21,9 +21,10 @@ log(2 n / rtol) + B - log_sum_exp_i where the log-sum-exp is known. A row that f
 deep a second search must go to be accepted for certain. (n grows with T: it is computed once, for the deepest first
 search, and N takes its place beyond.)
 
-Weights below the smallest normal number of the arithmetic are lost as if they lay beyond R, so that T is at most minus
-its logarithm: rows that need more, or have found nothing at all (far from every key), are left to the dense engine, in
-float64. Rounding is not part of the bound: depth and reach are taken larger by far more than it can move them.
+The arithmetic replaces weights below its smallest normal number by about that number, so that T is also kept far enough
+from minus its logarithm for N of them to count nothing. Rows that need more, or have found nothing at all (far from
+every key), are left to the dense engine, in float64. Rounding is not part of the bound: depth and reach are taken
+larger by far more than it can move them.
 
 On a torus a key that lies beyond R from a query may be seen through an image that is not the nearest: its weight is
 then between 0 and the true one, and it counts as left out.
@@ -135,14 +136,14 @@ class _Search:
             transform = TRANSFORMS[{1: "root", 2: "identity"}.get(parameter, "power")]
             parameter /= 2
         with np.errstate(over="ignore"):
-            scale = np.divide(0.5, self.epsilon).astype(self.dtype)
+            scale = np.divide(0.5 / log(2), self.epsilon).astype(self.dtype)  # weights are powers of two
         self.rule = transform, self.dtype.type(parameter), scale
         bits, size = self.grid.bits, self.keys.code.size
         shift = max(bits - size.bit_length(), 0)
         table = np.empty((1 << (bits - shift)) + 2, np.int64)
         neighbours.index(self.keys.code, shift, table)
         self.cells = self.keys.code, table, shift
-        self.deepest = -log(np.finfo(self.dtype).tiny) - 1  # weights below are lost
+        self.deepest = -log(float(np.finfo(self.dtype).tiny) * 64 * size) - 10
 
     def __call__(self, values, key_bias, log_sum_exp):
         count, size, order = self.queries.code.size, self.keys.code.size, self.queries.order
@@ -156,7 +157,7 @@ class _Search:
         total, mean, accepted = np.ones(count), np.zeros((count, values.shape[1])), np.zeros(count, bool)
         widened = 0
         with np.errstate(all="ignore"):  # what overflows is not accepted
-            by_key = cell_lists.arrange(np.vstack([key_bias - top, values.T]), self.keys.order).astype(self.dtype)
+            by_key = cell_lists.arrange(np.vstack([(key_bias - top) / log(2), values.T]), self.keys.order).astype(self.dtype)
             for widen in (False, True):
                 rows = np.flatnonzero(~accepted & (depth <= self.deepest))
                 if len(rows) == 0:

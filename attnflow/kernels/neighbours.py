@@ -13,7 +13,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from .tiles import _exp, _transform
+from .tiles import _exp2, _transform
 
 BLOCK = 32  # most queries of one cell that share their tiles
 FEW, ADJACENT = 8, 4  # fewer queries than this share a block with those of the next cells, as long as these
@@ -100,7 +100,7 @@ def split(code, row, starts):
 def sweep(first, last, blocks, queries, keys, cells, grid, rule, bias, values, total, mean):
     """Sums of weights, and of weights times values (c, N), over all keys within reach, for some blocks of queries.
 
-    The weights are exp(b_j - f_ij scale). Cells farther than the reach of a block from its bounding box are left out.
+    The weights are 2^(b_j - f_ij scale). Cells farther than the reach of a block from its bounding box are left out.
     """
     starts, reach = blocks
     origin, side, counts, period, wrapped = grid
@@ -286,7 +286,7 @@ def _weigh(row, bias, scale):
     """Turn f into weights and return their sum."""
     total = row.dtype.type(0)
     for j in range(row.size):
-        row[j] = _exp(bias[j] - row[j] * scale)
+        row[j] = _exp2(bias[j] - row[j] * scale)
         total += row[j]
     return total
 
