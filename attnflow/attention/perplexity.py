@@ -31,9 +31,9 @@ def perplexity(bound: BoundLayer) -> np.ndarray:
     layer, bias = bound.layer, bound.key_bias
     queries = _some(bound.tokens)
     mean_bias, log_z = attend(
-        layer.f, layer.epsilon, queries, bound.tokens, bias[:, None], bias, layer.engine, layer.dtype
+        layer.f, layer.epsilon, queries, bound.tokens, bias[:, None], bias, layer.backend, layer.dtype
     )
-    entropy = log_z - mean_bias[:, 0] + _energy(layer.f, layer.epsilon, queries, bound.tokens, bias, layer.engine)
+    entropy = log_z - mean_bias[:, 0] + _energy(layer.f, layer.epsilon, queries, bound.tokens, bias, layer.backend)
     return np.exp(entropy)
 
 

@@ -291,7 +291,7 @@ def _report(equation: MeanField, run: _Run, error: float, rtol: float | None) ->
     stats = {
         "quantity": "density",
         "method": "finite-volume",
-        "engine": equation.layer.engine,
+        "backend": equation.layer.backend,
         "grid": list(run.grid.shape),
         "steps": run.steps,
         "estimated_error": error,

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..similarity import PseudoMetric
+from .choice import Choice, choose
 from .registry import ENGINES, backends, load
 
-__all__ = ["ENGINES", "Attended", "Plan", "attend", "backends", "plan", "resolve"]
+__all__ = ["ENGINES", "Attended", "Choice", "Plan", "attend", "backends", "check_backend", "choose", "plan"]
 
 
 class Attended(NamedTuple):
@@ -38,6 +39,7 @@ class Plan:
 
     engine: str
     run: Callable
+    choice: Choice | None = None
 
     def __call__(
         self,
@@ -48,11 +50,11 @@ class Plan:
         return Attended(*self.run(values, key_bias, log_sum_exp))
 
 
-def resolve(backend: str) -> str:
-    """The engine that runs for a backend name: "auto" is numba, which serves every size and pseudo-metric."""
-    name = "numba" if backend == "auto" else backend
-    load(name)
-    return name
+def check_backend(backend: str) -> str:
+    """A name from `backends()` that can run here, or "auto"."""
+    if backend != "auto":
+        load(backend)
+    return backend
 
 
 def plan(
@@ -63,6 +65,8 @@ def plan(
     backend: str = "auto",
     dtype: str = "float64",
     rtol: float = 1e-12,
+    columns: int = 1,
+    applications: int = 2,
 ) -> Plan:
     """Prepare the primitive for fixed, checked tokens.
 
@@ -73,7 +77,7 @@ def plan(
     queries, keys : (M, n), (N, n) array
         Queries None: the keys are the queries.
     backend : str
-        A name from `backends()`, or "auto".
+        A name from `backends()`, or "auto": predicted to be fastest for that many value `columns` and `applications`.
     dtype : "float64" or "float32"
         Arithmetic of the engine; results are float64.
     rtol : float
@@ -89,8 +93,9 @@ def plan(
     ValueError
         If the engine can't compute this pseudo-metric.
     """
-    name = resolve(backend)
-    return Plan(name, load(name)(f, epsilon, queries, keys, np.dtype(dtype).type, rtol))
+    choice = choose(f, epsilon, queries, keys, dtype, rtol, columns, applications) if backend == "auto" else None
+    name = backend if choice is None else choice.engine
+    return Plan(name, load(name)(f, epsilon, queries, keys, np.dtype(dtype).type, rtol), choice)
 
 
 def attend(
@@ -105,4 +110,5 @@ def attend(
     rtol: float = 1e-12,
 ) -> Attended:
     """Run the primitive once on checked arrays; see `plan`. A key bias of -inf takes a key out."""
-    return plan(f, epsilon, queries, keys, backend, dtype, rtol)(values, key_bias)
+    columns = 0 if values is None else values.shape[1]
+    return plan(f, epsilon, queries, keys, backend, dtype, rtol, columns, 1)(values, key_bias)

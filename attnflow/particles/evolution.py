@@ -132,6 +132,8 @@ def evolve_continuous(
     if layer.residual != 1:
         raise ValueError(f"layer must have residual = 1: the flow has no step of its own, got {layer.residual}")
 
+    engine = layer.bind(tokens).plan.engine
+
     def rate(_, flat):
         x = flat.reshape(tokens.shape)
         if constrain:
@@ -140,12 +142,12 @@ def evolve_continuous(
         return (target - (_along(x, target) if constrain else _turn(x, V))).ravel()
 
     if times[-1] == 0:
-        return Solution(times, tokens[None], times, stats={"engine": layer.engine, "evaluations": 0})
+        return Solution(times, tokens[None], times, stats={"engine": engine, "evaluations": 0})
     run = solve_ivp(rate, (0.0, times[-1]), tokens.ravel(), method, t_eval=times, rtol=rtol, atol=atol)
     y = run.y.T.reshape(-1, *tokens.shape)
     if constrain:
         y = y / np.linalg.norm(y, axis=-1, keepdims=True)  # the flow keeps the norm to rtol; the points exactly
-    stats = {"engine": layer.engine, "evaluations": int(run.nfev)}
+    stats = {"engine": engine, "evaluations": int(run.nfev)}
     return Solution(run.t, y, run.t, None, None, int(run.status), str(run.message), stats)
 
 

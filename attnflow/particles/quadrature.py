@@ -163,7 +163,7 @@ def estimated_error(bound: BoundLayer, density: Density, grid: Grid, queries: in
     finer = density.grid(tuple(2 * n for n in grid.shape))
     points, weight = grid.points[rows], density.pdf(grid.points[rows])
     here, there = (
-        attend(layer.f, layer.epsilon, points, g.points, None, _log_mass(density, g), layer.engine).log_sum_exp
+        attend(layer.f, layer.epsilon, points, g.points, None, _log_mass(density, g), layer.backend).log_sum_exp
         for g in (grid, finer)
     )
     error = float(np.sqrt(weight @ np.expm1(here - there) ** 2 / weight.sum()))

@@ -57,7 +57,7 @@ def parity(
     Returns
     -------
     ParityTable
-        Per engine: available?, ran?, largest difference relative to the largest value, seconds (of a
+        Per engine: available?, ran (or refused these tokens, and why)?, largest difference relative to the largest value, seconds (of a
         second, warm call).
 
     Examples
@@ -79,7 +79,11 @@ def parity(
         if not available[name].startswith("available"):
             rows.append(ParityRow(name, False, False, np.nan, np.nan, available[name].partition(": ")[2]))
             continue
-        result, engine = _apply(layer, name, tokens, values, layer.dtype)
+        try:
+            result, engine = _apply(layer, name, tokens, values, layer.dtype)
+        except ValueError as refusal:  # not every engine computes every pseudo-metric
+            rows.append(ParityRow(name, True, False, np.nan, np.nan, str(refusal)))
+            continue
         began = time.perf_counter()
         _apply(layer, name, tokens, values, layer.dtype)
         seconds = time.perf_counter() - began

@@ -1,6 +1,8 @@
 """The tiled CPU engine against the definition, evaluated densely in extended precision."""
 
 import multiprocessing
+import platform
+import re
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -369,3 +371,16 @@ def test_angles_and_powers_are_good_to_units_of_rounding(dtype):
         assert abs(tiles._power(x, dtype(0.75)) - true) <= 3 * unit * true * max(1, abs(np.log(true)))
     assert tiles._power(dtype(0), dtype(0.01)) == 0
     assert tiles._exp2(dtype(-1e30)) == tiles._exp2(dtype(np.nan)) == {np.float64: 2.0**-1021, np.float32: 2.0**-125}[dtype]
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the names of registers are those of x86-64")
+def test_the_loop_over_keys_runs_on_wide_vectors():
+    kernel = engine.gaussian(0, 2)
+    fresh = numba.njit(**{k: v for k, v in kernel.targetoptions.items() if k != "nopython"})(kernel.py_func)  # numba does not show code that was cached
+    keys, tokens, sums = np.zeros((2, 20)), np.zeros(20), np.zeros((20, 1))
+    fresh(0, 20, 1.0, np.ones(2), np.zeros((20, 2)), keys, keys[:1], tokens, tokens, np.zeros(20), sums)
+    (code,) = fresh.inspect_asm().values()
+    blocks = re.split(r"\n(?=\.LBB)", code)
+    # eleven of the polynomial, two of the distance and the bias, one of the mean: all packed, none scalar in that loop
+    widest = max(len(re.findall(r"vfn?madd\w+pd\s.*%[yz]mm", block)) for block in blocks)
+    assert widest >= 13
