@@ -157,7 +157,8 @@ class _Search:
         total, mean, accepted = np.ones(count), np.zeros((count, values.shape[1])), np.zeros(count, bool)
         widened = 0
         with np.errstate(all="ignore"):  # what overflows is not accepted
-            by_key = cell_lists.arrange(np.vstack([(key_bias - top) / log(2), values.T]), self.keys.order).astype(self.dtype)
+            by_key = np.vstack([(key_bias - top) / log(2), values.T])
+            by_key = cell_lists.arrange(by_key, self.keys.order).astype(self.dtype)
             for widen in (False, True):
                 rows = np.flatnonzero(~accepted & (depth <= self.deepest))
                 if len(rows) == 0:
