@@ -11,9 +11,10 @@ from math import factorial
 
 import sympy
 
+from .algebra import combine, inverse, vanishes
 from .formulas import EPSILON
 from .moments import DIMENSION, DISTANCE, profile
-from .operators import reduce_terms, tensor
+from .operators import tensor
 
 LAPLACIAN = sympy.Symbol("Delta")
 CURVATURE = sympy.Symbol("K", real=True)
@@ -101,14 +102,14 @@ def constant_curvature(metric: int | sympy.Matrix) -> sympy.Expr:
     1
     """
     g = tensor(metric)
-    n, inverse = g.shape[0], g.inv()
+    n, raised = g.shape[0], inverse(g)
     x = sympy.symbols(f"x0:{n}", real=True)
     axes = range(n)
 
     def lowered(a: int, b: int, c: int) -> sympy.Expr:
         return (sympy.diff(g[a, b], x[c]) + sympy.diff(g[a, c], x[b]) - sympy.diff(g[b, c], x[a])) / 2
 
-    christoffel = [[[sum(inverse[a, d] * lowered(d, b, c) for d in axes) for c in axes] for b in axes] for a in axes]
+    christoffel = [[[sum(raised[a, d] * lowered(d, b, c) for d in axes) for c in axes] for b in axes] for a in axes]
 
     def riemann(a: int, b: int, c: int, d: int) -> sympy.Expr:
         up = [
@@ -120,10 +121,10 @@ def constant_curvature(metric: int | sympy.Matrix) -> sympy.Expr:
 
     if n == 1:
         return sympy.S.Zero
-    K = reduce_terms(riemann(0, 1, 0, 1) / (g[0, 0] * g[1, 1] - g[0, 1] ** 2))
+    K = sympy.simplify(combine(riemann(0, 1, 0, 1) / (g[0, 0] * g[1, 1] - g[0, 1] ** 2)))
     planes = list(itertools.combinations(axes, 2))
     for (a, b), (c, d) in itertools.combinations_with_replacement(planes, 2):
-        if K.free_symbols & set(x) or reduce_terms(riemann(a, b, c, d) - K * (g[a, c] * g[b, d] - g[a, d] * g[b, c])):
+        if K.free_symbols & set(x) or not vanishes(riemann(a, b, c, d) - K * (g[a, c] * g[b, d] - g[a, d] * g[b, c])):
             raise ValueError(f"metric must have constant curvature, got {metric}; use local_kernel with an embedding")
     return K
 

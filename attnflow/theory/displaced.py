@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import sympy
 
+from .algebra import combine, inverse, vanishes
 from .formulas import EPSILON, Formula, coordinates, expression, log_density
 from .kernels import derivatives_at, hessian_of
 from .laplace import gaussian_expansion, indices
-from .operators import Operator, multiplication, reduce_terms
+from .operators import Operator, multiplication
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +89,9 @@ def displaced_limit(
         raise ValueError(f"place must have {dim} entries, got {len(place)}")
     tensors = derivatives_at(f, y, dict(zip(y, place)), 4)
     slopes = [tensors[a] for a in indices(dim, 1)]
-    if any(slope != 0 for slope in slopes):
+    if not all(map(vanishes, slopes)):
         raise ValueError(f"place must be where f(x, .) is smallest, got the gradient {slopes} there")
-    covariance = 2 * hessian_of(tensors, dim).inv().applyfunc(reduce_terms)
+    covariance = 2 * inverse(hessian_of(tensors, dim))
     log_q = log_density(density, x).subs(dict(zip(x, y)), simultaneous=True)
     smoothing = Operator(gaussian_expansion(tensors, covariance, 1)[1], y, "E").conjugate(log_q)
     rows = smoothing.coefficients.get((0,) * dim, sympy.S.Zero)
@@ -186,13 +187,13 @@ def manifold_average(
     if len(psi) != dim or not 0 < len(t) < dim:
         raise ValueError(f"manifold must have {dim} entries and bounds 1 to {dim - 1} pairs, got {len(psi)} and {len(t)}")
     place = dict(zip(y, psi))
-    slopes = [reduce_terms(sympy.diff(f, v).subs(place, simultaneous=True)) for v in y]
-    if any(slope != 0 for slope in slopes):
+    slopes = [combine(sympy.diff(f, v).subs(place, simultaneous=True)) for v in y]
+    if not all(map(vanishes, slopes)):
         raise ValueError(f"manifold must be where f(x, .) is smallest, got the gradient {slopes} on it")
     J = psi.jacobian(t)
     N = sympy.Matrix.hstack(*J.T.nullspace())
     across = (N.T * sympy.hessian(f, y).subs(place, simultaneous=True) * N).det()
-    squared = reduce_terms(sympy.Matrix.hstack(J, N).det() ** 2 / across)
+    squared = combine(sympy.Matrix.hstack(J, N).det() ** 2 / across)
     if squared.is_infinite or squared.has(sympy.nan) or squared.is_nonpositive:
         raise ValueError(f"f must have a positive definite Hessian across the manifold, got the determinant {across}")
     log_q = sympy.S.Zero if density is None else log_density(density, x)
@@ -207,7 +208,7 @@ def _argmin(f: sympy.Expr, y: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...
     for solution in found:
         place = tuple(solution.get(v, v) for v in y)
         hessian = sympy.hessian(f, y).subs(solution, simultaneous=True)
-        if not any(reduce_terms(hessian[:k, :k].det()).is_nonpositive for k in range(1, len(y) + 1)):
+        if not any(combine(hessian[:k, :k].det()).is_nonpositive for k in range(1, len(y) + 1)):
             minima.append(place)
     if len(minima) != 1 or any(set(y) & entry.free_symbols for entry in minima[0]):
         raise ValueError(f"f must have one isolated minimum in y that sympy finds, got {minima or found}; give place")

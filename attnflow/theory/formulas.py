@@ -77,7 +77,7 @@ class Formula:
         for name in values:
             checks.choice(name, "the name of a parameter or function", found)
         read = {found[name]: expression(value, name, self.variables) for name, value in values.items()}
-        return Formula(self.name, self.expression.subs(read).doit(), self.variables)
+        return Formula(self.name, self.expression.subs(read).doit(integrals=False), self.variables)
 
     def __call__(self, points: np.ndarray | None = None, **parameters: float) -> np.ndarray:
         """Values (...) at points (..., n), with a number for every remaining parameter; no points for a constant.

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import sympy
 
-from .formulas import Formula, compact_latex, coordinates, expression, log_density
-from .operators import drift_diffusion, reduce_terms, tensor
+from .algebra import combine, inverse, vanishes
+from .formulas import compact_latex, coordinates, expression, log_density
+from .operators import drift_diffusion, tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +38,11 @@ class Identity:
     @property
     def gap(self) -> sympy.Expr:
         """The variational derivative of rate - closed: zero, or the identity is false."""
-        return reduce_terms(variational_derivative(self.rate - self.closed, self.field))
+        return combine(variational_derivative(self.rate - self.closed, self.field))
 
     @property
     def holds(self) -> bool:
-        return self.gap == 0
+        return vanishes(self.gap)
 
     @property
     def latex(self) -> str:
@@ -86,11 +87,11 @@ def identities(
     H, rho = (sympy.Function(name, positive=name == "rho")(*x) for name in ("H", "rho"))
     log_w = sympy.expand(expression(drift, "drift") * log_density(density, x))
     w = sympy.exp(log_w)
-    volume = sympy.sqrt(reduce_terms(g.det())).replace(sympy.Abs, lambda part: part)  # of one sign within a chart
+    volume = sympy.sqrt(combine(g.det())).replace(sympy.Abs, lambda part: part)  # of one sign within a chart
     L, laplacian = drift_diffusion(g, density, drift), drift_diffusion(g, drift=0)
 
     def inner(u: sympy.Expr, v: sympy.Expr) -> sympy.Expr:
-        return (sympy.Matrix([[sympy.diff(u, s) for s in x]]) * g.inv() * sympy.Matrix([sympy.diff(v, s) for s in x]))[0]
+        return (sympy.Matrix([[sympy.diff(u, s) for s in x]]) * inverse(g) * sympy.Matrix([sympy.diff(v, s) for s in x]))[0]
 
     LH = L(H).expression
     walk = w * L(rho / w).expression  # L is self-adjoint in L2(w dvol), so div_g(w grad(rho / w)) = w L(rho / w)

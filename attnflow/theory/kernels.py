@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import sympy
 
 from .. import checks
-from .curvature import LAPLACIAN, M2, constant_curvature, radial_expansion
+from .algebra import combine, inverse, vanishes
+from .curvature import LAPLACIAN, constant_curvature, radial_expansion
 from .formulas import EPSILON, coordinates, expression
 from .laplace import gaussian_expansion, indices
-from .operators import Operator, drift_diffusion, multiplication, reduce_terms, tensor
+from .operators import Operator, drift_diffusion, multiplication, tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +110,14 @@ def local_kernel(f: sympy.Expr, dim: int, order: int = 2) -> Kernel:
     diagonal = dict(zip(y, x))
     tensors = derivatives_at(f, y, diagonal, 2 * order + 2)
     slopes = [tensors[a] for a in indices(dim, 1)]
-    if any(slope != 0 for slope in slopes):
+    if not all(map(vanishes, slopes)):
         raise ValueError(f"f must be smallest at y = x, got the gradient {slopes}; use displaced_limit")
     hessian = hessian_of(tensors, dim)
-    expansion = gaussian_expansion(tensors, 2 * hessian.inv().applyfunc(reduce_terms), order)
+    expansion = gaussian_expansion(tensors, 2 * inverse(hessian), order)
     terms = [Operator({a: EPSILON**k * c for a, c in part.items()}, x, "G") for k, part in enumerate(expansion)]
     swapped = f.subs({**diagonal, **dict(zip(x, y))}, simultaneous=True)
-    return Kernel(
-        tuple(terms), -sympy.log(reduce_terms(hessian.det())) / 2, hessian / 2, EPSILON / 2, reduce_terms(f - swapped) == 0
-    )
+    log_scale = -sympy.log(combine(hessian.det())) / 2
+    return Kernel(tuple(terms), log_scale, hessian / 2, EPSILON / 2, vanishes(f - swapped))
 
 
 def squared_map(phi: list[sympy.Expr], dim: int) -> sympy.Expr:
@@ -145,14 +145,14 @@ def derivatives_at(f: sympy.Expr, y: tuple, place: dict, order: int) -> dict[tup
             i = next(k for k, times in enumerate(a) if times)
             raw[a] = sympy.diff(raw[tuple(times - (k == i) for k, times in enumerate(a))], y[i])
     del raw[(0,) * dim]
-    return {a: reduce_terms(value.subs(place, simultaneous=True)) for a, value in raw.items()}
+    return {a: combine(value.subs(place, simultaneous=True)) for a, value in raw.items()}
 
 
 def hessian_of(tensors: dict[tuple[int, ...], sympy.Expr], dim: int) -> sympy.Matrix:
     """The matrix of second derivatives, refused where sympy can tell that it is not positive definite."""
     hessian = sympy.Matrix(dim, dim, lambda i, j: tensors[tuple((k == i) + (k == j) for k in range(dim))])
     for size in range(1, dim + 1):
-        minor = reduce_terms(hessian[:size, :size].det())
+        minor = combine(hessian[:size, :size].det())
         if minor.is_nonpositive:
             raise ValueError(f"f must have a positive definite Hessian at its minimum, got {hessian}")
     return hessian

@@ -6,12 +6,14 @@ expanded in eps; Sinkhorn's weights are solved for order by order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy
+from sympy.core.function import AppliedUndef
 
 from .. import checks
-from .formulas import coordinates, expression, log_density
+from .algebra import expand_above
+from .formulas import EPSILON, coordinates, expression, log_density
 from .kernels import Kernel
 from .operators import Operator, multiplication
 
@@ -39,7 +41,7 @@ class Layer:
     @property
     def limit(self) -> Operator:
         """L = A_1 / tau: layers follow dH/dt = L H."""
-        return (1 / self.time_step * self.terms[1]).named("L")
+        return _at_unit_epsilon(1 / self.time_step * self.terms[1]).named("L")
 
     @property
     def bias(self) -> Operator:
@@ -49,7 +51,7 @@ class Layer:
         """
         if len(self.terms) < 3:
             raise ValueError("bias needs a kernel expanded to order 2, got one of order 1")
-        return (1 / (2 * self.time_step**2) * self.terms[2]).named("B")
+        return _at_unit_epsilon(1 / (2 * self.time_step**2) * self.terms[2]).named("B")
 
     def defect(self, residual: sympy.Expr | float = 1) -> Operator:
         """R = (2 / a) B - L^2 / 2 with a the residual step: 1 + a (A - 1) = exp(a tau L) + (a tau)^2 R + O(tau^3).
@@ -57,8 +59,7 @@ class Layer:
         At fixed time t, layers then deviate from the equation by a tau integral_0^t e^((t-u) L) R e^(u L) H du.
         """
         a, L = expression(residual, "residual"), self.limit
-        layer, flow = a * self.terms[2], sympy.Rational(1, 2) * (a * self.time_step) ** 2 * (L @ L)
-        return (1 / (a * self.time_step) ** 2 * (layer - flow)).named("R")
+        return (2 / a * self.bias - sympy.Rational(1, 2) * (L @ L)).named("R")
 
     def _repr_latex_(self) -> str:
         tau = sympy.latex(self.time_step)
@@ -106,15 +107,16 @@ def layer(
         raise ValueError(f"alpha must be None for {normalization!r}, got {alpha}")
     if normalization != "softmax" and not kernel.symmetric:
         raise ValueError(f"kernel must be of a symmetric f for {normalization!r}, got an asymmetric one")
-    log_p = log_density(density, coordinates(kernel.dim))
     power = {"softmax": sympy.S.Zero, "column": sympy.S.One}.get(
         normalization, ALPHA if alpha is None else expression(alpha, "alpha")
     )
+    names = _Names(coordinates(kernel.dim))
+    kernel, log_p = names.of_kernel(kernel), names.of(log_density(density, names.variables))
     log_r, corrections = (
         _sinkhorn_weights(kernel, log_p) if normalization == "sinkhorn" else _power_weights(kernel, log_p, power)
     )
     smoothing = [G.conjugate(log_r) for G in kernel.terms]
-    factors = [multiplication(c, G.variables) for c, G in zip(corrections, kernel.terms)]
+    factors = [multiplication(c, names.variables) for c in corrections]
     weighted = [_order(k, smoothing, factors) for k in range(len(smoothing))]
     rows = [_on_one(term) for term in weighted]
     terms: list[Operator] = []
@@ -122,7 +124,35 @@ def layer(
         for j in range(1, k + 1):
             term = term - rows[j] * terms[k - j]
         terms.append(term.named(f"A_{k}"))
-    return Layer(tuple(terms), kernel.time_step, normalization)
+    return Layer(tuple(names.resolved(term) for term in terms), kernel.time_step, normalization)
+
+
+class _Names:
+    """Stand-ins c0(x), c1(x), ... for coefficients: the algebra of layers is done once for all, then filled in."""
+
+    def __init__(self, variables: tuple[sympy.Symbol, ...]) -> None:
+        self.variables = variables
+        self._meaning: dict[sympy.Expr, sympy.Expr] = {}
+
+    def of(self, value: sympy.Expr) -> sympy.Expr:
+        if isinstance(value, AppliedUndef) or not value.free_symbols & set(self.variables):
+            return value
+        name = sympy.Function(f"c{len(self._meaning)}")(*self.variables)
+        self._meaning[name] = value
+        return name
+
+    def of_kernel(self, kernel: Kernel) -> Kernel:
+        terms = tuple(
+            Operator({a: self.of(c) for a, c in G.coefficients.items()}, G.variables, G.name) for G in kernel.terms
+        )
+        return replace(kernel, terms=terms, log_scale=self.of(kernel.log_scale))
+
+    def resolved(self, term: Operator) -> Operator:
+        values = dict(self._meaning)
+        for a in set().union(*(c.atoms(sympy.Derivative) for c in term.coefficients.values())):
+            if a.expr in self._meaning:
+                values[a] = sympy.diff(self._meaning[a.expr], *a.variable_count)
+        return 1 * Operator({i: c.xreplace(values) for i, c in term.coefficients.items()}, term.variables, term.name)
 
 
 def _power_weights(kernel: Kernel, log_p: sympy.Expr, power: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
@@ -131,7 +161,7 @@ def _power_weights(kernel: Kernel, log_p: sympy.Expr, power: sympy.Expr) -> tupl
     corrections = [sympy.S.One]
     for k in range(1, len(rows)):  # y = z^-power: k y_k = sum_j (-power j - (k - j)) z_j y_(k-j)
         value = sum((-power * j - (k - j)) * rows[j] * corrections[k - j] for j in range(1, k + 1)) / k
-        corrections.append(sympy.expand(value))
+        corrections.append(expand_above(value))
     return log_p - power * (log_p + kernel.log_scale), corrections
 
 
@@ -145,8 +175,13 @@ def _sinkhorn_weights(kernel: Kernel, log_p: sympy.Expr) -> tuple[sympy.Expr, li
         known = sum(
             corrections[k - j] * smoothing[i](corrections[j - i]).expression for j in range(k + 1) for i in range(j + 1)
         )
-        corrections[k] = sympy.expand(-known / 2)  # r_k enters the order k twice: r_k * 1 + 1 * r_k
+        corrections[k] = expand_above(-known / 2)  # r_k enters the order k twice: r_k * 1 + 1 * r_k
     return log_r, corrections
+
+
+def _at_unit_epsilon(term: Operator) -> Operator:
+    """A term of order zero in epsilon, which huge coefficients may hold uncancelled."""
+    return Operator({a: c.subs(EPSILON, 1) for a, c in term.coefficients.items()}, term.variables, term.name)
 
 
 def _order(k: int, operators: list[Operator], factors: list[Operator]) -> Operator:

@@ -13,9 +13,9 @@ from functools import reduce
 from math import comb
 
 import sympy
-from sympy.core.function import AppliedUndef
 
 from .. import checks
+from .algebra import combine, expand_above, inverse, vanishes
 from .formulas import Formula, compact_latex, coordinates, expression, log_density
 
 Index = tuple[int, ...]
@@ -102,11 +102,11 @@ class Operator:
         return sum((c * power(index) for index, c in self.coefficients.items()), self._like({}))
 
     def simplify(self) -> Operator:
-        return self._like({index: reduce_terms(c) for index, c in self.coefficients.items()})
+        return self._like({index: combine(c) for index, c in self.coefficients.items()})
 
     def equals(self, other: Operator) -> bool:
-        """Whether the two are the same operator, by simplification of every coefficient of the difference."""
-        return not (self - other).simplify().coefficients
+        """Whether the two are the same operator: every coefficient of the difference vanishes identically."""
+        return all(map(vanishes, (self - other).coefficients.values()))
 
     def named(self, name: str) -> Operator:
         return Operator(self.coefficients, self.variables, name)
@@ -130,7 +130,7 @@ class Operator:
             yield c * differentiate(H, index, self.variables)
 
     def _like(self, coefficients: Mapping[Index, sympy.Expr]) -> Operator:
-        tidy = {index: sympy.expand(c) for index, c in coefficients.items()}
+        tidy = {index: expand_above(c) for index, c in coefficients.items()}
         return Operator({index: c for index, c in tidy.items() if c != 0}, self.variables, self.name)
 
 
@@ -171,13 +171,13 @@ def divergence_form(g: sympy.Matrix, log_weight: sympy.Expr, log_volume: sympy.E
 
     `log_volume` is log sqrt det g, where g has more dimensions than there are coordinates to depend on.
     """
-    x, inverse = coordinates(g.shape[0]), g.inv()
+    x, raised = coordinates(g.shape[0]), inverse(g)
     volume = sympy.log(g.det()) / 2 if log_volume is None else log_volume
     coefficients = defaultdict(lambda: sympy.S.Zero)
     for i, j in itertools.product(range(len(x)), repeat=2):
-        coefficients[_unit(len(x), i, j)] += inverse[i, j]
-        coefficients[_unit(len(x), j)] += sympy.diff(inverse[i, j], x[i]) + inverse[i, j] * sympy.diff(log_weight + volume, x[i])
-    return Operator({}, x)._like({index: reduce_terms(c) for index, c in coefficients.items()})
+        coefficients[_unit(len(x), i, j)] += raised[i, j]
+        coefficients[_unit(len(x), j)] += sympy.diff(raised[i, j], x[i]) + raised[i, j] * sympy.diff(log_weight + volume, x[i])
+    return Operator({}, x)._like({index: combine(c) for index, c in coefficients.items()})
 
 
 def tensor(metric: int | sympy.Matrix) -> sympy.Matrix:
@@ -188,24 +188,6 @@ def tensor(metric: int | sympy.Matrix) -> sympy.Matrix:
         raise ValueError(f"metric must be a symmetric square Matrix, got {metric}")
     x = coordinates(metric.shape[0])
     return sympy.Matrix(metric).applyfunc(lambda entry: expression(entry, "metric", x))
-
-
-def reduce_terms(F: sympy.Expr) -> sympy.Expr:
-    """Fully simplified; a quick way for what is rational in symbols, sines, cosines and undetermined functions."""
-    waves = F.atoms(sympy.sin, sympy.cos)
-    atoms = F.atoms(sympy.Symbol, AppliedUndef, sympy.Derivative) | waves
-    exponentials = F.atoms(sympy.exp)
-    atoms |= exponentials if len(exponentials) == 1 else set()  # several may depend on each other
-    atoms |= {other(w.args[0]) for w in waves for other in (sympy.sin, sympy.cos)}
-    stand_in = {a: sympy.Dummy() for a in sorted(atoms, key=str)}
-    plain = F.xreplace(stand_in)
-    if not plain.is_rational_function(*stand_in.values()):
-        return sympy.simplify(F)
-    numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(plain)))
-    for u in sorted({w.args[0] for w in waves}, key=str):  # cos^2 = 1 - sin^2
-        s, c = stand_in[sympy.sin(u)], stand_in[sympy.cos(u)]
-        numerator, denominator = (sympy.rem(part, c**2 + s**2 - 1, c) for part in (numerator, denominator))
-    return sympy.cancel(numerator / denominator).xreplace({s: a for a, s in stand_in.items()})
 
 
 def differentiate(F: sympy.Expr, index: Index, variables: tuple[sympy.Symbol, ...]) -> sympy.Expr:
