@@ -13,7 +13,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA
 
 
 class Worker:
-    """`python -m validation.benchmarks.worker CASE METHOD`, from its start to its end.
+    """`python -m validation.benchmarks.MODULE CASE METHOD`, from its start to its end.
 
     Attributes
     ----------
@@ -21,8 +21,8 @@ class Worker:
         Its first event: what it was tuned to, or why it takes no part.
     """
 
-    def __init__(self, case: str, method: str) -> None:
-        command = [sys.executable, "-m", "validation.benchmarks.worker", case, method]
+    def __init__(self, case: str, method: str, module: str = "worker") -> None:
+        command = [sys.executable, "-m", f"validation.benchmarks.{module}", case, method]
         environment = os.environ | dict.fromkeys(_THREADS, "1")
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen(command, env=environment, cwd=_ROOT, **pipes)
