@@ -21,12 +21,12 @@ def run(rounds: int = 5) -> Report:
 
     Raises
     ------
-    SystemExit
+    RuntimeError
         Without a device, saying what is missing.
     """
     state = af.backends()["cupy"]
     if not state.startswith("available"):
-        raise SystemExit(f"benchmarks: gpu is {state}")
+        raise RuntimeError(state)
     import cupy
 
     rows, claims = [], {}
