@@ -194,6 +194,7 @@ class BoundLayer:
         if queries is None:
             attended = self.plan(values, self.key_bias, self.log_sum_exp)
             self.log_sum_exp = attended.log_sum_exp
+            self.stats.update(getattr(self.plan.run, "stats", {}))  # such as rows left to another engine
             return attended
         layer = self.layer
         return attend(

@@ -67,7 +67,7 @@ def plan(
         If f is not a growing function of a flat distance in at most three dimensions.
     """
     v = f.key_features(keys)
-    _check(f, v.shape[1])
+    check(f, v.shape[1])
     u = v if queries is None and f.symmetric else f.query_features(keys if queries is None else queries)
     queries = keys if queries is None else queries
 
@@ -94,7 +94,8 @@ def radius(f: PseudoMetric, epsilon: float, size: int, rtol: float) -> float:
     return float(_reach(f.pair, epsilon, log(2 * size / rtol)))
 
 
-def _check(f, features):
+def check(f: PseudoMetric, features: int) -> None:
+    """Raise a ValueError that says why cells can't sum this f, if they can't."""
     name, reason = type(f).__name__, None
     if f.pair.reduction not in ("squared", "wrapped") or f.pair.geodesic:
         reason = f"f must be a function of a flat distance for near keys to be found in cells, got {name}"

@@ -135,7 +135,7 @@ def _dense(pair: Pair, features: int, columns: int) -> float:
 def _near(f, epsilon, queries, keys, rtol, reasons) -> float | None:
     """The distance of features within which cells look, or None with the reason."""
     try:
-        cells._check(f, f.key_features(keys[:1]).shape[1])
+        cells.check(f, f.key_features(keys[:1]).shape[1])
     except ValueError as refusal:
         reasons["cells"] = reasons["nufft"] = str(refusal)
         return None
