@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(map(row, checks)), flush=True)
         if not all(check.holds for check in checks):
             failed.append(name)
-    print(f"wrote pictures and data to {options.out}")
+    write_gallery(options.out)
+    print(f"wrote pictures, data and {options.out / 'README.md'}")
     if failed:
         print(f"paper_figures: a check fails in {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -69,6 +70,24 @@ def write(module: ModuleType, data: dict[str, np.ndarray], checks: list[Check], 
         ],
     }
     (folder / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
+def write_gallery(folder: Path) -> None:
+    """README.md with every figure that lies in the folder: claim, source, picture, checks."""
+    lines = ["# Every theorem a figure that can fail", "", "Written by `python -m paper_figures`: lines are predictions, points are measured.", ""]
+    for name in FIGURES:
+        stored = folder / f"{name}.json"
+        if not stored.exists():
+            continue
+        summary, module = json.loads(stored.read_text(encoding="utf-8")), import_module(f"paper_figures.{name}")
+        source = module.__doc__.partition("Source:")[2].strip().split("\n\n")[0]
+        lines += [f"## {summary['title']}", "", f"Source: {' '.join(source.split())}", "", f"![{summary['title']}]({name}.png)", ""]
+        lines += ["| claim | predicted | measured | tolerance | verdict |", "|---|--:|--:|--:|---|"]
+        for c in summary["checks"]:
+            numbers = f"{c['predicted']:.5g} | {c['measured']:.5g} | {c['tolerance']:.2g}"
+            lines.append(f"| {c['claim'].replace('|', chr(92) + '|')} | {numbers} | {'holds' if c['holds'] else 'FAILS'} |")
+        lines.append("")
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
