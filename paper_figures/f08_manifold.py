@@ -4,9 +4,9 @@
 
 both integrals along the manifold, q the density of tokens. Left and middle: tokens in the plane, Gaussian, and
 f = (|u|^2 - 1)^2 (1/2 + |u - c|^2) with u = y - x: the unit circle around x, whose normal Hessian is
-8 (1/2 + |u - c|^2). Right: f = <x, y>^2 on the sphere S^2 with tokens spread evenly: x attends to the great circle across
-it. That average is the Funk transform, which multiplies a harmonic of degree l by P_l(0), here followed by a step of
-the heat equation, a_l = P_l(0) (1 - eps l (l + 1) / 2) + O(eps^2).
+8 (1/2 + |u - c|^2). Right: f = <x, y>^2 on the sphere S^2, tokens spread evenly: x attends to the great circle
+across it. That average is the Funk transform, which multiplies a harmonic of degree l by P_l(0), here followed by a
+step of the heat equation, a_l = P_l(0) (1 - eps l (l + 1) / 2) + O(eps^2).
 
 Source: Ruan & Zhang 2024, Theorem 6; the Funk transform's eigenvalues: Funk 1913.
 """
