@@ -146,7 +146,8 @@ def _steps(data, constants) -> np.ndarray:
 def check(data, constants) -> list[Check]:
     """Second moments, the next order they leave, and features at one time, extrapolated to m2 = 0."""
     checks, n_circle = [], constants["dim"][1]
-    for name, e, (m2, next_order), step in zip(NAMES, data["e"], _predicted(data["e"], constants), _steps(data, constants)):
+    predicted, steps = _predicted(data["e"], constants), _steps(data, constants)
+    for name, (m2, next_order), step in zip(NAMES, predicted, steps):
         least, slope = np.polyfit(m2, step / m2, 3)[::-1][:2]
         checks.append(Check(f"h = {name}, n = 2: measured over predicted m₂, e → 0", 1.0, least, 0.01))
         checks.append(Check.relative(f"h = {name}, n = 2: and its slope in m₂, by m₄", next_order[0], slope, 0.01))
@@ -155,7 +156,8 @@ def check(data, constants) -> list[Check]:
         tau = _moments(q, e, n_circle)[0][:-1] / 2
         last = np.array([row[count] for row, count in zip(features, layers)])[:-1]
         left = last - _equation(layers[:-1] * tau, constants["drift"])
-        checks.append(Check.relative(f"h = {name}: feature at t = 1/2, τ → 0", end, end + np.polyfit(tau, left, 2)[-1], 0.01))
+        measured = end + np.polyfit(tau, left, 2)[-1]
+        checks.append(Check.relative(f"h = {name}: feature at t = 1/2, τ → 0", end, measured, 0.01))
     return checks
 
 

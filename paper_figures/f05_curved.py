@@ -6,7 +6,8 @@ For infinitely many tokens with density p and the similarity exp(-f / (2 eps)), 
 
 whether f is the squared geodesic distance of g or the squared distance of the space around. On the unit sphere S^n
 
-    chords: B_f = B + L/2,    arcs: B_f = B - ((n-1)/6) L,    B H = [Delta^2(p H) - H Delta^2 p]/(4p) - (Delta p/(2p)) L H.
+    chords: B_f = B + L/2,    arcs: B_f = B - ((n-1)/6) L,
+    B H = [Delta^2(p H) - H Delta^2 p] / (4 p) - (Delta p / (2 p)) L H.
 
 Here: S^2 and S^3, p proportional to 1 + 0.6 z, H = x, where Delta x = -n x, Delta(x z) = -2 (n+1) x z and
 <grad x, grad z> = -x z; and a torus of revolution with radii 2 and 1 and chords, p proportional to
@@ -123,7 +124,8 @@ def draw(figure, data, constants) -> None:
     ax = figure.subplots()
     s = np.linspace(0, data["epsilon"][-1], 2)
     colours = dict(zip(("torus", "S²", "S³"), style.shades(3)))
-    for (name, _, kind), rate, (LH, BH), marker in zip(SERIES, data["rate"], _predicted(data, constants), style.MARKERS):
+    predicted = _predicted(data, constants)
+    for (name, _, kind), rate, (LH, BH), marker in zip(SERIES, data["rate"], predicted, style.MARKERS):
         ax.plot(s, 1 + s * BH / LH, color=colours[name], linestyle="-" if kind == "chord" else "--")
         face = colours[name] if kind == "chord" else "white"
         ax.plot(data["epsilon"], rate / LH, marker, color=colours[name], markerfacecolor=face, label=f"{name}, {kind}s")
