@@ -3,11 +3,12 @@
 Tokens from N(0, Sigma) under a Gaussian similarity of variance s: A x = kappa x exactly, so that tokens which are their
 own values have the variance Sigma kappa^2 after the layer, with a new kappa for the next:
 
-    softmax kappa = Sigma / (Sigma + s),   Sinkhorn kappa = (sqrt(s^2 + 4 Sigma^2) - s) / (2 Sigma),
+    softmax kappa = Sigma / (Sigma + s),
+    Sinkhorn kappa = (sqrt(s^2 + 4 Sigma^2) - s) / (2 Sigma),
     density-corrected kappa = (1 / s) / (1 / s + 1 / Sigma - alpha / (Sigma + s)).
 
-For small s the variance falls by c s per layer, c = 2, 1, 2 (1 - alpha) the drift of the limit equation: softmax gathers
-tokens twice as fast as Sinkhorn. Left: infinitely many tokens, quadrature nodes that move with their masses, and 1000
+For small s the variance falls by c s per layer, c = 2, 1, 2 (1 - alpha) the drift of the limit equation: softmax
+gathers tokens twice as fast as Sinkhorn. Left: infinitely many tokens, quadrature nodes that move with their masses, and 1000
 random ones, which stray in the tails (bars: one standard deviation over seeds). Right: one layer of infinitely many.
 
 Source: the products of Gaussians, derived for this package; the factor 2: Sander et al. 2022 (Sinkformers).
