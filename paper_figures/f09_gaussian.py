@@ -8,8 +8,9 @@ own values have the variance Sigma kappa^2 after the layer, with a new kappa for
     density-corrected kappa = (1 / s) / (1 / s + 1 / Sigma - alpha / (Sigma + s)).
 
 For small s the variance falls by c s per layer, c = 2, 1, 2 (1 - alpha) the drift of the limit equation: softmax
-gathers tokens twice as fast as Sinkhorn. Left: infinitely many tokens, quadrature nodes that move with their masses, and 1000
-random ones, which stray in the tails (bars: one standard deviation over seeds). Right: one layer of infinitely many.
+gathers tokens twice as fast as Sinkhorn. Left: infinitely many tokens, quadrature nodes that move with their masses,
+and 1000 random ones, which stray in the tails (bars: one standard deviation over seeds). Right: one layer of
+infinitely many.
 
 Source: the products of Gaussians, derived for this package; the factor 2: Sander et al. 2022 (Sinkformers).
 """
