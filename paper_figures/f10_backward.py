@@ -1,14 +1,15 @@
 """Tokens that are their own values run the heat equation backwards, which only a finite temperature survives.
 
-With the Gaussian similarity of variance s, tokens of density rho move with v = A x - x = s grad log(G rho) per layer, G the
-Gaussian of variance s. As s -> 0 this is d rho/dt = -s Delta rho, backward heat: it takes a Gaussian's variance to
-Sigma0 - 2 s t, zero at t = Sigma0 / (2 s), and lets waves of number k grow as exp(s k^2 t) however large k is. At finite s
+With the Gaussian similarity of variance s, tokens of density rho move with v = A x - x = s grad log(G rho) per
+layer, G the Gaussian of variance s. As s -> 0 this is d rho/dt = -s Delta rho, backward heat: it takes a Gaussian's
+variance to Sigma0 - 2 s t, zero at t = Sigma0 / (2 s), and lets waves of number k grow as exp(s k^2 t) however large k
+is. At finite s
 
     Sigma + s ln Sigma = Sigma0 + s ln Sigma0 - 2 s t,   so   Sigma = s W((Sigma0 / s) exp((Sigma0 - 2 s t) / s)),
 
 W Lambert's function: positive for all times, following the formal limit until Sigma is about s. And waves on uniform
-tokens grow at s k^2 exp(-s k^2 / 2): fastest, at 2 / e per layer whatever s is, where k = sqrt(2 / s). Clusters start there,
-4.4 sqrt(s) apart. Two numbers decide: the speed (1 x s grad log, half of it for Sinkhorn) and the 1/2 of exp(-s k^2 / 2).
+tokens grow at s k^2 exp(-s k^2 / 2): fastest, at 2 / e per layer whatever s is, where k = sqrt(2 / s). Clusters start
+there, 4.4 sqrt(s) apart. Two numbers decide: the speed 1 of s grad log (1/2 for Sinkhorn) and the 1/2 of s k^2 / 2.
 
 Source: Sander et al. 2022 (the formal limit); the Gaussian's flow and the growth rates derived for this package.
 """
@@ -76,13 +77,13 @@ def _growth(k, constants):
 
 
 def check(data, constants) -> list[Check]:
-    """What is left where the formal limit ends, when the flow reaches Sigma = s, every wave's rate, and the fastest wave."""
+    """What is left where the formal limit ends, layers to a variance of 0.3, every wave's rate, the fastest wave."""
     checks, s, k = [], data["s"], data["number"]
     for variance, eps in zip(data["variance"], s):
         t = data["share"] / (2 * eps)
         end = np.argmin(np.abs(data["share"] - 1))
-        predicted = _variance(eps, t[end], constants)
-        checks.append(Check.relative(f"s = {eps:g}: variance where backward heat has none left", predicted, variance[end], 0.01))
+        predicted, claim = _variance(eps, t[end], constants), f"s = {eps:g}: variance where backward heat has none left"
+        checks.append(Check.relative(claim, predicted, variance[end], 0.01))
         lasted = np.interp(-np.log(0.3), -np.log(variance), t)
         dense = np.linspace(0, 2 * t[-1], 20000)
         predicted = np.interp(-np.log(0.3), -np.log(_variance(eps, dense, constants)), dense)
@@ -93,7 +94,8 @@ def check(data, constants) -> list[Check]:
     parabola = np.polyfit(np.log(k[near]), data["growth"][near], 4)
     turning = np.roots(np.polyder(parabola))
     fastest = turning[np.argmin(np.abs(turning - np.log(np.sqrt(2))))].real
-    checks.append(Check.relative("√s × number of the fastest wave", constants["smoothing"] ** -0.5, np.exp(fastest), 0.01))
+    number = constants["smoothing"] ** -0.5
+    checks.append(Check.relative("√s × number of the fastest wave", number, np.exp(fastest), 0.01))
     highest = constants["speed"] / constants["smoothing"] / np.e
     checks.append(Check.relative("its growth rate per layer", highest, np.polyval(parabola, fastest), 0.01))
     return checks
@@ -115,7 +117,8 @@ def draw(figure, data, constants) -> None:
     right.plot(k, _growth(k, constants), color=style.INK, label="s k² exp(−s k²/2)")
     right.plot(data["number"], data["growth"], "o", color=style.INK, label="tokens in a row")
     right.axvline(constants["smoothing"] ** -0.5, color="0.6", linewidth=0.8)
-    right.annotate("clusters start\n4.4 √s apart", (np.sqrt(2), 0.12), xytext=(4, 0), textcoords="offset points", fontsize=6.5)
+    beside = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": 6.5}
+    right.annotate("clusters start\n4.4 √s apart", (constants["smoothing"] ** -0.5, 0.12), **beside)
     right.set(ylim=(0, 1.4))
     style.finish(right, "", "wave number k √s", "growth rate per layer")
     right.legend(frameon=False, loc="upper right")

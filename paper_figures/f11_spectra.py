@@ -8,7 +8,7 @@ the Funk-Hecke formula. With tau = 1 / (2 beta) from |x - y|^2 = 2 - 2 <x, y>, H
 
     tau' = 1 / (2 beta) + 1 / (4 beta^2) + (13 - 2 nu^2 - 2 nu0^2) / (48 beta^3) + O(beta^-4),
 
-so that tau alone is off by beta^-2, the same for every harmonic (chordal distance: tau + tau^2), and tau + tau^2 by beta^-3.
+so that tau alone is off by beta^-2, the same for every harmonic, and tau + tau^2 (chordal distance) by beta^-3.
 
 Source: Rigollet 2025 (attention on the sphere); the time step to third order derived for this package.
 """

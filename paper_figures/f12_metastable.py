@@ -1,16 +1,16 @@
 """Features gather first within each cluster of tokens, and only much later, at Kramers' rate, in one weighted mean.
 
-The limit dH/dt = Delta H + c <grad log p, grad H> (c = 2 softmax, 1 Sinkhorn) is the generator of dX = -grad W dt + sqrt(2) dW
-in the potential W = -c log p. Each well, a cluster of tokens, is left over a saddle at the rate (Kramers 1940)
+The limit dH/dt = Delta H + c <grad log p, grad H> (c = 2 softmax, 1 Sinkhorn) has the generator of the process
+dX = -grad W dt + sqrt(2) dW, W = -c log p. Each well, a cluster of tokens, is left over a saddle at Kramers' rate
 
     r = sqrt(W''_well |W''_saddle|) / (2 pi) exp(-(W_saddle - W_well)),
 
-so m wells are a Markov chain of m states: m eigenvalues near zero, and features with m values until about 1 / r. Then they
-tend to the mean with weight p^c. On the circle with p proportional to exp(kappa cos m x), each well has two saddles and
+so m wells are a Markov chain of m states: m eigenvalues near zero, and features with m values until about 1 / r.
+Then they tend to the mean with weight p^c. On the circle, p proportional to exp(kappa cos m x), wells have two saddles:
 
     -lambda_j = 2 r (1 - cos(2 pi j / m)),   r = c kappa m^2 / (2 pi) exp(-2 c kappa)    (two wells: 4 r),
 
-up to a share 1 / (4 c kappa); r = m^2 / (2 pi I_0(c kappa))^2, with integrals that Kramers' formula approximates, has no such error.
+up to a share 1 / (4 c kappa), which r = m^2 / (2 pi I_0(c kappa))^2, before Laplace's method, has not.
 
 Source: Ruan & Zhang 2024 (clustering tendency, the weighted mean); Kramers 1940; Bovier et al. 2005 (eigenvalues).
 """
@@ -62,7 +62,7 @@ def _one_layer(log_p, epsilon: float, normalization: str):
 
 
 def _rates(kappa: float, m: int, normalization: str) -> np.ndarray:
-    """The eight slowest -log(a) / tau, from two temperatures to eps = 0: the barrier, hence log rate, is linear in eps."""
+    """The eight slowest -log(a) / tau, extrapolated to eps = 0: the barrier, hence log rate, is linear in eps."""
     found = []
     for epsilon in (0.016 / m**2, 0.008 / m**2):
         S, _, tau = _one_layer(lambda x: kappa * np.cos(m * x), epsilon, normalization)
@@ -143,16 +143,17 @@ def check(data, constants) -> list[Check]:
     middle = np.argmin(np.abs(np.log(data["time"] * np.sqrt(rate * 10))))
     for k, side in enumerate(("well at 0", "well at π")):
         predicted = mean + (means[k] - mean) * np.exp(-rate * data["time"][middle])
-        checks.append(Check.relative(f"{side}: feature during the pause", predicted, data["feature"][middle, 3 * k], 0.01))
+        paused = data["feature"][middle, 3 * k]
+        checks.append(Check.relative(f"{side}: feature during the pause", predicted, paused, 0.01))
     checks.append(Check.relative("feature in the end: its p²-weighted mean", mean, data["feature"][-1].mean(), 0.01))
     for m, rates, features in zip(_WELLS, data["spectra"], data["gathered"]):
         predicted = _chain(m, drift)
         if m > 1:
             off = np.abs(rates[1:m] / predicted[1:] - 1).max()
             checks.append(Check(f"{m} wells: slow rates, largest relative error", 0.0, off, 0.01))
-        count = np.sum(rates < 0.1 * drift * _KAPPA * m**2)  # a tenth of the rate within a well, W''
-        checks.append(Check(f"{_wells(m)}: eigenvalues near zero", float(m), float(count), 0.0))
-        checks.append(Check(f"{_wells(m)}: values that tokens' features pause at", float(m), float(_count_clusters(features)), 0.0))
+        near_zero = np.sum(rates < 0.1 * drift * _KAPPA * m**2)  # a tenth of the rate within a well, W''
+        for claim, count in (("eigenvalues near zero", near_zero), ("clusters of features", _count_clusters(features))):
+            checks.append(Check(f"{_wells(m)}: {claim}", float(m), float(count), 0.0))
     return checks
 
 
@@ -176,7 +177,8 @@ def draw(figure, data, constants) -> None:
         for series, fill in zip(data["feature"][:, [3 * k, 1 + k]].T, ("full", "none")):  # in the middle, and beside it
             middle.plot(data["time"], series, style.MARKERS[k], color=colour, fillstyle=fill)
     middle.axhline(mean, color="0.6", linewidth=0.8)
-    middle.annotate("p²-weighted mean", (data["time"][0], mean), xytext=(0, 3), textcoords="offset points", fontsize=6.5)
+    above = {"xytext": (0, 3), "textcoords": "offset points", "fontsize": 6.5}
+    middle.annotate("p²-weighted mean", (data["time"][0], mean), **above)
     middle.set(xscale="log")
     style.finish(middle, "", "time t = layers × τ  (length²)", "feature H at four points")
     j = np.arange(8)
