@@ -45,6 +45,16 @@ def test_it_is_drawn_with_a_claim_and_labelled_axes(name):
         assert ax.get_label() == "<colorbar>" or not ax.axison or (ax.get_xlabel() and ax.get_ylabel())
 
 
+@each_figure
+def test_readme_has_its_claim_and_verdict(name):
+    module, data = load(name)
+    readme = (STORED.parents[1] / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in readme.splitlines() if f"({STORED.parent.name}/results/{name}.png)" in line]
+    checks = module.check(data, module.CONSTANTS)
+    verdict = "holds" if all(check.holds for check in checks) else "FAILS"
+    assert module.TITLE in row and f"{verdict}, {len(checks)} checks" in row
+
+
 def test_a_number_that_is_not_one_never_holds():
     assert not Check("x", 1.0, np.nan, 1.0).holds
     assert Check.relative("x", -2.0, -2.01, 0.01).holds and not Check.relative("x", -2.0, -2.03, 0.01).holds
