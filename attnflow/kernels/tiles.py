@@ -44,21 +44,7 @@ def absorber(wide: bool) -> Callable:
     absorb(first, last, ...) adds keys (m, N) with values (c, N) and bias (N,) in bits to the sums of weights and the
     weighted sums of some queries, relative to 2^top; `steady` says that top is known and stays.
     """
-    add_squares, add_products = _adding(_SQUARED, wide), _adding(_INNER, wide)
-
-    @_compiled
-    def reduce(reduction, u, keys, period, f_values, i, start, row):
-        if reduction == _GENERAL:
-            row[:] = f_values[i, start : start + row.size]
-            return
-        row[:] = 0
-        if reduction == _SQUARED:
-            add_squares(u, keys, period, start, row)
-        elif reduction == _WRAPPED:
-            _add_wrapped_squares(u, keys, period, start, row)
-        else:
-            add_products(u, keys, period, start, row)
-
+    # no compiled function may be in the closure: the disk cache would not know it again in another process
     @numba.njit(nogil=True, cache=True, fastmath=_contract, error_model="numpy")
     def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_values, steady, top, total, mean):
         reduction, geodesic, transform = codes
@@ -73,7 +59,10 @@ def absorber(wide: bool) -> Callable:
                 tilt = bias[start:stop]
                 for k in range(size):
                     i, row = block + k, weights[k, : stop - start]
-                    reduce(reduction, queries[i], keys, period, f_values, i, start, row)
+                    if wide:
+                        _reduce_wide(reduction, queries[i], keys, period, f_values, i, start, row)
+                    else:
+                        _reduce(reduction, queries[i], keys, period, f_values, i, start, row)
                     if geodesic:
                         _square_of_angle(queries[i], keys, start, row, scratch)
                     _transform(transform, parameter, row)
@@ -160,7 +149,27 @@ def _adding(reduction: int, wide: bool) -> Callable:
     return add
 
 
-_add_wrapped_squares = _adding(_WRAPPED, False)
+def _reducing(wide: bool) -> Callable:
+    add_squares, add_wrapped, add_products = _adding(_SQUARED, wide), _adding(_WRAPPED, False), _adding(_INNER, wide)
+
+    @_compiled
+    def reduce(reduction, u, keys, period, f_values, i, start, row):
+        """r for one query and a tile of keys."""
+        if reduction == _GENERAL:
+            row[:] = f_values[i, start : start + row.size]
+            return
+        row[:] = 0
+        if reduction == _SQUARED:
+            add_squares(u, keys, period, start, row)
+        elif reduction == _WRAPPED:
+            add_wrapped(u, keys, period, start, row)
+        else:
+            add_products(u, keys, period, start, row)
+
+    return reduce
+
+
+_reduce, _reduce_wide = _reducing(False), _reducing(True)
 
 
 @_compiled
