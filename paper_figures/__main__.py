@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from matplotlib import rc_context
 
 from . import FIGURES, Check, compute, plot
 
@@ -60,7 +61,8 @@ def write(module: ModuleType, data: dict[str, np.ndarray], checks: list[Check], 
     folder.mkdir(parents=True, exist_ok=True)
     figure = plot(module, data)
     figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    with rc_context({"svg.hashsalt": name}):  # the same bytes for the same numbers
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     np.savez_compressed(folder / f"{name}.npz", **data)
     summary = {
         "title": module.TITLE,

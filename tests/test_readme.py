@@ -44,7 +44,7 @@ def test_every_command_and_name_in_readme_exists():
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])
         assert stopped.value.code == 0
-    section = README.split("## What there is")[1].split("## Commands")[0]
+    section = README.split("## What there is")[1].split("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
     for name in re.findall(r"`([A-Za-z_]+)", "\n".join(table)):
         assert hasattr(af, name) or hasattr(af.DriftDiffusion, name), name
