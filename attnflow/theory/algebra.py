@@ -51,7 +51,7 @@ def inverse(matrix: sympy.Matrix) -> sympy.Matrix:
 
 
 def expand_above(F: sympy.Expr) -> sympy.Expr:
-    """F expanded, but for the sums it divides by: their powers stay together, so that equal terms still meet; huge ones as they are."""
+    """F expanded, but for the sums it divides by, so that equal terms still meet; a huge F as it is."""
     if F.count_ops() > _LARGE:
         return F
     below = {power for power in F.atoms(sympy.Pow) if power.base.is_Add and power.exp.is_negative}

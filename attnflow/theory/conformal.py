@@ -1,4 +1,4 @@
-"""The drift-diffusion equation as a heat equation with a heat capacity: when, with which metric, and why not in two dimensions."""
+"""The equation as a heat equation with a heat capacity: with which metric, and why not in two dimensions."""
 
 from __future__ import annotations
 

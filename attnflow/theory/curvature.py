@@ -109,12 +109,14 @@ def constant_curvature(metric: int | sympy.Matrix) -> sympy.Expr:
     def lowered(a: int, b: int, c: int) -> sympy.Expr:
         return (sympy.diff(g[a, b], x[c]) + sympy.diff(g[a, c], x[b]) - sympy.diff(g[b, c], x[a])) / 2
 
-    christoffel = [[[sum(raised[a, d] * lowered(d, b, c) for d in axes) for c in axes] for b in axes] for a in axes]
+    # G[a][b][c]: the Christoffel symbols
+    G = [[[sum(raised[a, d] * lowered(d, b, c) for d in axes) for c in axes] for b in axes] for a in axes]
 
     def riemann(a: int, b: int, c: int, d: int) -> sympy.Expr:
         up = [
-            sympy.diff(christoffel[e][b][d], x[c]) - sympy.diff(christoffel[e][b][c], x[d])
-            + sum(christoffel[e][c][f] * christoffel[f][b][d] - christoffel[e][d][f] * christoffel[f][b][c] for f in axes)
+            sympy.diff(G[e][b][d], x[c])
+            - sympy.diff(G[e][b][c], x[d])
+            + sum(G[e][c][f] * G[f][b][d] - G[e][d][f] * G[f][b][c] for f in axes)
             for e in axes
         ]
         return sum(g[a, e] * up[e] for e in axes)
@@ -124,7 +126,8 @@ def constant_curvature(metric: int | sympy.Matrix) -> sympy.Expr:
     K = sympy.simplify(combine(riemann(0, 1, 0, 1) / (g[0, 0] * g[1, 1] - g[0, 1] ** 2)))
     planes = list(itertools.combinations(axes, 2))
     for (a, b), (c, d) in itertools.combinations_with_replacement(planes, 2):
-        if K.free_symbols & set(x) or not vanishes(riemann(a, b, c, d) - K * (g[a, c] * g[b, d] - g[a, d] * g[b, c])):
+        area = g[a, c] * g[b, d] - g[a, d] * g[b, c]
+        if K.free_symbols & set(x) or not vanishes(riemann(a, b, c, d) - K * area):
             raise ValueError(f"metric must have constant curvature, got {metric}; use local_kernel with an embedding")
     return K
 

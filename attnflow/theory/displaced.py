@@ -40,7 +40,8 @@ class DisplacedLimit:
 
     def _repr_latex_(self) -> str:
         place = sympy.latex(sympy.Tuple(*self.place))
-        return f"$\\displaystyle A H(x) = \\left. H + \\epsilon E H \\right|_{{y = {place}}}, \\quad {self.first_order.latex}$"
+        value = f"\\left. H + \\epsilon E H \\right|_{{y = {place}}}"
+        return f"$\\displaystyle A H(x) = {value}, \\quad {self.first_order.latex}$"
 
 
 def displaced_limit(
@@ -129,7 +130,7 @@ class ManifoldAverage:
     bounds: tuple[tuple[sympy.Expr, sympy.Expr], ...]
 
     def __call__(self, H: sympy.Expr) -> Formula:
-        """The average of an expression H in x0, x1, ...; integrals that sympy does not know stay, and evaluate numerically."""
+        """The average of an expression H in x0, x1, ...: a ratio of integrals, which evaluates by quadrature."""
         x = coordinates(len(self.points))
         on_manifold = expression(H, "H", x).subs(dict(zip(x, self.points)), simultaneous=True)
         ranges = [(t, *bound) for t, bound in zip(self.weight.variables, self.bounds)]
@@ -177,7 +178,8 @@ def manifold_average(
     Examples
     --------
     >>> (y0, y1), t = coordinates(2, "y"), sympy.Symbol("t0", real=True)
-    >>> circle = manifold_average((y0**2 + y1**2 - 1) ** 2 * (2 + y0), 2, [sympy.cos(t), sympy.sin(t)], [(-sympy.pi, sympy.pi)])
+    >>> f = (y0**2 + y1**2 - 1) ** 2 * (2 + y0)
+    >>> circle = manifold_average(f, 2, [sympy.cos(t), sympy.sin(t)], [(-sympy.pi, sympy.pi)])
     >>> circle.weight.latex
     'w = \\\\frac{1}{\\\\sqrt{\\\\cos{\\\\left(t_{0} \\\\right)} + 2}}'
     """
@@ -185,21 +187,23 @@ def manifold_average(
     f = expression(f, "f", x + y)
     psi = sympy.Matrix([expression(entry, "manifold", x + t) for entry in manifold])
     if len(psi) != dim or not 0 < len(t) < dim:
-        raise ValueError(f"manifold must have {dim} entries and bounds 1 to {dim - 1} pairs, got {len(psi)} and {len(t)}")
+        expected = f"{dim} entries and bounds 1 to {dim - 1} pairs"
+        raise ValueError(f"manifold must have {expected}, got {len(psi)} and {len(t)}")
     place = dict(zip(y, psi))
     slopes = [combine(sympy.diff(f, v).subs(place, simultaneous=True)) for v in y]
     if not all(map(vanishes, slopes)):
         raise ValueError(f"manifold must be where f(x, .) is smallest, got the gradient {slopes} on it")
     J = psi.jacobian(t)
     N = sympy.Matrix.hstack(*J.T.nullspace())
-    across = (N.T * sympy.hessian(f, y).subs(place, simultaneous=True) * N).det()
+    across = combine((N.T * sympy.hessian(f, y).subs(place, simultaneous=True) * N).det())
     squared = combine(sympy.Matrix.hstack(J, N).det() ** 2 / across)
     if squared.is_infinite or squared.has(sympy.nan) or squared.is_nonpositive:
         raise ValueError(f"f must have a positive definite Hessian across the manifold, got the determinant {across}")
     log_q = sympy.S.Zero if density is None else log_density(density, x)
     above, below = (sympy.factor(part).as_independent(*t, as_Add=False)[1] for part in sympy.fraction(squared))
     q = sympy.exp(log_q).subs(dict(zip(x, psi)), simultaneous=True)
-    return ManifoldAverage(Formula("w", q * sympy.sqrt(above) / sympy.sqrt(below), t), tuple(psi), tuple(map(tuple, bounds)))
+    weight = Formula("w", q * sympy.sqrt(above) / sympy.sqrt(below), t)
+    return ManifoldAverage(weight, tuple(psi), tuple(map(tuple, bounds)))
 
 
 def _argmin(f: sympy.Expr, y: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...]:

@@ -91,7 +91,8 @@ class Formula:
         points = checks.coordinates(points, "points", len(self.variables))
         functions = sorted(str(a.func) for a in self.expression.atoms(AppliedUndef))
         if functions:
-            raise ValueError(f"expression must hold no undetermined function, got {functions[0]}; use .substitute first")
+            hint = "give its value by .substitute first"
+            raise ValueError(f"expression must hold no undetermined function, got {functions[0]}; {hint}")
         symbols = sorted(self.expression.free_symbols - set(self.variables), key=str)
         if {s.name for s in symbols} != set(parameters):
             raise ValueError(f"parameters must be {[s.name for s in symbols]}, got {sorted(parameters)}")
@@ -124,7 +125,7 @@ def expression(value: sympy.Expr | float, name: str, variables: tuple[sympy.Symb
     ours = {s.name: s for s in variables}
     strange = sorted(s.name for s in value.free_symbols if _COORDINATE.fullmatch(s.name) and s.name not in ours)
     if strange:
-        raise ValueError(f"{name} must be an expression in {', '.join(ours) or 'no coordinate'}, got {strange[0]}")
+        raise ValueError(f"{name} must be an expression in {', '.join(ours) or 'parameters only'}, got {strange[0]}")
     return value.subs({s: ours[s.name] for s in value.free_symbols if s.name in ours})
 
 

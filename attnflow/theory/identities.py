@@ -83,15 +83,16 @@ def identities(
     '\\\\frac{d}{dt} \\\\int H e^{2 \\\\ell} \\\\, dx = \\\\int 0 \\\\, dx'
     """
     g = tensor(metric)
-    n, x = g.shape[0], coordinates(g.shape[0])
+    x = coordinates(g.shape[0])
     H, rho = (sympy.Function(name, positive=name == "rho")(*x) for name in ("H", "rho"))
     log_w = sympy.expand(expression(drift, "drift") * log_density(density, x))
-    w = sympy.exp(log_w)
+    w, raised = sympy.exp(log_w), inverse(g)
     volume = sympy.sqrt(combine(g.det())).replace(sympy.Abs, lambda part: part)  # of one sign within a chart
     L, laplacian = drift_diffusion(g, density, drift), drift_diffusion(g, drift=0)
 
     def inner(u: sympy.Expr, v: sympy.Expr) -> sympy.Expr:
-        return (sympy.Matrix([[sympy.diff(u, s) for s in x]]) * inverse(g) * sympy.Matrix([sympy.diff(v, s) for s in x]))[0]
+        du, dv = (sympy.Matrix([sympy.diff(F, s) for s in x]) for F in (u, v))
+        return (du.T * raised * dv)[0]
 
     LH = L(H).expression
     walk = w * L(rho / w).expression  # L is self-adjoint in L2(w dvol), so div_g(w grad(rho / w)) = w L(rho / w)

@@ -46,6 +46,10 @@ class Kernel:
     def dim(self) -> int:
         return self.metric.shape[0]
 
+    def _repr_latex_(self) -> str:
+        terms = (G.named(f"G_{k}").latex for k, G in enumerate(self.terms) if k)
+        return "$\\displaystyle " + ", \\quad ".join(terms) + "$"
+
 
 def isotropic_kernel(metric: int | sympy.Matrix = 1, h: sympy.Expr | None = None) -> Kernel:
     """The similarity exp(-h(d) / (2 eps)) of the geodesic distance d, in curved or flat space.

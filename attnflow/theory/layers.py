@@ -156,13 +156,16 @@ class _Names:
 
 
 def _power_weights(kernel: Kernel, log_p: sympy.Expr, power: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
-    """p q^-power, q = s (1 + G_1 + ...) p, as exp(log_r) (1 + r_1 + ...)."""
+    """p q^-power, q = s (1 + G_1 + ...) p, as exp(log_r) (1 + r_1 + ...).
+
+    The last r_k would enter numerator and denominator of a layer alike: it is left 0.
+    """
     rows = [_on_one(G.conjugate(log_p)) for G in kernel.terms]
     corrections = [sympy.S.One]
-    for k in range(1, len(rows)):  # y = z^-power: k y_k = sum_j (-power j - (k - j)) z_j y_(k-j)
+    for k in range(1, len(rows) - 1):  # y = z^-power: k y_k = sum_j (-power j - (k - j)) z_j y_(k-j)
         value = sum((-power * j - (k - j)) * rows[j] * corrections[k - j] for j in range(1, k + 1)) / k
         corrections.append(expand_above(value))
-    return log_p - power * (log_p + kernel.log_scale), corrections
+    return log_p - power * (log_p + kernel.log_scale), [*corrections, sympy.S.Zero]
 
 
 def _sinkhorn_weights(kernel: Kernel, log_p: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
@@ -170,13 +173,13 @@ def _sinkhorn_weights(kernel: Kernel, log_p: sympy.Expr) -> tuple[sympy.Expr, li
     log_r = (log_p - kernel.log_scale) / 2
     smoothing = [G.conjugate(log_r) for G in kernel.terms]
     corrections = [sympy.S.One]
-    for k in range(1, len(smoothing)):
+    for k in range(1, len(smoothing) - 1):
         corrections.append(sympy.S.Zero)
         known = sum(
             corrections[k - j] * smoothing[i](corrections[j - i]).expression for j in range(k + 1) for i in range(j + 1)
         )
         corrections[k] = expand_above(-known / 2)  # r_k enters the order k twice: r_k * 1 + 1 * r_k
-    return log_r, corrections
+    return log_r, [*corrections, sympy.S.Zero]
 
 
 def _at_unit_epsilon(term: Operator) -> Operator:

@@ -88,13 +88,13 @@ def _sphere_average_of_fourth_power(n: sympy.Expr) -> sympy.Expr:
 
 def _integral(h: sympy.Expr, m: sympy.Expr) -> tuple[sympy.Expr, sympy.Basic]:
     """J(m) and the condition for it to be finite."""
-    w, a, b = sympy.symbols("w a b", positive=True)  # sympy integrates w^(a - 1) exp(-b h) in a second, not n/2 and 1/eps
+    w, a, b = sympy.symbols("w a b", positive=True)  # sympy is quick with a and b, not with n / 2 and 1 / eps
     weight = sympy.exp(sympy.expand(-b * h.subs(DISTANCE, sympy.sqrt(w)))).simplify()
     value, condition = sympy.integrate(w ** (a - 1) * weight, (w, 0, sympy.oo)), sympy.true
     if isinstance(value, sympy.Piecewise):
         value, condition = value.args[0]
-    if value.has(sympy.Integral) or value.is_infinite:
-        raise ValueError(f"h must have moments in closed form, got {h}")
+    if value.has(sympy.Integral, sympy.oo, -sympy.oo, sympy.zoo, sympy.nan):  # not known, or not finite
+        raise ValueError(f"h must have finite moments in closed form, got {h}")
     actual = {a: m / 2, b: 1 / (2 * EPSILON)}
     condition = condition.subs(actual)
     if condition.is_Relational:  # epsilon > 0 multiplied out

@@ -49,7 +49,8 @@ class Operator:
 
     def __call__(self, H: sympy.Expr | None = None) -> Formula:
         """The operator on an expression H; None leaves H undetermined."""
-        H = sympy.Function("H")(*self.variables) if H is None else expression(H, "H", self.variables)
+        x = self.variables
+        H = sympy.Function("H")(*x) if H is None else expression(H, "H", x)
         return Formula(f"{self.name} H", sympy.Add(*self._terms(H)), self.variables)
 
     def __add__(self, other: Operator) -> Operator:
@@ -79,7 +80,7 @@ class Operator:
         return self._like(merged)
 
     def adjoint(self) -> Operator:
-        """The formal transpose with respect to dx0 dx1 ...: integral u L v = integral v L' u, without boundary terms."""
+        """L', the formal transpose: integral u L v dx = integral v L' u dx, without boundary terms."""
         result = self._like({})
         for index, c in self.coefficients.items():
             derivative = self._like({index: sympy.S.NegativeOne ** sum(index)})
@@ -117,7 +118,7 @@ class Operator:
         for index in sorted(self.coefficients, key=lambda index: (-sum(index), tuple(-i for i in index))):
             c = self.coefficients[index]
             text = f"\\left({compact_latex(c)}\\right)" if c.is_Add else compact_latex(c)
-            powers = [(f"\\partial_{{{v}}}", times) for v, times in zip(map(sympy.latex, self.variables), index) if times]
+            powers = [(f"\\partial_{{{sympy.latex(v)}}}", times) for v, times in zip(self.variables, index) if times]
             symbols = " ".join(d if times == 1 else f"{d}^{{{times}}}" for d, times in powers)
             terms.append(symbols if c == 1 and symbols else f"{text} {symbols}".strip())
         return f"{self.name} = {' + '.join(terms).replace('+ -', '-') or '0'}"
@@ -176,7 +177,8 @@ def divergence_form(g: sympy.Matrix, log_weight: sympy.Expr, log_volume: sympy.E
     coefficients = defaultdict(lambda: sympy.S.Zero)
     for i, j in itertools.product(range(len(x)), repeat=2):
         coefficients[_unit(len(x), i, j)] += raised[i, j]
-        coefficients[_unit(len(x), j)] += sympy.diff(raised[i, j], x[i]) + raised[i, j] * sympy.diff(log_weight + volume, x[i])
+        slope = sympy.diff(log_weight + volume, x[i])
+        coefficients[_unit(len(x), j)] += sympy.diff(raised[i, j], x[i]) + raised[i, j] * slope
     return Operator({}, x)._like({index: combine(c) for index, c in coefficients.items()})
 
 
