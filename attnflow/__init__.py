@@ -4,6 +4,8 @@ Type a pseudo-metric, a density and a temperature; run the tokens; solve the lim
 error bars that were predicted beforehand, that the two agree, and where they stop agreeing.
 """
 
+from importlib import import_module
+
 from .attention import Attention, DensityCorrected, Sinkhorn, epsilon_for_perplexity
 from .continuum import MeanField, limit, predicted_bias, predicted_noise
 from .geometry import (
@@ -89,3 +91,10 @@ __all__ = [
     "predicted_noise",
     "propagate",
 ]
+
+
+def __getattr__(name: str):
+    """`attnflow.theory` when it is first asked for: it brings sympy along."""
+    if name == "theory":
+        return import_module(".theory", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -51,7 +51,7 @@ def test_noise_has_the_predicted_slope_and_constant():
     assert value == pytest.approx(-0.5, abs=0.05) and low < -0.5 < high
     value, low, high = result.constant("size")
     assert value == pytest.approx(result.predicted.constant["size"], rel=0.1) and low < value < high
-    assert {row["engine"] for row in result.cells} == {"numba"}
+    assert {row["engine"] for row in result.cells} <= {"numba", "cells", "nufft"}  # as auto chose
 
 
 def test_other_kernels_have_their_own_power_of_epsilon():
