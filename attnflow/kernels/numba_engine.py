@@ -15,7 +15,7 @@ import numpy as np
 
 from ..similarity import PseudoMetric
 from ..similarity.pairs import Pair, transformed
-from .tiles import QUERIES, REDUCTIONS, TILE, TRANSFORMS, absorber, gaussian
+from .tiles import QUERIES, REDUCTIONS, TILE, TRANSFORMS, absorb, gaussian
 
 ROWS, COLUMNS = 256, 8 * TILE  # the piece of f that a Python callable evaluates at once
 _GAUSSIAN = [(REDUCTIONS[r], False, TRANSFORMS["identity"]) for r in ("squared", "wrapped")]
@@ -87,7 +87,6 @@ class _Dense:
                 kernel, fixed = gaussian(codes[0], len(self.keys)), (numbers[1], period, self.queries)
                 _in_threads(lambda first, last: kernel(first, last, *fixed, *by_key, top, total, mean), self.queries, self.keys)
             else:
-                absorb = absorber(len(self.keys) >= 4)
                 for rows, some, f_values in _pieces(self.f, self.u, self.v):
                     arrays = [_cast(array[..., some], dtype) for array in by_key]
                     rest = self.queries[rows], *arrays, _cast(f_values, dtype), steady, top[rows], total[rows], mean[rows]

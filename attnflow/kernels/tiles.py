@@ -37,42 +37,31 @@ _summing = numba.njit(fastmath={"contract", "reassoc", "nsz"}, error_model="nump
 _comparing = numba.njit(fastmath={"contract", "nnan", "nsz"}, error_model="numpy")  # only where _logit removed NaN
 
 
-@lru_cache
-def absorber(wide: bool) -> Callable:
-    """The kernel for every pseudo-metric, number of columns and shift; `wide` for four and more feature columns.
-
-    absorb(first, last, ...) adds keys (m, N) with values (c, N) and bias (N,) in bits to the sums of weights and the
-    weighted sums of some queries, relative to 2^top; `steady` says that top is known and stays.
-    """
-    # no compiled function may be in the closure: the disk cache would not know it again in another process
-    @numba.njit(nogil=True, cache=True, fastmath=_contract, error_model="numpy")
-    def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_values, steady, top, total, mean):
-        reduction, geodesic, transform = codes
-        parameter, scale = numbers
-        weights = np.zeros((QUERIES, TILE), keys.dtype)
-        scratch = np.empty(TILE, keys.dtype)
-        fade = np.ones(QUERIES)
-        for block in range(first, last, QUERIES):
-            size = min(QUERIES, last - block)
-            for start in range(0, bias.size, TILE):
-                stop = min(start + TILE, bias.size)
-                tilt = bias[start:stop]
-                for k in range(size):
-                    i, row = block + k, weights[k, : stop - start]
-                    if wide:
-                        _reduce_wide(reduction, queries[i], keys, period, f_values, i, start, row)
-                    else:
-                        _reduce(reduction, queries[i], keys, period, f_values, i, start, row)
-                    if geodesic:
-                        _square_of_angle(queries[i], keys, start, row, scratch)
-                    _transform(transform, parameter, row)
-                    if steady:
-                        total[i] += _weigh(row, tilt, scale, row.dtype.type(top[i]))
-                    else:
-                        fade[k] = _weigh_rising(row, tilt, scale, top, total, i)
-                _average(weights, values, start, stop, fade, mean, block, size)
-
-    return absorb
+@numba.njit(nogil=True, cache=True, fastmath=_contract, error_model="numpy")
+def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_values, steady, top, total, mean):
+    """For every pseudo-metric, number of columns and shift: add keys (m, N) with values (c, N) and bias (N,) in bits to
+    the sums of weights and the weighted sums of some queries, relative to 2^top; `steady`: top is known and stays."""
+    reduction, geodesic, transform = codes
+    parameter, scale = numbers
+    weights = np.zeros((QUERIES, TILE), keys.dtype)
+    scratch = np.empty(TILE, keys.dtype)
+    fade = np.ones(QUERIES)
+    for block in range(first, last, QUERIES):
+        size = min(QUERIES, last - block)
+        for start in range(0, bias.size, TILE):
+            stop = min(start + TILE, bias.size)
+            tilt = bias[start:stop]
+            for k in range(size):
+                i, row = block + k, weights[k, : stop - start]
+                _reduce(reduction, queries[i], keys, period, f_values, i, start, row)
+                if geodesic:
+                    _square_of_angle(queries[i], keys, start, row, scratch)
+                _transform(transform, parameter, row)
+                if steady:
+                    total[i] += _weigh(row, tilt, scale, row.dtype.type(top[i]))
+                else:
+                    fade[k] = _weigh_rising(row, tilt, scale, top, total, i)
+            _average(weights, values, start, stop, fade, mean, block, size)
 
 
 @lru_cache
@@ -124,13 +113,13 @@ def _term(reduction, x, y, side, inverse):
     return difference * difference
 
 
-def _adding(reduction: int, wide: bool) -> Callable:
-    """A compiled sum of terms over the coordinates, if wide four at a time, so that a sum is loaded once for them."""
+def _adding(reduction: int, together: int) -> Callable:
+    """A compiled sum of terms over the coordinates, four of them `together`, so that a sum is loaded once for them."""
 
     @_compiled
     def add(u, keys, period, start, row):
         stop, whole, one = start + row.size, 0, row.dtype.type(1)
-        if wide:
+        if together == 4:
             whole = len(keys) - len(keys) % 4
             for d in range(0, whole, 4):
                 x0, x1, x2, x3 = u[d], u[d + 1], u[d + 2], u[d + 3]
@@ -149,27 +138,22 @@ def _adding(reduction: int, wide: bool) -> Callable:
     return add
 
 
-def _reducing(wide: bool) -> Callable:
-    add_squares, add_wrapped, add_products = _adding(_SQUARED, wide), _adding(_WRAPPED, False), _adding(_INNER, wide)
-
-    @_compiled
-    def reduce(reduction, u, keys, period, f_values, i, start, row):
-        """r for one query and a tile of keys."""
-        if reduction == _GENERAL:
-            row[:] = f_values[i, start : start + row.size]
-            return
-        row[:] = 0
-        if reduction == _SQUARED:
-            add_squares(u, keys, period, start, row)
-        elif reduction == _WRAPPED:
-            add_wrapped(u, keys, period, start, row)
-        else:
-            add_products(u, keys, period, start, row)
-
-    return reduce
+_add_squares, _add_wrapped_squares, _add_products = _adding(_SQUARED, 4), _adding(_WRAPPED, 1), _adding(_INNER, 4)
 
 
-_reduce, _reduce_wide = _reducing(False), _reducing(True)
+@_compiled
+def _reduce(reduction, u, keys, period, f_values, i, start, row):
+    """r for one query and a tile of keys."""
+    if reduction == _GENERAL:
+        row[:] = f_values[i, start : start + row.size]
+        return
+    row[:] = 0
+    if reduction == _SQUARED:
+        _add_squares(u, keys, period, start, row)
+    elif reduction == _WRAPPED:
+        _add_wrapped_squares(u, keys, period, start, row)
+    else:
+        _add_products(u, keys, period, start, row)
 
 
 @_compiled
