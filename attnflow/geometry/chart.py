@@ -12,7 +12,7 @@ from .. import checks
 from ..grid import Grid
 from .quadrature import extent_of_mass, log_integral
 from .spaces import Space, check_bounds
-from .tensors import compare, differentiate, from_sympy, pull_back
+from .tensors import compare, determinant, differentiate, from_sympy, pull_back
 
 
 class Remetrised(Space):
@@ -96,7 +96,7 @@ class Remetrised(Space):
 
     def volume_element(self, x: np.ndarray) -> np.ndarray:
         """sqrt(det g) at points (..., columns): (...), relative to the round measure on a sphere."""
-        return np.sqrt(np.linalg.det(self._tensors(x)[1]))
+        return np.sqrt(determinant(self._tensors(x)[1]))
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Refused: geodesics of a general metric have no closed form."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from scipy import fft, special
@@ -40,6 +41,7 @@ def coefficients(times: np.ndarray, bound: float, tol: float) -> np.ndarray:
     return result / result.sum(axis=0)
 
 
+@lru_cache(maxsize=256)
 def degree_for(z: float, tol: float) -> int:
     """The least degree, up to a few, whose tail sum_{k > degree} 2 e^-z I_k(z) is below tol.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import checks
 from ..geometry import Space
+from ..geometry.tensors import determinant, inverse
 from ..grid import Axis, Grid
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def log_weight(pde: DriftDiffusion, x: np.ndarray, metric: np.ndarray | None = N
         )
     result = pde.drift * log_p
     if metric is not None:
-        result = result + np.log(np.linalg.det(metric)) / 2
+        result = result + np.log(determinant(metric)) / 2
     elif not pde.space.flat:
         result = result + np.log(pde.space.volume_element(x))
     return result if pde.mobility is None else result - np.log(mobility(pde, x))
@@ -78,7 +79,7 @@ def at_points(pde: DriftDiffusion, x: np.ndarray) -> tuple[np.ndarray, np.ndarra
         log_w = log_weight(pde, x)
         return log_w, None if pde.mobility is None else mobility(pde, x)[:, None, None] * np.eye(pde.space.dim)
     metric = pde.space.metric(x)  # checked there
-    tensor = np.linalg.inv(metric)
+    tensor = inverse(metric)
     return log_weight(pde, x, metric), tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
 
 

@@ -22,7 +22,7 @@ from .smooth import affordable, smooth_sizes, solve_smooth, solve_smooth_on
 from .spectra import Spectrum, compute_spectrum
 from .spectral import wrapping
 
-_LOOSE = 1e-5  # rtol above which finite volumes are faster between walls
+_LOOSE = 5e-6  # rtol above which finite volumes are faster between walls
 METHODS = ("auto", "spectral", "finite-volume", *INTEGRATORS)
 
 

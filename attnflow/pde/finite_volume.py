@@ -21,7 +21,7 @@ from scipy import sparse
 from ..grid import Grid
 from .boundaries import Walls
 from .coefficients import build_grid, coefficients, log_weight
-from .exchange import pairs, wall_rates
+from .exchange import beside, pairs, wall_rates
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -76,7 +76,7 @@ class Cells:
         """Gershgorin's bound of the spectrum: every eigenvalue of L is >= -bound."""
         reach = self.loss.copy().reshape(self.grid.shape)
         for offset, rate in zip(self.offsets, np.abs(self.exchange)):
-            reach += rate + np.roll(rate, offset, range(len(offset)))
+            reach += rate + beside(rate, np.negative(offset))
         return float(reach.max())
 
     def bands(self) -> tuple[np.ndarray, np.ndarray]:
@@ -120,12 +120,12 @@ def assemble(
             f"of {list(shape)}; use more cells or a smoother density"
         )
     offsets, exchange = pairs(grid, tensor, walls)
-    log_field, axes = log_w.reshape(grid.shape), range(len(shape))
+    log_field = log_w.reshape(grid.shape)
     loss = np.zeros(grid.shape)
     for offset, rate in zip(offsets, exchange):
-        change = np.roll(log_field, np.negative(offset), axes) - log_field
+        change = beside(log_field, offset) - log_field
         rise = np.exp(change / 2, where=rate != 0, out=np.ones(shape))
-        loss += rate * rise + np.roll(rate / rise, offset, axes)
+        loss += rate * rise + beside(rate / rise, np.negative(offset))
     loss = loss.ravel()
     clamped = []
     for cells, rate, wall, side in wall_rates(pde, grid, tensor, walls):
