@@ -89,3 +89,17 @@ def test_extrapolated_means_are_conserved():
     p = af.Density(af.Box([(0, 1), (0, 1)]), lambda x: 3 * x[..., 0] - 2 * x[..., 1] ** 2)
     run = af.DriftDiffusion(p).solve(lambda x: np.cos(3 * x[:, 0]), [0.0, 0.05, 0.5], rtol=1e-3)
     assert run.stats["extrapolated"] and np.ptp(run.stats["mean"]) < 1e-13
+
+
+@pytest.mark.parametrize("rtol", [1e-3, 1e-4])
+def test_the_estimate_of_the_finer_spectral_solution_holds_where_convergence_is_only_algebraic(rtol):
+    def bent(x):  # four continuous derivatives
+        return np.abs(np.sin(x[..., 0])) ** 5
+
+    pde = af.DriftDiffusion(af.Density(af.Circle(), lambda x: np.cos(x[..., 0])))
+    x = np.linspace(0, 2 * np.pi, 501)[:, None]
+    exact = pde.solve(bent, 1e-3, grid=2001, method="spectral").at(x)
+    solution = pde.solve(bent, 1e-3, rtol=rtol)
+    error = np.sqrt(np.mean((solution.at(x) - exact) ** 2) / np.mean(exact**2))
+    assert solution.stats["method"] == "spectral"
+    assert 1e-9 < error < 2 * solution.stats["estimated_error"] < 2 * rtol
