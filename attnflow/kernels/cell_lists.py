@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from math import prod
-from threading import Thread
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from . import neighbours
+from .threads import in_threads
 
 DIGIT = 11  # bits sorted at a time
 SHARE = 2**14  # tokens worth a thread of the sort
@@ -72,17 +71,17 @@ def sort(points: np.ndarray, grid: Grid) -> Sorted:
     origin, side, counts, _, _ = grid.cells
     size, bits = points.shape[1], grid.bits
     code, order = np.empty(size, np.int64), np.arange(size)
-    in_threads(lambda *some: neighbours.encode(*some, points, origin, side, counts, code), size, SHARE)
+    in_pieces(lambda *some: neighbours.encode(*some, points, origin, side, counts, code), size, SHARE)
     digit = -(-bits // -(-bits // DIGIT))
     bounds = np.linspace(0, size, min(numba.get_num_threads(), size // SHARE + 1) + 1).astype(np.int64)
     histogram = np.empty((len(bounds) - 1, 1 << digit), np.int64)
     for shift in range(0, bits, digit):
         now = bounds, code, shift, histogram
-        in_threads(lambda *some, now=now: neighbours.count_digits(*some, *now), len(histogram), 1)
+        in_pieces(lambda *some, now=now: neighbours.count_digits(*some, *now), len(histogram), 1)
         position = (np.cumsum(histogram.T) - histogram.T.ravel()).reshape(histogram.T.shape).T.copy()
         moved = np.empty_like(code), np.empty_like(order)
         now = bounds, code, order, shift, position, *moved
-        in_threads(lambda *some, now=now: neighbours.scatter(*some, *now), len(histogram), 1)
+        in_pieces(lambda *some, now=now: neighbours.scatter(*some, *now), len(histogram), 1)
         code, order = moved
     return Sorted(arrange(points, order), code, order)
 
@@ -90,33 +89,10 @@ def sort(points: np.ndarray, grid: Grid) -> Sorted:
 def arrange(columns: np.ndarray, order: np.ndarray) -> np.ndarray:
     """columns[:, order], by all threads."""
     arranged = np.empty_like(columns)
-    in_threads(lambda *some: neighbours.arrange(*some, order, columns, arranged), len(order), SHARE)
+    in_pieces(lambda *some: neighbours.arrange(*some, order, columns, arranged), len(order), SHARE)
     return arranged
 
 
-def in_threads(work: Callable, count: int, least: int) -> None:
-    """work(first, last) for pieces of range(count), at least so long; see `numba_engine` for why these threads."""
-    threads = numba.get_num_threads()
-    piece = max(-(-count // (16 * threads)), least)
-    if threads == 1 or count <= piece:
-        work(0, count)
-        return
-    starts = deque(range(0, count, piece))
-
-    def run():
-        while True:
-            try:
-                first = starts.popleft()
-            except IndexError:
-                return
-            work(first, min(first + piece, count))
-
-    helpers = [Thread(target=run, daemon=True) for _ in range(min(threads, len(starts)) - 1)]
-    for helper in helpers:
-        helper.start()
-    try:
-        run()
-    finally:
-        starts.clear()  # when interrupted, the others stop at the end of their piece
-        for helper in helpers:
-            helper.join()
+def in_pieces(work: Callable, count: int, least: int) -> None:
+    """work(first, last) for pieces of range(count), at least so long, by all threads."""
+    in_threads(work, count, max(-(-count // (16 * numba.get_num_threads())), least))

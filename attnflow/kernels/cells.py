@@ -187,7 +187,7 @@ class _Search:
         total, mean = np.zeros(len(rows)), np.zeros((len(rows), len(by_key) - 1))
         grids, by_key = (self.cells, self.grid.cells, self.rule), (by_key[0], by_key[1:])
         tokens = (starts, reach), queries.points, self.keys.points, *grids, *by_key, total, mean
-        cell_lists.in_threads(lambda *some: neighbours.sweep(*some, *tokens), len(reach), 16)
+        cell_lists.in_pieces(lambda *some: neighbours.sweep(*some, *tokens), len(reach), 16)
         return total, mean
 
 

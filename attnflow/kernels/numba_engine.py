@@ -6,15 +6,14 @@ keys in their order: the result does not depend on the number of threads.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from threading import Thread
 
 import numba
 import numpy as np
 
 from ..similarity import PseudoMetric
 from ..similarity.pairs import Pair, transformed
+from .threads import in_threads
 from .tiles import QUERIES, REDUCTIONS, TILE, TRANSFORMS, absorb, gaussian
 
 ROWS, COLUMNS = 256, 8 * TILE  # the piece of f that a Python callable evaluates at once
@@ -159,33 +158,6 @@ def _cast(array, dtype):
 
 
 def _in_threads(kernel: Callable, queries: np.ndarray, keys: np.ndarray) -> None:
-    """kernel(first, last) for chunks of all queries.
-
-    The threads are Python's, share a queue of chunks and live as long as the call. Those of numba (prange) have layers
-    that abort the process when two callers meet (workqueue) or after a fork (omp), and double the time to compile.
-    """
-    threads, count = numba.get_num_threads(), len(queries)
-    rows = max(count // (8 * threads), SHARE // keys.size, 1)
-    chunk = QUERIES * -(-rows // QUERIES)
-    if threads == 1 or count <= chunk:
-        kernel(0, count)
-        return
-    starts = deque(range(0, count, chunk))
-
-    def work():
-        while True:
-            try:
-                first = starts.popleft()
-            except IndexError:
-                return
-            kernel(first, min(first + chunk, count))
-
-    helpers = [Thread(target=work, daemon=True) for _ in range(min(threads, len(starts)) - 1)]
-    for helper in helpers:
-        helper.start()
-    try:
-        work()
-    finally:
-        starts.clear()  # when interrupted, the others stop at the end of their chunk
-        for helper in helpers:
-            helper.join()
+    """kernel(first, last) for chunks of all queries, whole blocks of them."""
+    rows = max(len(queries) // (8 * numba.get_num_threads()), SHARE // keys.size, 1)
+    in_threads(kernel, len(queries), QUERIES * -(-rows // QUERIES))

@@ -68,7 +68,7 @@ def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_v
 def gaussian(reduction: int, dim: int) -> Callable:
     """`absorb` for exp(-r / (2 eps)) in at most three dimensions, at most one value column and a known top.
 
-    No row of weights is kept, and each of the (reduction, dim) compiles alone: three seconds for what is needed.
+    No row of weights is kept, and each of the (reduction, dim) compiles alone: only what is needed, in about a second.
     """
     second, third = min(1, dim - 1), dim - 1
 
@@ -360,12 +360,6 @@ def _exp2(x):
     x = x if x > least else least
     k = np.rint(x)
     return _times_two_to_the(_polynomial_in_pairs(_exp2_series(x), x - k), k)
-
-
-@_inlined
-def _exp(x):
-    """e^x to max(2, |x|) units of rounding, below the overflow; a least number as `_exp2` has for all x far below."""
-    return _exp2(x * _bits(x)[0])
 
 
 @_inlined

@@ -75,10 +75,10 @@ def compiled(source: str, options: tuple[str, ...]) -> ctypes.CDLL:
 
 class RawModule:
     def __init__(self, code, options):
-        self.library = compiled(code, options)
+        self.binary = compiled(code, options)
 
     def get_function(self, name):
-        run = getattr(self.library, f"run_{name}")
+        run = getattr(self.binary, f"run_{name}")
 
         def launch(grid, block, arguments):
             for argument in arguments:
