@@ -191,7 +191,7 @@ def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
 def output_times(t, name: str = "t") -> np.ndarray:
     """A scalar or increasing times >= 0 as a one-dimensional array."""
     times = np.atleast_1d(array(t, name))
-    if times.ndim != 1 or len(times) == 0 or times[0] < 0 or (np.diff(times) <= 0).any():
+    if times.ndim != 1 or len(times) == 0 or times[0] < 0 or (times[1:] <= times[:-1]).any():
         raise ValueError(f"{name} must be a time >= 0 or increasing times, got {_short(t)}")
     return times.astype(float)
 

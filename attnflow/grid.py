@@ -208,13 +208,15 @@ def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
     """
     axes = tuple(range(values.ndim - 1))
     size = np.abs(values).max(axis=axes)
-    spectrum = np.abs(np.fft.fftn(values / np.where(size > 0, size, 1.0), axes=axes, norm="forward"))
+    spectrum = np.abs(np.fft.rfftn(values / np.where(size > 0, size, 1.0), axes=axes, norm="forward"))
     widths = []
     for k, n in enumerate(values.shape[:-1]):
         amplitude = spectrum.max(axis=axes[:k] + axes[k + 1 :] + (-1,))
-        folded = amplitude[: n // 2 + 1]
-        folded[1:] = np.maximum(folded[1:], amplitude[: -(n // 2) - 1 : -1])
-        tail = np.cumsum(folded[::-1])
+        if k < len(axes) - 1:  # the last axis has the modes >= 0 only
+            folded = amplitude[: n // 2 + 1]
+            folded[1:] = np.maximum(folded[1:], amplitude[: -(n // 2) - 1 : -1])
+            amplitude = folded
+        tail = np.cumsum(amplitude[::-1])
         width = max(n // 2 - int(np.searchsorted(tail, max(rtol, 1e-13), "right")), 0)
         if width > 0.8 * (n // 2):
             return None

@@ -6,6 +6,7 @@ distance of two points, whether points lie in it, and a grid to integrate on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,7 +45,7 @@ class Space:
     @property
     def has_boundary(self) -> bool:
         """Whether some coordinate ends at a wall."""
-        return any(np.isfinite(pair).any() and not wraps for pair, wraps in zip(self.bounds, self.periodic))
+        return any(not wraps and any(map(math.isfinite, pair)) for pair, wraps in zip(self.bounds, self.periodic))
 
     @property
     def volume(self) -> float:

@@ -170,9 +170,8 @@ def error_weights(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
 
 
 def weighted_norm(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Root weighted mean square of fields (T, *grid, c) for weights (..., N): (..., T, c)."""
-    square = values.reshape(len(values), weights.shape[-1], -1) ** 2
-    return np.sqrt(np.tensordot(weights, square, (-1, 1)))
+    """Root weighted mean square of fields (T, *grid, c) for weights (N,) or (m, N): (T, c) or (T, m, c)."""
+    return np.sqrt(weights @ values.reshape(len(values), weights.shape[-1], -1) ** 2)
 
 
 def weighted_maximum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -182,9 +181,9 @@ def weighted_maximum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def relative_error(difference: np.ndarray, reference: np.ndarray) -> float:
-    """Largest of the norms (..., T, c), each column relative to its largest norm over time in `reference` (..., T, c)."""
-    scale = reference.max(axis=-2, keepdims=True)
-    return float(np.max(difference / np.where(scale > 0, scale, 1.0)))
+    """Largest of the norms (T, ..., c), each column relative to its largest norm over time in `reference` (T, ..., c)."""
+    scale = reference.max(axis=0)
+    return float((difference / np.where(scale > 0, scale, 1.0)).max())
 
 
 def transfer(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
@@ -228,4 +227,4 @@ def _angular_frame(x: np.ndarray) -> np.ndarray:
 
 
 def _endless(space: Space) -> bool:
-    return not np.isfinite(space.bounds).all()
+    return any(math.isinf(end) for pair in space.bounds for end in pair)

@@ -6,6 +6,7 @@ say how accurate the finer one is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -148,7 +149,7 @@ def grown(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def affordable(sizes: tuple[int, ...]) -> bool:
     """Whether that many nodes are a matter of seconds at most."""
-    return np.prod(sizes) <= _LARGEST[len(sizes)]
+    return math.prod(sizes) <= _LARGEST[len(sizes)]
 
 
 def solvable(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:

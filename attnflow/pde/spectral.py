@@ -96,7 +96,7 @@ class SymmetricForm:
 
     @cached_property
     def _laplacians(self) -> list:
-        return [-B.T @ B for B in self.derivatives]
+        return [self.xp.asarray(_scaled_laplacian(axis)) for axis in self.grid.axes]
 
     @cached_property
     def _potential(self):
@@ -219,7 +219,7 @@ def evolve(
         start = form.held * start
         source = form.held * form.bare(wall)
     fields, stats = propagate(form, start, source, times, tol, progress)
-    fields = xp.stack([field / form.root for field in fields])
+    fields = xp.stack(fields) / form.root
     if form.held is not None:
         fields = fields * form.held + (1 - form.held) * (wall / form.root)
     fields = fields if xp is np else xp.asnumpy(fields)
@@ -228,6 +228,8 @@ def evolve(
 
 def held_nodes(grid: Grid, walls: Walls) -> np.ndarray | None:
     """1 on the nodes of Dirichlet walls, (*grid); None if there are none."""
+    if not any(walls):
+        return None
     held = np.zeros(grid.shape)
     for k, pair in enumerate(walls):
         for end, side in enumerate(pair or ()):
@@ -275,5 +277,13 @@ def _derivative_norm(axis: Axis) -> float:
 
 @lru_cache(maxsize=64)
 def _scaled_derivative(axis: Axis) -> np.ndarray:
+    """B of an axis."""
     root = np.sqrt(axis.weights)
     return root[:, None] * axis.derivative() / root
+
+
+@lru_cache(maxsize=64)
+def _scaled_laplacian(axis: Axis) -> np.ndarray:
+    """-B' B of an axis."""
+    B = _scaled_derivative(axis)
+    return -B.T @ B
