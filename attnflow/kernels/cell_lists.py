@@ -45,10 +45,6 @@ class Sorted(NamedTuple):
         """The points of some rows, in ascending order."""
         return Sorted(np.ascontiguousarray(self.points[:, rows]), self.code[rows], self.order[rows])
 
-    def filling(self) -> np.ndarray:
-        """How many points each occupied cell holds."""
-        return np.diff(np.flatnonzero(np.diff(self.code, prepend=-1, append=-1)))
-
 
 def grid(queries: np.ndarray, keys: np.ndarray, period: tuple[float, ...] | None, side: float) -> Grid:
     """Cells of about the given side around all points (m, N), at most 2^60 of them."""
@@ -68,10 +64,8 @@ def grid(queries: np.ndarray, keys: np.ndarray, period: tuple[float, ...] | None
 
 def sort(points: np.ndarray, grid: Grid) -> Sorted:
     """Points by cell: a radix sort, stable, in which each thread counts and moves a chunk of its own."""
-    origin, side, counts, _, _ = grid.cells
     size, bits = points.shape[1], grid.bits
-    code, order = np.empty(size, np.int64), np.arange(size)
-    in_pieces(lambda *some: neighbours.encode(*some, points, origin, side, counts, code), size, SHARE)
+    code, order = _encode(points, grid), np.arange(size)
     digit = -(-bits // -(-bits // DIGIT))
     bounds = np.linspace(0, size, min(numba.get_num_threads(), size // SHARE + 1) + 1).astype(np.int64)
     histogram = np.empty((len(bounds) - 1, 1 << digit), np.int64)
@@ -86,6 +80,13 @@ def sort(points: np.ndarray, grid: Grid) -> Sorted:
     return Sorted(arrange(points, order), code, order)
 
 
+def filling(points: np.ndarray, grid: Grid) -> np.ndarray:
+    """How many of the points each occupied cell holds."""
+    code = _encode(points, grid)
+    code.sort()
+    return np.diff(np.flatnonzero(np.diff(code, prepend=-1, append=-1)))
+
+
 def arrange(columns: np.ndarray, order: np.ndarray) -> np.ndarray:
     """columns[:, order], by all threads."""
     arranged = np.empty_like(columns)
@@ -96,3 +97,11 @@ def arrange(columns: np.ndarray, order: np.ndarray) -> np.ndarray:
 def in_pieces(work: Callable, count: int, least: int) -> None:
     """work(first, last) for pieces of range(count), at least so long, by all threads."""
     in_threads(work, count, max(-(-count // (16 * numba.get_num_threads())), least))
+
+
+def _encode(points: np.ndarray, grid: Grid) -> np.ndarray:
+    """The number of the cell of each point (m, N)."""
+    origin, side, counts, _, _ = grid.cells
+    code = np.empty(points.shape[1], np.int64)
+    in_pieces(lambda *some: neighbours.encode(*some, points, origin, side, counts, code), code.size, SHARE)
+    return code

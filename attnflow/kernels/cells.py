@@ -155,7 +155,7 @@ class _Search:
         if isfinite(top) and isfinite(self.rule[2]) and isfinite(self.grid.diameter):
             spare = min(top - key_bias.min(), SPARE)
             depth[:] = near_enough + (spare if log_sum_exp is None else top - log_sum_exp[order])
-        total, mean, accepted = np.ones(count), np.zeros((count, values.shape[1])), np.zeros(count, bool)
+        log_sum, mean, accepted = np.zeros(count), np.zeros((count, values.shape[1])), np.zeros(count, bool)
         widened = 0
         with np.errstate(all="ignore"):  # what overflows is not accepted
             by_key = np.vstack([(key_bias - top) / log(2), values.T])
@@ -165,12 +165,14 @@ class _Search:
                 if len(rows) == 0:
                     break
                 widened = len(rows) if widen else 0
-                total[rows], mean[rows] = self.sums(rows, depth[rows] + MARGIN, by_key)
-                needed = np.where(depth[rows] <= enough + SPARE, near_enough, enough) - np.log(total[rows])
+                rows = slice(None) if len(rows) == count else rows
+                total, sums = self.sums(rows, depth[rows] + MARGIN, by_key)
+                log_sum[rows], mean[rows] = np.log(total), sums / total[:, None]
+                needed = np.where(depth[rows] <= enough + SPARE, near_enough, enough) - log_sum[rows]
                 accepted[rows] = (needed <= depth[rows] + MARGIN / 2) & np.isfinite(mean[rows]).all(axis=1)
-                depth[rows] = enough - np.log(total[rows])
+                depth[rows] = enough - log_sum[rows]
             attended, lse = np.empty_like(mean), np.empty(count)
-            attended[order], lse[order] = mean / total[:, None], top + np.log(total)
+            attended[order], lse[order] = mean, top + log_sum
         left = order[~accepted]
         if len(left):
             attended[left], lse[left] = self.dense(left, values, key_bias)
@@ -178,13 +180,13 @@ class _Search:
         return attended, lse
 
     def sums(self, rows, depth, by_key):
-        """Sums of weights (len(rows),), and of weights times values, for some of the sorted queries, to some depth."""
-        queries = self.queries if len(rows) == self.queries.code.size else self.queries.some(rows)
-        starts = np.empty(len(rows) + 1, np.int64)
+        """Sums of weights (N,), and of weights times values, for all or some of the sorted queries, to depths (N,)."""
+        queries = self.queries if isinstance(rows, slice) else self.queries.some(rows)
+        starts = np.empty(len(depth) + 1, np.int64)
         starts = starts[: neighbours.split(queries.code, self.grid.cells[2][2], starts) + 1]
         reach = np.maximum.reduceat(_reach(self.pair, self.epsilon, depth), starts[:-1])
         reach = np.minimum(reach, self.grid.diameter) + self.grid.rounding
-        total, mean = np.zeros(len(rows)), np.zeros((len(rows), len(by_key) - 1))
+        total, mean = np.zeros(len(depth)), np.zeros((len(depth), len(by_key) - 1))
         grids, by_key = (self.cells, self.grid.cells, self.rule), (by_key[0], by_key[1:])
         tokens = (starts, reach), queries.points, self.keys.points, *grids, *by_key, total, mean
         cell_lists.in_pieces(lambda *some: neighbours.sweep(*some, *tokens), len(reach), 16)
@@ -202,7 +204,7 @@ def _prepared(u, v, pair, epsilon, rtol):
     queries, size = keys if u is v else flat(u), len(v)
     deepest = log(2 * size / rtol) + SPARE
     grid = cell_lists.grid(queries, keys, pair.period, float(_reach(pair, epsilon, deepest)))
-    filling = cell_lists.sort(keys, grid).filling()
+    filling = cell_lists.filling(keys, grid)
     crowd = _crowd(pair, epsilon, deepest, grid, len(keys), filling.max(), size)
     seen = np.square(filling, dtype=float).sum() / size  # keys in the cell of a key, on average over the keys
     finer = min(max(round((seen / FILLING) ** (1 / len(keys))), 1), FINEST)
