@@ -6,8 +6,10 @@ below were fitted to timings of the engines on uniform tokens; `python -m valida
 choice with the best engine.
 
 dense    M N times what the reduction, the transform and the columns add
-cells    a token's share of sorting and searching, and the keys within reach (counted on a sample)
+cells    a token's share of sorting and searching, and the keys met within reach (counted on a sample)
 nufft    a token's share of spreading, w^n nodes for w digits, and two Fourier transforms of the fine grid
+
+Threads share the sums; what comes before them, and a beginning that every application has, they don't.
 """
 
 from __future__ import annotations
@@ -25,15 +27,16 @@ import numpy as np
 
 from ..similarity import PseudoMetric
 from ..similarity.pairs import Pair
-from . import cells, nufft, numba_engine
+from . import cells, gauss_sums, nufft, numba_engine
 from .registry import ENGINES
 
 SMALL = 2**22  # pairs that the dense engine sums in a moment: nothing else is considered
 TRANSFORM = {"identity": 0.0, "affine": 0.1, "root": 0.6, "log1p": 1.1, "power": 2.4}
 GEODESIC, COLUMN, WRAP, SINGLE = 1.8, 0.07, 0.14, 0.38  # float32 costs the last of float64
-SEARCH, NEAR = (95, 175, 310), (0.95, 1.3, 3.2)  # cells, by dimension: pairs per token, and per key within reach
-TOKEN, NODE, FOURIER = 70, 0.7, 1.1  # nufft: pairs per token, per node it is spread to, per log2(size) of a grid node
-PREPARED = 3.0  # what sorting and planning cost, in applications with few neighbours
+SEARCH, NEAR = (100, 175, 360), (0.95, 1.25, 1.55)  # cells, by dimension: pairs per token, and per key met
+MET = (1.0, 1.1, 2.1)  # keys met, by dimension, over those within reach; at most all
+PREPARED = {"cells": (4e5, 50), "nufft": (1.3e6, 55)}  # what comes before the sums: in all, and per token
+BEGUN = {"cells": 3e5, "nufft": 3.5e5}  # per application
 
 
 @dataclass(frozen=True)
@@ -100,28 +103,37 @@ def choose(
     size = len(keys)
     count = size if queries is None else len(queries)
     facts: dict[str, object] = {"queries": count, "keys": size}
-    unit = dense_unit() * (SINGLE if dtype == "float32" else 1.0) / numba.get_num_threads()
-    pairs = {"numba": applications * float(count) * size * _dense(f.pair, f.key_features(keys[:1]).shape[1], columns)}
+    tokens = size if queries is None else count + size
+    share = (SINGLE if dtype == "float32" else 1.0) / numba.get_num_threads()  # nufft is always in double precision
+    step = float(count) * size * _dense(f.pair, f.key_features(keys[:1]).shape[1], columns)
+    pairs = {"numba": applications * step * share}
     if float(count) * size <= SMALL:
-        return Choice("numba", _seconds(pairs, unit), {}, facts)
+        return Choice("numba", _seconds(pairs), {}, facts)
     reasons: dict[str, str] = {}
     near = _near(f, epsilon, keys[:1] if queries is None else queries, keys, rtol, reasons)
     if near is not None:
         v = f.key_features(keys)
         within = facts["keys within reach"] = round(_within_reach(f.pair, near, v if queries is None else f.query_features(queries), v))
         n = v.shape[1] - 1
-        step = count * (SEARCH[n] + (NEAR[n] + COLUMN * (columns - 1) + TRANSFORM[f.pair.transform]) * within)
-        pairs["cells"] = applications * step + PREPARED * SEARCH[n] * (count + size)
-        spread = _nufft(f, epsilon, queries, keys, rtol, columns, applications, reasons, facts)
+        met = min(MET[n] * within, size)
+        step = count * (SEARCH[n] + (NEAR[n] + COLUMN * (columns - 1) + TRANSFORM[f.pair.transform]) * met)
+        pairs["cells"] = _prepared("cells", tokens) + applications * (BEGUN["cells"] + step * share)
+        spread = _nufft(f, epsilon, keys, rtol, count, reasons, facts)
         if spread is not None:
-            uncertain, cost = spread
-            pairs["nufft"] = cost + uncertain * pairs["cells"]
+            uncertain, step = spread
+            transforms = -(-(columns + 1) // 2) + (applications - 1) * -(-columns // 2)
+            pairs["nufft"] = _prepared("nufft", tokens) + transforms * (BEGUN["nufft"] + step) + uncertain * pairs["cells"]
     best = min(pairs, key=pairs.get)
-    return Choice(best, _seconds(pairs, unit), reasons, facts)
+    return Choice(best, _seconds(pairs), reasons, facts)
 
 
-def _seconds(pairs, unit):
-    return {name: count * unit for name, count in pairs.items()}
+def _seconds(pairs: dict[str, float]) -> dict[str, float]:
+    return {name: count * dense_unit() for name, count in pairs.items()}
+
+
+def _prepared(engine: str, tokens: int) -> float:
+    in_all, per_token = PREPARED[engine]
+    return in_all + per_token * tokens
 
 
 def _dense(pair: Pair, features: int, columns: int) -> float:
@@ -154,8 +166,8 @@ def _within_reach(pair: Pair, distance: float, u: np.ndarray, v: np.ndarray, que
     return max(1.0, float((square <= distance**2).mean()) * len(v))
 
 
-def _nufft(f, epsilon, queries, keys, rtol, columns, applications, reasons, facts) -> tuple[float, float] | None:
-    """Whether rows will lack a certificate (0 or 1), and the cost in pairs; None with the reason."""
+def _nufft(f, epsilon, keys, rtol, count, reasons, facts) -> tuple[float, float] | None:
+    """Whether rows will lack a certificate (0 or 1), and the cost of two transforms in pairs; None with the reason."""
     missing = ENGINES["nufft"].missing()
     try:
         modes = None if missing else nufft.modes(f, epsilon, keys, rtol)
@@ -165,14 +177,11 @@ def _nufft(f, epsilon, queries, keys, rtol, columns, applications, reasons, fact
         reasons["nufft"] = missing
         return None
     facts["modes"] = " x ".join(map(str, modes))
-    n, fine = len(modes), float(np.prod([2 * m for m in modes]))
-    digits = min(15, int(np.ceil(np.log10(64 / rtol))) + 1)
-    count = len(keys) if queries is None else len(queries)
-    per_pair = (len(keys) + count) / 2 * (TOKEN + NODE * digits**n) + 2 * FOURIER * fine * np.log2(fine)
-    transforms = -(-(columns + 1) // 2) + (applications - 1) * -(-columns // 2)
+    step = gauss_sums.work(modes, (len(keys) + count) / 2, max(rtol / 64, gauss_sums.FINEST))
+    step /= numba.get_num_threads() if step > gauss_sums.ALONE else 1
     # what FINUFFT's rounding leaves of a certificate: see nufft's docstring; a period is about modes widths long
-    left = 6 * (rtol / 64 + 1.1e-16 * max(modes) * 0.7) * 2.5 ** (n / 2)
-    return float(left > rtol), per_pair * transforms + 2 * TOKEN * (len(keys) + count)
+    left = 6 * (rtol / 64 + 1.1e-16 * max(modes) * 0.7) * 2.5 ** (len(modes) / 2)
+    return float(left > rtol), step
 
 
 @lru_cache(maxsize=1)
@@ -199,7 +208,7 @@ def _cache_file() -> Path:
     return Path(base) / "attnflow" / "speed.json"
 
 
-def _measure(size: int = 1024, rounds: int = 5) -> float:
+def _measure(size: int = 2048, rounds: int = 5) -> float:
     from ..geometry import Euclidean
     from ..similarity import SquaredDistance
 

@@ -31,7 +31,7 @@ def run(rounds: int = 2) -> Report:
                 seconds = {}
                 for engine in ("numba", "cells", "nufft"):
                     predicted = chosen.seconds.get(engine, 0.0)
-                    if predicted < PATIENCE and (engine != "numba" or size <= DENSEST):
+                    if predicted < PATIENCE and (engine in (chosen.engine, "cells", "nufft") or size <= DENSEST):
                         seconds[engine] = _time(engine, f, width, tokens, values, rounds)
                 known = {engine: s for engine, s in seconds.items() if s is not None}
                 ratio = known[chosen.engine] / min(known.values()) if chosen.engine in known else np.nan
