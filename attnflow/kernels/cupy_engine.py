@@ -2,20 +2,27 @@
 
 `cuda_kernels` chooses the kernels and `cuda/` holds them. Everything runs on the caller's current stream in memory of
 its own, and sums in a fixed order: callers on several streams don't meet, and a device repeats its bits.
+
+Where cuFINUFFT is installed, large sums of wide Gaussians in float64 are its work (see `nufft`): one caller at a time on
+the default stream, and equal to rounding from call to call, not to the bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
+from importlib import util
 
 import numpy as np
 
 from ..similarity import PseudoMetric
 from . import cuda_kernels as cuda
+from . import gauss_sums, nufft
 
 SPARSE = 2**22  # pairs from which on neighbours are looked for
 FULL_CELLS = 4096  # keys that a query of a sweep meets, above which more queries share them
+MANY, PAIRS = 2**30, 50  # pairs worth a plan of cuFINUFFT, and met while it does a unit of work; guesses, not measured
 
 
 def unavailable() -> str | None:
@@ -63,7 +70,7 @@ class Run:
         from . import cupy_cells, cupy_sums
 
         self.cp, self.cells, self.sums = cp, cupy_cells, cupy_sums
-        self.epsilon, self.dtype, self.rtol, self.pair = epsilon, dtype, rtol, f.pair
+        self.f, self.epsilon, self.dtype, self.rtol, self.pair = f, epsilon, dtype, rtol, f.pair
         self.stats, self._sweep = {}, (None, None)
         self.on_device = isinstance(keys, cp.ndarray)
         v = self._features(f.key_features, keys)
@@ -140,6 +147,11 @@ class Run:
         needed = np.log(2 * len(self.v) / self.rtol)
         cutoff = 4 * np.ceil((needed + min(finite_spread, needed)) / 4)  # in steps: similar biases share a sweep
         sweep = self._neighbours(cutoff)
+        pairs = len(self.u) * len(self.v) if sweep is None else sweep.pairs
+        if pairs > MANY and self._transforms is not None and pairs > PAIRS * self._transforms.work:
+            mean, lse = self._transforms(values, bias * np.log(2), None)
+            self.stats = {"kernel": "cufinufft", **self._transforms.stats}
+            return mean, lse
         if sweep is None:
             self.stats = {"kernel": "fused", "pairs": len(self.u) * len(self.v)}
             return sums.fused(tokens, values, bias, known, subtracted)
@@ -154,6 +166,23 @@ class Run:
         pairs = sweep.pairs + len(redone) * len(self.v)
         self.stats = {"kernel": "cells", "pairs": pairs, "redone": len(redone)}
         return mean, lse
+
+    @cached_property
+    def _transforms(self):
+        """The sums by cuFINUFFT, or None: not installed, another precision, no Gaussian, or too many modes."""
+        if self.dtype != np.float64 or util.find_spec("cufinufft") is None:
+            return None
+        try:
+            v = nufft.coordinates(self.f, self.v)
+            u = v if self.own else nufft.coordinates(self.f, self.u)
+            return nufft.NufftSums(self.pair, self.epsilon, u, v, self.rtol, self._some, self.cp)
+        except ValueError:
+            return None
+
+    def _some(self, rows):
+        """A run for some of the queries, over all keys."""
+        tokens, nothing = replace(self.tokens, queries=self.tokens.queries[rows]), self.cp.zeros(len(rows))
+        return lambda values, bias, _: self.sums.fused(tokens, values, bias / np.log(2), nothing, cuda.RUNNING)
 
     def _neighbours(self, cutoff):
         """The sweep of the last call if its cutoff was this one, a new sweep, or None if it would save little."""

@@ -20,7 +20,9 @@ error found being 0.7 of the bound; a test holds them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import fft, special
@@ -106,53 +108,75 @@ class GaussSums:
     """Sums of Gaussians between fixed points: FINUFFT plans with their points sorted once.
 
     `modes` and `at_targets` are the two halves; `around` is what the error bound needs. Points come as coordinates
-    (m, N); targets None: the sources.
+    (m, N); targets None: the sources. All arrays are of the namespace `xp`; CuPy's are transformed by cuFINUFFT.
     """
 
     def __init__(
-        self, series: Series, targets: np.ndarray | None, sources: np.ndarray, tol: float, threads: int
+        self, series: Series, targets: np.ndarray | None, sources: np.ndarray, tol: float, threads: int, xp=np
     ) -> None:
-        import finufft
-
-        self.series = series
-        self._factors, self._wide = (series.factors(series.epsilon / share) for share in (1.0, _SHARE))
+        self.series, self._xp = series, xp
+        self._factors, self._wide = (
+            [xp.asarray(factor) for factor in series.factors(series.epsilon / share)] for share in (1.0, _SHARE)
+        )
         tokens = (sources.shape[1] + (sources if targets is None else targets).shape[1]) / 2
-        self._workers = threads = threads if work(series.modes, tokens, tol) > ALONE else 1
-        # no messages of its own on the terminal: the tolerance is in its range, and the caller chose the threads
-        options = {"nthreads": threads, "upsampfac": 2.0, "showwarn": 0}
+        threads = threads if work(series.modes, tokens, tol) > ALONE else 1
+        plan, self._inverse = _transforms(xp, threads)
         angles = series.angles(sources)
-        self._forward = finufft.Plan(1, series.modes, eps=tol, isign=-1, **options)
-        self._forward.setpts(*angles)
+        self._forward = plan(1, series.modes, eps=tol, isign=-1)
+        self._in_step(self._forward.setpts, *angles)
         angles = angles if targets is None else series.angles(targets)
-        self._backward = finufft.Plan(2, series.modes, eps=tol, isign=1, **options)
-        self._backward.setpts(*angles)
+        self._backward = plan(2, series.modes, eps=tol, isign=1)
+        self._in_step(self._backward.setpts, *angles)
         self._nodes = [fft.next_fast_len(count) for count in series.modes]
         self._node = self._nearest(angles)
 
     def modes(self, strengths: np.ndarray) -> np.ndarray:
         """c_k of complex strengths (N,)."""
-        return self._forward.execute(strengths)
+        return self._in_step(self._forward.execute, strengths)
 
     def at_targets(self, modes: np.ndarray) -> np.ndarray:
         """sum_k g_k c_k e^{ikx} at the targets: (M,) complex."""
-        return self._backward.execute(_multiplied(modes, self._factors))
+        return self._in_step(self._backward.execute, _multiplied(modes, self._factors))
 
     def around(self, modes: np.ndarray) -> tuple[np.ndarray, float]:
         """Real part of sum_j w_j exp(-0.2 |x - y_j|^2 / eps), at the node nearest to each target, and its largest."""
-        padded = np.zeros(self._nodes, dtype=complex)
-        places = [(np.arange(count) - count // 2) % nodes for count, nodes in zip(self.series.modes, self._nodes)]
-        padded[np.ix_(*places)] = _multiplied(modes, self._wide)
-        field = fft.ifftn(padded, norm="forward", workers=self._workers, overwrite_x=True).real
-        return np.maximum(field.ravel()[self._node], 0.0), float(field.max())
+        xp = self._xp
+        padded = xp.zeros(self._nodes, dtype=complex)
+        places = [(xp.arange(count) - count // 2) % nodes for count, nodes in zip(self.series.modes, self._nodes)]
+        padded[xp.ix_(*places)] = _multiplied(modes, self._wide)
+        field = self._inverse(padded, norm="forward").real
+        return xp.maximum(field.ravel()[self._node], 0.0), float(field.max())
 
     def _nearest(self, angles: list[np.ndarray]) -> np.ndarray:
-        node = np.zeros(len(angles[0]), dtype=np.int32)
+        node = self._xp.zeros(len(angles[0]), dtype=np.int32)
         for x, count in zip(angles, self._nodes):
             node *= count
-            place = np.rint(x * (count / (2 * np.pi))).astype(np.int32)  # from minus half a period, or a little further
+            place = self._xp.rint(x * (count / (2 * np.pi))).astype(np.int32)  # from minus half a period, or a little further
             place %= np.int32(count)
             node += place
         return node
+
+    def _in_step(self, call: Callable, *arrays: np.ndarray):
+        """cuFINUFFT works on the default stream, its caller on any."""
+        if self._xp is np:
+            return call(*arrays)
+        self._xp.cuda.get_current_stream().synchronize()
+        result = call(*arrays)
+        self._xp.cuda.Stream.null.synchronize()
+        return result
+
+
+def _transforms(xp, threads: int) -> tuple[Callable, Callable]:
+    """What makes plans, and the inverse fast Fourier transform."""
+    if xp is not np:
+        import cufinufft
+
+        return partial(cufinufft.Plan, dtype="complex128", upsampfac=2.0), xp.fft.ifftn
+    import finufft
+
+    # no messages of its own on the terminal: the tolerance is in its range, and the caller chose the threads
+    plan = partial(finufft.Plan, nthreads=threads, upsampfac=2.0, showwarn=0)
+    return plan, partial(fft.ifftn, workers=threads, overwrite_x=True)
 
 
 def _series(epsilon, centre, period, level, leak) -> Series:

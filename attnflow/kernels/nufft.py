@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import numba
@@ -22,7 +23,8 @@ import numpy as np
 
 from .. import checks
 from ..similarity import PseudoMetric
-from . import cells, numba_engine
+from ..similarity.pairs import Pair
+from . import cells, gauss_sums, numba_engine
 from .gauss_sums import FINEST, GaussSums, Series, box, reach, torus
 
 PROBES = 4  # rows summed directly to check the certificate
@@ -41,7 +43,16 @@ def plan(
         If the similarity is not a Gaussian of a flat distance in at most 3 dimensions; if on a torus epsilon is so
         large that images count; if the grid of modes would be too large; if rtol is below what rounding allows.
     """
-    return NufftSums(f, epsilon, queries, keys, rtol)
+    u = v = coordinates(f, f.key_features(keys))
+    if queries is not None or not f.symmetric:
+        u = coordinates(f, f.query_features(keys if queries is None else queries))
+    queries = keys if queries is None else queries
+
+    def other(rows: np.ndarray) -> Callable:
+        engine = numba_engine if len(rows) <= FEW else cells
+        return engine.plan(f, epsilon, queries[rows], keys, np.float64, rtol)
+
+    return NufftSums(f.pair, epsilon, u, v, rtol, other)
 
 
 def modes(f: PseudoMetric, epsilon: float, keys: np.ndarray, rtol: float) -> tuple[int, ...]:
@@ -53,26 +64,25 @@ def modes(f: PseudoMetric, epsilon: float, keys: np.ndarray, rtol: float) -> tup
     >>> modes(af.SquaredDistance(af.Torus([1.0, 2.0])), 1e-3, [[0.0, 0.0], [0.5, 1.0]], 1e-9)
     (69, 137)
     """
-    v = _coordinates(f, f.key_features(np.asarray(keys, dtype=float)))
+    v = coordinates(f, f.key_features(np.asarray(keys, dtype=float)))
     return _series(f.pair.period, epsilon, v, v, rtol)[0].modes
 
 
 class NufftSums:
-    """The primitive for fixed queries and keys; see `plan`.
+    """The primitive for queries and keys with fixed coordinates (m, M) and (m, N); see `plan`.
 
-    `stats` tells of the last call how many ``rows_by_another_engine`` there were, and the plan's ``modes`` and ``tol``.
+    `other` plans another engine for some rows. Coordinates, and all other arrays, are of the namespace `xp`. `work` is
+    what both transforms cost, see `gauss_sums.work`. `stats` tells of the last call how many ``rows_by_another_engine``
+    there were, and the plan's ``modes`` and ``tol``.
     What a key bias fixes (denominators, certified rows) is kept and used again as long as the bias stays equal.
     """
 
     def __init__(
-        self, f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, rtol: float
+        self, pair: Pair, epsilon: float, u: np.ndarray, v: np.ndarray, rtol: float, other: Callable, xp=np
     ) -> None:
-        self._f, self._epsilon, self._rtol = f, epsilon, min(rtol, LOOSEST)
-        self._queries, self._keys = keys if queries is None else queries, keys
-        u = v = _coordinates(f, f.key_features(keys))
-        if queries is not None or not f.symmetric:
-            u = _coordinates(f, f.query_features(self._queries))
-        self._series, within = _series(f.pair.period, epsilon, u, v, self._rtol)
+        self._rtol, self._another, self._xp = min(rtol, LOOSEST), other, xp
+        self._rows, self._size = u.shape[1], v.shape[1]
+        self._series, within = _series(pair.period, epsilon, u, v, self._rtol, xp)
         self._tol = max(self._rtol / 64, FINEST)
         best = 2 * self._series.near(self._tol)
         if best > self._rtol:
@@ -80,12 +90,13 @@ class NufftSums:
                 f"rtol={rtol:.3g} is below what backend 'nufft' reaches for these tokens, {best:.2g}; "
                 "use backend='numba', or 'cells' for small epsilon"
             )
-        self._key_order = _spatial_order(v)
-        self._order = self._key_order if u is v else within[_spatial_order(u[:, within])]
+        self._key_order = _spatial_order(v, xp)
+        self._order = self._key_order if u is v else within[_spatial_order(u[:, within], xp)]
         self._sums = None  # without a query in reach of the keys there is nothing to transform
         if len(self._order):
             sources, targets = v[:, self._key_order], None if u is v else u[:, self._order]
-            self._sums = GaussSums(self._series, targets, sources, self._tol, numba.get_num_threads())
+            self._sums = GaussSums(self._series, targets, sources, self._tol, numba.get_num_threads(), xp)
+        self.work = gauss_sums.work(self._series.modes, (self._rows + self._size) / 2, self._tol)
         self._lock = threading.Lock()  # FINUFFT's plans hold their working memory
         self._bias: np.ndarray | None = None
         self._other: tuple | None = None
@@ -96,29 +107,31 @@ class NufftSums:
         self, values: np.ndarray | None, key_bias: np.ndarray | None, log_sum_exp: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `attnflow.kernels.plan`; a known log-sum-exp is found again in what was kept for its bias."""
-        bias = np.zeros(len(self._keys)) if key_bias is None else np.asarray(key_bias, dtype=float)
-        values = np.empty((len(self._keys), 0)) if values is None else values
+        bias = self._xp.zeros(self._size) if key_bias is None else self._xp.asarray(key_bias, dtype=float)
+        values = self._xp.empty((self._size, 0)) if values is None else values
         with self._lock:
             return self._attend(values, bias)
 
     def _attend(self, values, bias):
-        known = self._bias is not None and np.array_equal(bias, self._bias)
+        xp = self._xp
+        known = self._bias is not None and bool(xp.array_equal(bias, self._bias))
         self._bias = None  # until all that belongs to it is there
         middle, half = _range(values)
         columns = [None] * (not known) + list(range(values.shape[1]))  # None: the denominators
-        mean = np.zeros((len(self._queries), values.shape[1]))
-        shift = bias.max() if np.isfinite(bias.max()) else 0.0
-        weights = np.exp(bias - shift)[self._key_order]
+        mean = xp.zeros((self._rows, values.shape[1]))
+        highest = float(bias.max())
+        shift = highest if np.isfinite(highest) else 0.0
+        weights = xp.exp(bias - shift)[self._key_order]
         for first in range(0, len(columns) if self._sums else 0, 2):
             pair = columns[first : first + 2]
-            strengths = np.zeros(len(weights), dtype=complex)
+            strengths = xp.zeros(len(weights), dtype=complex)
             for k, part in zip(pair, (strengths.real, strengths.imag)):
                 part[:] = weights if k is None else weights * _scaled(values[:, k], middle[k], half[k])[self._key_order]
             coefficients = self._sums.modes(strengths)
             sums = self._sums.at_targets(coefficients)
             if pair[0] is None:
                 self._denominators = sums.real.copy()
-                self._certify(coefficients, weights.sum())
+                self._certify(coefficients, float(weights.sum()))
             for k, part in zip(pair, (sums.real, sums.imag)):
                 if k is not None:
                     with np.errstate(all="ignore"):  # rows without a certificate are replaced
@@ -136,48 +149,46 @@ class NufftSums:
         series = self._series
         error = series.near(self._tol) * around + (series.far * most + series.leak * total)
         with np.errstate(all="ignore"):
-            self._relative = np.where(self._denominators > 0, 2 * error / self._denominators, np.inf)
+            self._relative = self._xp.where(self._denominators > 0, 2 * error / self._denominators, np.inf)
 
     def _keep(self, shift):
         """What the bias fixes: the log-sum-exps, and the rows that are left to another engine."""
-        self._log_sum_exp = np.full(len(self._queries), -np.inf)
-        left = np.ones(len(self._queries), dtype=bool)
+        xp = self._xp
+        self._log_sum_exp = xp.full(self._rows, -np.inf)
+        left = xp.ones(self._rows, dtype=bool)
         if self._sums:
             certified = self._relative <= self._rtol
             rows = self._order[certified]
             left[rows] = False
-            self._log_sum_exp[rows] = np.log(self._denominators[certified]) + shift
-        self._rows = np.flatnonzero(left)
-        self.stats["rows_by_another_engine"] = len(self._rows)
+            self._log_sum_exp[rows] = xp.log(self._denominators[certified]) + shift
+        self._left = xp.flatnonzero(left)
+        self.stats["rows_by_another_engine"] = len(self._left)
 
     def _replace(self, mean, log_sum_exp, values, bias, known):
         """Sum the rows without a certificate, and once per plan the least certain of the others, by another engine."""
-        probes = self._least_certain() if not self._probed else self._rows[:0]
-        rows = np.concatenate([self._rows, probes])
+        probes = self._least_certain() if not self._probed else self._left[:0]
+        rows = self._xp.concatenate([self._left, probes])
         if len(rows) == 0 or (known and values.shape[1] == 0):
             return
-        if self._other is None or not np.array_equal(rows, self._other[0]):
-            engine = numba_engine if len(rows) <= FEW else cells
-            self._other = rows, engine.plan(
-                self._f, self._epsilon, self._queries[rows], self._keys, np.float64, self._rtol
-            )
+        if self._other is None or not bool(self._xp.array_equal(rows, self._other[0])):
+            self._other = rows, self._another(rows)
         direct_mean, direct = self._other[1](values, bias, None)
-        count = len(self._rows)
+        count = len(self._left)
         self._compare(mean[probes], log_sum_exp[probes], direct_mean[count:], direct[count:], values)
-        mean[self._rows], log_sum_exp[self._rows] = direct_mean[:count], direct[:count]
-        self._log_sum_exp[self._rows] = direct[:count]
+        mean[self._left], log_sum_exp[self._left] = direct_mean[:count], direct[:count]
+        self._log_sum_exp[self._left] = direct[:count]
 
     def _least_certain(self):
         if self._sums is None:
-            return self._rows[:0]
-        certainty = np.where(self._relative <= self._rtol, -self._relative, np.inf)
-        least = np.argpartition(certainty, min(PROBES, len(certainty)) - 1)[:PROBES]
-        return self._order[least[np.isfinite(certainty[least])]]
+            return self._left[:0]
+        certainty = self._xp.where(self._relative <= self._rtol, -self._relative, np.inf)
+        least = self._xp.argpartition(certainty, min(PROBES, len(certainty)) - 1)[:PROBES]
+        return self._order[least[self._xp.isfinite(certainty[least])]]
 
     def _compare(self, mean, log_sum_exp, direct_mean, direct, values):
         self._probed = self._probed or len(direct) > 0
-        scale = max(float(np.abs(values).max(initial=0.0)), np.finfo(float).tiny)
-        off = max(np.abs(mean - direct_mean).max(initial=0.0) / scale, np.abs(log_sum_exp - direct).max(initial=0.0))
+        scale = max(_largest(values), np.finfo(float).tiny)
+        off = max(_largest(mean - direct_mean) / scale, _largest(log_sum_exp - direct))
         if off > 2 * self._rtol:  # each engine has its own error
             warnings.warn(
                 f"backend 'nufft' is off by {off:.2g} for rtol={self._rtol:.3g}: FINUFFT is less accurate than it was "
@@ -187,7 +198,7 @@ class NufftSums:
             )
 
 
-def _coordinates(f, features):
+def coordinates(f: PseudoMetric, features: np.ndarray) -> np.ndarray:
     """Features (N, m) as (m, N), folded on a torus; refused where the similarity is no Gaussian of their distance."""
     pair, dim = f.pair, features.shape[1]
     if pair.reduction not in ("squared", "wrapped") or pair.transform != "identity" or pair.geodesic:
@@ -197,14 +208,14 @@ def _coordinates(f, features):
         )
     if dim > 3:
         raise ValueError(f"f must have at most 3 features for backend 'nufft', got {dim}; use backend='numba'")
-    x = np.array(features.T, order="C")
+    x = features.T.copy(order="C")
     if pair.period is not None:
         for coordinate, period in zip(x, pair.period):
-            coordinate -= period * np.round(coordinate / period)
+            coordinate -= period * (coordinate / period).round()
     return x
 
 
-def _series(period, epsilon, u, v, rtol) -> tuple[Series, np.ndarray]:
+def _series(period, epsilon, u, v, rtol, xp=np) -> tuple[Series, np.ndarray]:
     """The Fourier series, and the queries in its reach: others are too far for any certificate.
 
     What the series leaves out costs a token that sees no one but itself an eighth of rtol.
@@ -215,14 +226,26 @@ def _series(period, epsilon, u, v, rtol) -> tuple[Series, np.ndarray]:
         period = np.asarray(period, dtype=float)
         images = _images(period, epsilon, min(rtol, LOOSEST))
         series = torus(epsilon, period, level)
-        return replace(series, leak=series.leak + images), np.arange(u.shape[1])
-    low, high = v.min(axis=1), v.max(axis=1)
+        return replace(series, leak=series.leak + images), xp.arange(u.shape[1])
+    low, high = _corners(v)
     if u is v:
-        return box(epsilon, low, high, high - low, level), np.arange(u.shape[1])
+        return box(epsilon, low, high, high - low, level), xp.arange(u.shape[1])
     width = reach(epsilon, dim, level)
-    within = np.flatnonzero(((u.T >= low - width) & (u.T <= high + width)).all(axis=1))
-    some = u[:, within] if len(within) else v
-    return box(epsilon, low, high, np.maximum(high - some.min(axis=1), some.max(axis=1) - low), level), within
+    inside = xp.ones(u.shape[1], dtype=bool)
+    for row, least, most in zip(u, low, high):
+        inside &= (row >= least - width) & (row <= most + width)
+    within = xp.flatnonzero(inside)
+    lowest, highest = _corners(u[:, within] if len(within) else v)
+    return box(epsilon, low, high, np.maximum(high - lowest, highest - low), level), within
+
+
+def _corners(x):
+    """The least and the largest of each coordinate (m, N), on the host."""
+    return tuple(np.array([float(end) for end in ends]) for ends in (x.min(axis=1), x.max(axis=1)))
+
+
+def _largest(x):
+    return float(abs(x).max()) if x.size else 0.0
 
 
 def _images(period, epsilon, rtol):
@@ -243,8 +266,13 @@ def _images(period, epsilon, rtol):
     return float(images)
 
 
-def _spatial_order(x):
-    """Neighbours next to each other: FINUFFT is then 1.5 times faster. Cells row by row, sorted by radix."""
+def _spatial_order(x, xp):
+    """Neighbours next to each other: FINUFFT is then 1.5 times faster. Cells row by row, sorted by radix.
+
+    cuFINUFFT sorts by itself.
+    """
+    if xp is not np:
+        return xp.arange(x.shape[1])
     count = {1: 2**16 - 1, 2: 2**8, 3: 40}[len(x)]
     cell = np.zeros(x.shape[1], dtype=np.uint16)
     for coordinate in x[::-1]:
@@ -257,8 +285,8 @@ def _spatial_order(x):
 
 def _range(values):
     """Middle and half range of each column; a half range of 0 keeps constant values exactly."""
-    low, high = values.min(axis=0), values.max(axis=0)
-    return high / 2 + low / 2, high / 2 - low / 2
+    ends = [(float(column.min()), float(column.max())) for column in values.T]
+    return [high / 2 + low / 2 for low, high in ends], [high / 2 - low / 2 for low, high in ends]
 
 
 def _scaled(column, middle, half):

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
@@ -110,6 +111,30 @@ class _Module(SimpleNamespace):
         return on_the_device
 
 
+def cufinufft() -> ModuleType:
+    """A stand-in for cuFINUFFT: FINUFFT on the host, for device arrays of the right kind only."""
+    import finufft
+
+    def checked(array, dtype):
+        assert isinstance(array, ndarray) and array.dtype == dtype and array.flags.c_contiguous
+        return np.asarray(array).view(np.ndarray)
+
+    class Plan:
+        def __init__(self, kind, modes, eps, isign, dtype, upsampfac):
+            assert dtype == "complex128"
+            self.plan = finufft.Plan(kind, modes, eps=eps, isign=isign, upsampfac=upsampfac, nthreads=1)
+
+        def setpts(self, *points):
+            self.plan.setpts(*(checked(x, np.float64) for x in points))
+
+        def execute(self, data):
+            return on_device(self.plan.execute(checked(data, np.complex128)))
+
+    module = ModuleType("cufinufft")
+    module.Plan, module.__spec__ = Plan, ModuleSpec("cufinufft", None)
+    return module
+
+
 def cupy() -> SimpleNamespace:
     """A stand-in for the module."""
     runtime = SimpleNamespace(getDeviceCount=lambda: 1)
@@ -119,6 +144,7 @@ def cupy() -> SimpleNamespace:
         nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
         Device=lambda: SimpleNamespace(attributes={"MultiProcessorCount": 1}),
         get_current_stream=lambda: stream,
+        Stream=SimpleNamespace(null=stream),
     )
     return _Module(
         ndarray=ndarray,

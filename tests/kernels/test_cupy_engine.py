@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import host_cuda
 import numpy as np
@@ -55,15 +56,35 @@ def sample(f, count, seed, columns=2):
     return x, rng.standard_normal((count, columns))
 
 
-def compare(f, epsilon, queries, keys, values, bias=None, dtype="float64", known=None, rtol=None):
+def compare(f, epsilon, queries, keys, values, bias=None, dtype="float64", known=None, rtol=None, tolerance=None):
     """Run the engine and the definition; the run that ran."""
     run = cupy_engine.plan(f, epsilon, queries, keys, np.dtype(dtype).type, rtol or TOLERANCE[dtype])
     mean, lse = run(values, bias, known)
     true_mean, true_lse = reference.plan(f, epsilon, queries, keys, np.float64, 0)(values, bias, None)
     size = np.abs(values).max() if values is not None and values.size else 1.0
-    np.testing.assert_allclose(mean, true_mean, rtol=0, atol=TOLERANCE[dtype] * size)
-    np.testing.assert_allclose(lse, true_lse, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    tolerance = tolerance or TOLERANCE[dtype]
+    np.testing.assert_allclose(mean, true_mean, rtol=0, atol=tolerance * size)
+    np.testing.assert_allclose(lse, true_lse, rtol=tolerance, atol=tolerance)
     return run
+
+
+@pytest.mark.parametrize("f", [af.SquaredDistance(FLAT), af.SquaredDistance(TORUS)])
+def test_wide_gaussians_are_the_work_of_cufinufft_where_it_is_installed(cupy, monkeypatch, f):
+    if isinstance(cupy, SimpleNamespace):
+        pytest.importorskip("finufft")
+        monkeypatch.setitem(sys.modules, "cufinufft", host_cuda.cufinufft())
+    else:
+        pytest.importorskip("cufinufft")
+    monkeypatch.setattr(cupy_engine, "MANY", 0)
+    monkeypatch.setattr(cupy_engine, "PAIRS", 0)
+    rng = np.random.default_rng(21)
+    keys, values, bias = 0.2 * rng.standard_normal((300, 3)), rng.standard_normal((300, 3)), rng.standard_normal(300)
+    queries = np.concatenate([0.2 * rng.standard_normal((40, 3)), [[0.49, 0.9, 1.4]]])  # the last is far from all keys
+    for known in (None, bias):
+        run = compare(f, 0.004, queries, keys, values, known, rtol=1e-9, tolerance=2e-9)
+        assert run.stats["kernel"] == "cufinufft" and 1 <= run.stats["rows_by_another_engine"] < 10
+    assert compare(f, 0.004, None, keys, values, bias, rtol=1e-9, tolerance=2e-9).stats["kernel"] == "cufinufft"
+    assert compare(f, 0.004, None, keys, values, bias, "float32").stats["kernel"] != "cufinufft"
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -277,7 +298,7 @@ def test_whole_layers_agree_with_the_reference(cupy, normalization):
 
 
 def test_streams_do_not_meet(cupy):
-    if not hasattr(cupy.cuda, "Stream"):
+    if isinstance(cupy, SimpleNamespace):
         pytest.skip("no streams on the host")
     f = af.SquaredDistance(FLAT)
     keys, values = sample(f, 5000, 19)
