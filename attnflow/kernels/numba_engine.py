@@ -16,7 +16,7 @@ from ..similarity.pairs import Pair, transformed
 from .threads import in_threads
 from .tiles import QUERIES, REDUCTIONS, TILE, TRANSFORMS, absorb, gaussian
 
-ROWS, COLUMNS = 256, 8 * TILE  # the piece of f that a Python callable evaluates at once
+ROWS, COLUMNS = 256, 16 * TILE  # the piece of f that a Python callable evaluates at once
 _GAUSSIAN = [(REDUCTIONS[r], False, TRANSFORMS["identity"]) for r in ("squared", "wrapped")]
 _SPAN = {np.float64: 600.0, np.float32: 40.0}  # how far a log-sum-exp may lie below what its weights are relative to
 SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread

@@ -23,7 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-TILE, LONG_TILE = 512, 2048  # keys at a time; where no row of weights is kept
+TILE, LONG_TILE = 256, 2048  # keys at a time; where no row of weights is kept
 QUERIES = 8  # queries that share a tile; even
 REDUCTIONS = {"squared": 0, "wrapped": 1, "inner": 2, "general": 3}
 TRANSFORMS = {"identity": 0, "power": 1, "log1p": 2, "affine": 3, "root": 4}
@@ -51,9 +51,9 @@ def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_v
         for start in range(0, bias.size, TILE):
             stop = min(start + TILE, bias.size)
             tilt = bias[start:stop]
+            _reduce(reduction, queries, block, size, keys, period, f_values, start, stop, weights)
             for k in range(size):
                 i, row = block + k, weights[k, : stop - start]
-                _reduce(reduction, queries[i], keys, period, f_values, i, start, row)
                 if geodesic:
                     _square_of_angle(queries[i], keys, start, row, scratch)
                 _transform(transform, parameter, row)
@@ -113,47 +113,74 @@ def _term(reduction, x, y, side, inverse):
     return difference * difference
 
 
+@_inlined
+def _four(reduction, r, x0, x1, x2, x3, y0, y1, y2, y3):
+    """r and what four coordinates add to it; on a line, not a torus."""
+    r += _term(reduction, x0, y0, r, r)
+    r += _term(reduction, x1, y1, r, r)
+    r += _term(reduction, x2, y2, r, r)
+    return r + _term(reduction, x3, y3, r, r)
+
+
 def _adding(reduction: int, together: int) -> Callable:
-    """A compiled sum of terms over the coordinates, four of them `together`, so that a sum is loaded once for them."""
+    """Compiled sums of terms over the coordinates, eight or four of them `together`, so that a sum is loaded once for
+    them, and a tile of keys once for a block of queries.
+    """
 
     @_compiled
-    def add(u, keys, period, start, row):
-        stop, whole, one = start + row.size, 0, row.dtype.type(1)
-        if together == 4:
+    def add(queries, block, size, keys, period, start, stop, weights):
+        length, whole, one = stop - start, 0, weights.dtype.type(1)
+        if together == 8:
             whole = len(keys) - len(keys) % 4
-            for d in range(0, whole, 4):
-                x0, x1, x2, x3 = u[d], u[d + 1], u[d + 2], u[d + 3]
+            half = whole - whole % 8
+            for d in range(0, half, 8):
                 y0, y1 = keys[d, start:stop], keys[d + 1, start:stop]
                 y2, y3 = keys[d + 2, start:stop], keys[d + 3, start:stop]
-                for j in range(row.size):
-                    r = _term(reduction, x0, y0[j], one, one) + _term(reduction, x1, y1[j], one, one)
-                    s = _term(reduction, x2, y2[j], one, one) + _term(reduction, x3, y3[j], one, one)
-                    row[j] += r + s
+                y4, y5 = keys[d + 4, start:stop], keys[d + 5, start:stop]
+                y6, y7 = keys[d + 6, start:stop], keys[d + 7, start:stop]
+                for k in range(size):
+                    u, row = queries[block + k], weights[k, :length]
+                    x0, x1, x2, x3 = u[d], u[d + 1], u[d + 2], u[d + 3]
+                    x4, x5, x6, x7 = u[d + 4], u[d + 5], u[d + 6], u[d + 7]
+                    for j in range(length):
+                        r = _four(reduction, row[j], x0, x1, x2, x3, y0[j], y1[j], y2[j], y3[j])
+                        row[j] = _four(reduction, r, x4, x5, x6, x7, y4[j], y5[j], y6[j], y7[j])
+            for d in range(half, whole, 4):
+                y0, y1 = keys[d, start:stop], keys[d + 1, start:stop]
+                y2, y3 = keys[d + 2, start:stop], keys[d + 3, start:stop]
+                for k in range(size):
+                    u, row = queries[block + k], weights[k, :length]
+                    x0, x1, x2, x3 = u[d], u[d + 1], u[d + 2], u[d + 3]
+                    for j in range(length):
+                        row[j] = _four(reduction, row[j], x0, x1, x2, x3, y0[j], y1[j], y2[j], y3[j])
         for d in range(whole, len(keys)):
-            x, side, y = u[d], period[d], keys[d, start:stop]
+            side, y = period[d], keys[d, start:stop]
             inverse = one / side
-            for j in range(row.size):
-                row[j] += _term(reduction, x, y[j], side, inverse)
+            for k in range(size):
+                x, row = queries[block + k, d], weights[k, :length]
+                for j in range(length):
+                    row[j] += _term(reduction, x, y[j], side, inverse)
 
     return add
 
 
-_add_squares, _add_wrapped_squares, _add_products = _adding(_SQUARED, 4), _adding(_WRAPPED, 1), _adding(_INNER, 4)
+_add_squares, _add_wrapped_squares, _add_products = _adding(_SQUARED, 8), _adding(_WRAPPED, 1), _adding(_INNER, 8)
 
 
 @_compiled
-def _reduce(reduction, u, keys, period, f_values, i, start, row):
-    """r for one query and a tile of keys."""
+def _reduce(reduction, queries, block, size, keys, period, f_values, start, stop, weights):
+    """r for a block of queries and a tile of keys."""
     if reduction == _GENERAL:
-        row[:] = f_values[i, start : start + row.size]
+        for k in range(size):
+            weights[k, : stop - start] = f_values[block + k, start:stop]
         return
-    row[:] = 0
+    weights[:, :] = 0
     if reduction == _SQUARED:
-        _add_squares(u, keys, period, start, row)
+        _add_squares(queries, block, size, keys, period, start, stop, weights)
     elif reduction == _WRAPPED:
-        _add_wrapped_squares(u, keys, period, start, row)
+        _add_wrapped_squares(queries, block, size, keys, period, start, stop, weights)
     else:
-        _add_products(u, keys, period, start, row)
+        _add_products(queries, block, size, keys, period, start, stop, weights)
 
 
 @_compiled

@@ -75,6 +75,7 @@ CASES = {
         *(_dense(dim, 10_000, "float32") for dim in (2, 3)),
         *(_dense(dim, 10_000) for dim in (8, 64)),
         *(_dense(dim, 10_000, inner=True) for dim in (8, 64)),
+        Sum("near n=2 N=10000", 2, 10_000, 0.01),
         Sum("near n=2 N=100000", 2, 100_000, 0.003),
         Sum("near n=3 N=100000", 3, 100_000, 0.005),
         Sum("wide n=2 N=1000000", 2, 1_000_000, 0.02, rtol=1e-9),
