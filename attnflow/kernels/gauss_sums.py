@@ -128,7 +128,7 @@ class GaussSums:
         self._backward = plan(2, series.modes, eps=tol, isign=1)
         self._in_step(self._backward.setpts, *angles)
         self._nodes = [fft.next_fast_len(count) for count in series.modes]
-        self._node = self._nearest(angles)
+        self.nearest = self._nearest(angles)
 
     def modes(self, strengths: np.ndarray) -> np.ndarray:
         """c_k of complex strengths (N,)."""
@@ -138,14 +138,14 @@ class GaussSums:
         """sum_k g_k c_k e^{ikx} at the targets: (M,) complex."""
         return self._in_step(self._backward.execute, _multiplied(modes, self._factors))
 
-    def around(self, modes: np.ndarray) -> tuple[np.ndarray, float]:
-        """Real part of sum_j w_j exp(-0.2 |x - y_j|^2 / eps), at the node nearest to each target, and its largest."""
+    def around(self, modes: np.ndarray) -> np.ndarray:
+        """Real part of sum_j w_j exp(-0.2 |x - y_j|^2 / eps) on nodes, of which `nearest` is that of each target."""
         xp = self._xp
         padded = xp.zeros(self._nodes, dtype=complex)
         places = [(xp.arange(count) - count // 2) % nodes for count, nodes in zip(self.series.modes, self._nodes)]
         padded[xp.ix_(*places)] = _multiplied(modes, self._wide)
         field = self._inverse(padded, norm="forward").real
-        return xp.maximum(field.ravel()[self._node], 0.0), float(field.max())
+        return xp.maximum(field.ravel(), 0.0)
 
     def _nearest(self, angles: list[np.ndarray]) -> np.ndarray:
         node = self._xp.zeros(len(angles[0]), dtype=np.int32)

@@ -26,9 +26,11 @@ from ..similarity import PseudoMetric
 from ..similarity.pairs import Pair
 from . import cells, gauss_sums, numba_engine
 from .gauss_sums import FINEST, GaussSums, Series, box, reach, torus
+from .threads import in_threads
 
 PROBES = 4  # rows summed directly to check the certificate
 FEW = 64  # rows that the dense engine sums before cells have sorted the keys; rows without a certificate see few keys
+PIECE = 2**15  # rows at a time: they stay in the second-level cache
 LOOSEST = 1e-2  # errors of errors are neglected
 
 
@@ -121,21 +123,32 @@ class NufftSums:
         mean = xp.zeros((self._rows, values.shape[1]))
         highest = float(bias.max())
         shift = highest if np.isfinite(highest) else 0.0
-        weights = xp.exp(bias - shift)[self._key_order]
+        weights, strengths = xp.empty(self._size), xp.zeros(self._size, dtype=complex)
+
+        def weigh(some):
+            weights[some] = xp.exp(bias[self._key_order[some]] - shift)
+
+        def multiply(some):
+            for k, part in zip(pair, (strengths.real, strengths.imag)):
+                part[some] = weights[some]
+                if k is not None:
+                    part[some] *= _scaled(values[self._key_order[some], k], middle[k], half[k])
+
+        def divide(some):
+            for k, part in zip(pair, (sums.real, sums.imag)):
+                if k is not None:
+                    mean[self._order[some], k] = middle[k] + half[k] * (part[some] / self._denominators[some])
+
+        self._in_pieces(weigh, self._size)
         for first in range(0, len(columns) if self._sums else 0, 2):
             pair = columns[first : first + 2]
-            strengths = xp.zeros(len(weights), dtype=complex)
-            for k, part in zip(pair, (strengths.real, strengths.imag)):
-                part[:] = weights if k is None else weights * _scaled(values[:, k], middle[k], half[k])[self._key_order]
+            self._in_pieces(multiply, self._size)
             coefficients = self._sums.modes(strengths)
             sums = self._sums.at_targets(coefficients)
             if pair[0] is None:
                 self._denominators = sums.real.copy()
                 self._certify(coefficients, float(weights.sum()))
-            for k, part in zip(pair, (sums.real, sums.imag)):
-                if k is not None:
-                    with np.errstate(all="ignore"):  # rows without a certificate are replaced
-                        mean[self._order, k] = middle[k] + half[k] * (part / self._denominators)
+            self._in_pieces(divide, len(self._order))  # rows without a certificate are replaced
         if not known:
             self._keep(shift)
         log_sum_exp = self._log_sum_exp.copy()
@@ -145,24 +158,42 @@ class NufftSums:
 
     def _certify(self, coefficients, total):
         """2 E / S for every target: within rtol, or not."""
-        around, most = self._sums.around(coefficients)
-        series = self._series
-        error = series.near(self._tol) * around + (series.far * most + series.leak * total)
-        with np.errstate(all="ignore"):
-            self._relative = self._xp.where(self._denominators > 0, 2 * error / self._denominators, np.inf)
+        around, series = self._sums.around(coefficients), self._series
+        near, everywhere = series.near(self._tol), series.far * float(around.max()) + series.leak * total
+        self._relative = self._xp.empty(len(self._order))
+
+        def certify(some):
+            error = near * around[self._sums.nearest[some]] + everywhere
+            sums = self._denominators[some]
+            self._relative[some] = self._xp.where(sums > 0, 2 * error / sums, np.inf)
+
+        self._in_pieces(certify, len(self._order))
 
     def _keep(self, shift):
         """What the bias fixes: the log-sum-exps, and the rows that are left to another engine."""
         xp = self._xp
         self._log_sum_exp = xp.full(self._rows, -np.inf)
-        left = xp.ones(self._rows, dtype=bool)
+
+        def keep(some):
+            log_sum_exp = xp.log(self._denominators[some]) + shift
+            self._log_sum_exp[self._order[some]] = xp.where(self._relative[some] <= self._rtol, log_sum_exp, -np.inf)
+
         if self._sums:
-            certified = self._relative <= self._rtol
-            rows = self._order[certified]
-            left[rows] = False
-            self._log_sum_exp[rows] = xp.log(self._denominators[certified]) + shift
-        self._left = xp.flatnonzero(left)
+            self._in_pieces(keep, len(self._order))
+        self._left = xp.flatnonzero(self._log_sum_exp == -np.inf)
         self.stats["rows_by_another_engine"] = len(self._left)
+
+    def _in_pieces(self, work, count):
+        """work(slice) for all of range(count), by all threads; a device has its own."""
+
+        def quiet(first, last):
+            with np.errstate(all="ignore"):
+                work(slice(first, last))
+
+        if self._xp is np:
+            in_threads(quiet, count, PIECE)
+        else:
+            quiet(0, count)
 
     def _replace(self, mean, log_sum_exp, values, bias, known):
         """Sum the rows without a certificate, and once per plan the least certain of the others, by another engine."""

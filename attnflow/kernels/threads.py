@@ -18,7 +18,7 @@ import numba
 def in_threads(work: Callable[[int, int], None], count: int, piece: int) -> None:
     """work(first, last) for pieces of range(count); it must let go of the interpreter's lock."""
     threads = numba.get_num_threads()
-    if threads == 1 or count <= piece:
+    if count <= piece:
         work(0, count)
         return
     starts = deque(range(0, count, piece))

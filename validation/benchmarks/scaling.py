@@ -12,7 +12,9 @@ import attnflow as af
 from attnflow.kernels import plan
 from validation import Report
 
+from .dense import INSTRUCTIONS
 from .pde import describe_machine
+from .sums import multiply_adds_per_second
 
 COLUMNS = ("engine", "tokens", "one thread (s)", "two threads (s)", "ratio", "preparation (s)")
 LARGEST = {"numba": 40_000, "cells": 1_000_000, "nufft": 10_000_000}
@@ -37,7 +39,9 @@ def run(rounds: int = 3) -> Report:
         f"Gaussian similarity, uniform tokens in the unit square, width 0.02 (cells: 50 keys within reach), rtol {RTOL:g},\n"
         f"one value column and a new bias; medians of {rounds}, time on the wall.\n{describe_machine()}"
     )
-    return Report("Seconds per layer against the number of tokens", text, COLUMNS, rows, {}, lambda ax: draw(ax, curves))
+    pairs = multiply_adds_per_second() / INSTRUCTIONS["n=2"]
+    title = "Seconds per layer against the number of tokens"
+    return Report(title, text, COLUMNS, rows, {}, lambda ax: draw(ax, curves, pairs))
 
 
 def _time(engine: str, size: int, rounds: int) -> tuple[list[float], float]:
@@ -64,11 +68,13 @@ def _time(engine: str, size: int, rounds: int) -> tuple[list[float], float]:
     return result, prepared
 
 
-def draw(ax, curves) -> None:
-    """Seconds against tokens, log-log."""
+def draw(ax, curves, pairs: float) -> None:
+    """Seconds against tokens, log-log, with what the processor allows the dense sum at so many `pairs` a second."""
     for (engine, points), marker, colour in zip(curves.items(), "os^", ("0.55", "0.25", "#c2410c")):
         sizes = [size for size, _ in points]
         ax.plot(sizes, [seconds[0] for _, seconds in points], marker + "-", color=colour, label=f"{engine}, one thread")
         ax.plot(sizes, [seconds[-1] for _, seconds in points], marker + ":", color=colour, mfc="w", label=f"{engine}, two")
+    sizes = np.array([1e3, max(LARGEST.values())])
+    ax.plot(sizes, sizes**2 / pairs, color="0.6", linewidth=0.8, label="all pairs at the multiply-add limit, one thread")
     ax.set(xscale="log", yscale="log", xlabel="tokens", ylabel="seconds per layer", title="Seconds per layer")
     ax.legend(fontsize=7, frameon=False)
