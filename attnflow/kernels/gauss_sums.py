@@ -28,7 +28,7 @@ import numpy as np
 from scipy import fft, special
 
 TOKEN, NODE, FOURIER = 75, 0.95, 2.0  # of `work`: per token, per node it is spread to, per node of the grid and log2
-ALONE = 1e7  # work below which a second thread of FINUFFT takes longer than it saves
+ALONE = 3e7  # work below which a second thread of FINUFFT takes longer than it saves
 LARGEST = 2**27  # nodes of FINUFFT's grid, twice as many per axis as modes: two gigabytes
 FINEST = 1e-14  # below this tolerance FINUFFT's kernel would be wider than it can be
 _SHARE = 0.4  # eps over the variance of the local error
