@@ -1,8 +1,9 @@
 """exp(t S) of a symmetric form on few unknowns: Chebyshev polynomials or eigenvectors, whichever is cheaper.
 
 A form has its `size`, `root` (the constant's image), `bound` of the spectrum, `doubled(scale)`, the function
-v -> 2 (v + scale S v), and its `apply_seconds`, `dense` matrix, `held` (0 on Dirichlet walls, or None) and namespace
-`xp`: `spectral.SymmetricForm`, `spherical.HarmonicForm`.
+v -> 2 (v + scale S v), the same as `plane(scale)`, matrices for fields on two axes (or None), and its `apply_seconds`,
+`dense` matrix, `held` (0 on Dirichlet walls, or None) and namespace `xp`: `spectral.SymmetricForm`,
+`spherical.HarmonicForm`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ def _chebyshev_seconds(form, times: np.ndarray, tol: float) -> float:
 
 
 def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: bool) -> tuple[list, dict]:
-    twice = form.doubled(2 / form.bound) if form.bound else np.copy
     weights = chebyshev.coefficients(times, form.bound, tol)
     stats = {"integrator": "chebyshev", "applications": len(weights) - 1}
+    plane = form.plane(2 / form.bound) if form.bound and not progress else None
+    if plane is not None:
+        fields = [chebyshev.propagate_plane(*plane, np.ascontiguousarray(field), weights) for field in start]
+        return list(np.stack(fields, axis=1)), stats
+    twice = form.doubled(2 / form.bound) if form.bound else np.copy
     fields = chebyshev.propagate(twice, start, weights, progress)
     if source is not None and bool((source != 0).any()):
         weights = chebyshev.integral_coefficients(times, form.bound, tol)

@@ -152,6 +152,10 @@ class HarmonicForm:
         matrix = 2 * np.eye(self.size) + (2 * scale) * self.matrix
         return lambda v: v @ matrix
 
+    def plane(self, scale: float) -> None:
+        """Coefficients lie on no plane."""
+        return None
+
     def dense(self) -> np.ndarray:
         return self.matrix
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.pde import DriftDiffusion, Heat
-from attnflow.pde.spectral import spectral_matrix
+from attnflow.pde import DriftDiffusion, Heat, chebyshev
+from attnflow.pde.propagator import eigenpairs
+from attnflow.pde.spectral import spectral_grid, spectral_matrix, symmetric_form
 
 VON_MISES = [-2.39819200632760, -5.24051706548912, -10.1740608680591, -17.1524814264963]
 
@@ -17,6 +18,22 @@ def test_spectral_matrix_is_the_operator_to_round_off():
     assert np.abs(L @ np.cos(x) - (3 * np.sin(x) ** 2 - np.cos(x))).max() < 1e-11
     assert np.abs(L.sum(axis=1)).max() < 1e-11
     assert np.abs(np.exp(3 * np.cos(x)) @ L).max() < 1e-10
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_fields_on_two_axes_evolve_as_eigenvectors_do(periodic):
+    space = af.Torus([2.0, 3.0]) if periodic else af.Box([(0, 2.0), (0, 3.0)])
+    pde = DriftDiffusion(af.Density(space, lambda x: np.cos(np.pi * x[..., 0]) * np.cos(2 * np.pi / 3 * x[..., 1])))
+    form = symmetric_form(pde, spectral_grid(pde, (9, 11)), (None, None))
+    start, times = np.random.default_rng(0).standard_normal((2, 9, 11)), np.array([0.0, 0.01, 0.3])
+    values, vectors = eigenpairs(form)
+    amplitudes = start.reshape(2, -1) @ vectors
+    expected = (np.exp(times[:, None, None] * values) * amplitudes) @ vectors.T
+    weights = chebyshev.coefficients(times, form.bound, 1e-14)
+    found = [chebyshev.propagate_plane(*form.plane(2 / form.bound), field, weights) for field in start]
+    assert np.abs(np.stack(found, axis=1).reshape(3, 2, -1) - expected).max() < 1e-12
+    by_calls = chebyshev.propagate(form.doubled(2 / form.bound), start, weights)
+    assert np.abs(np.stack(by_calls).reshape(3, 2, -1) - expected).max() < 1e-12
 
 
 @pytest.mark.parametrize("cells", [9, 15])
