@@ -47,7 +47,7 @@ def draw(ax, report: Report, most: float) -> None:
         points = [(i, float(row[4])) for i, case in enumerate(cases) for row in report.rows if row[:2] == [case, method] and row[4]]
         x, y = zip(*points) if points else ((), ())
         ax.plot(x, y, "os^Dv<>P"[k], label=method, color="#c2410c" if method == OURS else f"{0.15 + 0.1 * k}")
-    ax.axhline(most, color="0.6", linestyle=":", label="multiply-add limit, n = 2")
+    ax.axhline(most, color="0.6", linestyle=":", label="multiply-add limit, n = 2, float64")
     ax.set(yscale="log", ylabel="million pairs / s, one core", title="Dense sums")
     ax.set_xticks(range(len(cases)), [case.replace(" N=", "\nN=") for case in cases], fontsize=5.5)
-    ax.legend(fontsize=6, frameon=False, ncols=2)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=6, frameon=False, ncols=7)
