@@ -14,7 +14,7 @@ import numpy as np
 from ..similarity import PseudoMetric
 from ..similarity.pairs import Pair, transformed
 from .threads import in_threads
-from .tiles import QUERIES, REDUCTIONS, TILE, TRANSFORMS, absorb, gaussian
+from .tiles import QUERIES, REDUCTIONS, TILE, TOGETHER, TRANSFORMS, absorb, gaussian
 
 ROWS, COLUMNS = 256, 16 * TILE  # the piece of f that a Python callable evaluates at once
 _GAUSSIAN = [(REDUCTIONS[r], False, TRANSFORMS["identity"]) for r in ("squared", "wrapped")]
@@ -64,7 +64,7 @@ class _Dense:
         self.u, self.v = u, v
         with np.errstate(all="ignore"):  # what overflows shows in the result
             self.bounds = _bounds(f.pair, u, v)
-            self.queries, self.keys = _cast(u, dtype), _cast(v.T, dtype)
+            self.queries, self.keys = _cast(_padded(f.pair, u), dtype), _cast(_padded(f.pair, v).T, dtype)
             self.rule = _rule(f.pair, epsilon, u.shape[1], dtype)
 
     def __call__(
@@ -150,6 +150,14 @@ def _pieces(f, u, v):
                 i, j = np.argwhere(np.isnan(f_values))[0]
                 raise ValueError(f"f must be a number, got nan for query {first + i} and key {start + j}")
             yield rows, some, f_values
+
+
+def _padded(pair, x):
+    """Points with coordinates that are all zero, to a multiple of the eight that tiles take together, if there are many."""
+    short = -x.shape[1] % TOGETHER
+    if pair.reduction not in ("squared", "inner") or x.shape[1] <= TOGETHER // 2 or not short:
+        return x
+    return np.pad(x, ((0, 0), (0, short)))
 
 
 def _cast(array, dtype):

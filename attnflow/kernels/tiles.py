@@ -25,6 +25,7 @@ from numba.extending import intrinsic
 
 TILE, LONG_TILE = 256, 2048  # keys at a time; where no row of weights is kept
 QUERIES = 8  # queries that share a tile; even
+TOGETHER = 8  # coordinates that share a loop
 REDUCTIONS = {"squared": 0, "wrapped": 1, "inner": 2, "general": 3}
 TRANSFORMS = {"identity": 0, "power": 1, "log1p": 2, "affine": 3, "root": 4}
 _SQUARED, _WRAPPED, _INNER, _GENERAL = REDUCTIONS.values()
@@ -123,17 +124,16 @@ def _four(reduction, r, x0, x1, x2, x3, y0, y1, y2, y3):
 
 
 def _adding(reduction: int, together: int) -> Callable:
-    """Compiled sums of terms over the coordinates, eight or four of them `together`, so that a sum is loaded once for
-    them, and a tile of keys once for a block of queries.
+    """Compiled sums of terms over the coordinates, eight of them `together` or one by one: so many share one loading
+    of a sum, and a block of queries shares one of a tile of keys.
     """
 
     @_compiled
     def add(queries, block, size, keys, period, start, stop, weights):
         length, whole, one = stop - start, 0, weights.dtype.type(1)
-        if together == 8:
-            whole = len(keys) - len(keys) % 4
-            half = whole - whole % 8
-            for d in range(0, half, 8):
+        if together == TOGETHER:
+            whole = len(keys) - len(keys) % 8
+            for d in range(0, whole, 8):
                 y0, y1 = keys[d, start:stop], keys[d + 1, start:stop]
                 y2, y3 = keys[d + 2, start:stop], keys[d + 3, start:stop]
                 y4, y5 = keys[d + 4, start:stop], keys[d + 5, start:stop]
@@ -145,14 +145,6 @@ def _adding(reduction: int, together: int) -> Callable:
                     for j in range(length):
                         r = _four(reduction, row[j], x0, x1, x2, x3, y0[j], y1[j], y2[j], y3[j])
                         row[j] = _four(reduction, r, x4, x5, x6, x7, y4[j], y5[j], y6[j], y7[j])
-            for d in range(half, whole, 4):
-                y0, y1 = keys[d, start:stop], keys[d + 1, start:stop]
-                y2, y3 = keys[d + 2, start:stop], keys[d + 3, start:stop]
-                for k in range(size):
-                    u, row = queries[block + k], weights[k, :length]
-                    x0, x1, x2, x3 = u[d], u[d + 1], u[d + 2], u[d + 3]
-                    for j in range(length):
-                        row[j] = _four(reduction, row[j], x0, x1, x2, x3, y0[j], y1[j], y2[j], y3[j])
         for d in range(whole, len(keys)):
             side, y = period[d], keys[d, start:stop]
             inverse = one / side
@@ -164,7 +156,8 @@ def _adding(reduction: int, together: int) -> Callable:
     return add
 
 
-_add_squares, _add_wrapped_squares, _add_products = _adding(_SQUARED, 8), _adding(_WRAPPED, 1), _adding(_INNER, 8)
+_add_squares, _add_products = _adding(_SQUARED, TOGETHER), _adding(_INNER, TOGETHER)
+_add_wrapped_squares = _adding(_WRAPPED, 1)
 
 
 @_compiled
