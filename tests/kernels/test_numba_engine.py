@@ -116,6 +116,18 @@ def test_no_token_is_lost_at_the_edge_of_a_tile(name, n_keys, n_queries):
     assert_equals_dense(result, f, 1.0, queries, keys, values)
 
 
+@pytest.mark.parametrize("features", [1, 3, 4, 5, 7, 8, 9, 16, 21])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("inner", [False, True])
+def test_no_coordinate_is_lost_among_those_taken_together(features, inner, dtype):
+    f = af.DotProduct(np.eye(features)) if inner else af.PowerDistance(af.Euclidean(features), 1.5)
+    rng = np.random.default_rng(4)
+    keys, queries = rng.standard_normal((300, features)), rng.standard_normal((11, features))
+    values = rng.standard_normal((300, 2))
+    result = attend(f, features, queries, keys, values, None, dtype)
+    assert_equals_dense(result, f, features, queries, keys, values, None, dtype)
+
+
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 def test_no_piece_of_a_callable_is_lost(extra):
     f, rng = PSEUDOMETRICS["general"], np.random.default_rng(2)
