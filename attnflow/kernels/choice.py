@@ -1,7 +1,7 @@
 """Which engine is cheapest for given tokens: predicted seconds of each, in units of this machine's dense tile.
 
 All costs are counted in pairs of the dense engine (squared distance in two dimensions, one value column, float64);
-what a pair takes here is measured once, in a hundredth of a second, and kept in the user's cache folder. The counts
+what a pair takes here is measured once, in a few hundredths of a second, and kept in the user's cache folder. The counts
 below were fitted to timings of the engines on uniform tokens; `python -m validation.benchmarks auto` compares the
 choice with the best engine.
 
