@@ -104,6 +104,7 @@ class NufftSums:
         self._other: tuple | None = None
         self._probed = False
         self.stats = {"modes": self._series.modes, "tol": self._tol, "rows_by_another_engine": 0}
+        self._settle()
 
     def __call__(
         self, values: np.ndarray | None, key_bias: np.ndarray | None, log_sum_exp: np.ndarray | None
@@ -112,7 +113,9 @@ class NufftSums:
         bias = self._xp.zeros(self._size) if key_bias is None else self._xp.asarray(key_bias, dtype=float)
         values = self._xp.empty((self._size, 0)) if values is None else values
         with self._lock:
-            return self._attend(values, bias)
+            result = self._attend(values, bias)
+            self._settle()
+        return result
 
     def _attend(self, values, bias):
         xp = self._xp
@@ -194,6 +197,11 @@ class NufftSums:
             in_threads(quiet, count, PIECE)
         else:
             quiet(0, count)
+
+    def _settle(self):
+        """What is kept for later calls is there before they can come, on other streams of a device."""
+        if self._xp is not np:
+            self._xp.cuda.get_current_stream().synchronize()
 
     def _replace(self, mean, log_sum_exp, values, bias, known):
         """Sum the rows without a certificate, and once per plan the least certain of the others, by another engine."""
