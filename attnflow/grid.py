@@ -156,7 +156,7 @@ class Grid:
         """(size, n) points, the last axis fastest; unit vectors (size, n + 1) on a sphere. Read-only: grids are shared."""
         coordinates = np.meshgrid(*(axis.nodes for axis in self.axes), indexing="ij")
         flat = np.stack([c.ravel() for c in coordinates], axis=-1)
-        return _frozen(_to_sphere(flat) if self.sphere else flat)
+        return _frozen(to_sphere(flat) if self.sphere else flat)
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -285,7 +285,8 @@ def _lobatto(size: int) -> tuple[np.ndarray, np.ndarray]:
     return nodes, 2 / (size * (size - 1) * special.eval_legendre(size - 1, nodes) ** 2)
 
 
-def _to_sphere(angles: np.ndarray) -> np.ndarray:
+def to_sphere(angles: np.ndarray) -> np.ndarray:
+    """Unit vectors at a longitude (N, 1), or at colatitude and longitude (N, 2)."""
     longitude = angles[:, -1]
     circle = np.stack([np.cos(longitude), np.sin(longitude)], axis=-1)
     if angles.shape[1] == 1:
