@@ -53,8 +53,8 @@ def nonnegative(value: float, name: str) -> float:
     return value
 
 
-def real(value: float, name: str, infinite: bool = False) -> float:
-    """A real number, finite unless `infinite` lets -inf and inf through; a 0-d array of one will do."""
+def real(value: float, name: str, finite: bool = True) -> float:
+    """A real number, out of the 0-d array it may come in; finite, unless that is for the caller to judge."""
     number = _number(value)
     if number is None:
         raise TypeError(f"{name} must be a real number, got {short(value)}")
@@ -62,8 +62,8 @@ def real(value: float, name: str, infinite: bool = False) -> float:
         result = float(number)
     except OverflowError:
         raise ValueError(f"{name} must be finite, got {short(value)}, beyond the range of floating point") from None
-    if np.isnan(result) or (np.isinf(result) and not infinite):
-        raise ValueError(f"{name} must be {'a number' if infinite else 'finite'}, got {result!r}")
+    if finite and not np.isfinite(result):
+        raise ValueError(f"{name} must be finite, got {result!r}")
     return result
 
 
@@ -103,15 +103,21 @@ def instance(value, kind: type, name: str, what: str):
 
 
 def sequence(value: Sequence, name: str, what: str) -> tuple:
-    """The entries, at least one, of a list, tuple or one-dimensional array; `what` says of what, in the plural."""
-    listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
-    if not listed and not (hasattr(value, "__array__") and getattr(value, "ndim", 0) == 1):
+    """The entries, at least one, of a list, tuple or array; `what` says of what, in the plural."""
+    if not listed(value):
         raise TypeError(f"{name} must be a sequence of {what}, got {short(value)}")
     if np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked entries, got {short(value)}")
     if len(value) == 0:
         raise ValueError(f"{name} must be a sequence of {what}, got none")
     return tuple(value)
+
+
+def listed(value) -> bool:
+    """Whether there are several entries to read, or one could be: a sequence or an array, no text."""
+    if isinstance(value, Sequence):
+        return not isinstance(value, (str, bytes, bytearray, memoryview))
+    return hasattr(value, "__array__") and getattr(value, "ndim", 0) > 0
 
 
 def path(value: str | os.PathLike, name: str) -> Path:
@@ -175,13 +181,25 @@ def points(value, name: str, columns: int | None = None) -> np.ndarray:
     return _finite(result, name)
 
 
-def coordinates(value, name: str, columns: int) -> np.ndarray:
+def coordinates(value, name: str, columns: int | None) -> np.ndarray:
     """Finite points (..., columns) as a float64 array, inside the space or not: one point, a batch or a mesh."""
     result = reals(value, name).astype(float, copy=False)
+    if columns is None and result.ndim:
+        columns = max(result.shape[-1], 1)
     if result.ndim == 0 or result.shape[-1] != columns:
         hint = f"; add an axis: {name}[..., None]" if columns == 1 else ""
         raise ValueError(f"{name} must have shape (..., {columns}), got {result.shape}{hint}")
     return _finite(result, name)
+
+
+def pair(x, y, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points x and y (..., columns) that broadcast against each other."""
+    x, y = coordinates(x, "x", columns), coordinates(y, "y", columns)
+    try:
+        np.broadcast_shapes(x.shape, y.shape)
+    except ValueError:
+        raise ValueError(f"x and y must broadcast against each other, got shapes {x.shape} and {y.shape}") from None
+    return x, y
 
 
 def features(value, name: str, rows: int) -> np.ndarray:
@@ -282,6 +300,12 @@ def short(value) -> str:
             text = ""
     kind = type(value).__name__
     return f"{kind} {text[:72]}{'...' * (len(text) > 72)}".rstrip()
+
+
+def brief(value) -> str:
+    """An object's own repr, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def entries(values: np.ndarray) -> str:
