@@ -55,7 +55,7 @@ def nonnegative(value: float, name: str) -> float:
 
 def real(value: float, name: str, finite: bool = True) -> float:
     """A real number, out of the 0-d array it may come in; finite, unless that is for the caller to judge."""
-    number = _number(value)
+    number = lone(value)
     if number is None:
         raise TypeError(f"{name} must be a real number, got {short(value)}")
     try:
@@ -77,7 +77,7 @@ def fraction(value: float, name: str) -> float:
 
 def integer(value: int, name: str, least: int = 0, largest: int | None = _LARGEST) -> int:
     """An integer, at least `least` and at most `largest` (2^63 - 1)."""
-    number = _number(value)
+    number = lone(value)
     if not isinstance(number, Integral):
         raise TypeError(f"{name} must be an integer, got {short(value)}")
     if number < least:
@@ -272,14 +272,14 @@ def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
     """A numpy Generator from a Generator, a seed >= 0 or None."""
     if isinstance(rng, np.random.Generator):
         return rng
-    if rng is not None and not isinstance(_number(rng), Integral):
+    if rng is not None and not isinstance(lone(rng), Integral):
         raise TypeError(f"rng must be a numpy Generator, an integer or None, got {short(rng)}")
     return np.random.default_rng(None if rng is None else integer(rng, "rng", largest=None))
 
 
 def output_times(t, name: str = "t") -> np.ndarray:
     """A scalar or increasing times >= 0 as a one-dimensional array."""
-    if _number(t) is not None:
+    if lone(t) is not None:
         t = [t]
     times = np.array([real(time, name) for time in t]) if isinstance(t, (list, tuple)) else reals(t, name).astype(float)
     if times.ndim != 1 or len(times) == 0 or times[0] < 0 or (times[1:] <= times[:-1]).any():
@@ -323,7 +323,7 @@ def _digits(number: int) -> str:
     return f"{'-' * (number < 0)}1e{int(number.bit_length() * 0.30103)}, about"
 
 
-def _number(value) -> Real | None:
+def lone(value) -> Real | None:
     """A lone real number, out of the 0-d array it may come in; None if it is none, as bools, text and masked are."""
     if hasattr(value, "__array__"):
         try:
