@@ -187,7 +187,7 @@ def coordinates(value, name: str, columns: int | None) -> np.ndarray:
     if result.ndim == 0 or columns not in (None, result.shape[-1]):
         hint = f"; add an axis: {name}[..., None]" if columns == 1 else ""
         raise ValueError(f"{name} must have shape (..., {columns or 'n'}), got {result.shape}{hint}")
-    if result.size == 0:
+    if result.size == 0 and columns != 0:
         raise ValueError(f"{name} must hold at least one point, got shape {result.shape}")
     return _finite(result, name)
 
