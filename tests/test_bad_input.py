@@ -86,6 +86,7 @@ def arrays(good, **more):
         "objects": good.astype(object),
         "masked": masked(good),
         "masked parts": [masked(good), masked(good)],
+        "bools among numbers": [[True, 0.5]] if good.ndim > 1 else [True, 0.5],
         "ragged": [[1.0], [2.0, 3.0]],
         "dates": np.zeros(good.shape, dtype="M8[s]"),
         "record": np.zeros(good.shape, dtype=[("a", float)]),
