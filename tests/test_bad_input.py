@@ -146,6 +146,7 @@ SIMILARITY = [
     optional("DotProduct", "W", af.DotProduct, arrays(np.eye(2), oblong=np.ones((2, 3)), bools=np.eye(2) > 0)),
     Row("DotProduct.metric", "W", lambda v: af.DotProduct(v).metric(np.ones((1, 64))), {"indefinite": -np.eye(64)}),
     Row("SquaredMap", "phi", lambda v: af.SquaredMap(v)(TOKENS, TOKENS), VECTORS),
+    Row("SquaredMap.metric", "phi", lambda v: af.SquaredMap(v).metric(TOKENS), VECTORS, ("of another shape",)),
     optional("SquaredMap", "jacobian", lambda v: af.SquaredMap(lambda x: x, v).metric(TOKENS), TENSORS,
         "of another shape"),
     Row("PseudoMetric", "f", lambda v: af.PseudoMetric(v, 1)(TOKENS, TOKENS),

@@ -63,10 +63,12 @@ def pull_back(derivative: Callable, dim: int) -> Callable:
 
 def compare(jacobian: Callable, numerical: Callable, x: np.ndarray) -> None:
     """Refuse a Jacobian that is not the numerical one."""
-    given, found = jacobian(x), numerical(x)
-    off = given.shape != found.shape or np.abs(given - found).max(axis=(1, 2)) > 1e-4 * (1 + np.abs(found).max())
+    given, found = checks.array(jacobian(x), "jacobian(points)"), numerical(x)
+    if given.shape != found.shape:
+        raise ValueError(f"jacobian must return shape {found.shape} for points of shape {x.shape}, got {given.shape}")
+    off = np.abs(given - found).max(axis=(-2, -1)) > 1e-4 * (1 + np.abs(found).max())
     if np.any(off):
-        i = int(np.argmax(off))
+        i = tuple(np.argwhere(off)[0])
         raise ValueError(
             f"jacobian must be the derivative of phi, got {checks.entries(given[i])} at x = {checks.entries(x[i])}, "
             f"where differences of phi give {checks.entries(found[i])}"
