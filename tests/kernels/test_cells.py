@@ -159,19 +159,16 @@ def test_a_perturbed_engine_is_noticed(monkeypatch, broken):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_thread_count_does_not_matter(dtype):
+def test_thread_count_does_not_matter(dtype, two_threads):
     f, rng = TRANSFORMS["d^2"](space(2)), np.random.default_rng(5)
     keys = np.vstack([rng.uniform(0, 1, (40_000, 2)), 1e7 * rng.standard_normal((3000, 2))])
     values, bias = rng.standard_normal((43_000, 2)), rng.uniform(-40, 0, 43_000)
-    most, results = numba.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            numba.set_num_threads(threads)
-            run = cells.plan(f, 2e-6, None, keys, dtype, 1e-6)
-            results.append((*run(values, bias, None), run.keys.order))
-            assert run.stats["dense"] < 300
-    finally:
-        numba.set_num_threads(most)
+    results = []
+    for threads in (1, 2):
+        numba.set_num_threads(threads)
+        run = cells.plan(f, 2e-6, None, keys, dtype, 1e-6)
+        results.append((*run(values, bias, None), run.keys.order))
+        assert run.stats["dense"] < 300
     for one, two in zip(*results):
         np.testing.assert_array_equal(one, two)
 

@@ -276,12 +276,3 @@ def test_two_threads_and_two_callers_get_the_same_numbers(two_threads):
     with ThreadPoolExecutor(4) as pool:
         for mean, _ in pool.map(lambda k: plan(values, np.full(2000, float(k)), None), range(8)):
             np.testing.assert_allclose(mean, alone, atol=1e-10)
-
-
-@pytest.fixture
-def two_threads():
-    before = numba.get_num_threads()
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("one core")
-    yield
-    numba.set_num_threads(before)

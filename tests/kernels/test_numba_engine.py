@@ -87,15 +87,6 @@ def tokens(f, count, rng, columns=2):
     return x, rng.standard_normal((count, columns))
 
 
-@pytest.fixture
-def two_threads():
-    before = numba.get_num_threads()
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("one core")
-    yield
-    numba.set_num_threads(before)
-
-
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", PSEUDOMETRICS)
 def test_every_pseudometric_agrees_with_the_definition(name, dtype):
