@@ -31,6 +31,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import checks
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -48,7 +50,7 @@ def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """f for feature rows (..., m) broadcast against each other: (...)."""
     if pair.reduction == "general":
         shape = np.broadcast_shapes(u.shape[:-1], v.shape[:-1])
-        result = np.asarray(pair.function(u, v), dtype=float)
+        result = checks.reals(pair.function(u, v), "f(x, y)", bools=True).astype(float, copy=False)
         if result.shape != shape:
             raise ValueError(
                 f"f must return shape {shape} for points of shapes {u.shape} and {v.shape}, got {result.shape}; "

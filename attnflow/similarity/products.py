@@ -48,7 +48,7 @@ class DotProduct(PseudoMetric):
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """W / 2 at points (..., n); it acts on the tangent space of {x'Wx = constant}."""
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", self.dim)
         W = np.eye(x.shape[-1]) if self.W is None else checks.spd(self.W, "W")
         level = np.einsum("...i,ij,...j->...", x, W, x)
         if np.ptp(level) > 1e-6 * np.abs(level).max():
@@ -84,6 +84,6 @@ class Cosine(PseudoMetric):
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """(I - x x' / |x|^2) / (2 |x|^2): zero along x, half the round metric across it."""
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", None)
         square = np.sum(x**2, axis=-1)[..., None, None]
         return (np.eye(x.shape[-1]) - x[..., :, None] * x[..., None, :] / square) / (2 * square)
