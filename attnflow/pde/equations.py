@@ -22,7 +22,8 @@ from .smooth import affordable, smooth_sizes, solve_smooth, solve_smooth_on
 from .spectra import Spectrum, compute_spectrum
 from .spectral import wrapping
 
-_LOOSE = 5e-6  # rtol above which finite volumes are faster between walls
+_LOOSE = 5e-6  # rtol above which finite volumes are faster between walls,
+_CROWDED = 64  # up to this many nodes per axis
 METHODS = ("auto", "spectral", "finite-volume", *INTEGRATORS)
 
 
@@ -259,11 +260,12 @@ class DriftDiffusion:
         if method != "auto" or not bounded or moving:
             return method == "spectral"
         if walled and self.space.dim > 1 and rtol > _LOOSE:
-            return False
+            sizes = smooth_sizes(self, problem, rtol)
+            return sizes is not None and max(sizes) > _CROWDED
         if shape is None:
             return callable(problem.initial) or not walled
         # the nodes of a given grid between walls are cell centres
-        return not walled and affordable(shape) and smooth_sizes(self, problem, rtol) is not None
+        return not walled and affordable(self, shape) and smooth_sizes(self, problem, rtol) is not None
 
 
 class Heat(DriftDiffusion):
