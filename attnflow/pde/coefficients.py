@@ -15,7 +15,7 @@ import numpy as np
 from scipy import fft
 
 from .. import checks
-from ..geometry import Space, Sphere
+from ..geometry import Space, Sphere, Uniform
 from ..geometry.tensors import determinant, inverse
 from ..grid import Axis, Grid
 
@@ -82,6 +82,12 @@ def coefficients(pde: DriftDiffusion, x: np.ndarray) -> tuple[np.ndarray, np.nda
     if pde.mobility is None:
         return log_w, tensor
     return log_w, mobility(pde, x)[:, None, None] * (np.eye(space.dim) if tensor is None else tensor)
+
+
+def free(pde: DriftDiffusion) -> bool:
+    """Whether L is known to be the Laplacian of a flat space or a round sphere, where waves or harmonics are its modes."""
+    known = (pde.space.flat or type(pde.space) is Sphere) and pde.mobility is None
+    return known and (not pde.drift or isinstance(pde.density, Uniform))
 
 
 def build_grid(space: Space, kinds: tuple[str, str], shape: tuple[int, ...], ranges=None) -> Grid:

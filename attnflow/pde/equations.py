@@ -105,6 +105,12 @@ class DriftDiffusion:
         """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
         return assemble(self, shape, walls, columns, self.ranges() if ranges is None else ranges)
 
+    def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the equation is made of at points (N, n): logarithms of weights (N, k), and other functions (N, m)."""
+        parts = [] if self.space.flat else [self.space.metric(x).reshape(len(x), -1)]
+        parts += [] if self.mobility is None else [mobility(self, x)[:, None]]
+        return log_weight(self, x)[:, None], np.concatenate([np.empty((len(x), 0)), *parts], axis=1)
+
     def log_weight(self, x: np.ndarray) -> np.ndarray:
         """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""
         constant = self.density.log_pdf(x[:1]) - self.density.relative_log_pdf(x[:1]) if self.drift else 0.0

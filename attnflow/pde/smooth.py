@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import checks
-from ..geometry import Sphere, Uniform
 from ..grid import Axis, Grid, bandwidth
 from ..resolution import interpolation_error
 from ..solution import Solution
 from .boundaries import Walls
-from .coefficients import coefficients, log_weight, relative_error, transfer, weighted_norm
+from .coefficients import coefficients, free, log_weight, relative_error, transfer, weighted_norm
 from .nested import FINEST, warn_if_coarse
 from .problem import Problem, finished, interrupted, later
 from .propagator import seconds
@@ -187,14 +186,7 @@ def grown(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def affordable(pde: DriftDiffusion, sizes: tuple[int, ...], walls: Walls = ()) -> bool:
     """Whether that many nodes are a matter of seconds at most."""
-    return math.prod(sizes) <= (_LARGEST_FREE if free(pde, walls) else _LARGEST[len(sizes)])
-
-
-def free(pde: DriftDiffusion, walls: Walls = ()) -> bool:
-    """Whether waves are the modes of L: nothing but second derivatives, and no wall."""
-    if not all(wrapping(pde)) or pde.mobility is not None or not (pde.space.flat or type(pde.space) is Sphere):
-        return False
-    return not pde.drift or isinstance(pde.density, Uniform)
+    return math.prod(sizes) <= (_LARGEST_FREE if free(pde) and not any(walls) and all(wrapping(pde)) else _LARGEST[len(sizes)])
 
 
 def solvable(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
