@@ -22,7 +22,8 @@ from .smooth import affordable, smooth_sizes, solve_smooth, solve_smooth_on
 from .spectra import Spectrum, compute_spectrum
 from .spectral import wrapping
 
-_LOOSE = 5e-6  # rtol above which finite volumes are faster between walls
+_LOOSE = 5e-6  # rtol above which finite volumes are faster between walls,
+_CROWDED = 64  # up to this many nodes per axis
 METHODS = ("auto", "spectral", "finite-volume", *INTEGRATORS)
 
 
@@ -103,6 +104,12 @@ class DriftDiffusion:
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
         return assemble(self, shape, walls, columns, self.ranges() if ranges is None else ranges)
+
+    def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the equation is made of at points (N, n): logarithms of weights (N, k), and other functions (N, m)."""
+        parts = [] if self.space.flat else [self.space.metric(x).reshape(len(x), -1)]
+        parts += [] if self.mobility is None else [mobility(self, x)[:, None]]
+        return log_weight(self, x)[:, None], np.concatenate([np.empty((len(x), 0)), *parts], axis=1)
 
     def log_weight(self, x: np.ndarray) -> np.ndarray:
         """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""
@@ -259,11 +266,12 @@ class DriftDiffusion:
         if method != "auto" or not bounded or moving:
             return method == "spectral"
         if walled and self.space.dim > 1 and rtol > _LOOSE:
-            return False
+            sizes = smooth_sizes(self, problem, rtol)
+            return sizes is not None and max(sizes) > _CROWDED
         if shape is None:
             return callable(problem.initial) or not walled
         # the nodes of a given grid between walls are cell centres
-        return not walled and affordable(shape) and smooth_sizes(self, problem, rtol) is not None
+        return not walled and affordable(self, shape) and smooth_sizes(self, problem, rtol) is not None
 
 
 class Heat(DriftDiffusion):

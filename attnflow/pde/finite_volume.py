@@ -113,7 +113,7 @@ def assemble(
         not positive definite somewhere.
     """
     grid = build_grid(pde.space, KINDS, shape, ranges)
-    log_w, tensor = coefficients(pde, grid)
+    log_w, tensor = coefficients(pde, grid.points)
     if steepness(log_w, grid) > _STEEPEST:
         raise ValueError(
             f"grid must resolve the density: p^drift changes by more than e^{_STEEPEST:g} between neighbouring cells "

@@ -11,11 +11,10 @@ import numpy as np
 
 from .. import checks
 from ..geometry import Space
-from ..geometry.spaces import scattered
 from ..grid import Grid
 from ..solution import Solution
 from .boundaries import Walls, check_walls, read_boundary
-from .coefficients import error_weights, log_weight, on_sphere, transfer
+from .coefficients import error_weights, on_sphere, transfer
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -162,21 +161,6 @@ def later(problem: Problem, times: np.ndarray, bound: bool) -> Problem:
     if bound and times[-1] > problem.times[-1] * (1 + 1e-12):
         raise ValueError(f"t must be at most {problem.times[-1]:g}, where the line was cut for that time, got {times[-1]:g}")
     return replace(problem, times=times, progress=False)
-
-
-def hidden(pde: DriftDiffusion, problem: Problem, here: np.ndarray, log_w: np.ndarray) -> bool:
-    """Whether initial values or the weight reach far beyond their range on a grid at some of many scattered points:
-    something narrow lies between the nodes. On the grid they are `here` (*grid, c) and `log_w` (*grid)."""
-    if not callable(problem.initial):
-        return False
-    count = 2048 if pde.space.dim > 1 else 512
-    points = pde.space.from_unit_cube(scattered(count, pde.space.dim), problem.ranges)
-    here, there = here.reshape(-1, problem.columns), checks.evaluate(problem.initial, points, "initial")
-    low, high = here.min(axis=0), here.max(axis=0)
-    slack = 0.5 * (high - low) + 1e-9 * np.abs(high)
-    if ((there > high + slack) | (there < low - slack)).any():
-        return True
-    return bool(log_weight(pde, points).max() > log_w.max() + 0.5 * np.ptp(log_w) + 1e-9)
 
 
 def interrupted(times: np.ndarray, fields: np.ndarray, grid: Grid, stats: dict) -> Solution:
