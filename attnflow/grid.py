@@ -44,8 +44,10 @@ class Axis:
 
     def __post_init__(self) -> None:
         checks.choice(self.kind, "kind", KINDS)
-        checks.integer(self.size, "size", least=1)
-        if not checks.real(self.low, "low") < checks.real(self.high, "high"):
+        object.__setattr__(self, "size", checks.integer(self.size, "size", least=1))
+        for name in ("low", "high"):
+            object.__setattr__(self, name, checks.real(getattr(self, name), name))
+        if not self.low < self.high:
             raise ValueError(f"low must be less than high, got {self.low} and {self.high}")
 
     @cached_property

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,10 +93,11 @@ class Solution:
         points = self.grid.check(points)
         if t is None:
             return self.grid.interpolate(self.y[-1], points)
-        fields = [self.grid.interpolate(field, points) for field in self._fields(np.atleast_1d(t))]
-        return fields[0] if np.ndim(t) == 0 else np.stack(fields)
+        times = checks.sequence(t, "t", "times") if checks.listed(t) else (t,)
+        fields = [self.grid.interpolate(field, points) for field in self._fields(times)]
+        return np.stack(fields) if checks.listed(t) else fields[0]
 
-    def _fields(self, times: np.ndarray) -> list[np.ndarray]:
+    def _fields(self, times: Sequence[float]) -> list[np.ndarray]:
         """The fields at the times: saved ones as they are, all others from one run of the dense output."""
         times = [checks.real(time, "t") for time in times]
         found = [int(np.argmin(np.abs(self.t - time))) for time in times]
@@ -115,7 +115,7 @@ class Solution:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an .npz file, whole or not at all; read it back with `attnflow.load`."""
-        path = Path(path)
+        path = checks.path(path, "path")
         axes = [] if self.grid is None else [[a.kind, a.size, a.low, a.high] for a in self.grid.axes]
         meta = {
             "axes": axes,
@@ -164,6 +164,7 @@ def load(path: str | os.PathLike) -> Solution:
     ...     load(f"{folder}/run.npz").y.shape
     (1, 2, 1)
     """
+    path = checks.path(path, "path")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -164,6 +164,8 @@ class Attention:
         `log_mass` (N,) weighs the tokens: quadrature nodes stand for p times the volume around them.
         """
         tokens = self.f.check(tokens, "tokens")
+        if log_mass is not None:
+            log_mass = _read_log_mass(log_mass, len(tokens))
         digest = hashlib.blake2b()
         # the features, not only the tokens: a map's parameters may have been trained on meanwhile
         for content in (tokens, self.f.query_features(tokens), self.f.key_features(tokens), log_mass):
@@ -236,6 +238,16 @@ class BoundLayer:
                 stacklevel=5,
             )
         return count
+
+
+def _read_log_mass(value, size: int) -> np.ndarray:
+    """(N,) logarithms of masses, -inf for none."""
+    log_mass = checks.reals(value, "log_mass").astype(float, copy=False)
+    if log_mass.shape != (size,):
+        raise ValueError(f"log_mass must have shape ({size},), one for each token, got {log_mass.shape}")
+    if not (log_mass < np.inf).all() or log_mass.max() == -np.inf:
+        raise ValueError(f"log_mass must be finite or -inf, and somewhere finite, got {checks.entries(log_mass)}")
+    return log_mass
 
 
 def _bind(layer: Attention, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLayer:

@@ -74,7 +74,7 @@ def predicted_bias(layer: Attention, density: Density, initial: Callable, t: flo
     >>> (bias(np.array([[0.9]])) / layer.time_step).round(5)
     array([[-0.2032]])
     """
-    t = float(checks.output_times(t)[-1])
+    t = checks.nonnegative(t, "t")
     check_same_space(layer, density)
     _check_known(layer, density)
     power = layer.normalization.drift / 2

@@ -170,6 +170,8 @@ class Gaussian(Density):
         n = len(self.mean)
         self.cov = checks.spd(checks.array(cov.reshape(n, n) if cov.size == n == 1 else cov, "cov", (n, n)), "cov")
         self._precision = np.linalg.inv(self.cov)
+        if not np.isfinite(self._precision).all():
+            raise ValueError(f"cov must have an inverse in floating point, got {checks.entries(self.cov)}")
         super().__init__(Euclidean(n), self._quadratic)
 
     def _quadratic(self, x: np.ndarray) -> np.ndarray:

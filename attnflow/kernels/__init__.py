@@ -52,7 +52,7 @@ class Plan:
 
 def check_backend(backend: str) -> str:
     """A name from `backends()` that can run here, or "auto"."""
-    if backend != "auto":
+    if not (isinstance(backend, str) and backend == "auto"):
         load(backend)
     return backend
 

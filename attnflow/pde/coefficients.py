@@ -52,7 +52,7 @@ def log_weight(pde: DriftDiffusion, x: np.ndarray, metric: np.ndarray | None = N
 
 def mobility(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
     """m at points (N, n): (N,), positive."""
-    values = checks.scalar_field(pde.mobility, x, "mobility")
+    values = checks.scalar_field(checks.function(pde.mobility, "mobility"), x, "mobility")
     bad = ~(np.isfinite(values) & (values > 0))
     if bad.any():
         where = int(np.argmax(bad))

@@ -105,14 +105,14 @@ class Heads(DriftDiffusion):
     """
 
     def __init__(self, equations: Sequence[DriftDiffusion], mixing: Sequence) -> None:
-        equations = tuple(equations)
+        equations = tuple(equations) if checks.listed(equations) else ()
         if not equations or not all(isinstance(e, DriftDiffusion) for e in equations):
             raise TypeError("equations must be a sequence of DriftDiffusion equations")
         first = equations[0]
         for other in equations[1:]:
             if any(getattr(other.space, name) != getattr(first.space, name) for name in ("columns", "bounds", "periodic")):
                 raise ValueError(f"equations must live on the same coordinates, got {first.space} and {other.space}")
-        matrices = [checks.array(W, "mixing").astype(float) for W in mixing]
+        matrices = [checks.array(W, "mixing").astype(float) for W in checks.sequence(mixing, "mixing", "matrices")]
         if len(matrices) != len(equations):
             raise ValueError(f"mixing must have one entry per equation ({len(equations)}), got {len(matrices)}")
         sizes = {W.shape for W in matrices if W.ndim}
@@ -162,7 +162,7 @@ def _refuse_spectral(method: str) -> bool:
 
 
 def _velocity(pde: General, x: np.ndarray) -> np.ndarray:
-    values = np.asarray(pde.velocity(x), dtype=float)
+    values = checks.reals(pde.velocity(x), "velocity(points)").astype(float, copy=False)
     if values.shape != x.shape:
         raise ValueError(f"velocity must return shape {x.shape} for points of shape {x.shape}, got {values.shape}")
     if not np.isfinite(values).all():

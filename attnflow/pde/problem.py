@@ -114,9 +114,11 @@ def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...
         return None
     dim = space.dim
     around = on_sphere(space) and dim == 2
-    sizes = (grid, 2 * grid) if around and np.ndim(grid) == 0 else (grid,) * dim if np.ndim(grid) == 0 else tuple(grid)
+    sizes = tuple(grid) if checks.listed(grid) else (checks.integer(grid, "grid", least=3),) * dim
+    if around and not checks.listed(grid):
+        sizes = (sizes[0], 2 * sizes[0])
     if len(sizes) != dim:
-        raise ValueError(f"grid must be the number of cells or one per axis ({dim}), got {grid!r}")
+        raise ValueError(f"grid must be the number of cells or one per axis ({dim}), got {checks.short(grid)}")
     sizes = tuple(checks.integer(n, "grid", least=3) for n in sizes)
     if around and sizes[1] % 2:
         raise ValueError(f"grid must have an even number of longitudes, got {sizes[1]}")

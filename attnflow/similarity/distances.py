@@ -130,7 +130,7 @@ class Mahalanobis(PseudoMetric):
         return x @ self._factor
 
     def metric(self, x: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(self.G, (*np.shape(x), self.dim))
+        return np.broadcast_to(self.G, (*checks.coordinates(x, "x", self.dim).shape, self.dim))
 
 
 class SquaredMap(PseudoMetric):
@@ -167,10 +167,10 @@ class SquaredMap(PseudoMetric):
         return image
 
     def metric(self, x: np.ndarray) -> np.ndarray:
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", None)
         if self.jacobian is None:
             J = partial_derivatives(self.phi, x, "phi")
         else:
-            J = np.asarray(self.jacobian(x), dtype=float)
+            J = checks.array(self.jacobian(x), "jacobian(points)")
             compare(lambda _: J, lambda x: partial_derivatives(self.phi, x, "phi"), x)
         return np.swapaxes(J, -1, -2) @ J

@@ -31,6 +31,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import checks
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -53,16 +55,13 @@ def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray, first: tuple[int, int] = 
 
 def _own(function: Callable, u: np.ndarray, v: np.ndarray, first: tuple[int, int]) -> np.ndarray:
     """A user's f as floats: any number, or inf between two tokens that do not see each other."""
-    result, shape = np.asanyarray(function(u, v)), np.broadcast_shapes(u.shape[:-1], v.shape[:-1])
-    if result.dtype.kind not in "fiub" or np.ma.is_masked(result):
-        kind = "masked entries" if np.ma.is_masked(result) else f"dtype {result.dtype}"
-        raise TypeError(f"f must return real numbers, got {kind}")
+    result = checks.reals(function(u, v), "f(x, y)", bools=True).astype(float, copy=False)
+    shape = np.broadcast_shapes(u.shape[:-1], v.shape[:-1])
     if result.shape != shape:
         raise ValueError(
             f"f must return shape {shape} for points of shapes {u.shape} and {v.shape}, got {result.shape}; "
             "index the coordinates, as in x[..., 0] - y[..., 0]"
         )
-    result = np.asarray(result, dtype=float)
     if not result.min(initial=np.inf) > -np.inf:
         where = tuple(int(i) for i in np.argwhere(~(result > -np.inf))[0])
         place = f"query {first[0] + where[0]} and key {first[1] + where[1]}" if len(where) == 2 else f"the points at index {where}"

@@ -52,7 +52,7 @@ class DotProduct(PseudoMetric):
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """W / 2 at points (..., n); it acts on the tangent space of {x'Wx = constant}."""
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", self.dim)
         W = np.eye(x.shape[-1]) if self.W is None else checks.spd(self.W, "W")
         level = np.einsum("...i,ij,...j->...", x, W, x)
         if np.ptp(level) > 1e-6 * np.abs(level).max():
@@ -85,7 +85,7 @@ class Cosine(PseudoMetric):
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """(I - x x' / |x|^2) / (2 |x|^2): zero along x, half the round metric across it."""
-        u, norm = _directions(np.asarray(x, dtype=float))
+        u, norm = _directions(checks.coordinates(x, "x", None))
         return (np.eye(u.shape[-1]) - u[..., :, None] * u[..., None, :]) / 2 / norm[..., None] / norm[..., None]
 
 
@@ -100,8 +100,8 @@ def _directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def square(matrix: np.ndarray, name: str) -> np.ndarray:
-    """A square matrix of at least one row; a number is one of one."""
+    """A square matrix; a number is one of one row."""
     matrix = np.atleast_2d(checks.array(matrix, name)).astype(np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
-        raise ValueError(f"{name} must be a square matrix of at least one row, got shape {matrix.shape}")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
     return matrix

@@ -104,7 +104,7 @@ class PseudoMetric:
         ValueError
             If y = x is not a minimum of f(x, .) at some x: the limit is then not local.
         """
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", self.dim)
         (gradient, hessian), (_, wider) = (
             _derivatives_in_y(lambda y: pairs.evaluate(self.pair, x, y), x, step) for step in (5e-3, 1e-2)
         )
@@ -112,7 +112,7 @@ class PseudoMetric:
         slope = np.abs(gradient).max(axis=-1)
         if (slope > 1e-5 * size).any():
             where = x[np.unravel_index(np.argmax(slope), slope.shape)]
-            raise ValueError(f"f must be smallest at y = x to have a local limit, got a slope of {slope.max():.3g} at x = {where}")
+            raise ValueError(f"f must be smallest at y = x to have a local limit, got a slope of {slope.max():.3g} at x = {checks.entries(where)}")
         if (np.abs(hessian - wider).max(axis=(-1, -2)) > 1e-3 * size).any():
             raise ValueError(
                 "f must be quadratic near y = x to have a metric, but its second differences depend on their step; "
@@ -122,7 +122,7 @@ class PseudoMetric:
 
     def lean(self, x: np.ndarray) -> np.ndarray:
         """g^kl d^3 f(x, y) / (dy_j dy_k dy_l) at y = x: (..., n), which way f is steeper; for asymmetric limits."""
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", self.dim)
         inverse, steps = np.linalg.inv(self.metric(x)), 2e-2 * np.eye(x.shape[-1])
         third = []
         for e in steps:  # fourth-order differences of the Hessian
@@ -141,6 +141,8 @@ class PseudoMetric:
     def moments(self, epsilon: float, dim: int | None = None) -> tuple[float, float]:
         """(m2, m4); a pseudo-metric that is quadratic near its minimum has the Gaussian's."""
         epsilon = checks.positive(epsilon, "epsilon")
+        if dim is not None:
+            checks.integer(dim, "dim", least=1)
         return epsilon, 3 * epsilon**2
 
     def defects(self, tokens: np.ndarray) -> dict[str, float]:
@@ -183,6 +185,7 @@ class PseudoMetric:
     def is_symmetric(self, tokens: np.ndarray) -> bool:
         """Whether f(x, y) = f(y, x), by its description or on (some of) the tokens: to 1e-9 of the spread of f, or to
         its rounding, and infinite both ways or neither."""
+        tokens = self.check(tokens)
         if self.symmetric is not None:
             return self.symmetric
         chosen = np.random.default_rng(0).choice(len(tokens), min(len(tokens), 128), replace=False)
@@ -216,6 +219,7 @@ def _as_function(f, dim: int) -> Callable:
     if type(f).__module__.partition(".")[0] == "sympy":
         import sympy  # only when a sympy object arrives
 
+        checks.instance(f, sympy.Expr, "f", "a sympy expression or a callable of two points")
         x, y = (sympy.symbols(f"{name}0:{dim}") for name in "xy")
         names = {s.name: s for s in (*x, *y)}  # assumptions (real=True) make symbols of one name differ
         f = f.subs({s: names[s.name] for s in f.free_symbols if s.name in names})
