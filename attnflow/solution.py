@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from . import checks
-from .grid import KINDS, Axis, Grid
+from . import checks, files
+from .grid import Axis, Grid
 
+ARRAYS = ("t", "y", "layers", "points", "embedding")  # what a file holds besides its description
 MONITORS = ("mean", "deviation", "mass")  # stats with an entry per time
 
 
@@ -58,6 +57,43 @@ class Solution:
     stats: dict[str, Any] = field(default_factory=dict)
     embedding: np.ndarray | None = None
     dense: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        self.status = checks.integer(self.status, "status", least=-1)
+        if self.status > 1:
+            raise ValueError(f"status must be -1, 0 or 1, got {self.status}")
+        if not isinstance(self.message, str):
+            raise TypeError(f"message must be a string, got {type(self.message).__name__}")
+        if not isinstance(self.stats, dict):
+            raise TypeError(f"stats must be a dict, got {type(self.stats).__name__}")
+        if not isinstance(self.grid, Grid | None):
+            raise TypeError(f"grid must be a Grid or None, got {type(self.grid).__name__}")
+        if not (self.dense is None or callable(self.dense)):
+            raise TypeError(f"dense must be callable or None, got {type(self.dense).__name__}")
+        self.t = _increasing(self.t, "t")
+        # what a failed method leaves behind may be infinite: the status says so
+        self.y = (checks.array if self.status >= 0 else _numbers)(self.y, "y")
+        space = (None,) if self.grid is None else self.grid.shape
+        wanted = (len(self.t), *space, None)
+        if self.y.size == 0 or self.y.ndim != len(wanted) or any(
+            n not in (None, m) for n, m in zip(wanted, self.y.shape)
+        ):
+            shape = ", ".join("any" if n is None else str(n) for n in wanted)
+            raise ValueError(f"y must have shape ({shape}) for {len(self.t)} times, got {self.y.shape}")
+        if self.layers is not None:
+            self.layers = _increasing(self.layers, "layers", len(self.t))
+        if self.points is not None:
+            if self.grid is not None:
+                raise ValueError("points must be None for a field on a grid")
+            self.points = checks.points(self.points, "points")
+            if len(self.points) != self.y.shape[1]:
+                raise ValueError(f"points must be {self.y.shape[1]} as y has, got shape {self.points.shape}")
+        if self.embedding is not None:
+            if self.grid is None:
+                raise ValueError("embedding must be None without a grid")
+            self.embedding = checks.array(self.embedding, "embedding", (self.grid.size, None))
+            if self.embedding.shape[1] not in (2, 3):
+                raise ValueError(f"embedding must have 2 or 3 columns, got shape {self.embedding.shape}")
 
     def __repr__(self) -> str:
         where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
@@ -115,7 +151,6 @@ class Solution:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an .npz file, whole or not at all; read it back with `attnflow.load`."""
-        path = checks.path(path, "path")
         axes = [] if self.grid is None else [[a.kind, a.size, a.low, a.high] for a in self.grid.axes]
         meta = {
             "axes": axes,
@@ -125,15 +160,9 @@ class Solution:
             "message": self.message,
             "stats": self.stats,
         }
-        arrays = {"t": self.t, "y": self.y, "layers": self.layers, "points": self.points, "embedding": self.embedding}
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with open(partial, "wb") as file:
-                present = {name: a for name, a in arrays.items() if a is not None}
-                np.savez_compressed(file, meta=np.array(json.dumps(meta, default=_plain)), **present)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
+        with files.whole(path) as file:
+            np.savez_compressed(file, meta=np.array(json.dumps(meta, default=_plain)), **arrays)
 
     def plot(self, ax=None):
         """Draw it; returns the Axes."""
@@ -164,26 +193,33 @@ def load(path: str | os.PathLike) -> Solution:
     ...     load(f"{folder}/run.npz").y.shape
     (1, 2, 1)
     """
-    path = checks.path(path, "path")
+    wanted = "a file written by Solution.save"
+    arrays = files.read_archive(path, ("meta", *ARRAYS), "path", wanted)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(str(arrays.pop("meta")))
-        axes = tuple(
-            Axis(checks.choice(kind, "kind", KINDS), int(size), float(low), float(high))
-            for kind, size, low, high in meta["axes"]
-        )
+        meta = json.loads(arrays.pop("meta").item())
+        axes = tuple(Axis(*axis) for axis in meta["axes"])
         endless = tuple((bool(low), bool(high)) for low, high in meta["endless"])
         grid = Grid(axes, bool(meta["sphere"]), endless) if axes else None
-        status, message, stats = int(meta["status"]), str(meta["message"]), dict(meta["stats"])
-        t, y = arrays["t"], arrays["y"]
-        if t.ndim != 1 or y.ndim < 3 or len(y) != len(t) or (grid and y.shape[1:-1] != grid.shape):
-            raise ValueError(f"y of shape {y.shape} does not fit {len(t)} times")
-        if "embedding" in arrays and (grid is None or arrays["embedding"].shape not in ((grid.size, 2), (grid.size, 3))):
-            raise ValueError(f"embedding of shape {arrays['embedding'].shape} does not fit the grid")
-        return Solution(grid=grid, status=status, message=message, stats=stats, **arrays)
-    except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"path must be a file written by Solution.save, got {str(path)!r} ({error})") from None
+        return Solution(grid=grid, status=meta["status"], message=meta["message"], stats=meta["stats"], **arrays)
+    except KeyError as error:
+        raise ValueError(f"path must be {wanted}, got {os.fspath(path)!r} (it lacks {error})") from None
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"path must be {wanted}, got {os.fspath(path)!r} ({files.one_line(error)})") from None
+
+
+def _increasing(values, name: str, count: int | None = None) -> np.ndarray:
+    """Increasing numbers (T,), whole ones kept as such."""
+    array = checks.array(values, name, (count,))
+    if len(array) == 0 or (array[1:] <= array[:-1]).any():
+        raise ValueError(f"{name} must be increasing numbers, at least one, got shape {array.shape}")
+    return array if np.asarray(values).dtype.kind == "f" else np.asarray(values)
+
+
+def _numbers(values, name: str) -> np.ndarray:
+    """Real numbers, infinite and NaN ones among them."""
+    if (array := np.asarray(values)).dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be an array of real numbers, got one of {array.dtype}")
+    return array
 
 
 def _plain(value):
