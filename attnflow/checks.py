@@ -184,11 +184,11 @@ def points(value, name: str, columns: int | None = None) -> np.ndarray:
 def coordinates(value, name: str, columns: int | None) -> np.ndarray:
     """Finite points (..., columns) as a float64 array, inside the space or not: one point, a batch or a mesh."""
     result = reals(value, name).astype(float, copy=False)
-    if columns is None and result.ndim:
-        columns = max(result.shape[-1], 1)
-    if result.ndim == 0 or result.shape[-1] != columns:
+    if result.ndim == 0 or columns not in (None, result.shape[-1]):
         hint = f"; add an axis: {name}[..., None]" if columns == 1 else ""
-        raise ValueError(f"{name} must have shape (..., {columns}), got {result.shape}{hint}")
+        raise ValueError(f"{name} must have shape (..., {columns or 'n'}), got {result.shape}{hint}")
+    if result.size == 0:
+        raise ValueError(f"{name} must hold at least one point, got shape {result.shape}")
     return _finite(result, name)
 
 
@@ -310,6 +310,7 @@ def brief(value) -> str:
 
 def entries(values: np.ndarray) -> str:
     """An array's entries on one line, the first and last ones of a large array."""
+    values = np.ma.getdata(values)
     if values.size <= _FEW and values.ndim != 1:
         return str(values.tolist())
     text = np.array2string(values, threshold=_FEW, edgeitems=2 if values.ndim == 1 else 1, max_line_width=200)

@@ -144,7 +144,7 @@ class FokkerPlanck(DriftDiffusion):
             self._check_tails(initial)
             initial = partial(_divided, self, initial)
         else:
-            values = checks.array(initial, "initial").astype(float)
+            values = checks.array(initial, "initial", bools=True).astype(float)
             sizes = values.shape[: self.space.dim]
             if sizes == read_shape(grid, self.space):  # else it is refused below
                 nodes = build_grid(self.space, KINDS, sizes, self.ranges(checks.output_times(t)[-1])).points

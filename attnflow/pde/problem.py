@@ -68,7 +68,9 @@ def read_problem(
     if callable(initial):
         columns = checks.evaluate(initial, space.probe_points(), "initial").shape[1]
     else:
-        initial = checks.array(initial, "initial").astype(float)
+        initial = checks.array(initial, "initial", bools=True).astype(float)
+        if initial.ndim == 0:
+            raise TypeError(f"initial must be callable on points (..., n), or an array on the grid, got {initial}")
         if shape is None:
             raise ValueError(
                 "grid must be given with an array of initial values: the number of cells, or one per axis; "

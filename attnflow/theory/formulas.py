@@ -128,6 +128,15 @@ def compact_latex(value: sympy.Basic) -> str:
 
 def expression(value: sympy.Expr | float, name: str, variables: tuple[sympy.Symbol, ...] = ()) -> sympy.Expr:
     """A user's sympy expression (or number) in our own `variables`; symbols of other names are kept as parameters."""
+    value, ours = scalar(value, name), {s.name: s for s in variables}
+    strange = sorted(s.name for s in value.free_symbols if _COORDINATE.fullmatch(s.name) and s.name not in ours)
+    if strange:
+        raise ValueError(f"{name} must be an expression in {', '.join(ours) or 'parameters only'}, got {strange[0]}")
+    return value.subs({s: ours[s.name] for s in value.free_symbols if s.name in ours})
+
+
+def scalar(value: sympy.Expr | float, name: str) -> sympy.Expr:
+    """A real sympy expression or number, in whatever symbols."""
     number = None if isinstance(value, sympy.Expr) else checks.lone(value)
     if isinstance(number, Integral):
         value = sympy.Integer(int(number))
@@ -139,11 +148,7 @@ def expression(value: sympy.Expr | float, name: str, variables: tuple[sympy.Symb
         raise TypeError(f"{name} must be a sympy expression or a number, got {checks.short(value)}{hint}")
     if value.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo) or (value.is_number and value.is_real is False):
         raise ValueError(f"{name} must be real and finite, got {checks.short(value)}")
-    ours = {s.name: s for s in variables}
-    strange = sorted(s.name for s in value.free_symbols if _COORDINATE.fullmatch(s.name) and s.name not in ours)
-    if strange:
-        raise ValueError(f"{name} must be an expression in {', '.join(ours) or 'parameters only'}, got {strange[0]}")
-    return value.subs({s: ours[s.name] for s in value.free_symbols if s.name in ours})
+    return value
 
 
 def symbols(value: Sequence[sympy.Symbol], name: str) -> tuple[sympy.Symbol, ...]:

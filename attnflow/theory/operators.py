@@ -16,7 +16,7 @@ import sympy
 
 from .. import checks
 from .algebra import combine, expand_above, inverse, vanishes
-from .formulas import Formula, compact_latex, coordinates, expression, log_density, symbols
+from .formulas import Formula, compact_latex, coordinates, expression, log_density, scalar, symbols
 
 Index = tuple[int, ...]
 
@@ -73,8 +73,7 @@ class Operator:
         return self + (-1) * other if isinstance(other, Operator) else NotImplemented
 
     def __rmul__(self, factor: sympy.Expr | int) -> Operator:
-        if not isinstance(factor, sympy.Expr):
-            factor = expression(factor, "factor")
+        factor = scalar(factor, "factor")
         return self._like({index: factor * c for index, c in self.coefficients.items()})
 
     def __matmul__(self, other: Operator) -> Operator:
@@ -103,8 +102,7 @@ class Operator:
 
     def conjugate(self, log_weight: sympy.Expr) -> Operator:
         """exp(-w) L exp(w) for w = log_weight: every d_i becomes d_i + (d_i w)."""
-        if not isinstance(log_weight, sympy.Expr):
-            log_weight = expression(log_weight, "log_weight")
+        log_weight = scalar(log_weight, "log_weight")
         zero = (0,) * len(self.variables)
         shifted = {zero: multiplication(1, self.variables)}
 
