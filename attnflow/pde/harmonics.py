@@ -76,8 +76,8 @@ def solve_harmonic_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, i
     return finished(pde, problem, here.fields(grid), grid, None, here.report(grid, error), dense=partial(here.at, grid))
 
 
-def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarray, np.ndarray, Grid, float] | None:
-    """The k smallest eigenvalues of L, eigenfunctions (k, *grid), their grid and the eigenvalues' relative error.
+def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarray, np.ndarray, Grid, float, float] | None:
+    """The k smallest eigenvalues of L, eigenfunctions (k, *grid), their grid, the eigenvalues' relative error, and |L|.
 
     Refined towards `tol`; None where w and the metric are not smooth, k is too large, or finite volumes do better.
     """
@@ -103,7 +103,7 @@ def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarr
         return None
     form, values, vectors = best
     grid = _natural_grid(pde, form.basis.degree, width)
-    return values, Harmonics.on(grid, form.basis.degree).values(form.coefficients(vectors.T)), grid, error
+    return values, Harmonics.on(grid, form.basis.degree).values(form.coefficients(vectors.T)), grid, error, form.bound
 
 
 def smooth_degree(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, int] | None:
