@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -38,7 +37,7 @@ def whole(path: str | os.PathLike, mode: str = "wb", name: str = "path") -> Iter
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with whole(f"{folder}/notes.txt", "w") as file:
     ...         _ = file.write("all of it")
-    ...     [entry.name for entry in Path(folder).iterdir()]
+    ...     os.listdir(folder)
     ['notes.txt']
     """
     path = checks.path(path, name)

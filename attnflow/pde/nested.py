@@ -24,7 +24,7 @@ from ..grid import Grid
 from ..solution import Solution
 from .coefficients import build_grid, error_weights, log_weight, loose, on_sphere, relative_error, transfer
 from .coefficients import weighted_maximum, weighted_norm
-from .finite_volume import KINDS, Cells, steepness
+from .finite_volume import KINDS, STEEPEST, Cells, steepness
 from .march import march
 from .problem import Problem, finished, interrupted, later
 from .sampling import seeing, unseen
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
 _COARSEST = {1: 32, 2: 8, 3: 8}
-FINEST = {1: 2**18, 2: 512, 3: 96}
+FINEST = {1: 2**19, 2: 512, 3: 96}
 _FINEST_ROUGH = 2**15  # cells that jumps get in one dimension
 _ROWS = 4  # grids that enter an extrapolation; a fifth gains nothing in double precision
 _ROUNDOFF = 1e-11
@@ -148,7 +148,7 @@ def grid_shapes(
     while len(shapes) > 3:
         grid = build_grid(pde.space, KINDS, shapes[0], ranges)
         log_w = log_weight(pde, grid.points)
-        if steepness(log_w, grid, least=log_w.max() - _MATTERS) <= _GENTLE:
+        if steepness(log_w, grid, least=log_w.max() - _MATTERS) <= _GENTLE and steepness(log_w, grid) <= STEEPEST:
             break
         del shapes[0]
     return shapes
