@@ -47,6 +47,8 @@ class Solution:
     dense : callable or None
         Increasing times (M,) -> fields (M, *grid.shape, c) at any times >= 0, solved anew on the same grid
         from the initial values: as accurate as the saved ones. Not saved to files.
+    local_error : (*grid.shape, c) array or None
+        Estimated absolute error at the grid's nodes, at any of the times; see `error`.
     """
 
     t: np.ndarray
@@ -59,6 +61,7 @@ class Solution:
     stats: dict[str, Any] = field(default_factory=dict)
     embedding: np.ndarray | None = None
     dense: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False)
+    local_error: np.ndarray | None = None
 
     def __repr__(self) -> str:
         where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
@@ -68,7 +71,8 @@ class Solution:
     def at(self, points: np.ndarray, t: float | Sequence[float] | None = None) -> np.ndarray:
         """The field at points (M, n), interpolated at the grid's own order.
 
-        On a line, beyond where the equation's weight ends, the values at that end hold.
+        On a line, beyond where the equation's weight ends, the values at that end hold. An equation's estimated error
+        is one of the norm weighted by p^drift; where p is small the field may be far less accurate, as `error` says.
 
         Parameters
         ----------
@@ -96,6 +100,60 @@ class Solution:
             return self.grid.interpolate(self.y[-1], points)
         fields = [self.grid.interpolate(field, points) for field in self._fields(np.atleast_1d(t))]
         return fields[0] if np.ndim(t) == 0 else np.stack(fields)
+
+    def error(self, points: np.ndarray) -> np.ndarray:
+        """Estimated absolute error of the field at points (M, n), at any of the times.
+
+        The solver's estimate, which is one of the norm weighted by w = p^drift, over the root of w / max w: the same
+        where tokens are dense, and larger where they are rare. An estimate, no bound: a field with a kink or step errs
+        more next to it.
+
+        Parameters
+        ----------
+        points : (M, n) array
+
+        Returns
+        -------
+        (M, c) array
+
+        Raises
+        ------
+        ValueError
+            If there is no such estimate: of tokens, of layers, and of runs that were interrupted or failed.
+
+        Examples
+        --------
+        >>> import attnflow as af
+        >>> pde = af.DriftDiffusion(af.VonMises(100.0), drift=1.0)   # exp(-200) as many tokens at pi as at 0
+        >>> H = pde.solve(lambda x: np.cos(x[..., 0]), t=0.01)
+        >>> H.error(np.array([[0.0], [np.pi]])) < [[1e-8], [1e-8]]
+        array([[ True],
+               [False]])
+        """
+        if self.grid is None:
+            raise ValueError("points must be points of a field, but this solution lives on tokens; see attnflow.error_bars")
+        if self.local_error is None:
+            raise ValueError(
+                f"points have no estimated error in this solution ({self.message}): those of an equation's `solve` that "
+                "finished have one"
+            )
+        points = self.grid.check(points)
+        between = self.grid.interpolate(np.log(np.maximum(self.local_error, 1e-300)), points)
+        # interpolation by all nodes of an axis rounds as the largest value does, times the number of nodes
+        reach = max((axis.size for axis in self.grid.axes if axis.kind not in ("cells", "periodic")), default=1)
+        rounding = np.finfo(float).eps * reach * np.abs(self.y).reshape(-1, self.y.shape[-1]).max(axis=0)
+        with np.errstate(over="ignore"):
+            return np.maximum(np.exp(between), rounding)
+
+    def frames(self, t: float | Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Times (K,) and y at them (K, ...): saved ones, or any >= 0 where there is dense output; None: all saved."""
+        if t is None:
+            return self.t, self.y
+        times = np.atleast_1d(t)
+        if times.ndim != 1 or len(times) == 0:
+            raise ValueError(f"t must be a time or a sequence of times, got shape {times.shape}")
+        fields = self._fields(times)  # which reads the numbers
+        return times.astype(float), np.stack(fields)
 
     def _fields(self, times: np.ndarray) -> list[np.ndarray]:
         """The fields at the times: saved ones as they are, all others from one run of the dense output."""
@@ -125,7 +183,8 @@ class Solution:
             "message": self.message,
             "stats": self.stats,
         }
-        arrays = {"t": self.t, "y": self.y, "layers": self.layers, "points": self.points, "embedding": self.embedding}
+        names = ("t", "y", "layers", "points", "embedding", "local_error")
+        arrays = {name: getattr(self, name) for name in names}
         partial = path.with_name(path.name + ".partial")
         try:
             with open(partial, "wb") as file:
@@ -135,17 +194,17 @@ class Solution:
         finally:
             partial.unlink(missing_ok=True)
 
-    def plot(self, ax=None):
-        """Draw it; returns the Axes."""
+    def plot(self, ax=None, column: int = 0, t: float | Sequence[float] | None = None):
+        """Draw one column at one or several times (None: a few, or the last); returns the Axes."""
         from .plotting.solutions import plot_solution
 
-        return plot_solution(self, ax)
+        return plot_solution(self, ax, column, t)
 
-    def animate(self):
-        """A matplotlib animation over the saved times."""
+    def animate(self, column: int = 0, t: Sequence[float] | None = None):
+        """A matplotlib animation of one column over the times (None: all saved ones), on the axes of `plot`."""
         from .plotting.solutions import animate_solution
 
-        return animate_solution(self)
+        return animate_solution(self, column, t)
 
 
 def load(path: str | os.PathLike) -> Solution:
@@ -180,6 +239,8 @@ def load(path: str | os.PathLike) -> Solution:
             raise ValueError(f"y of shape {y.shape} does not fit {len(t)} times")
         if "embedding" in arrays and (grid is None or arrays["embedding"].shape not in ((grid.size, 2), (grid.size, 3))):
             raise ValueError(f"embedding of shape {arrays['embedding'].shape} does not fit the grid")
+        if "local_error" in arrays and (grid is None or arrays["local_error"].shape != y.shape[1:]):
+            raise ValueError(f"local_error of shape {arrays['local_error'].shape} does not fit the grid")
         return Solution(grid=grid, status=status, message=message, stats=stats, **arrays)
     except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"path must be a file written by Solution.save, got {str(path)!r} ({error})") from None
