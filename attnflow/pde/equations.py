@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -12,7 +13,7 @@ from .. import checks
 from ..geometry import Density, Space, Uniform
 from ..solution import Solution
 from .boundaries import Walls, read_boundary
-from .coefficients import extent, log_weight, mobility, on_sphere
+from .coefficients import extent, log_weight, loose, mobility, on_sphere
 from .finite_volume import Cells, assemble
 from .harmonics import solve_harmonic, solve_harmonic_on
 from .march import INTEGRATORS
@@ -74,6 +75,7 @@ class DriftDiffusion:
     density: Density
     drift: float = 2.0
     mobility: Callable | None = None
+    keeps_extrema: ClassVar[bool] = True  # features stay between the initial extrema, if no wall feeds in
 
     def __post_init__(self) -> None:
         if not isinstance(self.density, Density):
@@ -96,6 +98,15 @@ class DriftDiffusion:
     def pull(self) -> float:
         """The power of p in the weight."""
         return self.drift
+
+    @property
+    def norm_name(self) -> str:
+        """The norm that errors are measured in, in words."""
+        power = 1.0 if loose(self) else self.pull
+        if power == 0 and self.mobility is None:
+            return "the L2 norm"
+        mobile = self.mobility is not None and self.pull == self.drift
+        return f"the norm weighted by {'p' if power == 1 else f'p^{power:g}'}{' / mobility' if mobile else ''}"
 
     def ranges(self, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
         """Where the equation is solved up to the time `horizon`: (low, high) per axis, None for spheres."""
@@ -138,13 +149,15 @@ class DriftDiffusion:
             Output time or increasing times >= 0, in units of length squared.
         grid : int, sequence of int or None
             Cells, one number or one per axis (colatitudes and longitudes on S^2). None: refined until the estimated
-            error is below rtol. A given grid is kept, and its error is in stats["estimated_error"].
+            error is below rtol. A given grid is kept, and its error, as rtol means it, is in stats["estimated_error"].
         boundary : None, side or sequence
             None: no-flux at every wall. Otherwise a side, "no-flux" or ("dirichlet", value), for all walls, or
             one side or (low, high) pair of sides per axis. A Dirichlet value is a number, one per column, or a
             callable on wall points (M, n), or on wall points and the time.
         rtol : float
-            Relative error in the w-weighted L2 norm, relative to the largest norm over time.
+            Relative error in the L2 norm weighted by w, that is by p^drift, relative to the largest norm over time
+            (on a line with drift < 1, weighted by p). Where p^drift is small the error at a point may be far larger:
+            `solution.error(points)` estimates it there.
         method : "auto", "spectral", "finite-volume" or the name of a time integrator
             "auto" is spectral where density, metric and initial values are smooth: Fourier on axes that wrap,
             Legendre between walls, spherical harmonics on S^2 (there only without a given grid; "spectral" takes

@@ -108,6 +108,8 @@ class Heads(DriftDiffusion):
     True
     """
 
+    keeps_extrema = False  # of a column: the matrices mix them
+
     def __init__(self, equations: Sequence[DriftDiffusion], mixing: Sequence) -> None:
         equations = tuple(equations) if checks.listed(equations) else ()
         if not equations or not all(isinstance(e, DriftDiffusion) for e in equations):
