@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checks
+from .. import capacity, checks
 from ..geometry import Density
 from ..progress import track
 from ..solution import Solution
@@ -85,7 +85,9 @@ def langevin(
     """
     start, times, paths, drift, rng = _check(density, points, t, paths, drift, rng)
     scheme = build_scheme(density, drift)
-    steps = _read_steps(density, drift, scheme, start, times, steps, len(start) * paths)
+    capacity.fits(start.nbytes * paths * (2 * len(times) + scheme.draws + 3), "paths")
+    asked, steps = steps, _read_steps(density, drift, scheme, start, times, steps, len(start) * paths)
+    capacity.ends(steps, "t" if asked is None else "steps", 2e-5 + 1e-9 * start.size * paths)
     legs = _divide(times, steps)
     x = np.repeat(start, paths, axis=0)
     saved: list[np.ndarray] = []
@@ -188,9 +190,13 @@ def feynman_kac(
     x, times, paths, drift, rng = _check(density, points, t, paths, drift, rng)
     columns = checks.evaluate(initial, x, "initial").shape[1]
     scheme = build_scheme(density, drift)
-    legs = _divide(times, _read_steps(density, drift, scheme, x, times, steps, paths, pairs=True), pairs=True)
+    batch = min(max(1, _BLOCK // len(x)), paths)
+    capacity.fits(16 * len(times) * len(x) * columns * (batch + 4), "t")
+    asked, steps = steps, _read_steps(density, drift, scheme, x, times, steps, paths, pairs=True)
+    capacity.ends(steps, "t" if asked is None else "steps", 2e-5 + 1e-9 * x.size)
+    capacity.ends(steps * (paths // batch), "paths", 2e-5 + 1e-9 * x.size * batch)
+    legs = _divide(times, steps, pairs=True)
     refine = 1 / (2**scheme.weak_order - 1)
-    batch = max(1, _BLOCK // len(x))
     sums = Moments((2, len(times), len(x), columns))
     status, message = 0, "finished"
     try:

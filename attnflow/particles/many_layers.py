@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import capacity
 from ..attention import Attention, BoundLayer
 from ..kernels import attend
 from ..progress import track
@@ -46,6 +47,8 @@ def many_layers(
         if y is not None:
             return y, stats
         spent = stats["applications"]
+    else:
+        capacity.ends(int(count[-1]), "layers", 2e-5 + 1e-9 * features.size, "layers")
     saved = [features]
     try:
         for k in track(range(1, int(count[-1]) + 1), progress):
