@@ -68,7 +68,7 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     if density.space.has_boundary:
         raise ValueError(f"density must live on a space without boundary for a predicted noise, got {density.space}")
     depth, a = int(round(t / layer.time_step)), layer.residual
-    bound, grid = bind_density(layer, density, resolution=_RESOLUTION, largest=_LARGEST)
+    bound, grid = bind_density(layer, density, None, initial, _RESOLUTION, _LARGEST)
     if depth * grid.size**3 > _MOST_WORK:
         raise ValueError(
             f"epsilon must be larger for a predicted noise: {depth} products of {grid.size} x {grid.size} matrices"

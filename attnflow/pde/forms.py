@@ -161,7 +161,12 @@ class FokkerPlanck(DriftDiffusion):
         return Solution(
             backward.t, backward.y * invariant, grid=backward.grid, status=backward.status, message=backward.message,
             stats=stats, embedding=backward.embedding, dense=dense,
+            local_error=None if backward.local_error is None else backward.local_error * invariant,
         )  # fmt: skip
+
+    @property
+    def norm_name(self) -> str:
+        return f"the norm weighted by p^{-self.drift:g}" if self.drift else super().norm_name
 
     def _invariant(self, x: np.ndarray) -> np.ndarray:
         """p^drift (over the mobility), up to a constant that keeps it finite: (N,)."""

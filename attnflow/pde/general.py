@@ -66,6 +66,10 @@ class General(DriftDiffusion):
         operator = cells.operator() + _advection(cells, _velocity(self, cells.grid.points), walls)
         return replace(cells, coupled=sparse.csr_array(sparse.kron(operator, sparse.eye_array(columns))), monotone=False)
 
+    def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logarithms, others = super().ingredients(x)
+        return logarithms, np.concatenate([others, _velocity(self, x)], axis=1)
+
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         raise NotImplementedError("operator is that of a self-adjoint equation; use DriftDiffusion")
 
@@ -103,6 +107,8 @@ class Heads(DriftDiffusion):
     >>> bool(abs(H.at(np.array([[0.0]])) - np.exp(-0.5)) < 1e-6)
     True
     """
+
+    keeps_extrema = False  # of a column: the matrices mix them
 
     def __init__(self, equations: Sequence[DriftDiffusion], mixing: Sequence) -> None:
         equations = tuple(equations) if checks.listed(equations) else ()
@@ -144,6 +150,10 @@ class Heads(DriftDiffusion):
             raise NotImplementedError("boundary must not change in time for several heads")
         source = None if parts[0].source is None else source
         return replace(parts[0], coupled=sparse.csr_array(total), source=source, monotone=False)
+
+    def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logarithms, others = zip(*(equation.ingredients(x) for equation in self.equations))
+        return np.concatenate(logarithms, axis=1), np.concatenate(others, axis=1)
 
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         raise NotImplementedError("operator is that of a self-adjoint equation; ask the heads' own equations")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import stats
 
-from .. import checks
+from .. import checks, files
 from ..attention import Sinkhorn
 from ..continuum import limit, predicted_bias, predicted_noise
 from ..geometry import Euclidean, Torus
@@ -82,7 +82,7 @@ class StudyResult:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """The cells as a CSV file."""
-        with open(checks.path(path, "path"), "w", newline="") as file:
+        with files.whole(path, "w") as file:
             writer = csv.DictWriter(file, fieldnames=COLUMNS)
             writer.writeheader()
             writer.writerows(self.cells)
