@@ -26,6 +26,7 @@ PDE = af.DriftDiffusion(P)
 WALLED = af.Heat(BOX)
 START = lambda x: np.cos(x[..., 0])  # noqa: E731
 FIELD = af.propagate(LAYER, P, START, 1)
+EQUATION = PDE.solve(START, 0.1)
 MOVED = af.Solution(np.array([0.0]), TOKENS[None])
 STUDY = dict(f=F, density=P, initial=START, t=0.5, epsilons=[0.1], sizes=[100])
 A_STUDY = af.ConvergenceStudy(**STUDY)
@@ -305,6 +306,19 @@ RESULTS = [
     optional("Solution.at", "t", lambda v: FIELD.at(TOKENS, v),
         REAL | {"elsewhere": 0.123, "in a list": [0.0, True], "nan in list": [np.nan], "matrix": np.zeros((2, 2)),
         "masked": masked([0.0, 0.0])}),
+    Row("Solution.error", "points", FIELD.error, {"no estimate": TOKENS}),
+    Row("Solution.error", "points", EQUATION.error, points(TOKENS)),
+    optional("Solution.frames", "t", FIELD.frames, REAL | {"elsewhere": 0.123}),
+    optional("Solution.plot", "ax", FIELD.plot, OBJECT),
+    Row("Solution.plot", "column", lambda v: FIELD.plot(column=v), INTEGER | {"one": 1}),
+    optional("Solution.plot", "t", lambda v: FIELD.plot(t=v), REAL | {"elsewhere": 0.123}),
+    Row("Solution.animate", "column", FIELD.animate, INTEGER | {"one": 1}),
+    optional("Solution.animate", "t", lambda v: FIELD.animate(t=v), REAL | {"elsewhere": 0.123}),
+    optional("Comparison.plot", "ax", af.compare(FIELD, FIELD).plot, OBJECT),
+    optional("StudyResult.plot", "axes", RESULT.plot, OBJECT | {"three": [1, 2, 3]}),
+    optional("Spectrum.metastable_sets", "count", PDE.spectrum(3).metastable_sets, INTEGER | {"zero": 0, "four": 4}),
+    Row("predicted_bias(...)", "points", af.predicted_bias(LAYER, P, START, 0.1), points(TOKENS)),
+    Row("predicted_noise(...)", "points", af.predicted_noise(LAYER, P, START, 0.1, 100), points(TOKENS)),
     Row("Solution.save", "path", FIELD.save, PATH),
     Row("load", "path", af.load, PATH),
     Row("compare", "a", lambda v: af.compare(v, FIELD), OBJECT | {"moving": MOVED}),
@@ -441,8 +455,8 @@ def test_the_table_is_long():
 # what is public but takes its arguments from the inside of the package, already checked, and what takes anything
 INTERNAL = {
     "project", "from_unit_cube", "probe_points", "check", "query_features", "key_features", "evaluate", "diagonal",
-    "transposed", "ranges", "cells", "log_weight", "uniform", "check_solvable", "key_bias", "formal_limit", "plot",
-    "animate",
+    "transposed", "ranges", "cells", "log_weight", "uniform", "check_solvable", "key_bias", "formal_limit",
+    "ingredients",
 }
 ANYTHING = {"progress", "self", "cls", "args", "kwargs"}
 RESULTS_ONLY = {"Comparison", "Solution", "StudyResult"}  # made by functions; what files may hold is tested beside them

@@ -67,6 +67,7 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     check_same_space(layer, density)
     if density.space.has_boundary:
         raise ValueError(f"density must live on a space without boundary for a predicted noise, got {density.space}")
+    checks.evaluate(initial, density.space.probe_points(), "initial")
     depth, a = int(round(t / layer.time_step)), layer.residual
     bound, grid = bind_density(layer, density, None, initial, _RESOLUTION, _LARGEST)
     if depth * grid.size**3 > _MOST_WORK:
