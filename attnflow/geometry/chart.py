@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import checks
 from ..grid import Grid
-from .quadrature import extent_of_mass, log_integral
+from .frame import Frame
+from .quadrature import log_integral
 from .spaces import Space, check_bounds
 from .tensors import compare, determinant, differentiate, from_sympy, pull_back
 
@@ -85,10 +86,15 @@ class Remetrised(Space):
     @cached_property
     def volume(self) -> float:
         """Integral of dvol, by quadrature."""
-        def one(x: np.ndarray) -> np.ndarray:
-            return np.zeros(x.shape[:-1])
+        return float(np.exp(log_integral(Frame(self.space, self._log_volume_element, "volume element"))))
 
-        return float(np.exp(log_integral(self, one, extent_of_mass(self, one, "volume element"), "volume element")))
+    def _log_volume_element(self, x: np.ndarray) -> np.ndarray:
+        """At points (..., columns), also so far out that the metric is not positive definite in numbers."""
+        if np.isfinite(self.bounds).all():
+            return np.log(self.volume_element(x))
+        rows = x.reshape(-1, self.columns)
+        with np.errstate(all="ignore"):
+            return np.log(determinant(np.asarray(self._metric(rows), dtype=float))).reshape(x.shape[:-1]) / 2
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """Metric tensor g at points (..., columns): (..., columns, columns), tangential on a sphere."""
