@@ -13,6 +13,7 @@ _ORDER = {1: 16, 2: 12, 3: 8}  # nodes per axis and cell
 _FIRST = {1: 64, 2: 8, 3: 4}  # cells per axis to begin with
 _TOLERANCE = {1: 1e-16, 2: 1e-15, 3: 1e-12}  # of a cell, relative to the whole
 _MOST = {1: 2**21, 2: 2**23, 3: 2**22}  # evaluations
+_CAUTION = 4  # halving at a pole leaves a few times what it gained
 _CHUNK = 2**15
 
 
@@ -67,7 +68,7 @@ def resolve(log_q: Callable, corner: np.ndarray, width: np.ndarray, top: float) 
         settled += parts[last].sum()
         corner, width, mass = children[~last], half[~last], parts[~last]
     corner, width, mass = (np.concatenate(part) for part in zip(*done))
-    return Cells(corner, width, mass, top, float(error / settled) if settled > 0 else 0.0)
+    return Cells(corner, width, mass, top, float(_CAUTION * error / settled) if settled > 0 else 0.0)
 
 
 def masses(log_q: Callable, corner: np.ndarray, width: np.ndarray, top: float, order: int = 16) -> np.ndarray:

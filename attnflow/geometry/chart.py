@@ -13,7 +13,7 @@ from ..grid import Grid
 from .frame import Frame
 from .quadrature import log_integral
 from .spaces import Space, check_bounds
-from .tensors import compare, determinant, differentiate, from_sympy, pull_back
+from .tensors import Jacobian, PulledBack, SympyMetric, compare, determinant
 
 
 class Remetrised(Space):
@@ -181,7 +181,7 @@ class Chart(Remetrised):
     def __init__(self, metric, bounds, periodic: bool | Sequence[bool] = False) -> None:
         domain = _Coordinates.checked(bounds, periodic)
         if type(metric).__module__.startswith("sympy."):
-            metric = from_sympy(metric, domain.dim)
+            metric = SympyMetric(metric, domain.dim)
         super().__init__(domain, metric)
 
     def __repr__(self) -> str:
@@ -219,10 +219,10 @@ class Chart(Remetrised):
             raise TypeError(f"phi must be callable on points (..., n), got {type(phi).__name__}")
         if jacobian is not None and not callable(jacobian):
             raise TypeError(f"jacobian must be callable on points (..., n) or None, got {type(jacobian).__name__}")
-        derivative = differentiate(phi, domain) if jacobian is None else jacobian
-        chart = cls(pull_back(derivative, domain.dim), bounds, periodic)
+        derivative = Jacobian(phi, domain) if jacobian is None else jacobian
+        chart = cls(PulledBack(derivative, domain.dim), bounds, periodic)
         if jacobian is not None:
-            compare(jacobian, differentiate(phi, domain), chart.probe_points())
+            compare(jacobian, Jacobian(phi, domain), chart.probe_points())
         chart.embedding = phi
         return chart
 

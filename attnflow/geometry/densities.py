@@ -27,13 +27,24 @@ class Density:
     ----------
     space : Space
     log_pdf : callable
-        log p at points (..., columns) -> (...), up to a constant; -inf where p = 0.
+        log p at points (..., columns) -> (...), up to a constant of any size; -inf where p = 0.
 
     Raises
     ------
     ValueError
         If log_pdf does not return one number per point, is NaN, is not periodic where the space is,
         or cannot be normalised.
+
+    Warns
+    -----
+    AccuracyWarning
+        When p is normalised, if its integral is known to less than 1e-8.
+
+    Notes
+    -----
+    Peaks are found wherever log p slopes towards them, near or far, however narrow. Not found is one that rises from
+    a plateau (uniform plus a little of something) and is, seven widths around, narrower than the lattice looked at:
+    2^14 points in one dimension, 720 per axis in two, 64 in three, a quarter of that on curved spaces.
 
     Examples
     --------
@@ -108,7 +119,8 @@ class Density:
             period = np.zeros(self.space.columns)
             period[k] = np.ptp(self.space.bounds[k])
             there = self._unnormalised(x + period)
-            off = ~np.isclose(here, there, rtol=1e-8, atol=1e-8)
+            height = max(here[np.isfinite(here)], default=0.0)  # a constant added to log_pdf changes no more than its rounding
+            off = ~np.isclose(here - height, there - height, rtol=1e-8, atol=1e-8 + 1e-14 * abs(height))
             if off.any():
                 i = int(np.argmax(off))
                 raise ValueError(

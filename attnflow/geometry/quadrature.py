@@ -51,7 +51,7 @@ def _reported(result: float, error: float, frame: Frame) -> float:
             f"the integral of {frame.name} is known to about {error:.1g} only (an estimate, not a bound): "
             "it is not smooth on the finest cells",
             checks.AccuracyWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return result
 
