@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -39,19 +39,19 @@ class Mixture(Density):
     """
 
     def __init__(self, densities: Sequence[Density], weights: np.ndarray) -> None:
-        if not isinstance(densities, Iterable):
-            raise TypeError(f"densities must be a sequence of attnflow densities, got {type(densities).__name__}")
+        if not checks.listed(densities):
+            raise TypeError(f"densities must be a sequence of attnflow densities, got {checks.short(densities)}")
         self.densities = tuple(densities)
         strange = [type(d).__name__ for d in self.densities if not isinstance(d, Density)]
         if strange or not self.densities:
-            raise TypeError(f"densities must be a sequence of attnflow densities, got {strange or 'none'}")
+            raise TypeError(f"densities must be a sequence of attnflow densities, got {strange[:3] or 'none'}")
         space = self.densities[0].space
         for k, density in enumerate(self.densities):
             if density.space != space:
                 raise ValueError(f"densities must be on one space, got {space} and {density.space} at index {k}")
         self.weights = checks.array(weights, "weights", (len(self.densities),)).astype(float)
         if (self.weights < 0).any() or abs(self.weights.sum() - 1) > 1e-9:
-            raise ValueError(f"weights must be non-negative and sum to one, got {self.weights.tolist()}")
+            raise ValueError(f"weights must be non-negative and sum to one, got {checks.entries(self.weights)}")
         super().__init__(space, self._log_sum)
 
     def _log_sum(self, x: np.ndarray) -> np.ndarray:
@@ -122,15 +122,15 @@ class KernelDensity(Density):
                 spread = spread * np.std((self.tokens - self.tokens[0]) / spread, axis=0, ddof=1)
             else:
                 raise ValueError(
-                    f"bandwidth must be given where a coordinate does not vary, got spread {spread.tolist()}"
+                    f"bandwidth must be given where a coordinate does not vary, got spread {checks.entries(spread)}"
                 )
             width = spread * count ** (-1 / (n + 4))
         else:
             width = checks.array(bandwidth, "bandwidth")
-            if np.asarray(bandwidth).dtype == bool:
-                raise TypeError(f"bandwidth must be a number or {n}, got {bandwidth!r}")
-            if width.shape not in ((), (n,)) or not (width > 1e-150).all():
-                raise ValueError(f"bandwidth must be positive (above 1e-150), one number or {n}, got {bandwidth!r}")
+            if width.shape not in ((), (n,)) or not (width > 0).all():
+                raise ValueError(f"bandwidth must be positive, one number or {n}, got {checks.short(bandwidth)}")
+            if not (width.astype(float) ** 2 > np.finfo(float).tiny).all():
+                raise ValueError(f"bandwidth must have a square in floating point, got {checks.short(bandwidth)}")
         self.bandwidth = np.broadcast_to(width, (n,)).astype(float)
         super().__init__(Euclidean(n), self._log_sum)
 

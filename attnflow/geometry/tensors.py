@@ -19,7 +19,7 @@ class SympyMetric:
         import sympy
 
         if not isinstance(matrix, sympy.MatrixBase) or matrix.shape != (dim, dim):
-            raise ValueError(f"metric must be a sympy Matrix of shape {(dim, dim)}, got {matrix}")
+            raise ValueError(f"metric must be a sympy Matrix of shape {(dim, dim)}, got {checks.short(matrix)}")
         self._symbols = [sympy.Symbol(f"x{k}") for k in range(dim)]
         # assumptions (real=True) make symbols of the same name differ
         self._matrix = matrix.subs(
@@ -79,7 +79,7 @@ class PulledBack:
         flat = singular[:, -1] <= 1e-7 * singular[:, 0] if J.shape[1] >= dim else np.ones(len(x), dtype=bool)
         if flat.any():
             i = int(np.argmax(flat))
-            raise ValueError(f"phi must have a Jacobian of full rank {dim}, got {J[i].tolist()} at x = {x[i]}")
+            raise ValueError(f"phi must have a Jacobian of full rank {dim}, got {checks.entries(J[i])} at x = {checks.entries(x[i])}")
         return np.swapaxes(J, 1, 2) @ J
 
 
@@ -90,8 +90,8 @@ def compare(jacobian: Callable, numerical: Callable, x: np.ndarray) -> None:
     if np.any(off):
         i = int(np.argmax(off))
         raise ValueError(
-            f"jacobian must be the derivative of phi, got {given[i].tolist()} at x = {x[i]}, "
-            f"where differences of phi give {found[i].tolist()}"
+            f"jacobian must be the derivative of phi, got {checks.entries(given[i])} at x = {checks.entries(x[i])}, "
+            f"where differences of phi give {checks.entries(found[i])}"
         )
 
 
