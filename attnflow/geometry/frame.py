@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import checks
-from ..resolution import jittered
 from .extents import NEGLIGIBLE, extent_of_mass, far_modes, tolerant
 from .line import Line, line
 from .modes import Modes, candidates, climb
+from .spaces import scattered
 
 if TYPE_CHECKING:
     from .spaces import Space
@@ -65,7 +65,8 @@ class Frame:
 
     def log_q(self, x: np.ndarray) -> np.ndarray:
         """log_q at points (N, columns), refused where it is not a number: (N,)."""
-        return checks.scalar_field(self._log_q, x, self.name)
+        with np.errstate(over="ignore"):  # x^2 far out
+            return checks.scalar_field(self._log_q, x, self.name)
 
     @cached_property
     def line(self) -> Line:
@@ -93,7 +94,7 @@ class Frame:
     @cached_property
     def top(self) -> float:
         """The largest finite log density known in the unit cube."""
-        seen = self._look(jittered(64, self.dim))
+        seen = self._look(scattered(64, self.dim))
         return max(self.modes.top, float(np.where(np.isfinite(seen), seen, -np.inf).max()))
 
     def climb(self, v: np.ndarray, step: np.ndarray) -> Modes:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import checks
 from ..grid import Axis, Grid
-from ..resolution import between, interpolation_error
+from ..resolution import interpolation_error
 from .cells import graded, resolve
 from .extents import NEGLIGIBLE
 from .frame import Frame
@@ -83,8 +83,8 @@ def _on_grids(frame: Frame) -> tuple[float, float]:
         if np.isfinite(top):
             samples = relative(grid.points, values)
             result = float(np.log(grid.weights @ samples) + top)
-            points = np.concatenate([between(grid), peaks])
-            error = float(interpolation_error(relative, grid, samples, frame.name, points)[0])
+            places = (None, peaks) if len(peaks) else (None,)
+            error = max(float(interpolation_error(relative, grid, samples, frame.name, at)[0]) for at in places)
             change = abs(result - previous)
             square = error**2 if error < min(rough**1.5, 1e-3) else error
             if square < _ACCURATE or (change < 1e-13 and error < 1e-5):
