@@ -66,10 +66,10 @@ def rescale(
     Examples
     --------
     >>> import attnflow as af
-    >>> tokens = np.array([[0.0], [3e200]])
-    >>> f, epsilon = rescale(af.SquaredDistance(af.Euclidean(1)), 1e300, None, tokens)
-    >>> f.key_features(tokens).max().round(), epsilon.round(6)
-    (np.float64(1.0), np.float64(1.0))
+    >>> tokens = 2.0**400 * np.array([[0.0], [3.0]])
+    >>> f, epsilon = rescale(af.SquaredDistance(af.Euclidean(1)), 2.0**800, None, tokens)
+    >>> float(f.key_features(tokens).max()), epsilon
+    (1.5, 0.25)
     """
     pair, number = f.pair, np.dtype(dtype).type
     if pair.geodesic or not all(array is None or type(array) is np.ndarray for array in (queries, keys)):
