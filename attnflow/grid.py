@@ -27,7 +27,7 @@ from functools import cached_property, lru_cache, reduce
 import numpy as np
 from scipy import sparse, special
 
-from . import checks
+from . import capacity, checks
 
 KINDS = ("fourier", "gauss", "lobatto", "cells", "periodic", "colatitude")
 _WIDTH = 6  # nodes of a local interpolation
@@ -90,6 +90,7 @@ class Axis:
 
     def derivative(self) -> np.ndarray:
         """(size, size) spectral differentiation matrix; rows sum to zero, antisymmetric on a fourier axis."""
+        capacity.fits(32 * self.size**2, "grid")
         if self.kind == "fourier":
             index = np.arange(self.size)
             offset = index[:, None] - index
@@ -142,6 +143,10 @@ class Grid:
     axes: tuple[Axis, ...]
     sphere: bool = False
     endless: tuple[tuple[bool, bool], ...] = ()
+
+    def __post_init__(self) -> None:
+        columns = len(self.axes) + self.sphere
+        capacity.fits(8 * (2 * columns + 1) * self.size, "grid")  # points while they are made, and weights
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
