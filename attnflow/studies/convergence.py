@@ -214,7 +214,7 @@ def _check_feasible(study: ConvergenceStudy) -> None:
     capacity.fits(500 * cells, "seeds")
     capacity.ends(cells, "seeds", 5e-3, "cells")
     for epsilon in study.epsilons:
-        time_step = study.layer(epsilon).time_step
+        time_step = float(study.layer(epsilon).time_step)
         layers = study.t / time_step if time_step > 0 else np.inf
         capacity.ends(layers, "t" if study.t > 1 else "epsilons", 5e-5 + 5e-8 * largest, "layers")
 

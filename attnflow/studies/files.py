@@ -128,7 +128,8 @@ def _make(tables: Mapping, name: str, kinds: Mapping[str, Callable], **context):
     try:
         return kinds[kind](**{k: v for k, v in context.items() if k in wanted}, **table)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"[{name}] of kind {kind!r}: {files.one_line(error)}") from None
+        where = "" if str(error).startswith("[") else f"[{name}] of kind {kind!r}: "
+        raise ValueError(f"{where}{files.one_line(error)}") from None
 
 
 def _only(table: Mapping, accepted, where: str) -> None:

@@ -4,7 +4,6 @@ import os
 import random
 import re
 
-import numpy as np
 import pytest
 
 import attnflow as af
@@ -18,8 +17,7 @@ kind = "circle"
 kind = "vonmises"
 kappa = 1.0
 [pseudometric]
-kind = "power-distance"
-q = 2.0
+kind = "squared-distance"
 [layer]
 normalization = "density-corrected"
 alpha = 0.5
@@ -32,39 +30,36 @@ epsilons = [0.2, 0.1, 0.05]
 sizes = [50, 100, "inf"]
 seeds = 3
 """
-SCRAPS = [
-    "", "1e308", "1e-320", "1e300", "-1", "0", "nan", "inf", "-inf", "true", '"inf"', '"a"', "[]", "[[1.0]]", "{}", "{a = 1}",
-    "10" * 60, "9" * 5000, "1979-05-27", "0x7fffffffffffffff", "[1, 'a']", "[nan]", '"""', "\x00", "é", "[" * 3000 + "]" * 3000,
-    "[[a]]", "a.b.c = 1", "[study]", 'kind = "torus"', 'kind = "gaussian"', "lengths = [1.0, 2.0]", "dim = 10000000000000",
-    'kind = "euclidean"', 'kind = "box"', 'kind = "sphere"', 'kind = "uniform"', "bounds = [[0, 1e308]]", "mean = [0.0]",
-    "cov = [[1e-320]]", "length = 1e-320", "q = 1e300", 'kind = "mahalanobis"', "G = [[1]]", "W = [[[1]]]", "axis = 10000000000000",
+VALUES = [
+    "1e308", "1e-320", "1e300", "-1", "0", "1", "2", "0.5", "nan", "inf", "true", '"inf"', '"a"', "[]", "[[1.0]]", "{}", "{a = 1}",
+    "10" * 60, "1979-05-27", "0x7fffffffffffffff", "[1, 'a']", "[nan]", '"torus"', '"gaussian"', '"sphere"', '"box"', '"uniform"',
+    '"euclidean"', '"mahalanobis"', '"dot-product"', '"cosine"', '"sinkhorn"', '"cos"', '"coordinate"', "[0.1, 0.05]", "[[0, 1]]",
+    "[20, 1000000000000]", "10000000000000", "[1e-320]", "[[1e-320]]", "[[[1]]]", '"é\\u0000"',
+]  # fmt: skip
+LINES = [
+    "lengths = [1.0, 2.0]", "dim = 10000000000000", "dim = 2", "bounds = [[0, 1e308]]", "mean = [0.0]", "cov = [[1e-320]]",
+    "length = 1e-320", "q = 1e300", "G = [[1]]", "W = [[[1]]]", "axis = 10000000000000", "loc = [0, 0]", "[[a]]", "a.b.c = 1",
+    "[study]", '"""', "\x00", "a = " + "[" * 3000, "9" * 5000, "",
 ]  # fmt: skip
 
 
 def mutated(seed: int) -> bytes:
-    """The study with one to three lines, values or bytes changed."""
+    """The study with one to three values, lines or bytes changed."""
     chance = random.Random(seed)
-    text = STUDY
+    lines = STUDY.splitlines()
     for _ in range(chance.randint(1, 3)):
-        lines = text.splitlines()
-        k = chance.randrange(len(lines))
-        scrap = chance.choice(SCRAPS)
-        how = chance.randrange(6)
-        if how == 0:
-            lines[k] = scrap
-        elif how == 1:
-            lines[k] = lines[k].partition("=")[0] + "= " + scrap
-        elif how == 2:
-            lines.insert(k, scrap)
-        elif how == 3:
-            lines[k] = re.sub(r"[0-9.]+", lambda _: scrap, lines[k], count=1)
-        elif how == 4:
-            lines.insert(k, chance.choice(lines))
+        k = chance.choice([k for k, line in enumerate(lines) if "=" in line] or [0])
+        how = chance.randrange(8)
+        if how < 5:
+            lines[k] = lines[k].partition("=")[0] + "= " + chance.choice(VALUES)
+        elif how == 5:
+            lines.insert(k, chance.choice(LINES))
+        elif how == 6:
+            del lines[k]
         else:
             lines[k] = lines[k][: chance.randint(0, len(lines[k]))]
-        text = "\n".join(lines)
-    content = bytearray(text.encode())
-    if chance.random() < 0.2 and content:
+    content = bytearray("\n".join(lines).encode())
+    if chance.random() < 0.1:
         content[chance.randrange(len(content))] = chance.randrange(256)
     return bytes(content)
 
@@ -81,7 +76,7 @@ def test_a_random_study_file_is_a_study_or_one_line(seeds, tmp_path, monkeypatch
         except (ValueError, TypeError, NotImplementedError) as error:
             assert len(str(error).splitlines()) == 1 and len(str(error)) < 600, (seed, error)
             outcomes.append(False)
-    assert 0.05 < np.mean(outcomes) < 0.7
+    assert any(outcomes) and not all(outcomes)
 
 
 @pytest.mark.parametrize(
