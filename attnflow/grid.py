@@ -145,6 +145,11 @@ class Grid:
     endless: tuple[tuple[bool, bool], ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.endless) not in (0, len(self.axes)):
+            raise ValueError(f"endless must have a pair per axis, {len(self.axes)}, or none, got {len(self.endless)}")
+        globe = ["colatitude"] if self.sphere and len(self.axes) == 2 else []
+        if [axis.kind for axis in self.axes if axis.kind == "colatitude"] != globe or (globe and self.axes[0].kind != globe[0]):
+            raise ValueError("axes must begin with a colatitude on S^2, and have none elsewhere")
         columns = len(self.axes) + self.sphere
         capacity.fits(8 * (2 * columns + 1) * self.size, "grid")  # points while they are made, and weights
 

@@ -140,7 +140,7 @@ class PseudoMetric:
     def moments(self, epsilon: float, dim: int | None = None) -> tuple[float, float]:
         """(m2, m4); a pseudo-metric that is quadratic near its minimum has the Gaussian's."""
         epsilon = checks.positive(epsilon, "epsilon")
-        return epsilon, 3 * epsilon**2
+        return epsilon, 3 * epsilon * epsilon  # a power would raise on overflow
 
     def defects(self, tokens: np.ndarray) -> dict[str, float]:
         """How far f is from a squared distance on (at most 200 of) the tokens; all zero for one.
