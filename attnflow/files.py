@@ -13,12 +13,11 @@ import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from math import prod
-from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from . import capacity
+from . import capacity, checks
 
 _PIECE = 2**24  # bytes read at once
 _DEFLATE = 1032  # the most that deflate can save
@@ -38,10 +37,10 @@ def whole(path: str | os.PathLike, mode: str = "wb", name: str = "path") -> Iter
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with whole(f"{folder}/notes.txt", "w") as file:
     ...         _ = file.write("all of it")
-    ...     [entry.name for entry in Path(folder).iterdir()]
+    ...     os.listdir(folder)
     ['notes.txt']
     """
-    path = read_path(path, name)
+    path = checks.path(path, name)
     try:
         if path.exists() and not path.is_file():
             raise ValueError(f"{name} must be a file to write, got {str(path)!r}, which is something else")
@@ -115,15 +114,6 @@ def read_archive(path: str | os.PathLike, accepted: Collection[str], name: str, 
         return arrays
 
 
-def read_path(path: str | os.PathLike, name: str = "path") -> Path:
-    """A path; TypeError naming the argument if it is none, ValueError if no file can have it."""
-    if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
-        raise TypeError(f"{name} must be a path, got {type(path).__name__}")
-    if not os.fspath(path) or "\0" in os.fspath(path):
-        raise ValueError(f"{name} must be a path, got {os.fspath(path)[:60]!r}")
-    return Path(path)
-
-
 def one_line(error: Exception) -> str:
     """What went wrong, in one short line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
@@ -131,7 +121,7 @@ def one_line(error: Exception) -> str:
 
 def _open(path: str | os.PathLike, name: str):
     """A regular file, open for reading: a pipe would wait, a device need not end."""
-    path = read_path(path, name)
+    path = checks.path(path, name)
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError(f"{name} must be a regular file, got {str(path)!r}, which is something else")
     return open(path, "rb")

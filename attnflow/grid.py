@@ -44,8 +44,10 @@ class Axis:
 
     def __post_init__(self) -> None:
         checks.choice(self.kind, "kind", KINDS)
-        checks.integer(self.size, "size", least=1)
-        if not checks.real(self.low, "low") < checks.real(self.high, "high"):
+        object.__setattr__(self, "size", checks.integer(self.size, "size", least=1))
+        for name in ("low", "high"):
+            object.__setattr__(self, name, checks.real(getattr(self, name), name))
+        if not self.low < self.high:
             raise ValueError(f"low must be less than high, got {self.low} and {self.high}")
 
     @cached_property
@@ -201,14 +203,17 @@ class Grid:
 
     def interpolate(self, values: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Values (*shape, c) carried over to points (M, columns): (M, c), at the axes' order."""
-        axes = self.axes
-        x = _to_angles(points) if self.sphere else points
-        if axes[0].kind == "colatitude":  # continue over the poles: periodic in the doubled colatitude
-            mirror = np.roll(values[::-1], axes[1].size // 2, axis=1)
-            values = np.concatenate([values, mirror])
-            axes = (_Doubled("fourier", 2 * axes[0].size, 0.0, 2 * np.pi), axes[1])
+        axes, values = self.unrolled(values)
+        x = to_angles(points) if self.sphere else points
         chunk = max(1, 2**22 // max(axes[0].size, int(np.prod(values.shape[1:]))))
         return np.concatenate([_contract(axes, values, x[i : i + chunk]) for i in range(0, len(x), chunk)])
+
+    def unrolled(self, values: np.ndarray) -> tuple[tuple[Axis, ...], np.ndarray]:
+        """Axes that interpolate on their own, and the values (*shape, c) on them: colatitudes go on over the poles."""
+        if self.axes[0].kind != "colatitude":
+            return self.axes, values
+        mirror = np.roll(values[::-1], self.axes[1].size // 2, axis=1)
+        return (_Doubled("fourier", 2 * self.axes[0].size, 0.0, 2 * np.pi), self.axes[1]), np.concatenate([values, mirror])
 
 
 def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
@@ -305,7 +310,8 @@ def to_sphere(angles: np.ndarray) -> np.ndarray:
     return np.concatenate([np.sin(colatitude) * circle, np.cos(colatitude)], axis=1)
 
 
-def _to_angles(points: np.ndarray) -> np.ndarray:
+def to_angles(points: np.ndarray) -> np.ndarray:
+    """Longitudes (N, 1), or colatitudes and longitudes (N, 2), of unit vectors."""
     longitude = np.arctan2(points[:, 1], points[:, 0])[:, None]
     if points.shape[1] == 2:
         return longitude

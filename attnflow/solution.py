@@ -13,7 +13,7 @@ import numpy as np
 from . import checks, files
 from .grid import Axis, Grid
 
-ARRAYS = ("t", "y", "layers", "points", "embedding")  # what a file holds besides its description
+ARRAYS = ("t", "y", "layers", "points", "embedding", "local_error")  # what a file holds besides its description
 MONITORS = ("mean", "deviation", "mass")  # stats with an entry per time
 
 
@@ -45,6 +45,8 @@ class Solution:
     dense : callable or None
         Increasing times (M,) -> fields (M, *grid.shape, c) at any times >= 0, solved anew on the same grid
         from the initial values: as accurate as the saved ones. Not saved to files.
+    local_error : (*grid.shape, c) array or None
+        Estimated absolute error at the grid's nodes, at any of the times; see `error`.
     """
 
     t: np.ndarray
@@ -57,6 +59,7 @@ class Solution:
     stats: dict[str, Any] = field(default_factory=dict)
     embedding: np.ndarray | None = None
     dense: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False)
+    local_error: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.status = checks.integer(self.status, "status", least=-1)
@@ -94,6 +97,10 @@ class Solution:
             self.embedding = checks.array(self.embedding, "embedding", (self.grid.size, None))
             if self.embedding.shape[1] not in (2, 3):
                 raise ValueError(f"embedding must have 2 or 3 columns, got shape {self.embedding.shape}")
+        if self.local_error is not None:
+            if self.grid is None:
+                raise ValueError("local_error must be None without a grid")
+            self.local_error = checks.array(self.local_error, "local_error", self.y.shape[1:])
 
     def __repr__(self) -> str:
         where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
@@ -103,7 +110,8 @@ class Solution:
     def at(self, points: np.ndarray, t: float | Sequence[float] | None = None) -> np.ndarray:
         """The field at points (M, n), interpolated at the grid's own order.
 
-        On a line, beyond where the equation's weight ends, the values at that end hold.
+        On a line, beyond where the equation's weight ends, the values at that end hold. An equation's estimated error
+        is one of the norm weighted by p^drift; where p is small the field may be far less accurate, as `error` says.
 
         Parameters
         ----------
@@ -129,10 +137,63 @@ class Solution:
         points = self.grid.check(points)
         if t is None:
             return self.grid.interpolate(self.y[-1], points)
-        fields = [self.grid.interpolate(field, points) for field in self._fields(np.atleast_1d(t))]
-        return fields[0] if np.ndim(t) == 0 else np.stack(fields)
+        times = checks.sequence(t, "t", "times") if checks.listed(t) else (t,)
+        fields = [self.grid.interpolate(field, points) for field in self._fields(times)]
+        return np.stack(fields) if checks.listed(t) else fields[0]
 
-    def _fields(self, times: np.ndarray) -> list[np.ndarray]:
+    def error(self, points: np.ndarray) -> np.ndarray:
+        """Estimated absolute error of the field at points (M, n), at any of the times.
+
+        The solver's estimate, which is one of the norm weighted by w = p^drift, over the root of w / max w: the same
+        where tokens are dense, and larger where they are rare. An estimate, no bound: a field with a kink or step errs
+        more next to it.
+
+        Parameters
+        ----------
+        points : (M, n) array
+
+        Returns
+        -------
+        (M, c) array
+
+        Raises
+        ------
+        ValueError
+            If there is no such estimate: of tokens, of layers, and of runs that were interrupted or failed.
+
+        Examples
+        --------
+        >>> import attnflow as af
+        >>> pde = af.DriftDiffusion(af.VonMises(100.0), drift=1.0)   # exp(-200) as many tokens at pi as at 0
+        >>> H = pde.solve(lambda x: np.cos(x[..., 0]), t=0.01)
+        >>> H.error(np.array([[0.0], [np.pi]])) < [[1e-8], [1e-8]]
+        array([[ True],
+               [False]])
+        """
+        if self.grid is None:
+            raise ValueError("points must be points of a field, but this solution lives on tokens; see attnflow.error_bars")
+        if self.local_error is None:
+            raise ValueError(
+                f"points have no estimated error in this solution ({self.message}): those of an equation's `solve` that "
+                "finished have one"
+            )
+        points = self.grid.check(points)
+        between = self.grid.interpolate(np.log(np.maximum(self.local_error, 1e-300)), points)
+        # interpolation by all nodes of an axis rounds as the largest value does, times the number of nodes
+        reach = max((axis.size for axis in self.grid.axes if axis.kind not in ("cells", "periodic")), default=1)
+        rounding = np.finfo(float).eps * reach * np.abs(self.y).reshape(-1, self.y.shape[-1]).max(axis=0)
+        with np.errstate(over="ignore"):
+            return np.maximum(np.exp(between), rounding)
+
+    def frames(self, t: float | Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Times (K,) and y at them (K, ...): saved ones, or any >= 0 where there is dense output; None: all saved."""
+        if t is None:
+            return self.t, self.y
+        times = checks.sequence(t, "t", "times") if checks.listed(t) else (t,)
+        fields = self._fields(times)  # which reads the numbers
+        return np.array(times, dtype=float), np.stack(fields)
+
+    def _fields(self, times: Sequence[float]) -> list[np.ndarray]:
         """The fields at the times: saved ones as they are, all others from one run of the dense output."""
         times = [checks.real(time, "t") for time in times]
         found = [int(np.argmin(np.abs(self.t - time))) for time in times]
@@ -163,17 +224,17 @@ class Solution:
         with files.whole(path) as file:
             np.savez_compressed(file, meta=np.array(json.dumps(meta, default=_plain)), **arrays)
 
-    def plot(self, ax=None):
-        """Draw it; returns the Axes."""
+    def plot(self, ax=None, column: int = 0, t: float | Sequence[float] | None = None):
+        """Draw one column at one or several times (None: a few, or the last); returns the Axes."""
         from .plotting.solutions import plot_solution
 
-        return plot_solution(self, ax)
+        return plot_solution(self, ax, column, t)
 
-    def animate(self):
-        """A matplotlib animation over the saved times."""
+    def animate(self, column: int = 0, t: Sequence[float] | None = None):
+        """A matplotlib animation of one column over the times (None: all saved ones), on the axes of `plot`."""
         from .plotting.solutions import animate_solution
 
-        return animate_solution(self)
+        return animate_solution(self, column, t)
 
 
 def load(path: str | os.PathLike) -> Solution:

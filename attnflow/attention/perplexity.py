@@ -28,6 +28,7 @@ def perplexity(bound: BoundLayer) -> np.ndarray:
     >>> bool(abs(np.median(perplexity(bound)) / expected - 1) < 0.05)
     True
     """
+    checks.instance(bound, BoundLayer, "bound", "a layer bound to its tokens, as Attention.bind returns")
     layer, bias = bound.layer, bound.key_bias
     queries = _some(bound.tokens)
     mean_bias, log_z = attend(
@@ -60,7 +61,8 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
     if not isinstance(f, PseudoMetric):
         raise TypeError(f"f must be a pseudo-metric such as SquaredDistance(space), got {type(f).__name__}")
     tokens = f.check(tokens, "tokens")
-    if not 1 < checks.real(target, "target") < len(tokens):
+    target = checks.real(target, "target")
+    if not 1 < target < len(tokens):
         raise ValueError(f"target must be between 1 and the number of tokens {len(tokens)}, got {target}")
     queries, zero = _some(tokens), np.zeros(len(tokens))
 

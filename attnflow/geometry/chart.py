@@ -67,8 +67,8 @@ class Remetrised(Space):
             if off.any():
                 i = int(np.argmax(off))
                 raise ValueError(
-                    f"metric must be periodic in x{k}, got {g_low[i].tolist()} at x = {low[i]} "
-                    f"and {g_high[i].tolist()} at x = {high[i]}"
+                    f"metric must be periodic in x{k}, got {checks.entries(g_low[i])} at x = {checks.entries(low[i])} "
+                    f"and {checks.entries(g_high[i])} at x = {checks.entries(high[i])}"
                 )
 
     def __repr__(self) -> str:
@@ -237,9 +237,9 @@ class _Coordinates(Space):
     @classmethod
     def checked(cls, bounds, periodic: bool | Sequence[bool]) -> _Coordinates:
         bounds = check_bounds(bounds)
-        wraps = (periodic,) * len(bounds) if np.ndim(periodic) == 0 else tuple(periodic)
+        wraps = tuple(periodic) if checks.listed(periodic) else (periodic,) * len(bounds)
         if len(wraps) != len(bounds) or not all(isinstance(w, (bool, np.bool_)) for w in wraps):
-            raise ValueError(f"periodic must be one bool or one for each of {len(bounds)} axes, got {periodic!r}")
+            raise ValueError(f"periodic must be one bool or one for each of {len(bounds)} axes, got {checks.short(periodic)}")
         if any(w and not np.isfinite(pair).all() for w, pair in zip(wraps, bounds)):
-            raise ValueError(f"bounds must be finite along a periodic axis, got {bounds}")
+            raise ValueError(f"bounds must be finite along a periodic axis, got {checks.short(bounds)}")
         return cls(bounds, tuple(bool(w) for w in wraps))

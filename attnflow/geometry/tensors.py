@@ -16,7 +16,7 @@ def from_sympy(matrix, dim: int) -> Callable:
     import sympy
 
     if not isinstance(matrix, sympy.MatrixBase) or matrix.shape != (dim, dim):
-        raise ValueError(f"metric must be a sympy Matrix of shape {(dim, dim)}, got {matrix}")
+        raise ValueError(f"metric must be a sympy Matrix of shape {(dim, dim)}, got {checks.short(matrix)}")
     symbols = [sympy.Symbol(f"x{k}") for k in range(dim)]
     # assumptions (real=True) make symbols of the same name differ
     matrix = matrix.subs({s: symbols[k] for s in matrix.free_symbols for k in range(dim) if s.name == f"x{k}"})
@@ -55,7 +55,7 @@ def pull_back(derivative: Callable, dim: int) -> Callable:
         flat = singular[:, -1] <= 1e-7 * singular[:, 0] if J.shape[1] >= dim else np.ones(len(x), dtype=bool)
         if flat.any():
             i = int(np.argmax(flat))
-            raise ValueError(f"phi must have a Jacobian of full rank {dim}, got {J[i].tolist()} at x = {x[i]}")
+            raise ValueError(f"phi must have a Jacobian of full rank {dim}, got {checks.entries(J[i])} at x = {checks.entries(x[i])}")
         return np.swapaxes(J, 1, 2) @ J
 
     return metric
@@ -68,8 +68,8 @@ def compare(jacobian: Callable, numerical: Callable, x: np.ndarray) -> None:
     if np.any(off):
         i = int(np.argmax(off))
         raise ValueError(
-            f"jacobian must be the derivative of phi, got {given[i].tolist()} at x = {x[i]}, "
-            f"where differences of phi give {found[i].tolist()}"
+            f"jacobian must be the derivative of phi, got {checks.entries(given[i])} at x = {checks.entries(x[i])}, "
+            f"where differences of phi give {checks.entries(found[i])}"
         )
 
 

@@ -5,7 +5,8 @@ form a block; the keys that may matter to any of them are copied into a tile, re
 the periodic image nearest to it. What follows is the arithmetic of a dense tile: long contiguous loops that vectorise,
 no image to look for, and in float32 nothing lost to large coordinates.
 
-Everything compiled is here but for functions of `tiles`: numba's disk cache does not notice when only those change.
+Everything compiled is here but for functions of `tiles`: numba's disk cache does not notice when only those change, so
+change a line here too.
 """
 
 from __future__ import annotations

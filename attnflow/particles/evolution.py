@@ -232,8 +232,8 @@ def _along(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _check(layer, tokens, value_matrix, constrain):
     if not isinstance(layer, Attention):
         raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
-    if constrain not in (None, "sphere"):
-        raise ValueError(f"constrain must be None or 'sphere', got {constrain!r}")
+    if constrain is not None and not (isinstance(constrain, str) and constrain == "sphere"):
+        raise ValueError(f"constrain must be None or 'sphere', got {checks.short(constrain)}")
     space = layer.f.space
     if space is not None and not isinstance(space, (Euclidean, Sphere)):
         raise ValueError(f"tokens must live on Euclidean or Sphere to move, got {space}: means are not defined on it")

@@ -99,8 +99,8 @@ def _by_polynomials(
     try:
         centre = features.mean(axis=0)  # round-off is relative to what is left
         rounding = _rounding(bound, features - centre)
-        bound.note_isolated()
         weight = bound.conserved_weight()
+        bound.note_isolated(bound.log_sum_exp)
         mean = centre + weight @ (features - centre)
         lower = 0.0 if layer.f.positive_definite else lower_end(attended, weight, steps)
     except KeyboardInterrupt:

@@ -83,7 +83,7 @@ def propagate(
             raise TypeError(f"values must be callable on points when tokens is a Density, got {type(values).__name__}")
         checks.evaluate(values, tokens.space.probe_points(), "values")
         bound, nodes = bind_density(layer, tokens, grid, values)
-        bound.stats["quadrature_error"] = estimated_error(bound, tokens, nodes)
+        bound.stats["quadrature_error"] = estimated_error(bound, tokens, nodes, values)
         points, shape = None, nodes.shape
         features = checks.evaluate(values, nodes.points, "values")
     else:

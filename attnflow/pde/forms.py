@@ -14,6 +14,7 @@ from .boundaries import read_boundary
 from .coefficients import build_grid, on_sphere
 from .equations import DriftDiffusion
 from .finite_volume import KINDS
+from .problem import read_shape
 
 _FLAT_TAIL = 1e-9  # of rho^2 / p^drift, at the cut of a line relative to its maximum
 
@@ -138,15 +139,16 @@ class FokkerPlanck(DriftDiffusion):
         for pair in read_boundary(boundary, self.space):
             for side in pair or ():
                 if side is not None and (callable(side.value) or np.any(side.value)):
-                    raise ValueError(f"boundary must be 'no-flux' or ('dirichlet', 0) for a density, got {boundary!r}")
+                    raise ValueError(f"boundary must be 'no-flux' or ('dirichlet', 0) for a density, got {checks.short(boundary)}")
         if callable(initial):
             self._check_tails(initial)
             initial = partial(_divided, self, initial)
         else:
-            values = checks.array(initial, "initial").astype(float)
+            values = checks.array(initial, "initial", bools=True).astype(float)
             sizes = values.shape[: self.space.dim]
-            nodes = build_grid(self.space, KINDS, sizes, self.ranges(checks.output_times(t)[-1])).points
-            initial = values / self._invariant(nodes).reshape(*sizes, *[1] * (values.ndim - len(sizes)))
+            if sizes == read_shape(grid, self.space):  # else it is refused below
+                nodes = build_grid(self.space, KINDS, sizes, self.ranges(checks.output_times(t)[-1])).points
+                initial = values / self._invariant(nodes).reshape(*sizes, *[1] * (values.ndim - len(sizes)))
         backward = super().solve(initial, t, grid, boundary, rtol, method, progress, backend)
         shape = (*backward.grid.shape, 1)
         invariant = self._invariant(backward.grid.points).reshape(shape)
@@ -159,7 +161,12 @@ class FokkerPlanck(DriftDiffusion):
         return Solution(
             backward.t, backward.y * invariant, grid=backward.grid, status=backward.status, message=backward.message,
             stats=stats, embedding=backward.embedding, dense=dense,
+            local_error=None if backward.local_error is None else backward.local_error * invariant,
         )  # fmt: skip
+
+    @property
+    def norm_name(self) -> str:
+        return f"the norm weighted by p^{-self.drift:g}" if self.drift else super().norm_name
 
     def _invariant(self, x: np.ndarray) -> np.ndarray:
         """p^drift (over the mobility), up to a constant that keeps it finite: (N,)."""

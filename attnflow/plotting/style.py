@@ -7,9 +7,10 @@ from collections.abc import Sequence
 ACCENT = "#c2410c"
 INK = "#1f2937"
 MARKERS = "os^Dv<>P"
+SIZE = (4.6, 3.6)  # inches
 
 
-def new_axes(ax=None, count: int = 1, size: tuple[float, float] = (4.6, 3.6), projection: str | None = None):
+def new_axes(ax=None, count: int = 1, size: tuple[float, float] = SIZE, projection: str | None = None):
     """The given Axes, or new ones side by side (through pyplot, so that notebooks show them)."""
     if ax is not None:
         return ax
@@ -39,14 +40,48 @@ def finish(ax, title: str, xlabel: str, ylabel: str) -> None:
     ax.set_axisbelow(True)
 
 
+def label_space(ax, xlabel: str, ylabel: str, zlabel: str) -> None:
+    """Labels and few ticks on 3-D Axes, where there is little room."""
+    ax.set_xlabel(xlabel, fontsize=8)
+    ax.set_ylabel(ylabel, fontsize=8)
+    ax.set_zlabel(zlabel, fontsize=8)
+    ax.locator_params(nbins=3)
+    ax.tick_params(labelsize=7, pad=0)
+    ax.grid(False)
+
+
+def times_beside_title(ax) -> None:
+    """A legend of two or so times above the right corner, where it hides nothing."""
+    place = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "ncols": 4}
+    ax.legend(fontsize=8, frameon=False, columnspacing=1.0, handletextpad=0.2, **place)
+
+
 def set_title(ax, title: str) -> None:
     """A claim or a plain statement, above the left corner."""
     ax.set_title(title, fontsize=10.5, loc="left", color=INK)
 
 
-def quantity(solution) -> tuple[str, str]:
-    """What y is, in words and as a symbol: features, unless the solution's stats say a density."""
-    return ("density", r"\rho") if solution.stats.get("quantity") == "density" else ("feature", "H")
+def quantity(solution, column: int = 0) -> str:
+    """What is drawn of y, in words and as a symbol: of several columns, which."""
+    name = r"density $\rho$" if _holds_density(solution) else "feature $H$"
+    count = solution.y.shape[-1]
+    return name if count == 1 else f"{name}, column {column + 1} of {count}"
+
+
+def heading(solution, where: str = "", time: float | None = None) -> str:
+    """What is drawn, where and when (None: over time), and whether the run was cut short."""
+    name = "Density" if _holds_density(solution) else "Features"
+    when = " over time" if time is None else f" at $t$ = {time:.3g}"
+    return name + where + when + cut_short(solution)
+
+
+def cut_short(solution) -> str:
+    """For titles: nothing for a run that finished."""
+    return {0: "", 1: " (interrupted)"}.get(solution.status, " (failed)")
+
+
+def _holds_density(solution) -> bool:
+    return solution.stats.get("quantity") == "density"
 
 
 def log_scale(ax) -> None:

@@ -12,6 +12,7 @@ from ..geometry.differences import partial_derivatives
 from ..geometry.tensors import compare
 from .moments import log_moments, power_moments
 from .pairs import Pair
+from .products import square
 from .pseudometrics import PseudoMetric
 
 
@@ -39,6 +40,15 @@ class _Distance(PseudoMetric):
         powers = {"identity": 2.0, "power": parameter, "log1p": 2.0}
         largest = {"squared": 1.0 if self.pair.geodesic else 2.0}.get(self.pair.reduction, 0.0)
         self.positive_definite = powers[transform] <= largest
+
+    def query_features(self, x: np.ndarray) -> np.ndarray:
+        """On a torus less whole turns, which loses nothing: differences of far coordinates would."""
+        if self.pair.period is None or not any((abs(x[..., k]) >= p).any() for k, p in enumerate(self.pair.period)):
+            return x
+        x = x.copy()
+        for k, period in enumerate(self.pair.period):
+            x[..., k] = np.fmod(x[..., k], period)
+        return x
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         return self.space.metric(x)
@@ -111,7 +121,7 @@ class Mahalanobis(PseudoMetric):
     """
 
     def __init__(self, G: np.ndarray) -> None:
-        self.G = checks.spd(np.atleast_2d(checks.array(G, "G")), "G")
+        self.G = checks.spd(square(G, "G"), "G")
         self.dim, self.symmetric, self.pair = len(self.G), True, Pair("squared")
         self.positive_definite = True
         self._factor = np.linalg.cholesky(self.G)
@@ -120,7 +130,7 @@ class Mahalanobis(PseudoMetric):
         return x @ self._factor
 
     def metric(self, x: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(self.G, (*np.shape(x), self.dim))
+        return np.broadcast_to(self.G, (*checks.coordinates(x, "x", self.dim).shape, self.dim))
 
 
 class SquaredMap(PseudoMetric):
@@ -157,10 +167,10 @@ class SquaredMap(PseudoMetric):
         return image
 
     def metric(self, x: np.ndarray) -> np.ndarray:
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", None)
         if self.jacobian is None:
             J = partial_derivatives(self.phi, x, "phi")
         else:
-            J = np.asarray(self.jacobian(x), dtype=float)
+            J = checks.array(self.jacobian(x), "jacobian(points)")
             compare(lambda _: J, lambda x: partial_derivatives(self.phi, x, "phi"), x)
         return np.swapaxes(J, -1, -2) @ J

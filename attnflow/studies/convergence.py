@@ -75,11 +75,9 @@ class ConvergenceStudy:
     ) -> None:
         self.f, self.density, self.initial = f, density, initial
         self.t = checks.positive(t, "t")
-        if np.ndim(epsilons) != 1 or len(epsilons) == 0:
-            raise ValueError(f"epsilons must be a sequence of temperatures, got {epsilons!r}")
+        epsilons = checks.sequence(epsilons, "epsilons", "temperatures")
         self.epsilons = tuple(sorted({checks.positive(e, "epsilons") for e in epsilons}, reverse=True))
-        if np.ndim(sizes) != 1 or len(sizes) == 0:
-            raise ValueError(f"sizes must be a sequence of token numbers, got {sizes!r}")
+        sizes = checks.sequence(sizes, "sizes", "token numbers")
         self.sizes = tuple(sorted({_size(n) for n in sizes}))
         self.seeds = checks.integer(seeds, "seeds", least=1)
         self.normalization = normalization

@@ -121,7 +121,7 @@ class StudyResult:
             tau = np.array([self.study.layer(e).time_step for e in epsilons])
             columns = np.stack([np.ones_like(tau), tau], axis=1)
             return _fit(columns, errors / tau**self._order, "epsilons")
-        epsilon = max(self.study.epsilons) if epsilon is None else epsilon
+        epsilon = max(self.study.epsilons) if epsilon is None else checks.positive(epsilon, "epsilon")
         squares = [c["size"] * c["deviation"] ** 2 for c in self.cells if c["size"] != "inf" and c["epsilon"] == epsilon]
         if len(squares) < 2:
             raise ValueError(f"epsilon must be one of {self.study.epsilons} with at least two finite cells, got {epsilon}")

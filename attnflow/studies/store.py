@@ -8,6 +8,8 @@ import os
 import sqlite3
 from collections.abc import Iterable
 
+from .. import checks
+
 _SCHEMA = "CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, study TEXT, result TEXT)"
 
 
@@ -21,8 +23,9 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike | None) -> None:
+        file = ":memory:" if path is None else checks.path(path, "store")
         try:
-            self._connection = sqlite3.connect(":memory:" if path is None else os.fspath(path), timeout=60)
+            self._connection = sqlite3.connect(file, timeout=60)
             with self._connection:
                 self._connection.execute(_SCHEMA)
                 self._connection.execute("SELECT key, study, result FROM cells LIMIT 1")
