@@ -15,11 +15,11 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-import numba
 import numpy as np
 from scipy import fft, special
 
 from .. import capacity
+from ..compilation import cached_njit
 from ..progress import track
 
 
@@ -95,7 +95,7 @@ def propagate(twice: Callable, initial, weights: np.ndarray, progress: bool = Fa
     return sums
 
 
-@numba.njit(nogil=True, cache=True)
+@cached_njit()
 def propagate_plane(own, across, along, initial, weights):
     """`propagate` for one field (n, m) and 2 P v = own v + across v + v along: small arrays, on which each call from
     Python would take longer than its arithmetic. The sums are (T, n, m)."""
