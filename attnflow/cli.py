@@ -17,6 +17,7 @@ from . import checks, files
 from .attention import Attention, epsilon_for_perplexity, perplexity
 from .geometry import Circle, Euclidean, VonMises
 from .kernels import backends
+from .kernels.tiles import absorb
 from .particles import propagate
 from .similarity import Cosine, DotProduct, SquaredDistance
 from .studies import parity
@@ -149,6 +150,7 @@ def _info(options: argparse.Namespace) -> int:
             print(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
             print(f"{package} not installed")
+    print(f"compiled loops are {'kept in ' + kept if (kept := absorb.stats.cache_path) else 'not kept'}")
     for name, state in backends().items():
         print(f"engine {name}: {state}")
     return 0

@@ -27,7 +27,7 @@ from functools import cached_property, lru_cache, reduce
 import numpy as np
 from scipy import sparse, special
 
-from . import checks
+from . import capacity, checks
 
 KINDS = ("fourier", "gauss", "lobatto", "cells", "periodic", "colatitude")
 _WIDTH = 6  # nodes of a local interpolation
@@ -92,6 +92,7 @@ class Axis:
 
     def derivative(self) -> np.ndarray:
         """(size, size) spectral differentiation matrix; rows sum to zero, antisymmetric on a fourier axis."""
+        capacity.fits(32 * self.size**2, "grid")
         if self.kind == "fourier":
             index = np.arange(self.size)
             offset = index[:, None] - index
@@ -144,6 +145,15 @@ class Grid:
     axes: tuple[Axis, ...]
     sphere: bool = False
     endless: tuple[tuple[bool, bool], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.endless) not in (0, len(self.axes)):
+            raise ValueError(f"endless must have a pair per axis, {len(self.axes)}, or none, got {len(self.endless)}")
+        globe = ["colatitude"] if self.sphere and len(self.axes) == 2 else []
+        if [axis.kind for axis in self.axes if axis.kind == "colatitude"] != globe or (globe and self.axes[0].kind != globe[0]):
+            raise ValueError("axes must begin with a colatitude on S^2, and have none elsewhere")
+        columns = len(self.axes) + self.sphere
+        capacity.fits(8 * (2 * columns + 1) * self.size, "grid")  # points while they are made, and weights
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

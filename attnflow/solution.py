@@ -75,7 +75,8 @@ class Solution:
             raise TypeError(f"dense must be callable or None, got {type(self.dense).__name__}")
         self.t = _increasing(self.t, "t")
         # what a failed method leaves behind may be infinite: the status says so
-        self.y = (checks.array if self.status >= 0 else _numbers)(self.y, "y")
+        read = checks.array if self.status >= 0 else checks.reals
+        self.y = read(self.y, "y")
         space = (None,) if self.grid is None else self.grid.shape
         wanted = (len(self.t), *space, None)
         if self.y.size == 0 or self.y.ndim != len(wanted) or any(
@@ -100,7 +101,9 @@ class Solution:
         if self.local_error is not None:
             if self.grid is None:
                 raise ValueError("local_error must be None without a grid")
-            self.local_error = checks.array(self.local_error, "local_error", self.y.shape[1:])
+            self.local_error = read(self.local_error, "local_error")
+            if self.local_error.shape != self.y.shape[1:]:
+                raise ValueError(f"local_error must have shape {self.y.shape[1:]}, got {self.local_error.shape}")
 
     def __repr__(self) -> str:
         where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
@@ -273,13 +276,6 @@ def _increasing(values, name: str, count: int | None = None) -> np.ndarray:
     if len(array) == 0 or (array[1:] <= array[:-1]).any():
         raise ValueError(f"{name} must be increasing numbers, at least one, got shape {array.shape}")
     return array if np.asarray(values).dtype.kind == "f" else np.asarray(values)
-
-
-def _numbers(values, name: str) -> np.ndarray:
-    """Real numbers, infinite and NaN ones among them."""
-    if (array := np.asarray(values)).dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be an array of real numbers, got one of {array.dtype}")
-    return array
 
 
 def _plain(value):

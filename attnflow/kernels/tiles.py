@@ -23,6 +23,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..compilation import cached_njit
+
 TILE, LONG_TILE = 256, 2048  # keys at a time; where no row of weights is kept
 QUERIES = 8  # queries that share a tile; even
 TOGETHER = 8  # coordinates that share a loop
@@ -38,7 +40,7 @@ _summing = numba.njit(fastmath={"contract", "reassoc", "nsz"}, error_model="nump
 _comparing = numba.njit(fastmath={"contract", "nnan", "nsz"}, error_model="numpy")  # only where _logit removed NaN
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_contract, error_model="numpy")
+@cached_njit(fastmath=_contract, error_model="numpy")
 def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_values, steady, top, total, mean):
     """For every pseudo-metric, number of columns and shift: add keys (m, N) with values (c, N) and bias (N,) in bits to
     the sums of weights and the weighted sums of some queries, relative to 2^top; `steady`: top is known and stays."""
@@ -73,7 +75,7 @@ def gaussian(reduction: int, dim: int) -> Callable:
     """
     second, third = min(1, dim - 1), dim - 1
 
-    @numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+    @cached_njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
     def absorb_gaussian(first, last, scale, period, queries, keys, values, bias, top, total, mean):
         one, columns = bias.dtype.type(1), len(values)
         p0, p1, p2 = period[0], period[second], period[third]

@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from ..compilation import cached_njit
 from .finite_volume import Cells
 
 SMALLEST = 1e-300  # what lies below is not told from zero
@@ -126,7 +126,7 @@ def _functions(chain: Chain, sizes: np.ndarray, half: np.ndarray, conserved: boo
     return result
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(error_model="numpy")
 def _counts(tau, up, back, ring, wall, share):
     negative = np.zeros(len(tau), dtype=np.int64)
     own, around, last = wall[0] - tau, np.full(len(tau), ring), np.zeros(len(tau))
@@ -148,7 +148,7 @@ def _counts(tau, up, back, ring, wall, share):
     return negative
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(error_model="numpy")
 def _solve(tau, right, up, back, ring, wall, share):
     n = len(right)
     pivots, rings, x = np.empty(n), np.empty(n), right.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import checks
+from .. import capacity, checks
 from ..geometry import Space
 from ..grid import Grid
 from ..solution import Solution
@@ -19,6 +20,8 @@ from .pointwise import pointwise_error
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
+
+_BYTES = {1: 350, 2: 140, 3: 230}  # a cell, at least: what finite volumes take for one feature at one time
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Problem:
 
     def sample(self, grid: Grid) -> np.ndarray:
         """Initial values on a grid, (*grid, c); an array is interpolated at the grid's order."""
+        capacity.fits(24 * grid.size * self.columns * len(self.times), "t")
         if callable(self.initial):
             values = checks.evaluate(self.initial, grid.points, "initial").astype(float)
             return values.reshape(*grid.shape, self.columns)
@@ -124,6 +128,7 @@ def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...
     sizes = tuple(checks.integer(n, "grid", least=3) for n in sizes)
     if around and sizes[1] % 2:
         raise ValueError(f"grid must have an even number of longitudes, got {sizes[1]}")
+    capacity.fits(_BYTES[dim] * math.prod(sizes), "grid")
     return sizes
 
 

@@ -143,7 +143,7 @@ class PseudoMetric:
         epsilon = checks.positive(epsilon, "epsilon")
         if dim is not None:
             checks.integer(dim, "dim", least=1)
-        return epsilon, 3 * epsilon**2
+        return epsilon, 3 * epsilon * epsilon  # a power would raise on overflow
 
     def defects(self, tokens: np.ndarray) -> dict[str, float]:
         """How far f is from a squared distance on (at most 200 of) the tokens; all zero for one.

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from .. import checks
+from .. import capacity, checks
 from ..attention import Attention
 from ..continuum import limit
 from ..geometry import Density
@@ -86,6 +86,7 @@ class ConvergenceStudy:
         check_same_space(self.layer(self.epsilons[0]), density)
         if not checks.evaluate(initial, density.space.probe_points(), "initial").any():
             raise ValueError("initial must not vanish everywhere: errors are relative to the solution")
+        _check_feasible(self)
         for epsilon in self.epsilons:
             if self.layers(epsilon) < 1:
                 raise ValueError(
@@ -201,6 +202,19 @@ def _compute(study: ConvergenceStudy, cells: list[Cell], n_jobs: int, client) ->
 
 def _with_cell(study: ConvergenceStudy, cell: Cell) -> tuple[Cell, dict]:
     return cell, run_cell(study, cell)
+
+
+def _check_feasible(study: ConvergenceStudy) -> None:
+    """Refuse tokens that do not fit, and layers and cells that do not end; what they take is measured, and low."""
+    finite = [int(n) for n in study.sizes if np.isfinite(n)]
+    largest, cells = max(finite, default=0), study.seeds * len(finite) * len(study.epsilons)
+    capacity.fits(300 * largest * study.density.space.columns, "sizes")
+    capacity.fits(500 * cells, "seeds")
+    capacity.ends(cells, "seeds", 5e-3, "cells")
+    for epsilon in study.epsilons:
+        time_step = float(study.layer(epsilon).time_step)
+        layers = study.t / time_step if time_step > 0 else np.inf
+        capacity.ends(layers, "t" if study.t > 1 else "epsilons", 5e-5 + 5e-8 * largest, "layers")
 
 
 def _size(n) -> float:
