@@ -7,8 +7,10 @@ reported rather than refused, has warning classes of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 
@@ -179,6 +181,19 @@ def spd(matrix, name: str, where: np.ndarray | None = None) -> np.ndarray:
         place = "" if where is None else f" at x = {where[index]}"
         raise ValueError(f"{name} must be symmetric positive definite, got {matrix[index].tolist()}{place}")
     return matrix
+
+
+def path(value: str | os.PathLike, name: str) -> Path:
+    """The name of a file or folder."""
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str or os.PathLike, got {_short(value)}")
+    if not text or "\0" in text:
+        raise ValueError(f"{name} must be the name of a file, got {_short(value)}")
+    return Path(text)
 
 
 def generator(rng: np.random.Generator | int | None) -> np.random.Generator:

@@ -58,20 +58,33 @@ def bind_density(
         nodes per kernel width, or more than `largest` nodes would have to be chosen.
     """
     check_same_space(layer, density)
+    nodes = first_grid(layer, density, grid, resolution, largest)
     if grid is None:
-        nodes = _resolve(density, values, density.grid(_sizes(layer, density, resolution, largest)))
-    else:
-        nodes = density.grid(grid)
-        worst = _nodes_per_width(layer, density, nodes).min()
-        if worst < _LEAST_RESOLUTION:
-            raise ValueError(
-                f"grid must have at least {_LEAST_RESOLUTION:g} nodes per kernel width sqrt(m2), got {worst:.3g} "
-                f"with {nodes.shape}; {RESOLUTION:g} or more are safe: use at least "
-                f"{tuple(int(np.ceil(n * RESOLUTION / worst)) for n in nodes.shape)}, or None"
-            )
+        nodes = _resolve(density, values, nodes)
     bound = layer.bind(nodes.points, _log_mass(density, nodes))
     bound.stats.setdefault("isolated", 0)  # nodes stand for a continuum: none is isolated
     return bound, nodes
+
+
+def first_grid(
+    layer: Attention,
+    density: Density,
+    grid: int | Sequence[int] | None,
+    resolution: float = RESOLUTION,
+    largest: int = _LARGEST,
+) -> Grid:
+    """The given nodes, or as many as the kernel needs; refused as `bind_density` says."""
+    if grid is None:
+        return density.grid(_sizes(layer, density, resolution, largest))
+    nodes = density.grid(grid)
+    worst = _nodes_per_width(layer, density, nodes).min()
+    if worst < _LEAST_RESOLUTION:
+        raise ValueError(
+            f"grid must have at least {_LEAST_RESOLUTION:g} nodes per kernel width sqrt(m2), got {worst:.3g} "
+            f"with {nodes.shape}; {RESOLUTION:g} or more are safe: use at least "
+            f"{tuple(int(np.ceil(n * RESOLUTION / worst)) for n in nodes.shape)}, or None"
+        )
+    return nodes
 
 
 def _log_mass(density: Density, nodes: Grid) -> np.ndarray:
