@@ -21,8 +21,8 @@ from .kernels import backends
 from .particles import propagate
 from .similarity import Cosine, DotProduct, SquaredDistance
 from .studies import parity
-from .studies.execution import Signals, Terminated
 from .studies.files import read_study
+from .studies.signals import Signals, Terminated
 
 _TOKEN_METRICS: dict[str, Callable] = {
     "squared-distance": lambda dim: SquaredDistance(Euclidean(dim)),

@@ -24,8 +24,9 @@ from ..particles.quadrature import check_same_space, first_grid
 from ..progress import track
 from ..similarity import PseudoMetric
 from .cells import FORM, Cell, check_row
-from .execution import Signals, Terminated, compute
+from .execution import compute
 from .result import StudyResult
+from .signals import Signals, Terminated
 from .store import Store, content_key
 
 _MOST_CELLS = 10**6
