@@ -17,6 +17,7 @@ from ..attention import Attention, BoundLayer
 from ..geometry import Density
 from ..grid import Grid, bandwidth
 from ..kernels import attend
+from .circulant import Circulant, bind_circulant, has_cusp
 
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
 _LEAST_RESOLUTION = 2.0  # a given grid below it is refused
@@ -61,7 +62,11 @@ def bind_density(
     nodes = first_grid(layer, density, grid, resolution, largest)
     if grid is None:
         nodes = _resolve(density, values, nodes)
-    bound = layer.bind(nodes.points, _log_mass(density, nodes))
+    bound = None
+    if has_cusp(layer):
+        bound = bind_circulant(layer, nodes, _log_mass(density, nodes))
+    if bound is None:
+        bound = layer.bind(nodes.points, _log_mass(density, nodes))
     bound.stats.setdefault("isolated", 0)  # nodes stand for a continuum: none is isolated
     return bound, nodes
 
@@ -172,6 +177,8 @@ def _warn_unresolved(grid: Grid, why: str) -> None:
 def estimated_error(bound: BoundLayer, density: Density, grid: Grid, queries: int = 64) -> float:
     """Relative change of the row sums on twice as many nodes per axis, p-weighted root mean square over some rows."""
     layer = bound.layer
+    if isinstance(bound.plan.run, Circulant):
+        return _unresolved(bound, density, grid)
     rows = np.unique(np.linspace(0, grid.size - 1, queries).astype(int))
     finer = density.grid(tuple(2 * n for n in grid.shape))
     points, weight = grid.points[rows], density.pdf(grid.points[rows])
@@ -188,3 +195,15 @@ def estimated_error(bound: BoundLayer, density: Density, grid: Grid, queries: in
             stacklevel=3,
         )
     return error
+
+
+def _unresolved(bound: BoundLayer, density: Density, grid: Grid) -> float:
+    """As `estimated_error` by a similarity's own Fourier coefficients: what finer nodes see of p that these do not."""
+    finer = density.grid(tuple(2 * n for n in grid.shape))
+    other = bind_circulant(bound.layer, finer, _log_mass(density, finer))
+    if other is None:
+        return np.inf
+    shared = (slice(None, None, 2),) * len(grid.shape)
+    there = other.plan(None, _log_mass(density, finer)).log_sum_exp.reshape(finer.shape)[shared].ravel()
+    here, weight = bound.plan(None, _log_mass(density, grid)).log_sum_exp, density.pdf(grid.points)
+    return float(np.sqrt(weight @ np.expm1(here - there) ** 2 / weight.sum()))

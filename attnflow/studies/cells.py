@@ -17,7 +17,7 @@ from .. import checks
 from ..attention import Attention, BoundLayer
 from ..continuum import limit
 from ..kernels import ENGINES
-from ..particles import propagate
+from ..particles import circulant, propagate
 from ..particles.quadrature import bind_density
 from ..solution import Solution
 from .comparison import grid_weights
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .convergence import ConvergenceStudy
 
 COLUMNS = ("epsilon", "size", "seed", "layers", "t", "error", "deviation", "accuracy", "seconds", "engine")
-_ENGINES = tuple(ENGINES)
+_ENGINES = (*ENGINES, circulant.ENGINE)
 _LEAST = 1e-10  # the tolerance of the equation's integrator, which its estimate, of grids, does not see
 _KEPT = 64
 FORM = 2  # of a cell: raise it when the same study comes to mean other numbers, so that old stores are not mixed in

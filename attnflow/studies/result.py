@@ -158,9 +158,10 @@ class StudyResult:
             return _norm(of_points(grid.points), weights) / norm
 
         smallest, largest = min(study.epsilons), max(study.epsilons)
+        finite = any(np.isfinite(study.sizes))
         for epsilon in study.epsilons:
             bias[epsilon] = relative(predicted_bias, "bias", epsilon)
-            noise[epsilon] = relative(predicted_noise, "noise", epsilon, 1)
+            noise[epsilon] = relative(predicted_noise, "noise", epsilon, 1) if finite else np.nan
         # the ratio of moments is that of eps -> 0 a thousand times below
         first = relative(predicted_bias, "bias", smallest / 1000) / study.layer(smallest / 1000).time_step
         slope = self._order * self._growth
@@ -171,6 +172,8 @@ class StudyResult:
         elif "bias" not in unknown and max(bias.values()) < _ROUND_OFF:
             slope, unknown["bias"] = np.nan, "the first order vanishes to round-off"
             unknown["slope"] = unknown["bias"]
+        if not finite:
+            unknown["noise"] = "no size is finite"
         if "bias" in unknown:
             bias, first = dict.fromkeys(bias, np.nan), np.nan
         return Prediction(

@@ -1,13 +1,13 @@
 """Processes that compute cells, each by itself: what is sent to them, what they answer, and how they end.
 
-A worker is a Python process that reads pickles from its standard input: the study, then cells; and writes an answer to
+A worker is a Python process that reads from its standard input, a pipe: the study, then cells; and writes an answer to
 each. It ends with its input, so none outlives its parent. No semaphores, no process that tracks them.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
+import cloudpickle  # functions of a script or a notebook, lambdas; read only from a pipe to one's own child or parent
+
 from .cells import Cell, run_cell
 from .signals import Signals
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 _POLL = 0.1  # seconds between looks for a signal
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-_START = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {module} import serve; serve()"
+_START = "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); from {module} import serve; serve()"
 
 
 class _Answer(NamedTuple):
@@ -40,9 +42,7 @@ def in_processes(
     study: ConvergenceStudy, cells: list[Cell], n_jobs: int, signals: Signals
 ) -> Iterator[tuple[Cell, dict]]:
     """Results as they finish; closed, it leaves no process behind."""
-    import cloudpickle  # functions of a script or a notebook, lambdas
-
-    begin = pickle.dumps(sys.path) + cloudpickle.dumps(study)
+    begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps(study)
     tasks, answers, processes = deque(cells), SimpleQueue(), []
     signals.deferred = True  # an exception in the middle of a start would lose the process
     try:
@@ -68,12 +68,12 @@ def serve() -> None:
     """The worker's side."""
     inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints must not come between the answers
-    study, tasks = pickle.load(inbox), SimpleQueue()
+    study, tasks = cloudpickle.load(inbox), SimpleQueue()
 
     def read() -> None:
         try:
             while True:
-                tasks.put(pickle.load(inbox))
+                tasks.put(cloudpickle.load(inbox))
         finally:
             os._exit(0)  # in the middle of a cell too: nobody is left to hear of it
 
@@ -102,9 +102,9 @@ def _ask(process: subprocess.Popen, begin: bytes, tasks: deque, answers: SimpleQ
             process.stdin.write(begin)
             while tasks:
                 cell = tasks.popleft()
-                process.stdin.write(pickle.dumps(cell))
+                process.stdin.write(cloudpickle.dumps(cell))
                 process.stdin.flush()
-                answers.put((cell, pickle.load(process.stdout)))
+                answers.put((cell, cloudpickle.load(process.stdout)))
     except IndexError:  # another one took the last
         pass
     except Exception as error:
@@ -130,8 +130,8 @@ def _answer(study: ConvergenceStudy, cell: Cell) -> bytes:
             error = raised
     said = [(str(w.message), w.category) for w in warned]
     try:
-        answer = pickle.dumps(_Answer(row, error, said))
-        pickle.loads(answer)  # exceptions may refuse that
+        answer = cloudpickle.dumps(_Answer(row, error, said))
+        cloudpickle.loads(answer)  # exceptions may refuse that
         return answer
     except Exception:
-        return pickle.dumps(_Answer(None, RuntimeError(f"{type(error).__name__}: {error}"), []))
+        return cloudpickle.dumps(_Answer(None, RuntimeError(f"{type(error).__name__}: {error}"), []))
