@@ -158,18 +158,18 @@ def test_a_store_that_cannot_be_written_is_found_before_the_first_cell(tmp_path,
 
 def test_a_full_disk_ends_the_study_in_a_line_that_says_what_was_kept(tmp_path, monkeypatch, capsys):
     path = tmp_path / "s.sqlite"
-    made = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), P, cos, 0.5, (0.1, 0.05), (20,), 20)
+    made = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), P, cos, 0.5, (0.4, 0.25), (30,), 60)
     monkeypatch.setattr(store.sqlite3, "connect", limited("PRAGMA max_page_count = 6"))
     with pytest.raises(OSError, match="a finished cell could not be written to the store .*disk is full") as caught:
         made.run(path, progress=False)
     monkeypatch.undo()
     kept = made.run(path, progress=False)
-    assert 0 < kept.resumed < 42
-    assert caught.value.__notes__ == [f"after {kept.resumed} of 42 cells; run again with the same store to resume"]
+    assert 0 < kept.resumed < 122
+    assert caught.value.__notes__ == [f"after {kept.resumed} of 122 cells; run again with the same store to resume"]
 
 
 def test_the_command_gives_a_line_and_2_for_bad_stores_and_1_for_full_ones(tmp_path, monkeypatch, capsys):
-    (tmp_path / "study.toml").write_text("[study]\nt = 0.5\nepsilons = [0.1, 0.05]\nsizes = [20]\nseeds = 20\n")
+    (tmp_path / "study.toml").write_text("[study]\nt = 0.5\nepsilons = [0.4, 0.25]\nsizes = [30]\nseeds = 60\n")
     command = ["converge", str(tmp_path / "study.toml"), "--out", str(tmp_path)]
     others_database(tmp_path / "study.sqlite")
     assert main(command) == 2
