@@ -117,7 +117,7 @@ def listed(value) -> bool:
     """Whether there are several entries to read, or one could be: a sequence or an array, no text."""
     if isinstance(value, Sequence):
         return not isinstance(value, (str, bytes, bytearray, memoryview))
-    return hasattr(value, "__array__") and getattr(value, "ndim", 0) > 0
+    return hasattr(value, "__array__") and hasattr(value, "__iter__") and getattr(value, "ndim", 0) > 0
 
 
 def path(value: str | os.PathLike, name: str) -> Path:
@@ -128,7 +128,7 @@ def path(value: str | os.PathLike, name: str) -> Path:
         text = None
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a str or os.PathLike, got {short(value)}")
-    if not text or "\0" in text:
+    if not text or "\0" in text or len(text) > 4096:
         raise ValueError(f"{name} must be the name of a file, got {short(value)}")
     return Path(text)
 
@@ -141,13 +141,15 @@ def reals(value, name: str, bools: bool = False) -> np.ndarray:
     """
     try:
         result = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError, RecursionError):  # ragged; or another library's refusal
-        result = None
-    if result is None or result.dtype.kind not in ("fiub" if bools and result.ndim else "fiu"):
+    except Exception:  # ragged; or another library's refusal, which may be of any class
+        result = np.array(None)
+    kinds = "fiub" if bools and result.ndim else "fiu"
+    if result.dtype.kind not in kinds or isinstance(value, (bytearray, memoryview)):
         raise TypeError(f"{name} must be an array of real numbers, got {short(value)}")
     for part in _parts(value):  # what lists hold has been made numbers of already
         if isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part):
-            raise ValueError(f"{name} must have no masked entries, got {short(value)}; fill them or leave their rows out")
+            hint = "fill them or leave their rows out"
+            raise ValueError(f"{name} must have no masked entries, got {short(value)}; {hint}")
         if isinstance(part, (bool, np.bool_)) and not bools:
             raise TypeError(f"{name} must be an array of real numbers, got {short(value)}")
     if result.dtype in (np.float32, np.float64):
@@ -331,7 +333,7 @@ def lone(value) -> Real | None:
     if hasattr(value, "__array__"):
         try:
             value = None if np.ma.is_masked(value) else np.asarray(value)[()]
-        except (TypeError, ValueError, RuntimeError):  # another library's refusal
+        except Exception:  # another library's refusal
             return None
     return value if isinstance(value, Real) and not isinstance(value, (bool, np.timedelta64)) else None
 

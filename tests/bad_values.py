@@ -13,7 +13,17 @@ def masked(values, where=0):
     return result
 
 
+class Refusing:
+    """What another library's arrays may be: on a device, or part of a graph."""
+
+    ndim = 2
+
+    def __array__(self, *_, **__):
+        raise KeyError("no")
+
+
 LONE = {
+    "refusing": Refusing(),
     "none": None,
     "text": "a",
     "bytes": b"1",
@@ -41,7 +51,10 @@ NAME = {
     "none": None, "number": 3, "unknown": "nope", "bytes": b"softmax", "list": ["softmax"],
     "array": np.array(["auto", "x"]),
 }
-PATH = {"none": None, "number": 3, "list": [], "bytes": b"a", "empty": "", "null": "a\0b", "array": np.ones(3)}
+PATH = {
+    "none": None, "number": 3, "list": [], "bytes": b"a", "empty": "", "null": "a\0b", "long": "a" * 10**6,
+    "array": np.ones(3),
+}
 SEQUENCE = {"none": None, "number": 3, "text": "a", "empty": [], "generator": (x for x in "ab"), "mapping": {1: 2}}
 EXPRESSION = {
     "text": "x0", "list": [1], "complex": 1j, "nan": np.nan, "sympy nan": sympy.nan, "infinite": sympy.oo,
@@ -70,6 +83,8 @@ def arrays(good, **more):
         "masked parts": [masked(good), masked(good)],
         "bools among numbers": [[True, 0.5]] if good.ndim > 1 else [True, 0.5],
         "ragged": [[1.0], [2.0, 3.0]],
+        "bytes in a buffer": bytearray(b"ab"),
+        "array of another library": Refusing(),
         "dates": np.zeros(good.shape, dtype="M8[s]"),
         "record": np.zeros(good.shape, dtype=[("a", float)]),
         "sparse": sparse.csr_array(np.atleast_2d(good)),

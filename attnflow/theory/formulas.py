@@ -147,11 +147,10 @@ def expression(value: sympy.Expr | float, name: str, variables: tuple[sympy.Symb
 def scalar(value: sympy.Expr | float, name: str) -> sympy.Expr:
     """A real sympy expression or number, in whatever symbols."""
     number = None if isinstance(value, sympy.Expr) else checks.lone(value)
-    if isinstance(number, Integral):
-        value = sympy.Integer(int(number))
-    elif number is not None:
-        number = checks.real(number, name)
-        value = sympy.Integer(int(number)) if number.is_integer() else sympy.Float(number)
+    if number is not None:
+        real = checks.real(number, name)
+        whole = isinstance(number, Integral) or real.is_integer()
+        value = sympy.Integer(int(number)) if whole else sympy.Float(real)
     if not isinstance(value, sympy.Expr) or getattr(value, "is_Matrix", False):
         hint = "; a string would have to be executed: build the expression with sympy" if isinstance(value, str) else ""
         raise TypeError(f"{name} must be a sympy expression or a number, got {checks.short(value)}{hint}")

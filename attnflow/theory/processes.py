@@ -222,9 +222,9 @@ def head_sum(layers: Sequence[Layer], mixing: Sequence[sympy.Matrix]) -> HeadSum
 
 def _matrix(W) -> sympy.Matrix:
     try:
-        result = sympy.Matrix(W)
-    except (TypeError, ValueError):
+        result = sympy.Matrix(W) if isinstance(W, sympy.MatrixBase) or checks.listed(W) else None
+    except Exception:  # sympy has many classes for what is no matrix
         result = None
-    if result is None or not result.rows or isinstance(W, str):
+    if result is None or not result.rows:
         raise TypeError(f"mixing must be square sympy matrices, got {checks.short(W)}")
     return result.applyfunc(lambda entry: expression(entry, "mixing"))
