@@ -120,8 +120,10 @@ class Density:
             period = np.zeros(self.space.columns)
             period[k] = np.ptp(self.space.bounds[k])
             there = self._unnormalised(x + period)
-            height = max(here[np.isfinite(here)], default=0.0)  # a constant added to log_pdf changes no more than its rounding
-            off = ~np.isclose(here - height, there - height, rtol=1e-8, atol=1e-8 + 1e-14 * abs(height))
+            seen = here[np.isfinite(here)]
+            height, size = max(seen, default=0.0), max(np.abs(seen), default=0.0)
+            # a constant added to log_pdf changes no more than its rounding
+            off = ~np.isclose(here - height, there - height, rtol=1e-8, atol=1e-8 + 1e-13 * size)
             if off.any():
                 i = int(np.argmax(off))
                 raise ValueError(

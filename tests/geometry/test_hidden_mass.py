@@ -105,7 +105,7 @@ SLOW = pytest.mark.slow
         (SQUARE, spot([0.3123, 0.8017], 8e-5), [0.3123, 0.8017], -np.log(2 * np.pi * 6.4e-9), 1e-9),
         (SQUARE, either(flat, spot([0.1371, 0.4421], 1.2e-4)), [0.9, 0.9], -np.log(2), 1e-9),
         (TORUS, lambda x: -2e7 * (np.sin((x - [1.0, 5.0]) / 2) ** 2).sum(-1), [1.0, 5.0], np.log(1e7 / (2 * np.pi)), 1e-7),
-        (SPHERE, lambda x: 3e6 * (x @ [0.48, 0.6, 0.64] - 1), [0.48, 0.6, 0.64], np.log(3e6 / (2 * np.pi)), 1e-8),
+        pytest.param(SPHERE, lambda x: 3e6 * (x @ [0.48, 0.6, 0.64] - 1), [0.48, 0.6, 0.64], np.log(3e6 / (2 * np.pi)), 1e-8, marks=SLOW),
         (PLANE, either(spot([0, 0], 1.0), spot([-200, 90], 2.0)), [0.0, 0.0], -np.log(4 * np.pi), 1e-10),
         (PLANE, lambda x: -1.5 * np.log1p(((x - [5, 0]) ** 2).sum(-1)), [5.0, 0.0], -np.log(2 * np.pi), 1e-10),
     ],
