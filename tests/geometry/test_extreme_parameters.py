@@ -48,7 +48,10 @@ def test_von_mises_fisher_samples_are_as_far_from_the_mode_as_they_should(dim, k
     np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, rtol=1e-15)
     aside = np.mean(x[:, 1:] ** 2)
     # <|x - <mu, x> mu|^2> is (d - 1) A / kappa, with the mean resultant A
-    right = 1 / kappa if kappa > 1e6 else special.ive(dim / 2, kappa) / special.ive(dim / 2 - 1, kappa) / kappa if kappa else 1 / dim
+    if kappa == 0:
+        right = 1 / dim
+    else:
+        right = (special.ive(dim / 2, kappa) / special.ive(dim / 2 - 1, kappa) if kappa < 1e6 else 1) / kappa
     assert aside == pytest.approx(right, rel=0.03)
 
 
@@ -136,3 +139,8 @@ def test_densities_can_be_pickled_fresh_and_used(density):
     np.testing.assert_array_equal(fresh.log_pdf(x), density.log_pdf(x))
     used = pickle.loads(pickle.dumps(density))
     np.testing.assert_array_equal(used.sample(5, rng=0), density.sample(5, rng=0))
+
+
+def test_heat_in_a_conformal_metric_can_be_pickled():
+    heat, x = af.ConformalHeat(af.VonMises(1.0)), np.array([[0.3], [2.0]])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(heat)).log_weight(x), heat.log_weight(x))
