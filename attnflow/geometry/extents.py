@@ -36,7 +36,7 @@ def far_modes(space: Space, log_q: Callable, name: str) -> Modes:
         return tolerant(log_q, x)
 
     boxes = [np.where(open_end, anchor[:, None] + r * np.array([-1.0, 1.0]), ends) for r in _DISTANCES[space.dim]]
-    found = [candidates(look, _LATTICE[space.dim], *box.T, most=8) for box in boxes]
+    found = [candidates(look, _LATTICE[space.dim], *box.T, most=4) for box in boxes]
     modes = climb(look, *(np.concatenate(part) for part in zip(*found)), ends[:, 0], ends[:, 1])
     if not len(modes.values):
         raise ValueError(
