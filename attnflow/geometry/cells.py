@@ -102,7 +102,8 @@ def _sums(
 def halved(corner: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The 2^n halves of each cell, together."""
     dim = corner.shape[1]
-    return (corner[:, None] + width[:, None] / 2 * lattice(2, dim)).reshape(-1, dim), np.repeat(width / 2, 2**dim, axis=0)
+    corners = corner[:, None] + width[:, None] / 2 * lattice(2, dim)
+    return corners.reshape(-1, dim), np.repeat(width / 2, 2**dim, axis=0)
 
 
 def graded(modes: Modes, dim: int, first: int, least: float = 2.0**-50) -> tuple[np.ndarray, np.ndarray]:

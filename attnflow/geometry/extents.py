@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NEGLIGIBLE = 42.0  # e^-42 = 6e-19: what lies below is lost in double precision
 # distances from the origin (or the wall), and the lattice looked at on each
 _DISTANCES = {1: 2.0 ** np.arange(-6, 41), 2: 4.0 ** np.arange(-3, 21), 3: 4.0 ** np.arange(-3, 21)}
-_LATTICE = {1: (2**12,), 2: (2**6,) * 2, 3: (2**4,) * 3}
+_LATTICE = {1: (2**12,), 2: (96,) * 2, 3: (20,) * 3}
 
 
 def tolerant(log_q: Callable, x: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def far_modes(space: Space, log_q: Callable, name: str) -> Modes:
         return tolerant(log_q, x)
 
     boxes = [np.where(open_end, anchor[:, None] + r * np.array([-1.0, 1.0]), ends) for r in _DISTANCES[space.dim]]
-    found = [candidates(look, _LATTICE[space.dim], *box.T, most=8) for box in boxes]
+    found = [candidates(look, _LATTICE[space.dim], *box.T, most=4) for box in boxes]
     modes = climb(look, *(np.concatenate(part) for part in zip(*found)), ends[:, 0], ends[:, 1])
     if not len(modes.values):
         raise ValueError(

@@ -7,6 +7,7 @@ a tail of any power are both a matter of a few units of u. A sphere is reached a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ from .spaces import scattered
 if TYPE_CHECKING:
     from .spaces import Space
 
-_SIGHT = {1: (2**14,), 2: (720,) * 2, 3: (2**6,) * 3}  # lattices on which modes are looked for
-_CURVED_SIGHT = {1: (2**12,), 2: (2**8,) * 2, 3: (2**5,) * 3}  # where each point costs more
+_SIGHT = {1: (2**17,), 2: (720,) * 2, 3: (2**6,) * 3}  # lattices on which modes are looked for
+_CURVED_SIGHT = {1: (2**14,), 2: (2**8,) * 2, 3: (2**5,) * 3}  # where each point costs more
 _STARTS = 48
 
 
@@ -83,8 +84,13 @@ class Frame:
     def modes(self) -> Modes:
         """Those of exp(log_q) dx in the unit cube."""
         sight = (_SIGHT if self.space.flat else _CURVED_SIGHT)[self.dim]
-        start, step = candidates(self._look, sight, np.zeros(self.dim), np.ones(self.dim), _STARTS)
-        found = self.climb(start, step)
+        if self._stretched.any():  # half as many points in stretched coordinates, half in the space's own
+            sight = tuple(int(size * 0.5 ** (1 / self.dim)) for size in sight)
+        found = self.climb(*candidates(self._look, sight, np.zeros(self.dim), np.ones(self.dim), _STARTS))
+        if self._stretched.any():
+            start, step = candidates(self._look_at, sight, *np.transpose(self.extent), _STARTS)
+            evenly = climb(self._look_at, start, step, *np.transpose(self.space.bounds))
+            found = found.joined(self._in_cube(evenly.joined(self._far)))
         if not len(found.values):
             raise ValueError(
                 f"{self.name} must be finite somewhere, got -inf at all {np.prod(sight)} points looked at"
@@ -110,7 +116,19 @@ class Frame:
         return bool((wide > 10 * np.ptp(self.extent, axis=1)).any())
 
     def _look(self, v: np.ndarray) -> np.ndarray:
-        return tolerant(self._log_q, self.points(v)) + self._log_jacobian(v)
+        return self._look_at(self.points(v)) + self._log_jacobian(v)
+
+    def _look_at(self, x: np.ndarray) -> np.ndarray:
+        return tolerant(self._log_q, x)
+
+    def _in_cube(self, modes: Modes) -> Modes:
+        """The modes of the space that lie in the cube, as seen from there."""
+        low, high = self._ranges.T
+        u = np.where(self._stretched, np.arcsinh((modes.points - self._centre) / self._scale), modes.points)
+        v = (u - low) / (high - low)
+        rate = np.where(self._stretched, self._scale * np.cosh(u), 1.0) * (high - low)
+        seen = replace(modes, points=v, values=modes.values + self._log_jacobian(v), scale=modes.scale / rate)
+        return seen[((v >= 0) & (v <= 1)).all(axis=1)]
 
     def _position(self, u: np.ndarray) -> np.ndarray:
         if self._stretched.any():
@@ -173,5 +191,5 @@ class Frame:
         """(n, 2) largest log density in u on each face of the ranges."""
         lattice = np.indices((17,) * self.dim).reshape(self.dim, -1).T / 16
         u = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * lattice
-        values = tolerant(self._log_q, self._position(u)) + self._log_stretching(u)
+        values = self._look_at(self._position(u)) + self._log_stretching(u)
         return np.array([[values[lattice[:, k] == end].max() for end in (0, 1)] for k in range(self.dim)])

@@ -63,7 +63,8 @@ class Line:
         wanted = share * self._cumulative[-1]
         cell = np.clip(np.searchsorted(self._cumulative, wanted, side="right") - 1, 0, len(self.mass) - 1)
         start, width, power = self.left[cell], self.width[cell], self.power[cell]
-        part = np.clip((wanted - self._cumulative[cell]) / np.where(self.mass[cell] > 0, self.mass[cell], 1.0), 0.0, 1.0)
+        mass = np.where(self.mass[cell] > 0, self.mass[cell], 1.0)
+        part = np.clip((wanted - self._cumulative[cell]) / mass, 0.0, 1.0)
         wanted = part * self.mass[cell]
         left, right, u = start.copy(), start + width, start + part * width
         near = power != 0

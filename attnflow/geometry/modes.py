@@ -79,7 +79,8 @@ def climb(log_q: Callable, start: np.ndarray, step: np.ndarray, low: np.ndarray,
         with np.errstate(invalid="ignore"):  # inf - inf on a pole
             drop = np.where(moved, value[here, None] - there, 0.0).max(axis=1)
         least = step[here].max(axis=1) <= 2**-50 * np.maximum(np.abs(x[here]).max(axis=1), first[here].max(axis=1))
-        settled = ~up & (drop < np.maximum(_FLAT, 1e-15 * np.abs(value[here]))) & (step[here] <= first[here] / 64).all(axis=1)
+        level = drop < np.maximum(_FLAT, 1e-15 * np.abs(value[here]))
+        settled = ~up & level & (step[here] <= first[here] / 64).all(axis=1)
         pole[here[(least & (drop > 0.01) & (drop < 2)) | (value[here] == np.inf)]] = True
         step[here] *= np.where(up, 2.0, 0.5)[:, None]
         moving[here[settled | least | (value[here] == np.inf)]] = False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from .. import checks
-from ..geometry import Density, Remetrised
+from ..geometry import Density, Remetrised, Space
 from ..solution import Solution
 from .boundaries import read_boundary
 from .coefficients import build_grid, on_sphere
@@ -64,13 +65,8 @@ class ConformalHeat(DriftDiffusion):
         power = 0.0 if space.dim == 2 else 2 * drift / (space.dim - 2)
         top = float(log_p.max())  # c in units of its size here: G changes by a constant factor, the equation does not
 
-        def factor(x: np.ndarray) -> np.ndarray:
-            return np.exp(power * (density.log_pdf(x) - top)) if power else np.ones(x.shape[:-1])
-
-        def conformal(x: np.ndarray) -> np.ndarray:
-            return factor(x)[..., None, None] * np.asarray(space.metric(x), dtype=float)
-
-        super().__init__(_Constant(Remetrised(space, conformal), density), 0.0, factor)
+        factor = _Factor(density, power, top)
+        super().__init__(_Constant(Remetrised(space, _Conformal(space, factor)), density), 0.0, factor)
         object.__setattr__(self, "_pull", drift)
 
     @property
@@ -79,12 +75,38 @@ class ConformalHeat(DriftDiffusion):
         return self._pull
 
 
+@dataclass(frozen=True, eq=False)
+class _Factor:
+    """p^power at points (..., n), in units of its size at log p = top: (...)."""
+
+    density: Density
+    power: float
+    top: float
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return np.exp(self.power * (self.density.log_pdf(x) - self.top)) if self.power else np.ones(x.shape[:-1])
+
+
+@dataclass(frozen=True, eq=False)
+class _Conformal:
+    """The metric of a space times a factor, at points (..., n): (..., n, n)."""
+
+    space: Space
+    factor: _Factor
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return self.factor(x)[..., None, None] * np.asarray(self.space.metric(x), dtype=float)
+
+
 class _Constant(Density):
     """The constant density, which on a line reaches as far as the tokens do."""
 
     def __init__(self, space: Remetrised, tokens: Density) -> None:
-        super().__init__(space, lambda x: np.zeros(x.shape[:-1]))
+        super().__init__(space, self._zero)
         self._tokens = tokens
+
+    def _zero(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros(x.shape[:-1])
 
     @property
     def extent(self) -> tuple[tuple[float, float], ...]:
