@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -61,15 +62,8 @@ class ConformalHeat(DriftDiffusion):
                 "not exist at n = 2; use DriftDiffusion, dH/dt = p^-2 div(p^2 grad H), which holds in every dimension"
             )
         power = 0.0 if space.dim == 2 else 2 * drift / (space.dim - 2)
-        top = float(log_p.max())  # c in units of its size here: G changes by a constant factor, the equation does not
-
-        def factor(x: np.ndarray) -> np.ndarray:
-            return np.exp(power * (density.log_pdf(x) - top)) if power else np.ones(x.shape[:-1])
-
-        def conformal(x: np.ndarray) -> np.ndarray:
-            return factor(x)[..., None, None] * np.asarray(space.metric(x), dtype=float)
-
-        super().__init__(_Constant(Remetrised(space, conformal), density), 0.0, factor)
+        factor = _Factor(density, power, float(log_p.max()))
+        super().__init__(_Constant(Remetrised(space, factor.metric), density), 0.0, factor)
         object.__setattr__(self, "_pull", drift)
 
     @property
@@ -78,16 +72,36 @@ class ConformalHeat(DriftDiffusion):
         return self._pull
 
 
+@dataclass(frozen=True)
+class _Factor:
+    """c = (p / top)^power, in units of its size at one point: G changes by a constant factor, the equation does not."""
+
+    density: Density
+    power: float
+    log_top: float
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return np.exp(self.power * (self.density.log_pdf(x) - self.log_top)) if self.power else np.ones(x.shape[:-1])
+
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        """G = c g."""
+        return self(x)[..., None, None] * np.asarray(self.density.space.metric(x), dtype=float)
+
+
 class _Constant(Density):
     """The constant density, which on a line reaches as far as the tokens do."""
 
     def __init__(self, space: Remetrised, tokens: Density) -> None:
-        super().__init__(space, lambda x: np.zeros(x.shape[:-1]))
+        super().__init__(space, _zeros)
         self._tokens = tokens
 
     @property
     def extent(self) -> tuple[tuple[float, float], ...]:
         return self._tokens.extent
+
+
+def _zeros(x: np.ndarray) -> np.ndarray:
+    return np.zeros(x.shape[:-1])
 
 
 class FokkerPlanck(DriftDiffusion):

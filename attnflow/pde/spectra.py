@@ -47,8 +47,10 @@ _ROUGH = 40.0  # range of log w above which eigenvectors of the symmetric form l
 _DENSE = {1: 400, 2: 2500, 3: 2500}  # unknowns of an eigendecomposition, at most a few seconds
 _FINEST = {1: 2**15, 2: 256, 3: 24}  # cells per axis of a factorisation
 _DISTINCT = 2048  # cells of a line that eigenfunctions get at least: they are not extrapolated
+_HIDDEN = 1e-5  # of the weight, between nodes that should show all of it
 _GONE = 1e-8  # of an eigenfunction times the root of the weight, where a line is cut
 _WIDENINGS = 24  # by a tenth each
+_ENDLESS = 600.0  # range of log w in which functions should have ended
 _EPS = np.finfo(float).eps
 
 
@@ -232,6 +234,8 @@ def _spectral(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls:
     if np.prod(sizes) > _DENSE[pde.space.dim]:
         return None
     found, error = _modes(pde, k, sizes, walls), np.inf
+    if shape is None and _unseen(pde, found.grid) > _HIDDEN:
+        return None  # not so smooth as it seemed
     while error > max(_TOLERANCE, found.round_off) and np.prod(grown(pde, sizes)) <= _DENSE[pde.space.dim]:
         sizes = grown(pde, sizes)
         finer = _modes(pde, k, sizes, walls)
@@ -283,20 +287,19 @@ def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, w
 
 
 def _given_cells(pde: DriftDiffusion, k: int, shape: tuple[int, ...], walls: Walls) -> _Found:
-    """As they are. The error is a third of the change from half as many along each axis where changes fall by four,
-    and no less than that change where the grids are too coarse for it."""
+    """As they are. On a line their error is known. Elsewhere it is half the change from half as many along each axis
+    where changes fall by four, and all of it where the grids are too coarse for that."""
     found, _ = _on_cells(pde, k, shape, walls)
-    sizes = [found.sizes]
+    if len(shape) == 1:
+        right = _finite_volume(pde, k, None, walls)
+        return found._replace(discretisation=_relative_change(found.sizes, right.sizes) + right.error)
+    changes = []
     for part in (2, 4):
         coarser = tuple(max(4, 2 * (n // (2 * part))) for n in shape)
-        if np.prod(coarser) <= k + 2:
-            break
-        sizes.append(_on_cells(pde, k, coarser, walls)[0].sizes)
-    changes = [_relative_change(coarse, found.sizes) for coarse in sizes[1:]]
-    if not changes:
-        return found
-    falls = len(changes) == 2 and 3.5 * changes[0] < changes[1] < 8 * changes[0]  # 1 + 4, of changes from the finest
-    return found._replace(discretisation=changes[0] * (0.5 if falls else 1.0))
+        if np.prod(coarser) > k + 2:
+            changes.append(_relative_change(_on_cells(pde, k, coarser, walls)[0].sizes, found.sizes))
+    falls = len(changes) == 2 and changes[1] > 4 * changes[0]
+    return found._replace(discretisation=changes[0] * (0.5 if falls else 1.0)) if changes else found
 
 
 def _reach(pde: DriftDiffusion, k: int, shape: tuple[int, ...], walls: Walls):
@@ -306,9 +309,12 @@ def _reach(pde: DriftDiffusion, k: int, shape: tuple[int, ...], walls: Walls):
     if ranges is None or np.isfinite(pde.space.bounds).all():
         return ranges, 0.0
     for _ in range(_WIDENINGS):
-        touched = _at_the_cut(pde, *_on_cells(pde, k, shape, walls, ranges))[0] > _GONE
+        found, cells = _on_cells(pde, k, shape, walls, ranges)
+        touched = _at_the_cut(pde, found, cells)[0] > _GONE
         if not touched.any():
             return ranges, 0.0
+        if np.ptp(cells.log_weight) > _ENDLESS:
+            break
         (low, high), = ranges
         low, high = np.array([low, high]) + touched * (high - low) * np.array([-0.1, 0.1])
         ranges = ((float(low), float(high)),)
@@ -350,13 +356,14 @@ def _unseen(pde: DriftDiffusion, grid: Grid) -> float:
     if len(grid.axes) > 1:
         root = np.exp((log_w - log_w.max()) / 2)
         return float(interpolation_error(lambda x: np.exp((log_weight(pde, x) - log_w.max()) / 2), grid, root, "density")[0])
-    middle = log_w.mean()
+    middle, scale = log_w.mean(), max(1.0, np.ptp(log_w))
     points = between(grid)
     axis = grid.axes[0]
     if axis.kind in ("cells", "lobatto"):  # next to a wall p may end in a power, which no polynomial follows
         points = points[(points[:, 0] > axis.low + 4 * axis.spacing) & (points[:, 0] < axis.high - 4 * axis.spacing)]
-    error = interpolation_error(lambda x: log_weight(pde, x) - middle, grid, log_w - middle, "density", points)[0]
-    return float(error * np.abs(log_w - middle).max())
+    relative = lambda log_w: 1 + (log_w - middle) / scale  # noqa: E731 -- of size 1 where all nodes say the same
+    error = interpolation_error(lambda x: relative(log_weight(pde, x)), grid, relative(log_w), "density", points)[0]
+    return float(error * scale)
 
 
 def _nearest_zero(cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:
