@@ -218,7 +218,8 @@ class _Basis:
             for coordinate, degrees in zip(z[part].T, self.degrees[used].T):
                 terms = terms * _polynomials(coordinate, int(degrees.max(initial=0)))[degrees]
             functions[:, part] = vectors[used].T @ terms
-        nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+        spacings = [axis.spacing for axis in grid.axes]
+        nearest = distance_transform_edt(~known, spacings, return_distances=False, return_indices=True)
         return grid, functions.reshape(-1, *grid.shape)[(slice(None), *nearest)].reshape(functions.shape)
 
 

@@ -359,7 +359,7 @@ def _unseen(pde: DriftDiffusion, grid: Grid) -> float:
     middle, scale = log_w.mean(), max(1.0, np.ptp(log_w))
     points = between(grid)
     axis = grid.axes[0]
-    if axis.kind in ("cells", "lobatto"):  # next to a wall p may end in a power, which no polynomial follows
+    if axis.kind == "cells":  # next to a wall p may end in a power, which no polynomial follows
         points = points[(points[:, 0] > axis.low + 4 * axis.spacing) & (points[:, 0] < axis.high - 4 * axis.spacing)]
     relative = lambda log_w: 1 + (log_w - middle) / scale  # noqa: E731 -- of size 1 where all nodes say the same
     error = interpolation_error(lambda x: relative(log_weight(pde, x)), grid, relative(log_w), "density", points)[0]
