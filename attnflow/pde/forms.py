@@ -63,10 +63,8 @@ class ConformalHeat(DriftDiffusion):
                 "not exist at n = 2; use DriftDiffusion, dH/dt = p^-2 div(p^2 grad H), which holds in every dimension"
             )
         power = 0.0 if space.dim == 2 else 2 * drift / (space.dim - 2)
-        top = float(log_p.max())  # c in units of its size here: G changes by a constant factor, the equation does not
-
-        factor = _Factor(density, power, top)
-        super().__init__(_Constant(Remetrised(space, _Conformal(space, factor)), density), 0.0, factor)
+        factor = _Factor(density, power, float(log_p.max()))
+        super().__init__(_Constant(Remetrised(space, factor.metric), density), 0.0, factor)
         object.__setattr__(self, "_pull", drift)
 
     @property
@@ -75,42 +73,36 @@ class ConformalHeat(DriftDiffusion):
         return self._pull
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Factor:
-    """p^power at points (..., n), in units of its size at log p = top: (...)."""
+    """c = (p / top)^power, in units of its size at one point: G changes by a constant factor, the equation does not."""
 
     density: Density
     power: float
-    top: float
+    log_top: float
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return np.exp(self.power * (self.density.log_pdf(x) - self.top)) if self.power else np.ones(x.shape[:-1])
+        return np.exp(self.power * (self.density.log_pdf(x) - self.log_top)) if self.power else np.ones(x.shape[:-1])
 
-
-@dataclass(frozen=True, eq=False)
-class _Conformal:
-    """The metric of a space times a factor, at points (..., n): (..., n, n)."""
-
-    space: Space
-    factor: _Factor
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        return self.factor(x)[..., None, None] * np.asarray(self.space.metric(x), dtype=float)
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        """G = c g."""
+        return self(x)[..., None, None] * np.asarray(self.density.space.metric(x), dtype=float)
 
 
 class _Constant(Density):
     """The constant density, which on a line reaches as far as the tokens do."""
 
     def __init__(self, space: Remetrised, tokens: Density) -> None:
-        super().__init__(space, self._zero)
+        super().__init__(space, _zeros)
         self._tokens = tokens
-
-    def _zero(self, x: np.ndarray) -> np.ndarray:
-        return np.zeros(x.shape[:-1])
 
     @property
     def extent(self) -> tuple[tuple[float, float], ...]:
         return self._tokens.extent
+
+
+def _zeros(x: np.ndarray) -> np.ndarray:
+    return np.zeros(x.shape[:-1])
 
 
 class FokkerPlanck(DriftDiffusion):

@@ -71,17 +71,21 @@ def hermite_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarra
     frame, width = fitted_frame(pde)
     rates = (frame.scale.max() / frame.scale) ** 2  # of the oscillator: the basis is its lowest modes, and a few more
     most, best, change = np.maximum((_kth_energy(k, rates) + 4) / rates, _SHALLOW), None, np.inf
+    before = change
     while change > tol and (degrees := _below(most)) is not None:
         finer = _Basis(pde, frame, width, degrees)
         sizes, vectors = finer.smallest(k)
         if best is not None:
             gap = np.abs(best[0] - sizes)[1:] + best[0][0] + sizes[0]
-            change = float(np.max(gap / sizes[1:], initial=0.0))
+            before, change = change, float(np.max(gap / sizes[1:], initial=0.0))
         best = sizes, vectors, finer
         tails = finer.tails(vectors, most)
         most = np.where(tails > _SHARE * tails.max(), 1.4 * most + 1, most)
     if best is None:
         return None
+    falls = change / before if np.isfinite(before) else 0.0
+    if falls > 0.5:  # slowly: what all further changes would add up to
+        change *= falls / max(1 - falls, 1e-3)
     sizes, vectors, basis = best
     round_off = _NOISE * (1 + np.sqrt((frame.scale.min() ** -2) / sizes[1:].min(initial=np.inf)))
     grid, functions = basis.on_grid(vectors)
@@ -204,7 +208,8 @@ class _Basis:
         half -= half.max()
         tilt = -(z**2).sum(axis=1) / 4 - half  # log of h_0 / sqrt(w)
         tilt -= tilt[np.argmax(half)]
-        known = ((half > -_UNKNOWN) | (np.abs(tilt) < 1)).reshape(grid.shape)
+        gaussian = np.abs(tilt).max() < 1  # H is a polynomial, known everywhere
+        known = ((half > -_UNKNOWN) | gaussian).reshape(grid.shape)
         vectors = np.where(np.abs(vectors) > 1e-13 * np.abs(vectors).max(axis=0), vectors, 0.0)
         used = np.flatnonzero(vectors.any(axis=1))
         functions, cells = np.zeros((vectors.shape[1], grid.size)), np.flatnonzero(known)
@@ -213,7 +218,8 @@ class _Basis:
             for coordinate, degrees in zip(z[part].T, self.degrees[used].T):
                 terms = terms * _polynomials(coordinate, int(degrees.max(initial=0)))[degrees]
             functions[:, part] = vectors[used].T @ terms
-        nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+        spacings = [axis.spacing for axis in grid.axes]
+        nearest = distance_transform_edt(~known, spacings, return_distances=False, return_indices=True)
         return grid, functions.reshape(-1, *grid.shape)[(slice(None), *nearest)].reshape(functions.shape)
 
 
