@@ -44,7 +44,8 @@ class DotProduct(PseudoMetric):
         with np.errstate(over="ignore", invalid="ignore"):
             image = x @ self.W
         if not bool(abs(image).max(initial=0.0) < np.inf):
-            raise ValueError(f"tokens must be smaller for x'W to stay in range, got coordinates up to {float(abs(x).max()):.3g}")
+            largest = float(abs(x).max())
+            raise ValueError(f"tokens must be smaller for x'W to stay in range, got coordinates up to {largest:.3g}")
         return image
 
     def key_features(self, y: np.ndarray) -> np.ndarray:
@@ -66,7 +67,8 @@ class DotProduct(PseudoMetric):
 class Cosine(PseudoMetric):
     """f = 1 - x'y / (|x| |y|) = |x / |x| - y / |y||^2 / 2: half the squared chord between directions.
 
-    Computed from the chord: one minus a cosine would leave nothing of small angles. The metric on unit vectors is half the round one. A zero vector has no direction and is refused.
+    Computed from the chord: one minus a cosine would leave nothing of small angles. The metric on unit vectors is half
+    the round one. A zero vector has no direction and is refused.
 
     Examples
     --------
