@@ -39,14 +39,7 @@ class DotProduct(PseudoMetric):
             self.positive_definite = self.symmetric and bool(lowest >= -1e-13 * np.abs(self.W).max())
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
-        if self.W is None:
-            return x
-        with np.errstate(over="ignore", invalid="ignore"):
-            image = x @ self.W
-        if not bool(abs(image).max(initial=0.0) < np.inf):
-            largest = float(abs(x).max())
-            raise ValueError(f"tokens must be smaller for x'W to stay in range, got coordinates up to {largest:.3g}")
-        return image
+        return x if self.W is None else product(x, self.W)
 
     def key_features(self, y: np.ndarray) -> np.ndarray:
         return y
@@ -99,6 +92,16 @@ def _directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if (norm == 0).any():
         raise ValueError(f"tokens must not be zero vectors for Cosine, got one at index {int(norm.ravel().argmin())}")
     return scaled / norm, np.ldexp(norm, exponent)
+
+
+def product(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """x (N, n) times a matrix, refused where that overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        image = x @ matrix
+    if not bool(abs(image).max(initial=0.0) < np.inf):
+        largest = float(abs(x).max())
+        raise ValueError(f"tokens must be smaller for their products to stay in range, got coordinates up to {largest:.3g}")
+    return image
 
 
 def square(matrix: np.ndarray, name: str) -> np.ndarray:
