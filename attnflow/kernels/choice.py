@@ -179,8 +179,8 @@ def _nufft(f, epsilon, keys, rtol, count, reasons, facts) -> tuple[float, float]
         reasons["nufft"] = missing
         return None
     facts["modes"] = " x ".join(map(str, modes))
-    step = gauss_sums.work(modes, (len(keys) + count) / 2, max(rtol / 64, gauss_sums.FINEST))
-    step /= min(numba.get_num_threads(), gauss_sums.parts_of(modes, (len(keys) + count) / 2, max(rtol / 64, gauss_sums.FINEST)))
+    sums = modes, (len(keys) + count) / 2, max(rtol / 64, gauss_sums.FINEST)
+    step = gauss_sums.work(*sums) / min(numba.get_num_threads(), gauss_sums.parts_of(*sums))
     # what FINUFFT's rounding leaves of a certificate: see nufft's docstring; a period is about modes widths long
     left = 6 * (rtol / 64 + 1.1e-16 * max(modes) * 0.7) * 2.5 ** (len(modes) / 2)
     return float(left > rtol), step

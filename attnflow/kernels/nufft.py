@@ -83,11 +83,11 @@ class _Certified(NamedTuple):
 
 @dataclass
 class _Kept:
-    """What belongs to a key bias: sums of weights by a transform of their own with the rows certified by them, and
-    certified rows that rounding would not change."""
+    """What belongs to a key bias: sums of weights by a transform of their own with the rows certified by them and their
+    logarithms, and certified rows that rounding would not change."""
 
     bias: np.ndarray
-    alone: tuple[np.ndarray, _Certified] | None = None
+    alone: tuple[np.ndarray | None, _Certified, np.ndarray] | None = None
     sure: _Certified | None = None
 
 
@@ -179,9 +179,9 @@ class NufftSums:
                     mean[self._order[some], k] = middle[k] + half[k] * (part[some] / denominators[some])
 
         self._in_pieces(weigh, self._size)
-        denominators, certified = None, _Certified(xp.empty(0), xp.arange(self._rows))
+        denominators, certified, log_sum_exp = None, _Certified(xp.empty(0), xp.arange(self._rows)), None
         if len(weighed) == 1 and kept.alone is not None:
-            denominators, certified = kept.alone
+            denominators, certified, log_sum_exp = kept.alone
         for pair in [weighed, *((k, k + 1) for k in range(0, whole, 2))] if self._sums else []:
             if pair is weighed and denominators is not None:
                 continue
@@ -191,10 +191,12 @@ class NufftSums:
             if pair is weighed:
                 denominators = sums.real.copy()
                 certified = kept.sure or self._certify(kept, denominators, coefficients, float(weights.sum()))
-                kept.alone = (denominators, certified) if len(weighed) == 1 else kept.alone
             self._in_pieces(divide, len(self._order))  # rows without a certificate are replaced
         self.stats["rows_by_another_engine"] = len(certified.left)
-        log_sum_exp = self._logarithm(denominators, shift)
+        if log_sum_exp is None:
+            log_sum_exp = self._logarithm(denominators, shift)
+            kept.alone = (denominators, certified, log_sum_exp) if len(weighed) == 1 else kept.alone
+        log_sum_exp = log_sum_exp.copy()
         self._replace(mean, log_sum_exp, values, bias, certified)
         self._kept = kept
         return mean, log_sum_exp

@@ -156,7 +156,8 @@ def _rule(pair, epsilon, dim, dtype):
 def _pieces(f, u, v, least):
     """Slices of queries and keys; with their f, a piece at a time, where only Python can compute it.
 
-    What a row has in common, up to `least` (M,), the first of its f that are finite, is taken off: a constant rounds nothing away.
+    What a row has in common is taken off, a constant in f rounds nothing away: `least` (M,), the smallest of the first
+    piece in which some are finite.
     """
     if f.pair.reduction != "general":
         yield slice(None), slice(None), np.empty((0, 0))

@@ -12,7 +12,7 @@ from ..geometry.differences import partial_derivatives
 from ..geometry.tensors import compare
 from .moments import log_moments, power_moments
 from .pairs import Pair
-from .products import square
+from .products import product, square
 from .pseudometrics import PseudoMetric
 
 
@@ -127,7 +127,7 @@ class Mahalanobis(PseudoMetric):
         self._factor = np.linalg.cholesky(self.G)
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
-        return x @ self._factor
+        return product(x, self._factor)
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         return np.broadcast_to(self.G, (*checks.coordinates(x, "x", self.dim).shape, self.dim))

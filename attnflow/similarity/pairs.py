@@ -64,7 +64,9 @@ def _own(function: Callable, u: np.ndarray, v: np.ndarray, first: tuple[int, int
         )
     if not result.min(initial=np.inf) > -np.inf:
         where = tuple(int(i) for i in np.argwhere(~(result > -np.inf))[0])
-        place = f"query {first[0] + where[0]} and key {first[1] + where[1]}" if len(where) == 2 else f"the points at index {where}"
+        place = f"the points at index {where}"
+        if len(where) == 2:
+            place = f"query {first[0] + where[0]} and key {first[1] + where[1]}"
         raise ValueError(f"f must be a number or inf, got {result[where]} for {place}")
     return result
 

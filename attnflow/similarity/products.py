@@ -39,13 +39,7 @@ class DotProduct(PseudoMetric):
             self.positive_definite = self.symmetric and bool(lowest >= -1e-13 * np.abs(self.W).max())
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
-        if self.W is None:
-            return x
-        with np.errstate(over="ignore", invalid="ignore"):
-            image = x @ self.W
-        if not bool(abs(image).max(initial=0.0) < np.inf):
-            raise ValueError(f"tokens must be smaller for x'W to stay in range, got coordinates up to {float(abs(x).max()):.3g}")
-        return image
+        return x if self.W is None else product(x, self.W)
 
     def key_features(self, y: np.ndarray) -> np.ndarray:
         return y
@@ -66,7 +60,8 @@ class DotProduct(PseudoMetric):
 class Cosine(PseudoMetric):
     """f = 1 - x'y / (|x| |y|) = |x / |x| - y / |y||^2 / 2: half the squared chord between directions.
 
-    Computed from the chord: one minus a cosine would leave nothing of small angles. The metric on unit vectors is half the round one. A zero vector has no direction and is refused.
+    Computed from the chord: one minus a cosine would leave nothing of small angles. The metric on unit vectors is half
+    the round one. A zero vector has no direction and is refused.
 
     Examples
     --------
@@ -97,6 +92,16 @@ def _directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if (norm == 0).any():
         raise ValueError(f"tokens must not be zero vectors for Cosine, got one at index {int(norm.ravel().argmin())}")
     return scaled / norm, np.ldexp(norm, exponent)
+
+
+def product(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """x (N, n) times a matrix, refused where that overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        image = x @ matrix
+    if not bool(abs(image).max(initial=0.0) < np.inf):
+        largest = float(abs(x).max())
+        raise ValueError(f"tokens must be smaller for their products to stay in range, got coordinates up to {largest:.3g}")
+    return image
 
 
 def square(matrix: np.ndarray, name: str) -> np.ndarray:

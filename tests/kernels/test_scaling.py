@@ -49,7 +49,9 @@ def test_single_precision_computes_in_any_unit_of_length(name, scale):
 
 
 @pytest.mark.parametrize("engine", ["reference", "numba", "cells", "auto"])
-@pytest.mark.parametrize("f", [af.SquaredDistance(PLANE), af.PowerDistance(PLANE, 0.7), af.SquaredDistance(af.Torus([9.0, 9.0]))])
+@pytest.mark.parametrize(
+    "f", [af.SquaredDistance(PLANE), af.PowerDistance(PLANE, 0.7), af.SquaredDistance(af.Torus([9.0, 9.0]))], ids=repr
+)
 def test_at_the_least_temperature_every_token_keeps_its_value(f, engine):
     values = np.array([0.0, 1e-300, 1.0, -2.0, 1e150, 0.0])[:, None]
     tokens = np.arange(12.0).reshape(6, 2) % 7

@@ -91,5 +91,7 @@ def test_messages_about_matrices_are_short_and_empty_ones_are_refused():
 
 
 def test_products_beyond_the_range_name_the_tokens():
-    with pytest.raises(ValueError, match="^tokens must be smaller"):
-        af.Attention(af.DotProduct(1e200 * np.eye(2)), 0.5)(np.full((3, 2), 1e200))
+    for f in (af.DotProduct(1e200 * np.eye(2)), af.Mahalanobis(1e300 * np.eye(2))):
+        for engine in ("reference", "numba"):
+            with pytest.raises(ValueError, match="^tokens must be smaller"):
+                af.Attention(f, 0.5, backend=engine)(np.full((3, 2), 1e200))
