@@ -166,6 +166,7 @@ def _finish(ax, title: str, xlabel: str, ylabel: str, ticks: Sequence[float]) ->
     style.log_scale(ax)
     if len(ticks):
         style.plain_ticks(ax.xaxis, ticks)
+    if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8, frameon=False)
     style.finish(ax, title, xlabel, ylabel)
 
