@@ -88,7 +88,7 @@ def _embedding(solution) -> np.ndarray | None:
 def _limits(fields: np.ndarray):
     from matplotlib.colors import Normalize
 
-    return Normalize(float(np.nanmin(fields)), float(np.nanmax(fields)))
+    return Normalize(*style.limits(fields))
 
 
 def _sheet(grid: Grid, embedding: np.ndarray | None, counts: tuple[int, int]):

@@ -22,43 +22,41 @@ class Places(NamedTuple):
     labels : tuple of m str
     sphere : bool
         Whether all points are unit vectors, drawn on the circle or the sphere.
-    low, high : (m,) arrays
-        Of all points.
+    limits : (m, 2) array
+        Of the Axes, which hold all points.
     """
 
     center: np.ndarray
     directions: np.ndarray
     labels: tuple[str, ...]
     sphere: bool
-    low: np.ndarray
-    high: np.ndarray
+    limits: np.ndarray
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        return (points - self.center) @ self.directions
+        with np.errstate(invalid="ignore"):  # of points that were lost, which are not drawn
+            return (points - self.center) @ self.directions
 
 
 def find_places(points: np.ndarray, ax=None) -> Places:
     """Places for points (..., n), n >= 2, on the Axes (None: in space for n = 3, else in the plane)."""
     flat = points.reshape(-1, points.shape[-1])
-    n = flat.shape[1]
+    flat, n = flat[np.isfinite(flat).all(axis=1)], flat.shape[1]
     m = (3 if n == 3 else 2) if ax is None else 3 if ax.name == "3d" else 2
     center, directions = np.zeros(n), np.eye(n, m)
     labels = tuple(f"$x_{k + 1}$ (length)" if k < n else "" for k in range(m))
-    sphere = n == m and bool(np.abs(np.linalg.norm(flat, axis=1) - 1).max() < _UNIT)
-    if n > m:
+    sphere = n == m and bool(np.abs(np.linalg.norm(flat, axis=1) - 1).max(initial=0.0) < _UNIT)
+    if n > m and len(flat):
         center, directions, shares = _principal(flat, m)
         labels = tuple(f"principal axis {k + 1}, {share:.0%} of the variance" for k, share in enumerate(shares))
-    drawn = (flat - center) @ directions
-    low, high = (np.full(m, -1.0), np.ones(m)) if sphere else (drawn.min(axis=0), drawn.max(axis=0))
-    return Places(center, directions, labels, sphere, low, high)
+    drawn = np.array([[-1.0], [1.0]]) * np.ones(m) if sphere else (flat - center) @ directions
+    return Places(center, directions, labels, sphere, np.array([style.limits(x, 0.05) for x in drawn.T]))
 
 
 def draw_places(places: Places, ax=None):
     """Axes with the labels and limits of the places, and the circle or sphere where they lie on one."""
     space = len(places.labels) == 3
     ax = style.new_axes(ax, projection="3d" if space else None)
-    margin = 0.05 * np.maximum(places.high - places.low, 1e-9)
-    limits = np.stack([places.low - margin, places.high + margin], axis=1)
+    limits = places.limits
     if places.sphere:
         _draw_rim(ax, space)
     if not space:

@@ -14,6 +14,7 @@ from .places import draw_places, find_places
 
 _MOST_CURVES = 6
 _MOST_TRACKS = 200
+_MARGIN = 0.05
 
 
 def plot_solution(solution, ax=None, column: int = 0, t: float | Sequence[float] | None = None):
@@ -130,7 +131,7 @@ def _curves(solution, times, y, column: int, ax, everything):
     order, line = np.argsort(x), "-" if grid is not None else "."
     along = "longitude $x$ (rad)" if grid is not None and grid.sphere else "position $x$ (length)"
     style.finish(ax, "", along, style.quantity(solution, column))
-    ax.set(xlim=_padded(x), ylim=_padded(everything[..., column]))
+    ax.set(xlim=style.limits(x, _MARGIN), ylim=style.limits(everything[..., column], _MARGIN))
 
     def show(chosen: Sequence[int]) -> None:
         _clear(ax)
@@ -149,7 +150,7 @@ def _tracks(solution, times, y, column: int, ax, everything):
     ax = style.new_axes(ax)
     some = np.argsort(y[0, :, 0])[:: -(-y.shape[1] // _MOST_TRACKS)]
     style.finish(ax, "", "time $t$", "position $x$ (length)")
-    ax.set(xlim=_padded(times), ylim=_padded(everything))
+    ax.set(xlim=style.limits(times, _MARGIN), ylim=style.limits(everything, _MARGIN))
     marker = "." if len(times) == 1 else ""
 
     def show(chosen: Sequence[int]) -> None:
@@ -186,8 +187,7 @@ def _colored_points(solution, times, y, column: int, ax, everything):
 
     places = find_places(solution.points, ax)
     ax = draw_places(places, ax)
-    values = everything[..., column]
-    limits = Normalize(float(np.nanmin(values)), float(np.nanmax(values)))
+    limits = Normalize(*style.limits(everything[..., column]))
     image = ax.scatter(*places(solution.points).T, c=y[-1][:, column], s=8, cmap="viridis", norm=limits)
     pad = {"pad": 0.12, "shrink": 0.75} if ax.name == "3d" else {}
     ax.figure.colorbar(image, ax=ax, label=style.quantity(solution, column), **pad)
@@ -207,9 +207,3 @@ def _clear(ax, keep: int = 0) -> None:
     """Remove what an earlier frame drew."""
     for line in list(ax.lines)[keep:]:
         line.remove()
-
-
-def _padded(values: np.ndarray) -> tuple[float, float]:
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    margin = 0.05 * max(high - low, 1e-9)
-    return low - margin, high + margin

@@ -156,6 +156,7 @@ def _explain(ax, result, kind: str, points: _Points, x: float) -> None:
         return
     known = np.isfinite(list(getattr(result.predicted, kind).values())).any()
     reason = "it is round-off next to the points" if known else getattr(result.predicted, "unknown", {}).get(kind, "")
+    reason = reason.partition(", got ")[0]
     text = fill(f"no prediction: {reason}", 44, max_lines=3, placeholder=" …") if reason else ""
     side = "right" if x > 0.5 else "left"
     ax.text(x, 0.02, text, fontsize=7, color="0.35", transform=ax.transAxes, ha=side, va="bottom")
@@ -165,6 +166,7 @@ def _finish(ax, title: str, xlabel: str, ylabel: str, ticks: Sequence[float]) ->
     style.log_scale(ax)
     if len(ticks):
         style.plain_ticks(ax.xaxis, ticks)
+    if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8, frameon=False)
     style.finish(ax, title, xlabel, ylabel)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from .. import checks
 
 ACCENT = "#c2410c"
@@ -50,6 +52,18 @@ def finish(ax, title: str, xlabel: str, ylabel: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, which="major", color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
+
+
+def limits(values: np.ndarray, margin: float = 0.0) -> tuple[float, float]:
+    """Least and largest of the finite values, with a margin, in parts of their range; wide enough to hide round-off."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    size = max(abs(low), abs(high))
+    if high - low <= 1e-12 * size or size == 0:
+        return low - (size or 1.0) / 2, high + (size or 1.0) / 2
+    return low - margin * (high - low), high + margin * (high - low)
 
 
 def label_space(ax, xlabel: str, ylabel: str, zlabel: str) -> None:

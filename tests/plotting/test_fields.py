@@ -353,6 +353,14 @@ def test_columns_and_times_that_are_not_there_are_refused(choice, error, message
         field(SQUARE, first).plot(t=[0.0, 1.0])
 
 
+def test_round_off_is_not_drawn_as_if_it_were_features():
+    noise = np.random.default_rng(0).normal(size=SQUARE.size)
+    (mesh,) = field(SQUARE, lambda x: 1 + 1e-15 * noise, t=(0.0,)).plot().collections
+    assert mesh.norm.vmax - mesh.norm.vmin > 0.9
+    line = Grid((Axis("cells", 16, 0.0, 2.0),))
+    assert np.ptp(field(line, lambda x: 1 + 1e-15 * noise[:16], t=(0.0,)).plot().get_ylim()) > 0.9
+
+
 def test_a_run_cut_short_says_so_in_the_title():
     solution = field(SQUARE, first)
     solution.status = 1

@@ -120,6 +120,15 @@ def test_coloured_tokens_lie_at_their_places_and_say_their_column():
     np.testing.assert_array_equal(run.plot(column=0, t=0.5).collections[0].get_array(), run.y[1, :, 0])
 
 
+def test_lone_and_lost_tokens_are_drawn_too():
+    for n in (1, 2, 3, 4):
+        ax = Solution(t=T[:1], y=np.full((1, 1, n), 0.3)).plot()
+        ax.figure.canvas.draw()
+        lost = moving(RNG.normal(size=(30, n)), (1.0, 2.0, np.inf))
+        lost.status = -1
+        lost.plot().figure.canvas.draw()
+
+
 def test_columns_of_tokens_that_move_are_coordinates():
     with pytest.raises(ValueError, match="^column must be 0 for tokens that move"):
         moving(RNG.normal(size=(30, 2))).plot(column=1)

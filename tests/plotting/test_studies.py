@@ -107,6 +107,15 @@ def test_an_exact_case_says_so(study):
     assert notes(left) == "" and all(line.get_ydata().min() > 1e-3 for line in lines(left))
 
 
+def test_an_interrupted_study_draws_what_it_has(study):
+    found = result(study, ERRORS, DEVIATIONS, BIAS, NOISE)
+    found.cells[:] = found.cells[:2]  # one of N = inf, one of a finite size
+    bias, noise = titles(found)
+    assert "as predicted (ratio 0.95)" in bias and "slope" not in noise
+    found.cells.clear()
+    assert titles(found) == [r"Bias: no cell of $N = \infty$ was finished", "Noise: no finite $N$ to see it at"]
+
+
 def test_a_study_of_the_uniform_circle_is_exact():
     f = af.SquaredDistance(af.Circle())
     p, epsilons = af.Uniform(af.Circle()), [0.1, 0.05, 0.025]
