@@ -60,7 +60,7 @@ def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: 
 
 
 def _by_axes(modes: list, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
-    values = reduce(np.add.outer, [along.values for along in modes])
+    values = np.minimum(reduce(np.add.outer, [along.values for along in modes]), 0.0)
 
     def into(fields: np.ndarray) -> np.ndarray:
         for axis, along in enumerate(modes, start=1):
