@@ -15,7 +15,7 @@ from scipy import stats
 from .. import checks
 from ..attention import Sinkhorn
 from ..continuum import predicted_bias, predicted_noise
-from ..geometry import Euclidean, Torus
+from ..geometry import Euclidean, Sphere, Torus
 from ..similarity import Mahalanobis
 from .cells import COLUMNS, equation_of
 from .comparison import grid_weights
@@ -164,18 +164,18 @@ class StudyResult:
             noise[epsilon] = relative(predicted_noise, "noise", epsilon, 1) if finite else np.nan
         # the ratio of moments is that of eps -> 0 a thousand times below
         first = relative(predicted_bias, "bias", smallest / 1000) / study.layer(smallest / 1000).time_step
-        slope = self._order * self._growth
+        slope, vanishes = self._order * self._growth, None
+        if self._order == 2:
+            vanishes = "the first order vanishes, and the second is not known"
+        elif max(bias.values()) < _ROUND_OFF:
+            slope, vanishes = np.nan, "the first order vanishes to round-off"
+            unknown["slope"] = vanishes
+        if vanishes:  # what is left of a cancellation is no prediction
+            bias, first, unknown["bias"] = dict.fromkeys(bias, np.nan), np.nan, vanishes
         if study.density.space.has_boundary:
             slope, unknown["slope"] = np.nan, "walls slow convergence down, for softmax to the square root of eps"
-        elif self._order == 2:
-            unknown["bias"] = "the first order vanishes, and the second is not known"
-        elif "bias" not in unknown and max(bias.values()) < _ROUND_OFF:
-            slope, unknown["bias"] = np.nan, "the first order vanishes to round-off"
-            unknown["slope"] = unknown["bias"]
         if not finite:
             unknown["noise"] = "no size is finite"
-        if "bias" in unknown:
-            bias, first = dict.fromkeys(bias, np.nan), np.nan
         return Prediction(
             bias, noise, {"epsilon": slope, "size": -0.5}, {"epsilon": first, "size": noise[largest]}, unknown
         )
@@ -228,7 +228,10 @@ class StudyResult:
         if not isinstance(self.study.layer(self.study.epsilons[0]).normalization, Sinkhorn):
             return 1
         if f.space is not None:  # a function of the distance; a curve is flat
-            return 2 if self._growth == 1 and (isinstance(space, (Torus, Euclidean)) or space.dim == 1) else 1
+            flat = isinstance(space, (Torus, Euclidean)) or (isinstance(space, Sphere) and space.dim == 1)
+            return 2 if self._growth == 1 and flat else 1
+        if not isinstance(space, Euclidean):
+            return 1
         probe = space.probe_points()
         quadratic = Mahalanobis(f.metric(probe[:1])[0])(probe, probe)
         return 2 if np.abs(f(probe, probe) - quadratic).max() <= 1e-6 * quadratic.max() else 1
