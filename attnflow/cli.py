@@ -164,7 +164,7 @@ def _parity(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     print(f"python {sys.version.split()[0]}, {os.cpu_count()} cores")
-    for package in ("attnflow", "numpy", "scipy", "numba", "matplotlib", "sympy", "tqdm", "joblib", "cloudpickle"):
+    for package in ("attnflow", "numpy", "scipy", "numba", "matplotlib", "sympy", "tqdm", "cloudpickle"):
         try:
             print(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
 """Infinitely many tokens on a torus where the similarity has a cusp: its Fourier coefficients in place of its samples.
 
-A sum over nodes of exp(-d^q / e), e = 2 eps and q no even number, is off by O(h^(1 + q)) at the cusp, however smooth the
-density. The layer on a uniform grid of a torus is a circulant, and its eigenvalues are known better than its entries:
+A sum over nodes of exp(-d^q / e), e = 2 eps and q no even number, is off by O(h^(1 + q)) at the cusp, however smooth
+the density. The layer on a uniform grid of a torus is a circulant, its eigenvalues known better than its entries:
 
     K(m) = integral of exp(-|z|^q / e) cos(k_m . z) dz over one period, z being the nearest image,
 
@@ -30,7 +30,7 @@ def has_cusp(layer: Attention) -> bool:
 
 
 def bind_circulant(layer: Attention, nodes: Grid, log_mass: np.ndarray) -> BoundLayer | None:
-    """The layer on the nodes of a torus, as `layer.bind`; None where row sums differ too much for Fourier transforms."""
+    """The layer on nodes of a torus, as `layer.bind`; None where row sums differ too much for Fourier transforms."""
     own = Plan(ENGINE, Circulant(layer.f.pair.parameter, layer.epsilon, nodes))
     sums = own(None, log_mass).log_sum_exp
     if not sums.min() > sums.max() + np.log(_FAINTEST):
@@ -110,8 +110,8 @@ def coefficients(q: float, e: float, lengths: np.ndarray, largest: tuple[int, ..
 
 def _gauss(edges: np.ndarray, wave: float) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights between the edges, for functions times cos(wave x)."""
-    pieces = [np.linspace(low, high, 1 + int(np.ceil(1e-9 + wave * (high - low) / _PHASE))) for low, high in zip(edges, edges[1:])]
-    edges = np.unique(np.concatenate(pieces))
+    counts = 1 + np.ceil(1e-9 + wave * np.diff(edges) / _PHASE).astype(int)
+    edges = np.unique(np.concatenate([np.linspace(*ends) for ends in zip(edges, edges[1:], counts)]))
     x, w = np.polynomial.legendre.leggauss(_NODES)
     half = np.diff(edges)[:, None] / 2
     return (edges[:-1, None] + half * (1 + x)).ravel(), (half * w).ravel()

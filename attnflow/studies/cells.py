@@ -29,7 +29,7 @@ COLUMNS = ("epsilon", "size", "seed", "layers", "t", "error", "deviation", "accu
 _ENGINES = (*ENGINES, circulant.ENGINE)
 _LEAST = 1e-10  # the tolerance of the equation's integrator, which its estimate, of grids, does not see
 _KEPT = 64
-FORM = 2  # of a cell: raise it when the same study comes to mean other numbers, so that old stores are not mixed in
+FORM = 2  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
 
 
 class Cell(NamedTuple):
@@ -110,7 +110,7 @@ def check_row(study: ConvergenceStudy, cell: Cell, row: dict) -> None:
             raise ValueError(f"{name} must be {value!r} in this cell, got {str(row[name])[:60]!r}")
     for name in ("error", "deviation", "accuracy", "seconds"):
         if not (type(row[name]) is float and 0 <= row[name] < np.inf):
-            raise ValueError(f"{name} must be a number from 0 on, got {str(row[name])[:60]!r} at epsilon {cell.epsilon:g}")
+            raise ValueError(f"{name} must be a number from 0 on, got {str(row[name])[:60]!r} at eps {cell.epsilon:g}")
     checks.choice(row["engine"], "engine", _ENGINES)
 
 

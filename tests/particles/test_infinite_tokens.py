@@ -193,7 +193,7 @@ def test_walls_cost_the_square_root_of_eps(normalization, errors):
 
 def test_a_cusp_is_reported_and_a_coarse_grid_refused():
     with pytest.warns(af.checks.AccuracyWarning, match="is off by about"):
-        af.propagate(af.Attention(af.PowerDistance(CIRCLE, 1.0), 0.05), P, cos, 1)
+        af.propagate(af.Attention(af.PowerDistance(af.Euclidean(1), 1.0), 0.1), af.Gaussian([0.0], [[1.0]]), cos, 1)
     layer = af.Attention(af.SquaredDistance(CIRCLE), 0.01)
     with pytest.raises(ValueError, match="grid must have at least 2 nodes per kernel width.*use at least"):
         af.propagate(layer, P, cos, 1, grid=64)
