@@ -73,7 +73,7 @@ class Density:
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
         """n independent tokens (n, columns): exact, by inversion (n = 1) or rejection (n = 2, 3)."""
-        return sampling.sample(self, checks.integer(n, "n", least=1), checks.generator(rng))
+        return sampling.sample(self, sampling.check_count(n, self.space), checks.generator(rng))
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:

@@ -11,10 +11,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import capacity, checks
+
 if TYPE_CHECKING:
     from .densities import Density
+    from .spaces import Space
 
 _NEVER = -1e300  # stands for the logarithm of zero: -inf would make differences NaN
+
+
+def check_count(n: int, space: Space) -> int:
+    """A number of samples, at least 1, whose coordinates fit into memory with room to compute them."""
+    n = checks.integer(n, "n", least=1)
+    capacity.fits(24 * n * space.columns, "n")
+    return n
 
 
 def sample(density: Density, n: int, rng: np.random.Generator) -> np.ndarray:
