@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -145,9 +145,11 @@ def reals(value, name: str, bools: bool = False) -> np.ndarray:
         result = None
     if result is None or result.dtype.kind not in ("fiub" if bools and result.ndim else "fiu"):
         raise TypeError(f"{name} must be an array of real numbers, got {short(value)}")
-    parts = value if isinstance(value, (list, tuple)) else (value,)
-    if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in parts):
-        raise ValueError(f"{name} must have no masked entries, got {short(value)}; fill them or leave their rows out")
+    for part in _parts(value):  # what lists hold has been made numbers of already
+        if isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part):
+            raise ValueError(f"{name} must have no masked entries, got {short(value)}; fill them or leave their rows out")
+        if isinstance(part, (bool, np.bool_)) and not bools:
+            raise TypeError(f"{name} must be an array of real numbers, got {short(value)}")
     if result.dtype in (np.float32, np.float64):
         return result
     with np.errstate(over="ignore"):  # of longer formats: infinite, which is for the caller to judge
@@ -187,7 +189,7 @@ def coordinates(value, name: str, columns: int | None) -> np.ndarray:
     if result.ndim == 0 or columns not in (None, result.shape[-1]):
         hint = f"; add an axis: {name}[..., None]" if columns == 1 else ""
         raise ValueError(f"{name} must have shape (..., {columns or 'n'}), got {result.shape}{hint}")
-    if result.size == 0:
+    if result.size == 0 and columns != 0:
         raise ValueError(f"{name} must hold at least one point, got shape {result.shape}")
     return _finite(result, name)
 
@@ -332,6 +334,18 @@ def lone(value) -> Real | None:
         except (TypeError, ValueError, RuntimeError):  # another library's refusal
             return None
     return value if isinstance(value, Real) and not isinstance(value, (bool, np.timedelta64)) else None
+
+
+def _parts(value) -> Iterator:
+    """What nested lists and tuples hold; anything else by itself."""
+    if not isinstance(value, (list, tuple)):
+        yield value
+        return
+    for part in value:
+        if isinstance(part, (list, tuple)):
+            yield from _parts(part)
+        else:
+            yield part
 
 
 def _finite(result: np.ndarray, name: str) -> np.ndarray:

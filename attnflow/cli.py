@@ -22,6 +22,7 @@ from .particles import propagate
 from .similarity import Cosine, DotProduct, SquaredDistance
 from .studies import parity
 from .studies.files import read_study
+from .studies.signals import Signals, Terminated
 
 _TOKEN_METRICS: dict[str, Callable] = {
     "squared-distance": lambda dim: SquaredDistance(Euclidean(dim)),
@@ -31,18 +32,33 @@ _TOKEN_METRICS: dict[str, Callable] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status (2 for bad input, 130 when interrupted)."""
+    """Run one command; returns the exit status.
+
+    0 when all is done, 2 for bad input, 1 for what failed while running, 130 after Ctrl-C, 143 after SIGTERM.
+    """
     options = _parser().parse_args(arguments)
+    options.running = False  # until a command has read and checked its input
     try:
-        with warnings.catch_warnings():
+        with Signals(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
             return options.command(options)
-    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
-        print(f"attnflow: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print("attnflow: interrupted", file=sys.stderr)
+        print("attnflow: interrupted; run the same command again", file=sys.stderr)
         return 130
+    except Terminated as error:
+        _say(error)
+        return error.code
+    except Exception as error:
+        _say(error)
+        # cells of a study that fail say how far it came
+        return 1 if options.running or hasattr(error, "__notes__") else 2
+
+
+def _say(error: BaseException) -> None:
+    """What happened, in one line."""
+    known = (ValueError, TypeError, OSError, ImportError, NotImplementedError, RuntimeError, Terminated)
+    text = str(error) if isinstance(error, known) and str(error) else f"{type(error).__name__}: {error}"
+    print("attnflow: " + " ".join("; ".join([text, *getattr(error, "__notes__", ())]).split()), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,6 +100,7 @@ def _converge(options: argparse.Namespace) -> int:
     if result.message != "finished":
         print(f"attnflow: {result.message}", file=sys.stderr)
         return 130
+    options.running = True
     print(result.summary())
     result.to_csv(out / "converge.csv")
     figure = _figure(9.6, 3.9)
@@ -107,6 +124,7 @@ def _propagate(options: argparse.Namespace) -> int:
     else:
         epsilon = checks.positive(_number(options.epsilon), "epsilon")
     layer = Attention(f, epsilon, options.normalization)
+    options.running = True
     run = propagate(layer, tokens, values, layers, progress=True)
     if run.status:
         print(f"attnflow: {run.message}", file=sys.stderr)
@@ -128,11 +146,12 @@ def _propagate(options: argparse.Namespace) -> int:
     print(f"spread of the features: {spread[0]:.4g} at the start, {spread[-1]:.4g} at the end")
     print(f"perplexity: median {middle:.1f}, quartiles {low:.1f} and {high:.1f} of {len(tokens)} tokens")
     print(f"wrote {out / 'propagate.npz'}, {out / 'propagate.csv'} and {out / 'propagate.png'}")
-    return 130 if run.status else 0
+    return {0: 0, 1: 130}.get(run.status, 1)
 
 
 def _parity(options: argparse.Namespace) -> int:
     size = checks.integer(options.tokens, "tokens", least=2)
+    options.running = True
     tokens = VonMises(1.0).sample(size, rng=0)
     values = np.concatenate([np.cos(tokens), np.sin(2 * tokens)], axis=1)
     for normalization in ("softmax", "sinkhorn"):

@@ -1,6 +1,7 @@
 """The commands as a user types them, with good and bad input."""
 
 import csv
+import signal
 import subprocess
 import sys
 
@@ -148,8 +149,34 @@ def test_a_failed_picture_leaves_no_partial_file(tokens, tmp_path, monkeypatch):
         raise ValueError("no picture today")
 
     monkeypatch.setattr("attnflow.plotting.tokens.plot_tokens", fail)
-    assert main(["propagate", str(tokens), "--layers", "1", "--out", str(tmp_path / "out")]) == 2
+    assert main(["propagate", str(tokens), "--layers", "1", "--out", str(tmp_path / "out")]) == 1
     assert sorted(p.suffix for p in (tmp_path / "out").iterdir()) == [".csv", ".npz"]
+
+
+def test_what_fails_while_running_is_one_line_and_status_1(tokens, tmp_path, monkeypatch, capsys):
+    for error in (RuntimeError("no\nluck"), MemoryError(), ZeroDivisionError("division by zero"), OSError(28, "No space left on device")):
+        monkeypatch.setattr("attnflow.cli.propagate", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        assert main(["propagate", str(tokens), "--layers", "1", "--out", str(tmp_path / "out")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("attnflow: ") and (str(error).split() or ["MemoryError"])[0] in line
+
+
+@pytest.mark.parametrize("status, code", [(1, 130), (-1, 1)])
+def test_an_unfinished_run_keeps_what_was_done_and_says_so(tokens, tmp_path, monkeypatch, capsys, status, code):
+    def unfinished(*arguments, **options):
+        run = af.propagate(*arguments, **options)
+        run.status, run.message = status, "half way"
+        return run
+
+    monkeypatch.setattr("attnflow.cli.propagate", unfinished)
+    assert main(["propagate", str(tokens), "--layers", "2", "--out", str(tmp_path / "out")]) == code
+    assert "attnflow: half way" in capsys.readouterr().err and (tmp_path / "out" / "propagate.npz").exists()
+
+
+def test_signals_are_as_before_when_a_command_has_ended():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    main(["info"])
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_parity_and_info_print_every_engine(capsys):

@@ -142,7 +142,8 @@ class Attention:
             )
         capacity.fits(24 * len(queries) * len(tokens), "tokens")
         f, epsilon = rescale(self.f, self.epsilon, queries, tokens)
-        return softmax(dense_logits(f, epsilon, queries, tokens, self.bind(tokens).key_bias))[0]
+        bias = self.bind(tokens).key_bias
+        return softmax(dense_logits(f, epsilon, queries, tokens, bias - bias.max()))[0]
 
     def plan(self, tokens: np.ndarray, columns: int = 1, layers: int = 1) -> Choice:
         """Which engine "auto" takes for these tokens, and why: prints as a table of predicted seconds.
@@ -236,7 +237,10 @@ class BoundLayer:
     def count_isolated(self, log_sum_exp: np.ndarray) -> int:
         """Tokens whose own weight exceeds 1 - 1e-6: nothing reaches them, epsilon is below their spacing."""
         own = -self.layer.f.diagonal(self.tokens) / (2 * self.layer.epsilon) + self.key_bias - log_sum_exp
-        count = int((own > -1e-6).sum()) if len(own) > 1 else 0
+        alone = own > -1e-6
+        if self.layer.f.pair.reduction == "general":
+            alone &= np.abs(log_sum_exp) < 1e9  # beside a larger constant of f that can not be seen
+        count = int(alone.sum()) if len(own) > 1 else 0
         if count:
             warnings.warn(
                 f"{count} of {len(own)} tokens attend only to themselves: epsilon = {self.layer.epsilon:g} "

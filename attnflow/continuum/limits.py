@@ -16,6 +16,8 @@ from ..particles.quadrature import check_same_space
 from ..pde import DriftDiffusion, General
 from ..similarity import PseudoMetric
 
+_MOST_LAYERS = 10**9
+
 
 def limit(layer: Attention, density: Density) -> DriftDiffusion:
     """The drift-diffusion equation dH/dt = Delta_g H + c <grad log p, grad H>_g of a layer.
@@ -84,6 +86,35 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion:
     if not symmetric:
         return General(density, partial(_velocity, f, density.space))
     return DriftDiffusion(density, drift=layer.normalization.drift)
+
+
+def depth(layer: Attention, t: float) -> tuple[int, float]:
+    """Layers that meet the time t: floor(t / time_step) of them, and the share of a step that one more has left.
+
+    The share is 0 where t is a whole number of steps to round-off, else one more layer has that times the residual.
+
+    Raises
+    ------
+    ValueError
+        If there are more layers than anybody can wait for.
+
+    Examples
+    --------
+    >>> import attnflow as af
+    >>> depth(af.Attention(af.SquaredDistance(af.Circle()), epsilon=0.2), t=0.25)
+    (2, 0.5)
+    """
+    step = layer.time_step
+    steps = t / step if step > 0 else np.inf
+    if not steps <= _MOST_LAYERS:
+        raise ValueError(
+            f"t must be at most {_MOST_LAYERS} layers long, got {t:g} with a time step of {step:g} "
+            f"at epsilon {layer.epsilon:g}"
+        )
+    whole = round(steps)
+    if abs(steps - whole) <= 1e-12 * max(whole, 1):
+        return whole, 0.0
+    return int(steps), float(steps - int(steps))
 
 
 def _velocity(f: PseudoMetric, space: Space, x: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from ..attention import Attention, BoundLayer, Column, DensityCorrected, Sinkhor
 from ..geometry import Density
 from ..kernels.reference import dense_logits
 from ..particles.quadrature import bind_density, check_same_space
+from .limits import depth
 
 _RESOLUTION = 1.3  # nodes per kernel width: quadrature error below 1e-14, and the matrices stay small
 _LARGEST = 3000  # nodes: a dense product of matrices per layer
@@ -31,7 +32,9 @@ _MOST_WORK = 2e12  # layers * nodes^3: a minute or two
 
 
 def predicted_noise(layer: Attention, density: Density, initial: Callable, t: float, n_tokens: int) -> Callable:
-    """Standard deviation of the features of N random tokens after round(t / time_step) layers.
+    """Standard deviation of the features of N random tokens after the layers that meet the time t.
+
+    These are floor(t / time_step), and one more of a residual step that is left.
 
     Parameters
     ----------
@@ -67,12 +70,14 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     check_same_space(layer, density)
     if density.space.has_boundary:
         raise ValueError(f"density must live on a space without boundary for a predicted noise, got {density.space}")
-    depth, a = int(round(t / layer.time_step)), layer.residual
+    checks.evaluate(initial, density.space.probe_points(), "initial")
+    whole, rest = depth(layer, t)
     bound, grid = bind_density(layer, density, None, initial, _RESOLUTION, _LARGEST)
-    if depth * grid.size**3 > _MOST_WORK:
+    if whole * grid.size**3 > _MOST_WORK:
         raise ValueError(
-            f"epsilon must be larger for a predicted noise: {depth} products of {grid.size} x {grid.size} matrices"
+            f"epsilon must be larger for a predicted noise: {whole} products of {grid.size} x {grid.size} matrices"
         )
+    steps = [layer.residual] * whole + [layer.residual * rest] * (rest > 0)
     mass = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights
     mass = np.maximum(mass, mass.max() * 1e-300)  # far tails of a line: nothing, but divisible by
     A, eta = _weights_and_response(bound, mass)
@@ -80,7 +85,7 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     variance = []
     for h in checks.evaluate(initial, grid.points, "initial").T:
         E = np.zeros_like(A)
-        for _ in range(depth):
+        for a in steps:
             Ah = A @ h
             mixed = A @ (E + h[:, None] * eta) - Ah[:, None] * A_eta + S * (h - Ah[:, None])
             E += a * (mixed - E)

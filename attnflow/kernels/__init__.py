@@ -42,14 +42,14 @@ class Plan:
     engine: str
     run: Callable
     choice: Choice | None = None
-    arguments: tuple = ()
+    arguments: tuple = ()  # f, epsilon, queries, keys, dtype, rtol
 
     def __call__(self, values: np.ndarray | None = None, key_bias: np.ndarray | None = None) -> Attended:
-        scaled, exponents = (values, None) if values is None else scale_columns(values)
+        scaled, exponents = (values, None) if values is None else scale_columns(values, self.arguments[4])
         mean, log_sum_exp = self.run(scaled, key_bias)
         if exponents is not None:
-            # a rounding above the largest value must not overflow
-            mean = np.clip(np.ldexp(mean, exponents), values.min(axis=0), values.max(axis=0))
+            with np.errstate(over="ignore"):  # a mean that is rounded above the largest value
+                mean = np.clip(np.ldexp(mean, exponents), values.min(axis=0), values.max(axis=0))
         return Attended(mean, log_sum_exp)
 
     def __reduce__(self):

@@ -166,8 +166,11 @@ class _Search:
             by_key = cell_lists.arrange(by_key, self.keys.order).astype(self.dtype)
             if searched:
                 spare = near_enough + min(top - key_bias.min(), SPARE)
-                depth = near_enough - self._glance(key_bias, by_key[:1]) if self.fine else np.full(count, spare)
-                depth = np.where(depth <= self.deepest, depth, spare)  # nothing is that near
+                depth = np.full(count, spare)
+                if self.fine:
+                    seen = self._glance(key_bias, by_key[:1])
+                    needed = np.where(near_enough - seen <= enough + SPARE, near_enough, enough) - seen
+                    depth = np.where(needed <= self.deepest, needed, spare)  # else nothing is that near
             for widen in (False, True):
                 rows = np.flatnonzero(~accepted & (depth <= self.deepest))
                 if len(rows) == 0:

@@ -249,7 +249,8 @@ class NufftSums:
         """Sum the rows without a certificate by another engine, and once per plan the least certain of the others."""
         if not self._probed and self._sums is not None:
             rows = self._least_certain(certified.relative)
-            self._compare(mean[rows], log_sum_exp[rows], *self._another(rows)(values, bias), values)
+            if len(rows):
+                self._compare(mean[rows], log_sum_exp[rows], *self._another(rows)(values, bias), values)
         left = certified.left
         if len(left) == 0:
             return

@@ -107,7 +107,7 @@ class _Dense:
 
     def _refuse(self, query: int) -> None:
         named = query if self.rows is None else int(self.rows[query])
-        if not np.isfinite(self.f.evaluate(self.u[query : query + 1], self.v)).any():
+        if self.f.pair.reduction == "general" and not np.isfinite(self.f.evaluate(self.u[query : query + 1], self.v)).any():
             raise blind(named)
         raise ValueError(
             f"epsilon takes query {named} beyond the range of {self.dtype}: logits or values overflow"

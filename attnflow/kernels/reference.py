@@ -19,9 +19,12 @@ def plan(
     queries = keys if queries is None else queries
 
     def run(values, key_bias):
-        weights, log_sum_exp = softmax(dense_logits(f, epsilon, queries, keys, key_bias))
-        mean = np.empty((len(queries), 0)) if values is None else weights @ values
-        return mean, log_sum_exp
+        level = 0.0 if key_bias is None else key_bias.max()
+        if level == -np.inf:
+            raise blind(0)
+        bias = None if key_bias is None else key_bias - level  # f is not rounded away beside it
+        weights, log_sum_exp = softmax(dense_logits(f, epsilon, queries, keys, bias))
+        return np.empty((len(queries), 0)) if values is None else weights @ values, log_sum_exp + level
 
     return run
 

@@ -18,7 +18,7 @@ from ..similarity import PseudoMetric
 
 _MOST = {np.float64: 500, np.float32: 60}  # exponent of the largest feature: its square is a number
 _LEAST = 2.0**-1000  # of eps, where features limit k
-_VALUES = 30  # exponents of values that need no scaling
+_VALUES = {np.float64: (-30, 600), np.float32: (-30, 60)}  # exponents of values that need no scaling
 
 
 class Rescaled(PseudoMetric):
@@ -66,10 +66,10 @@ def rescale(
     Examples
     --------
     >>> import attnflow as af
-    >>> tokens = np.array([[0.0], [3e200]])
-    >>> f, epsilon = rescale(af.SquaredDistance(af.Euclidean(1)), 1e300, None, tokens)
-    >>> f.key_features(tokens).max().round(), epsilon.round(6)
-    (np.float64(1.0), np.float64(1.0))
+    >>> tokens = 2.0**400 * np.array([[0.0], [3.0]])
+    >>> f, epsilon = rescale(af.SquaredDistance(af.Euclidean(1)), 2.0**800, None, tokens)
+    >>> float(f.key_features(tokens).max()), epsilon
+    (1.5, 0.25)
     """
     pair, number = f.pair, np.dtype(dtype).type
     if pair.geodesic or not all(array is None or type(array) is np.ndarray for array in (queries, keys)):
@@ -117,10 +117,10 @@ def _log_or_square(top: int, features: int, epsilon: float, number: type) -> str
     return "log1p"
 
 
-def scale_columns(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def scale_columns(values: np.ndarray, dtype: str | type) -> tuple[np.ndarray, np.ndarray | None]:
     """Values (N, c) with columns whose largest entries are no extreme numbers, and the exponents (c,) to undo that."""
     _, exponents = np.frexp(np.maximum(values.max(axis=0), -values.min(axis=0)))
-    exponents = np.where(abs(exponents) > _VALUES, exponents, 0)
+    exponents = exponents - exponents.clip(*_VALUES[np.dtype(dtype).type])
     if not bool(exponents.any()):
         return values, None
     return np.ldexp(values, -exponents), exponents

@@ -17,6 +17,7 @@ from ..attention import Attention, BoundLayer
 from ..geometry import Density
 from ..grid import Grid, bandwidth
 from ..kernels import attend
+from .circulant import Circulant, bind_circulant, has_cusp
 from ..resolution import interpolation_error
 
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
@@ -61,20 +62,37 @@ def bind_density(
         nodes per kernel width, or more than `largest` nodes would have to be chosen.
     """
     check_same_space(layer, density)
+    nodes = first_grid(layer, density, grid, resolution, largest)
     if grid is None:
-        nodes = _resolve(density, values, density.grid(_sizes(layer, density, resolution, largest)))
-    else:
-        nodes = density.grid(grid)
-        worst = _nodes_per_width(layer, density, nodes).min()
-        if worst < _LEAST_RESOLUTION:
-            raise ValueError(
-                f"grid must have at least {_LEAST_RESOLUTION:g} nodes per kernel width sqrt(m2), got {worst:.3g} "
-                f"with {nodes.shape}; {RESOLUTION:g} or more are safe: use at least "
-                f"{tuple(int(np.ceil(n * RESOLUTION / worst)) for n in nodes.shape)}, or None"
-            )
-    bound = layer.bind(nodes.points, _log_mass(density, nodes))
+        nodes = _resolve(density, values, nodes)
+    bound = None
+    if has_cusp(layer):
+        bound = bind_circulant(layer, nodes, _log_mass(density, nodes))
+    if bound is None:
+        bound = layer.bind(nodes.points, _log_mass(density, nodes))
     bound.stats.setdefault("isolated", 0)  # nodes stand for a continuum: none is isolated
     return bound, nodes
+
+
+def first_grid(
+    layer: Attention,
+    density: Density,
+    grid: int | Sequence[int] | None,
+    resolution: float = RESOLUTION,
+    largest: int = _LARGEST,
+) -> Grid:
+    """The given nodes, or as many as the kernel needs; refused as `bind_density` says."""
+    if grid is None:
+        return density.grid(_sizes(layer, density, resolution, largest))
+    nodes = density.grid(grid)
+    worst = _nodes_per_width(layer, density, nodes).min()
+    if worst < _LEAST_RESOLUTION:
+        raise ValueError(
+            f"grid must have at least {_LEAST_RESOLUTION:g} nodes per kernel width sqrt(m2), got {worst:.3g} "
+            f"with {nodes.shape}; {RESOLUTION:g} or more are safe: use at least "
+            f"{tuple(int(np.ceil(n * RESOLUTION / worst)) for n in nodes.shape)}, or None"
+        )
+    return nodes
 
 
 def _log_mass(density: Density, nodes: Grid) -> np.ndarray:
@@ -187,6 +205,8 @@ def estimated_error(
     p-weighted root mean squares over some rows; H is taken relative to its size, each column by itself.
     """
     layer = bound.layer
+    if isinstance(bound.plan.run, Circulant):
+        return _unresolved(bound, density, grid)
     rows = np.unique(np.linspace(0, grid.size - 1, queries).astype(int))
     finer = density.grid(tuple(2 * n + 2 for n in grid.shape))
     points, weight = grid.points[rows], density.pdf(grid.points[rows])
@@ -209,3 +229,15 @@ def estimated_error(
             stacklevel=3,
         )
     return error
+
+
+def _unresolved(bound: BoundLayer, density: Density, grid: Grid) -> float:
+    """As `estimated_error` by a similarity's own Fourier coefficients: what finer nodes see of p that these do not."""
+    finer = density.grid(tuple(2 * n for n in grid.shape))
+    other = bind_circulant(bound.layer, finer, _log_mass(density, finer))
+    if other is None:
+        return np.inf
+    shared = (slice(None, None, 2),) * len(grid.shape)
+    there = other.plan(None, _log_mass(density, finer)).log_sum_exp.reshape(finer.shape)[shared].ravel()
+    here, weight = bound.plan(None, _log_mass(density, grid)).log_sum_exp, density.pdf(grid.points)
+    return float(np.sqrt(weight @ np.expm1(here - there) ** 2 / weight.sum()))

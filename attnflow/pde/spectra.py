@@ -30,6 +30,7 @@ from .chain import SMALLEST, chain_eigenpairs
 from .coefficients import log_weight, on_sphere
 from .finite_volume import Cells
 from .harmonics import harmonic_spectrum
+from .hermite import hermite_spectrum
 from .nested import grid_shapes, romberg_orders
 from .smooth import grown, smooth_sizes, solvable
 from .propagator import eigenpairs
@@ -45,7 +46,7 @@ _COARSE = 0.1  # discretisation error of a given grid that is warned of
 _ROUGH = 40.0  # range of log w above which eigenvectors of the symmetric form lose their tails
 _DENSE = {1: 400, 2: 2500, 3: 2500}  # unknowns of an eigendecomposition, at most a few seconds
 _FINEST = {1: 2**15, 2: 256, 3: 24}  # cells per axis of a factorisation
-_DISTINCT = 1024  # cells of a line that eigenfunctions get at least: they are not extrapolated
+_DISTINCT = 2048  # cells of a line that eigenfunctions get at least: they are not extrapolated
 _GONE = 1e-8  # of an eigenfunction times the root of the weight, where a line is cut
 _WIDENINGS = 24  # by a tenth each
 _EPS = np.finfo(float).eps
@@ -155,7 +156,12 @@ def compute_spectrum(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None,
         raise ValueError(f"k must be at most {np.prod(shape) - 2} on a grid of {list(shape)}, got {k}")
     best = None
     for method in (_harmonic, _hermite, _spectral, _finite_volume):
-        found = method(pde, k, shape, walls, best)
+        try:
+            found = method(pde, k, shape, walls)
+        except ValueError:  # cells that are too few for k or for p
+            if best is None:
+                raise
+            break
         if found is not None and (best is None or found.error < best.error):
             best = found
         if best is not None and best.error <= _ENOUGH[pde.space.dim]:
@@ -197,7 +203,7 @@ def _warn(found: _Found, conserved: bool, given: bool) -> None:
     warnings.warn(message, checks.AccuracyWarning, stacklevel=4)
 
 
-def _harmonic(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls, best: _Found | None) -> _Found | None:
+def _harmonic(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> _Found | None:
     """Spherical harmonics on S^2."""
     found = harmonic_spectrum(pde, k, _TOLERANCE) if pde.on_globe and shape is None else None
     if found is None:
@@ -206,12 +212,15 @@ def _harmonic(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls:
     return _Found(-values, functions.reshape(k, -1), grid, error, _lost(bound, -values, walls))
 
 
-def _hermite(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls, best: _Found | None) -> _Found | None:
+def _hermite(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> _Found | None:
     """Hermite functions on lines, planes and space."""
-    return None
+    if shape is not None or on_sphere(pde.space) or not pde.space.flat or np.isfinite(pde.space.bounds).any():
+        return None
+    found = hermite_spectrum(pde, k, _TOLERANCE if pde.space.dim == 1 else 10 * _TOLERANCE)
+    return None if found is None else _Found(*found)
 
 
-def _spectral(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls, best: _Found | None) -> _Found | None:
+def _spectral(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> _Found | None:
     """Spectral nodes, refined until the eigenvalues stand, or those given, with their error from finer ones."""
     if pde.on_globe or not (shape is None or all(wrapping(pde))):  # a given grid elsewhere is one of cells
         return None
@@ -240,26 +249,18 @@ def _modes(pde: DriftDiffusion, k: int, sizes: tuple[int, ...], walls: Walls) ->
     return _Found(-values[:k], functions, form.grid, np.inf, _lost(form.bound, -values[:k], walls))
 
 
-def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls, best: _Found | None) -> _Found | None:
+def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> _Found | None:
     """Cells, refined and extrapolated to spacing zero, or those given, with their error from coarser ones."""
     dim = pde.space.dim
     if shape is not None:
-        found, _ = _on_cells(pde, k, shape, walls)
-        coarser = tuple(max(4, 2 * (n // 4)) for n in shape)
-        if np.prod(coarser) <= k + 2:
-            return found
-        # not divided by 2^2 - 1: the coarser of coarse grids need not be in the range where errors fall as h^2
-        other, _ = _on_cells(pde, k, coarser, walls)
-        return found._replace(discretisation=_relative_change(other.sizes, found.sizes))
+        return _given_cells(pde, k, shape, walls)
     shapes = grid_shapes(pde, pde.ranges())
     if dim == 3:
         shapes = [tuple(n // 2 for n in shapes[0]), *shapes]
     shapes = [shape for shape in shapes if np.prod(shape) >= 4 * k and max(shape) <= _FINEST[dim]]
     if len(shapes) < 3:
-        if best is not None:
-            return None
         raise ValueError(f"k must leave three grids of at least 4 k cells to compare, got {k}; give a grid")
-    ranges = _reach(pde, k, shapes[min(2, len(shapes) - 1)], walls) if dim == 1 else None
+    ranges, cut = _reach(pde, k, shapes[min(2, len(shapes) - 1)], walls) if dim == 1 else (None, 0.0)
     rows, sizes, errors = [], None, np.full(k, np.inf)
     for shape in shapes:
         found, cells = _on_cells(pde, k, shape, walls, ranges)
@@ -276,24 +277,52 @@ def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, w
         done = errors.max() <= max(_TOLERANCE, 2 * found.round_off)
         if done and (dim > 1 or shape[0] >= _DISTINCT):
             break
-    return found._replace(sizes=sizes, discretisation=float(errors.max()))
+    if dim > 1:
+        cut = _at_the_cut(pde, found, cells).max()
+    return found._replace(sizes=sizes, discretisation=float(max(errors.max(), cut)))
 
 
-def _reach(pde: DriftDiffusion, k: int, shape: tuple[int, ...], walls: Walls) -> tuple[tuple[float, float], ...] | None:
-    """Where to cut a line for k eigenfunctions: where they times the root of the weight are gone as well."""
-    ranges = pde.ranges()
-    if ranges is None:
-        return None
-    (low, high), ends = ranges[0], np.isinf(pde.space.bounds[0])
-    for _ in range(_WIDENINGS):
-        found, cells = _on_cells(pde, k, shape, walls, ((low, high),))
-        root = np.exp((cells.log_weight - cells.log_weight.max()) / 2)
-        share = np.abs(found.functions * root)
-        touched = ends & (share[:, [0, -1]] > _GONE * share.max(axis=1, keepdims=True)).any(axis=0)
-        if not touched.any():
+def _given_cells(pde: DriftDiffusion, k: int, shape: tuple[int, ...], walls: Walls) -> _Found:
+    """As they are. The error is a third of the change from half as many along each axis where changes fall by four,
+    and no less than that change where the grids are too coarse for it."""
+    found, _ = _on_cells(pde, k, shape, walls)
+    sizes = [found.sizes]
+    for part in (2, 4):
+        coarser = tuple(max(4, 2 * (n // (2 * part))) for n in shape)
+        if np.prod(coarser) <= k + 2:
             break
+        sizes.append(_on_cells(pde, k, coarser, walls)[0].sizes)
+    changes = [_relative_change(coarse, found.sizes) for coarse in sizes[1:]]
+    if not changes:
+        return found
+    falls = len(changes) == 2 and 3.5 * changes[0] < changes[1] < 8 * changes[0]  # 1 + 4, of changes from the finest
+    return found._replace(discretisation=changes[0] * (0.5 if falls else 1.0))
+
+
+def _reach(pde: DriftDiffusion, k: int, shape: tuple[int, ...], walls: Walls):
+    """Where to cut a line for k eigenfunctions: where they times the root of the weight are gone as well. Also the error
+    that is left, 1 where they never end: the spectrum is not discrete."""
+    ranges = pde.ranges()
+    if ranges is None or np.isfinite(pde.space.bounds).all():
+        return ranges, 0.0
+    for _ in range(_WIDENINGS):
+        touched = _at_the_cut(pde, *_on_cells(pde, k, shape, walls, ranges))[0] > _GONE
+        if not touched.any():
+            return ranges, 0.0
+        (low, high), = ranges
         low, high = np.array([low, high]) + touched * (high - low) * np.array([-0.1, 0.1])
-    return ((float(low), float(high)),)
+        ranges = ((float(low), float(high)),)
+    return ranges, 1.0
+
+
+def _at_the_cut(pde: DriftDiffusion, found: _Found, cells: Cells) -> np.ndarray:
+    """Largest eigenfunction times the root of the weight at both ends of each axis, over its maximum: (dim, 2), 0 where
+    no line is cut."""
+    dim, shape = len(cells.grid.shape), (len(found.functions), *cells.grid.shape)
+    share = np.abs(found.functions * np.exp((cells.log_weight - cells.log_weight.max()) / 2))
+    share = (share / share.max(axis=1, keepdims=True)).reshape(shape)
+    ends = [[share.take(end, axis=j + 1).max() for end in (0, -1)] for j in range(dim)]
+    return np.where(cells.grid.endless or [(False, False)] * dim, ends, 0.0)
 
 
 def _on_cells(pde: DriftDiffusion, k: int, shape: tuple[int, ...], walls: Walls, ranges=None) -> tuple[_Found, Cells]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .. import checks
+
 ACCENT = "#c2410c"
 INK = "#1f2937"
 MARKERS = "os^Dv<>P"
@@ -13,7 +15,7 @@ SIZE = (4.6, 3.6)  # inches
 def new_axes(ax=None, count: int = 1, size: tuple[float, float] = SIZE, projection: str | None = None):
     """The given Axes, or new ones side by side (through pyplot, so that notebooks show them)."""
     if ax is not None:
-        return ax
+        return _given(ax, count)
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
@@ -21,6 +23,16 @@ def new_axes(ax=None, count: int = 1, size: tuple[float, float] = SIZE, projecti
         subplot_kw={"projection": projection},
     )
     return axes[0, 0] if count == 1 else axes[0]
+
+
+def _given(ax, count: int):
+    from matplotlib.axes import Axes
+
+    some = (ax,) if count == 1 else checks.sequence(ax, "axes", "matplotlib Axes")
+    if len(some) != count or not all(isinstance(one, Axes) for one in some):
+        name, what = ("ax", "a matplotlib Axes") if count == 1 else ("axes", f"{count} matplotlib Axes")
+        raise TypeError(f"{name} must be {what}, got {checks.short(ax)}")
+    return ax
 
 
 def shades(count: int) -> list[tuple[float, float, float, float]]:

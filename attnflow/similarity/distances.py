@@ -161,16 +161,19 @@ class SquaredMap(PseudoMetric):
         self.symmetric, self.pair, self.positive_definite = True, Pair("squared"), True
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
-        image = checks.array(self.phi(x), "phi(points)")
-        if image.ndim != 2 or len(image) != len(x):
-            raise ValueError(f"phi must map points (N, n) to (N, m), got {image.shape} for {x.shape}")
-        return image
+        return self._image(x)
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         x = checks.coordinates(x, "x", None)
         if self.jacobian is None:
-            J = partial_derivatives(self.phi, x, "phi")
+            J = partial_derivatives(self._image, x, "phi")
         else:
             J = checks.array(self.jacobian(x), "jacobian(points)")
-            compare(lambda _: J, lambda x: partial_derivatives(self.phi, x, "phi"), x)
+            compare(lambda _: J, lambda x: partial_derivatives(self._image, x, "phi"), x)
         return np.swapaxes(J, -1, -2) @ J
+
+    def _image(self, x: np.ndarray) -> np.ndarray:
+        image = checks.array(self.phi(x), "phi(points)")
+        if image.shape[:-1] != x.shape[:-1] or image.ndim == 0:
+            raise ValueError(f"phi must map points (..., n) to (..., m), got {image.shape} for {x.shape}")
+        return image

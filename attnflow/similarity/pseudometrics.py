@@ -120,7 +120,7 @@ class PseudoMetric:
                 "f must be quadratic near y = x to have a metric, but its second differences depend on their step; "
                 "for powers of a distance use PowerDistance"
             )
-        return checks.spd(hessian / 2, "the metric tensor of f", x)
+        return checks.spd(hessian / 2, "f.metric", x)
 
     def lean(self, x: np.ndarray) -> np.ndarray:
         """g^kl d^3 f(x, y) / (dy_j dy_k dy_l) at y = x: (..., n), which way f is steeper; for asymmetric limits."""

@@ -1,27 +1,35 @@
 """One cell of a convergence study: one temperature, one number of tokens, one seed.
 
-The infinite-token layer and the equation are the same for every seed and size at one temperature, so a
-process computes them once (keyed by the study's fingerprint, never by identity).
+The infinite-token layers of a temperature and the equation are the same for every seed and size, so a process
+computes them once (keyed by the study's fingerprint, never by identity). Only what ran to its end is kept.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .. import checks
+from ..attention import Attention, BoundLayer
 from ..continuum import limit
-from ..particles import propagate
+from ..kernels import ENGINES
+from ..particles import circulant, propagate
+from ..particles.quadrature import bind_density
 from ..solution import Solution
 from .comparison import grid_weights
 
 if TYPE_CHECKING:
     from .convergence import ConvergenceStudy
 
+COLUMNS = ("epsilon", "size", "seed", "layers", "t", "error", "deviation", "accuracy", "seconds", "engine")
+_ENGINES = (*ENGINES, circulant.ENGINE)
+_LEAST = 1e-10  # the tolerance of the equation's integrator, which its estimate, of grids, does not see
 _KEPT = 64
+FORM = 2  # of a cell: raise it when the same study comes to mean other numbers, so that old stores are not mixed in
 
 
 class Cell(NamedTuple):
@@ -32,14 +40,7 @@ class Cell(NamedTuple):
     seed: int
 
 
-class Reference(NamedTuple):
-    """At one temperature: the infinite-token layers and the equation, at the last layer."""
-
-    infinite: Solution
-    equation: Solution
-
-
-_references: OrderedDict[tuple[str, float], Reference] = OrderedDict()
+_kept: OrderedDict[tuple, Solution] = OrderedDict()
 
 
 def run_cell(study: ConvergenceStudy, cell: Cell) -> dict:
@@ -48,48 +49,110 @@ def run_cell(study: ConvergenceStudy, cell: Cell) -> dict:
     Returns
     -------
     dict
-        epsilon, size ("inf" or int), seed, layers, t, error (relative, against the equation),
-        deviation (relative, from the infinite-token layer; 0 at size inf), seconds, engine.
+        epsilon, size ("inf" or int), seed, layers, t, error (relative, against the equation), deviation (relative,
+        from the infinite-token layer; 0 at size inf), accuracy (relative: what quadrature, engine and equation leave
+        unsure in the error), seconds, engine.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Also where a solver caught it and returned what it had: half a run is no cell.
+    RuntimeError
+        If a run did not reach its end for another reason.
     """
     began = time.perf_counter()
-    reference = _reference(study, cell.epsilon)
     layer, layers = study.layer(cell.epsilon), study.layers(cell.epsilon)
+    equation, reference = equation_of(study), _infinite(study, cell.epsilon)
     if np.isinf(cell.size):
-        grid = reference.infinite.grid
+        grid, stats = reference.grid, reference.stats
         weights = grid_weights(grid, study.density)
-        infinite = features = reference.infinite.y[-1].reshape(grid.size, -1)
-        equation = reference.equation.at(grid.points)
-        engine = reference.infinite.stats["engine"]
+        infinite = features = reference.y[-1].reshape(grid.size, -1)
+        expected = equation.at(grid.points)
     else:
-        # seeds of different cells are independent streams: the seed alone would reuse tokens across sizes
-        rng = np.random.default_rng([cell.seed, int(cell.size), int(np.float64(cell.epsilon).view(np.uint64))])
-        tokens = study.density.sample(int(cell.size), rng)
+        tokens = study.density.sample(int(cell.size), study.generator(cell))
         weights = np.full(len(tokens), 1 / len(tokens))
-        run = propagate(layer, tokens, checks.evaluate(study.initial, tokens, "initial"), layers, save_every=max(layers, 1))
-        features, engine = run.y[-1], run.stats["engine"]
-        infinite, equation = reference.infinite.at(tokens), reference.equation.at(tokens)
-    scale = np.sum(weights @ equation**2)
-    error, deviation = (np.sqrt(np.sum(weights @ d**2) / scale) for d in (features - equation, features - infinite))
+        start = checks.evaluate(study.initial, tokens, "initial")
+        run = finished(propagate(layer, tokens, start, layers, save_every=max(layers, 1)))
+        features, stats = _rest(study, layer, layer.bind(tokens), run.y[-1]), run.stats
+        infinite, expected = reference.at(tokens), equation.at(tokens)
+    scale = np.sum(weights @ expected**2)
+    if not scale > 0:
+        raise ValueError(f"t must leave something of initial to compare with, got {study.t:g}: the solution is 0 there")
+    error, deviation = (np.sqrt(np.sum(weights @ d**2) / scale) for d in (features - expected, features - infinite))
+    unsure = max(equation.stats["estimated_error"], _LEAST) + reference.stats["quadrature_error"] + layer.rtol * np.sqrt(layers)
     return {
         "epsilon": cell.epsilon,
         "size": "inf" if np.isinf(cell.size) else int(cell.size),
         "seed": cell.seed,
-        "layers": layers,
-        "t": layers * layer.time_step,
+        "layers": layers + (study.residual(cell.epsilon) > 0),
+        "t": study.t,
         "error": float(error),
         "deviation": float(deviation),
+        "accuracy": float(unsure),
         "seconds": round(time.perf_counter() - began, 4),
-        "engine": engine,
+        "engine": stats["engine"],
     }
 
 
-def _reference(study: ConvergenceStudy, epsilon: float) -> Reference:
-    key = (study.fingerprint, epsilon)
-    if key not in _references:
+def check_row(study: ConvergenceStudy, cell: Cell, row: dict) -> None:
+    """ValueError unless a row is that of the cell: every column, of its type, finite, of this cell and no other."""
+    if not isinstance(row, dict) or set(row) != set(COLUMNS):
+        raise ValueError(f"a cell must have the columns {COLUMNS}, got {str(row)[:60]}")
+    due = {
+        "epsilon": cell.epsilon,
+        "size": "inf" if np.isinf(cell.size) else int(cell.size),
+        "seed": cell.seed,
+        "layers": study.layers(cell.epsilon) + (study.residual(cell.epsilon) > 0),
+        "t": study.t,
+    }
+    for name, value in due.items():
+        if type(row[name]) is not type(value) or row[name] != value:
+            raise ValueError(f"{name} must be {value!r} in this cell, got {str(row[name])[:60]!r}")
+    for name in ("error", "deviation", "accuracy", "seconds"):
+        if not (type(row[name]) is float and 0 <= row[name] < np.inf):
+            raise ValueError(f"{name} must be a number from 0 on, got {str(row[name])[:60]!r} at epsilon {cell.epsilon:g}")
+    checks.choice(row["engine"], "engine", _ENGINES)
+
+
+def equation_of(study: ConvergenceStudy) -> Solution:
+    """The limit equation at the study's time."""
+    return _once(
+        (study.fingerprint,), lambda: limit(study.layer(study.epsilons[0]), study.density).solve(study.initial, study.t)
+    )
+
+
+def finished(solution: Solution) -> Solution:
+    """The solution, if it ran to its end."""
+    if solution.status == 1:  # an interrupt that was caught on the way
+        raise KeyboardInterrupt(solution.message)
+    if solution.status:
+        raise RuntimeError(f"a run ended with status {solution.status}: {solution.message}")
+    return solution
+
+
+def _infinite(study: ConvergenceStudy, epsilon: float) -> Solution:
+    """The infinite-token layers of one temperature, at the last."""
+
+    def compute() -> Solution:
         layer, layers = study.layer(epsilon), study.layers(epsilon)
-        infinite = propagate(layer, study.density, study.initial, layers, save_every=max(layers, 1))
-        equation = limit(layer, study.density).solve(study.initial, layers * layer.time_step)
-        _references[key] = Reference(infinite, equation)
-        if len(_references) > _KEPT:
-            _references.popitem(last=False)
-    return _references[key]
+        run = propagate(layer, study.density, study.initial, layers, save_every=max(layers, 1), grid=study.grid)
+        grid = finished(run).grid
+        bound, _ = bind_density(layer, study.density, grid.shape)
+        last = _rest(study, layer, bound, run.y[-1].reshape(grid.size, -1)).reshape(1, *grid.shape, -1)
+        return Solution(np.array([study.t]), last, grid=grid, stats=run.stats)
+
+    return _once((study.fingerprint, epsilon), compute)
+
+
+def _rest(study: ConvergenceStudy, layer: Attention, bound: BoundLayer, features: np.ndarray) -> np.ndarray:
+    """The last layer, of a residual step that meets the study's time."""
+    rest = study.residual(layer.epsilon)
+    return features + rest * (bound.attend(features).mean - features) if rest else features
+
+
+def _once(key: tuple, compute: Callable[[], Solution]) -> Solution:
+    if key not in _kept:
+        _kept[key] = finished(compute())
+        if len(_kept) > _KEPT:
+            _kept.popitem(last=False)
+    return _kept[key]

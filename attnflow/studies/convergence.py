@@ -1,8 +1,8 @@
 """The main job: iterated attention against its limit equation, over temperatures, sizes and seeds.
 
-Every cell runs round(t / tau) layers at one temperature on one set of tokens and compares with the
-equation at layers * tau. Bias (temperature) and noise (number of tokens) are told apart by the
-infinite-token layer, which is always computed.
+Every cell runs floor(t / tau) layers at one temperature on one set of tokens, and one more of a residual step that
+meets the time t, and compares with the equation there. Bias (temperature) and noise (number of tokens) are told apart
+by the infinite-token layer, which is always computed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -17,13 +18,18 @@ import numpy as np
 from .. import capacity, checks
 from ..attention import Attention
 from ..continuum import limit
+from ..continuum.limits import depth
 from ..geometry import Density
-from ..particles.quadrature import check_same_space
+from ..particles.quadrature import check_same_space, first_grid
 from ..progress import track
 from ..similarity import PseudoMetric
-from .cells import Cell, run_cell
+from .cells import FORM, Cell, check_row
+from .execution import compute
 from .result import StudyResult
+from .signals import Signals, Terminated
 from .store import Store, content_key
+
+_MOST_CELLS = 10**6
 
 
 class ConvergenceStudy:
@@ -45,6 +51,10 @@ class ConvergenceStudy:
     seeds : int
         Independent sets of tokens per finite size.
     normalization : str, DensityCorrected or Sinkhorn
+    grid : int, sequence of int or None
+        Nodes per axis of the infinite-token layer; None chooses them for every temperature.
+    seed : int
+        Another one makes all sets of tokens other ones.
 
     Raises
     ------
@@ -72,6 +82,8 @@ class ConvergenceStudy:
         sizes: Sequence[float],
         seeds: int = 10,
         normalization="softmax",
+        grid: int | Sequence[int] | None = None,
+        seed: int = 0,
     ) -> None:
         self.f, self.density, self.initial = f, density, initial
         self.t = checks.positive(t, "t")
@@ -80,10 +92,19 @@ class ConvergenceStudy:
         sizes = checks.sequence(sizes, "sizes", "token numbers")
         self.sizes = tuple(sorted({_size(n) for n in sizes}))
         self.seeds = checks.integer(seeds, "seeds", least=1)
+        finite = len([n for n in self.sizes if np.isfinite(n)])
+        count = len(self.epsilons) * (1 + finite * self.seeds)
+        if count > _MOST_CELLS:
+            raise ValueError(
+                f"seeds and sizes must make at most {_MOST_CELLS} cells, got {count}: {self.seeds} seeds of {finite} sizes "
+                f"at {len(self.epsilons)} temperatures"
+            )
+        self.seed = checks.integer(seed, "seed")
         self.normalization = normalization
         if not isinstance(density, Density):
             raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
         check_same_space(self.layer(self.epsilons[0]), density)
+        self.grid = None if grid is None else density.grid(grid).shape
         if not checks.evaluate(initial, density.space.probe_points(), "initial").any():
             raise ValueError("initial must not vanish everywhere: errors are relative to the solution")
         _check_feasible(self)
@@ -94,14 +115,25 @@ class ConvergenceStudy:
                     f"with a time step of {self.layer(epsilon).time_step:g}"
                 )
         limit(self.layer(self.epsilons[0]), density).check_solvable()
+        for epsilon in self.epsilons:
+            first_grid(self.layer(epsilon), density, self.grid)
 
     def layer(self, epsilon: float) -> Attention:
         """The attention layer at one temperature."""
         return Attention(self.f, epsilon, self.normalization)
 
     def layers(self, epsilon: float) -> int:
-        """round(t / tau): layers that reach the time t."""
-        return int(round(self.t / self.layer(epsilon).time_step))
+        """floor(t / tau): plain layers."""
+        return depth(self.layer(epsilon), self.t)[0]
+
+    def residual(self, epsilon: float) -> float:
+        """t / tau - floor(t / tau): the residual step of one more layer, which meets t; 0 where none is missing."""
+        return depth(self.layer(epsilon), self.t)[1]
+
+    def generator(self, cell: Cell) -> np.random.Generator:
+        """What draws a cell's tokens: a stream of its own, since the seed alone would reuse tokens across sizes."""
+        stream = [cell.seed, int(cell.size), int(np.float64(cell.epsilon).view(np.uint64))]
+        return np.random.default_rng(stream + [self.seed] * (self.seed > 0))
 
     @property
     def fingerprint(self) -> str:
@@ -118,9 +150,12 @@ class ConvergenceStudy:
         return content_key(
             {
                 "version": _version(),
+                "form": FORM,
                 "space": repr(self.density.space),
                 "normalization": repr(self.layer(self.epsilons[0]).normalization),
                 "t": self.t,
+                "grid": self.grid,
+                "seed": self.seed,
                 "time_step": self.layer(self.epsilons[0]).time_step,
                 # 12 digits: the last bits may differ between machines that share a store
                 "values": [[f"{v:.11e}" for v in np.ravel(value)] for value in values],
@@ -148,7 +183,7 @@ class ConvergenceStudy:
         store : path, optional
             SQLite file that finished cells go into as they finish; a second run resumes from it.
         n_jobs : int
-            Processes (joblib's loky); -1 uses all cores.
+            Processes; -1 uses all cores.
         client : object, optional
             Anything with submit(function, *args) and gather(futures), such as a dask.distributed
             Client; used in place of n_jobs.
@@ -157,51 +192,56 @@ class ConvergenceStudy:
         Returns
         -------
         StudyResult
-            Interrupted, it holds the cells that were finished and says so in .message.
+            After Ctrl-C it holds the cells that were finished and says so in .message.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the argument, before any work; a store that is damaged, or holds anything else, is left as it is.
+        OSError
+            If the store stops taking cells: the disk is full.
+        Exception
+            Whatever a cell raises ends the study at once, and SIGTERM does by SystemExit with status 143 where nobody
+            else handles it; a note says how much is finished and how to go on.
         """
         if checks.integer(n_jobs, "n_jobs", least=-1) == 0:
             raise ValueError("n_jobs must be positive, or -1 for all cores, got 0")
         if client is not None and not (hasattr(client, "submit") and hasattr(client, "gather")):
             raise TypeError(f"client must have submit(function, *args) and gather(futures), got {type(client).__name__}")
-        cells = self.cells()
-        keys = {cell: content_key([self.fingerprint, cell.epsilon, str(cell.size), cell.seed]) for cell in cells}
-        message = "finished"
-        with Store(store) as kept:
-            found = kept.find(keys.values())
-            done = {cell: found[key] for cell, key in keys.items() if key in found}
-            missing = [cell for cell in cells if cell not in done]
-            with contextlib.closing(_compute(self, missing, n_jobs, client)) as results:
-                try:
+        cells, found, done, message = self.cells(), {}, {}, "finished"
+        with Signals() as signals, Store(store) as kept:
+            try:
+                fingerprint = self.fingerprint
+                keys = {cell: content_key([fingerprint, cell.epsilon, str(cell.size), cell.seed]) for cell in cells}
+                found = kept.find({key: partial(check_row, self, cell) for cell, key in keys.items()})
+                done = {cell: found[key] for cell, key in keys.items() if key in found}
+                missing = [cell for cell in cells if cell not in done]
+                if missing:
+                    kept.prepare()
+                results = compute(self, missing, n_jobs, client, signals)
+                with _note(lambda: _so_far(done, cells, store)), contextlib.closing(results):
                     for cell, result in track(results, progress and bool(missing), len(missing), "cell"):
-                        kept.add(keys[cell], self.fingerprint, result)
+                        signals.check()  # one that was lost in a callback: the cell may be half a one
+                        check_row(self, cell, result)
+                        kept.add(keys[cell], fingerprint, result)
                         done[cell] = result
-                except KeyboardInterrupt:
-                    message = f"interrupted after {len(done)} of {len(cells)} cells; run again with the same store to resume"
+            except KeyboardInterrupt:
+                message = f"interrupted after {_so_far(done, cells, store)}"
         return StudyResult(self, [done[cell] for cell in cells if cell in done], message, resumed=len(found))
 
 
-def _compute(study: ConvergenceStudy, cells: list[Cell], n_jobs: int, client) -> Iterator[tuple[Cell, dict]]:
-    """Results as they finish."""
-    if client is not None:
-        pending = [(cell, client.submit(run_cell, study, cell)) for cell in cells]
-        while pending:
-            # whatever is finished first, where futures can tell; else in order
-            ready = [p for p in pending if getattr(p[1], "done", lambda: False)()] or pending[:1]
-            pending = [p for p in pending if p not in ready]
-            for cell, future in ready:
-                yield cell, client.gather([future])[0]
-    elif n_jobs == 1:
-        for cell in cells:
-            yield cell, run_cell(study, cell)
-    elif cells:
-        from joblib import Parallel, delayed
-
-        parallel = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
-        yield from parallel(delayed(_with_cell)(study, cell) for cell in cells)
+@contextlib.contextmanager
+def _note(so_far: Callable[[], str]) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, Terminated) as error:
+        error.add_note(f"after {so_far()}")
+        raise
 
 
-def _with_cell(study: ConvergenceStudy, cell: Cell) -> tuple[Cell, dict]:
-    return cell, run_cell(study, cell)
+def _so_far(done: dict, cells: list, store) -> str:
+    how = "run again with a store to be able to" if store is None else "run again with the same store to"
+    return f"{len(done)} of {len(cells)} cells; {how} resume"
 
 
 def _check_feasible(study: ConvergenceStudy) -> None:

@@ -89,7 +89,7 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
     elif "alpha" in layer:
         raise ValueError("[layer] alpha must come with normalization = 'density-corrected'")
     study = dict(tables.get("study", {}))
-    _only(study, ("t", "epsilons", "sizes", "seeds"), "[study]")
+    _only(study, ("t", "epsilons", "sizes", "seeds", "grid", "seed"), "[study]")
     missing = {"t", "epsilons", "sizes"} - study.keys()
     if missing:
         raise ValueError(f"[study] must have {sorted(missing)}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,16 +14,17 @@ from scipy import stats
 
 from .. import checks, files
 from ..attention import Sinkhorn
-from ..continuum import limit, predicted_bias, predicted_noise
+from ..continuum import predicted_bias, predicted_noise
 from ..geometry import Euclidean, Torus
-from ..similarity import Mahalanobis, PowerDistance, SquaredDistance
+from ..similarity import Mahalanobis
+from .cells import COLUMNS, equation_of
 from .comparison import grid_weights
 
 if TYPE_CHECKING:
     from .convergence import ConvergenceStudy
 
 _AXES = ("epsilon", "size")
-COLUMNS = ("epsilon", "size", "seed", "layers", "t", "error", "deviation", "seconds", "engine")
+_ROUND_OFF = 1e-10  # relative: a predicted bias below it is what its cancellation leaves
 
 
 class Estimate(NamedTuple):
@@ -35,7 +37,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What theory says before any run; NaN where it says nothing.
+    """What theory says before any run, as eps -> 0; NaN where it says nothing.
 
     Attributes
     ----------
@@ -44,12 +46,15 @@ class Prediction:
         sqrt(N) times the relative L2 deviation of N tokens from it.
     slope, constant : dict
         By axis name, as in `StudyResult.slope` and `StudyResult.constant`.
+    unknown : dict
+        Why there is NaN, in words, by "bias" (and constant in "epsilon"), "noise" (and constant in "size"), "slope".
     """
 
     bias: dict[float, float]
     noise: dict[float, float]
     slope: dict[str, float]
     constant: dict[str, float]
+    unknown: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class StudyResult:
     ----------
     study : ConvergenceStudy
     cells : list of dict
-        epsilon, size ("inf" or int), seed, layers, t, error, deviation, seconds, engine.
+        epsilon, size ("inf" or int), seed, layers, t, error, deviation, accuracy, seconds, engine.
     message : str
         "finished", or how far an interrupted run came.
     resumed : int
@@ -91,15 +96,23 @@ class StudyResult:
         """Order of convergence in "epsilon" or in "size", with its 95% interval.
 
         "epsilon": of the infinite-token layer's error, d log error / d log eps as eps -> 0; with four
-        temperatures or more the next order is fitted along (log error = c + k log eps + d eps).
-        The interval is that of the fit: it holds what the fitted form leaves over, the runs having no noise.
-        "size": of the root mean square deviation from the infinite-token layer, one slope common to all eps.
+        temperatures or more the next order is fitted along (log error = c + k log eps + d tau).
+        The interval is that of the fit and of nothing else: it holds what the fitted form leaves over. The runs have no
+        noise, so it is no confidence interval, and the next orders may move the slope by more.
+        "size": of the root mean square deviation from the infinite-token layer, one slope common to all eps. Its interval
+        is the noise's, of the slope over these sizes; the features' mean is off by O(1/N) too, which makes the slope of
+        few tokens steeper than -1/2: -.556 in the built-in study.
+
+        Raises
+        ------
+        ValueError
+            If there are too few cells for the fit, or errors of round-off only.
         """
         if checks.choice(axis, "axis", _AXES) == "epsilon":
-            epsilons, errors = self.bias()
+            epsilons, errors = self._resolved_bias()
             columns = [np.log(epsilons), np.ones_like(epsilons)]
             if len(epsilons) >= 4:
-                columns.append(epsilons)
+                columns.append([self.study.layer(e).time_step for e in epsilons])
             return _fit(np.stack(columns, axis=1), np.log(errors), "epsilons")
         table = self.noise()
         dummies = [[float(e == epsilon) for e in self.study.epsilons] for epsilon, _, _ in table]
@@ -111,13 +124,13 @@ class StudyResult:
         """The factor in front of the power law, with its 95% interval.
 
         "epsilon": the limit of error / time_step as eps -> 0 (error / time_step^2 for Sinkhorn, whose first
-        order vanishes), by a straight line in the time step.
+        order vanishes), by a straight line in the time step. The interval is that of the fit, as in `slope`.
         "size": sqrt(N) times the deviation at one temperature (None: the largest), over all sizes and seeds.
         """
         if checks.choice(axis, "axis", _AXES) == "epsilon":
             if self.study.density.space.has_boundary:
                 raise ValueError("walls leave no constant: the error is no power of the time step there")
-            epsilons, errors = self.bias()
+            epsilons, errors = self._resolved_bias()
             tau = np.array([self.study.layer(e).time_step for e in epsilons])
             columns = np.stack([np.ones_like(tau), tau], axis=1)
             return _fit(columns, errors / tau**self._order, "epsilons")
@@ -131,33 +144,44 @@ class StudyResult:
     @cached_property
     def predicted(self) -> Prediction:
         """Predicted bias, noise, slopes and constants; computed when first asked for."""
-        study, bias, noise = self.study, {}, {}
+        study, bias, noise, unknown = self.study, {}, {}, {}
         grid = study.density.grid({1: 400, 2: 64, 3: 16}[study.density.space.dim])
         weights = grid_weights(grid, study.density)
-        for epsilon in study.epsilons:
-            layer = study.layer(epsilon)
-            equation = limit(layer, study.density)
-            t = study.layers(epsilon) * layer.time_step
-            norm = _norm(equation.solve(study.initial, t).at(grid.points), weights)
-            for kept, predict, extra in ((bias, predicted_bias, ()), (noise, predicted_noise, (1,))):
-                try:
-                    kept[epsilon] = _norm(predict(layer, study.density, study.initial, t, *extra)(grid.points), weights) / norm
-                except ValueError:  # no prediction known here: say so by NaN, measured values stand alone
-                    kept[epsilon] = np.nan
+        norm = _norm(equation_of(study).at(grid.points), weights)
+
+        def relative(predict: Callable, kind: str, epsilon: float, *extra) -> float:
+            try:
+                of_points = predict(study.layer(epsilon), study.density, study.initial, study.t, *extra)
+            except ValueError as error:  # no prediction known here: say so by NaN, measured values stand alone
+                unknown.setdefault(kind, str(error))
+                return np.nan
+            return _norm(of_points(grid.points), weights) / norm
+
         smallest, largest = min(study.epsilons), max(study.epsilons)
-        known = np.isfinite(bias[smallest])
-        first = bias[smallest] / study.layer(smallest).time_step if known and self._order == 1 else np.nan
-        eps = np.array(study.epsilons)
-        tau = np.array([study.layer(e).time_step for e in eps])
-        growth = np.polyfit(np.log(eps), np.log(tau), 1)[0] if len(eps) > 1 else np.nan
-        if study.density.space.has_boundary:  # walls slow it down, to sqrt(eps) for softmax
-            growth = np.nan
+        finite = any(np.isfinite(study.sizes))
+        for epsilon in study.epsilons:
+            bias[epsilon] = relative(predicted_bias, "bias", epsilon)
+            noise[epsilon] = relative(predicted_noise, "noise", epsilon, 1) if finite else np.nan
+        # the ratio of moments is that of eps -> 0 a thousand times below
+        first = relative(predicted_bias, "bias", smallest / 1000) / study.layer(smallest / 1000).time_step
+        slope = self._order * self._growth
+        if study.density.space.has_boundary:
+            slope, unknown["slope"] = np.nan, "walls slow convergence down, for softmax to the square root of eps"
+        elif self._order == 2:
+            unknown["bias"] = "the first order vanishes, and the second is not known"
+        elif "bias" not in unknown and max(bias.values()) < _ROUND_OFF:
+            slope, unknown["bias"] = np.nan, "the first order vanishes to round-off"
+            unknown["slope"] = unknown["bias"]
+        if not finite:
+            unknown["noise"] = "no size is finite"
+        if "bias" in unknown:
+            bias, first = dict.fromkeys(bias, np.nan), np.nan
         return Prediction(
-            bias, noise, {"epsilon": self._order * growth, "size": -0.5}, {"epsilon": first, "size": noise[largest]}
+            bias, noise, {"epsilon": slope, "size": -0.5}, {"epsilon": first, "size": noise[largest]}, unknown
         )
 
     def summary(self) -> str:
-        """Measured against predicted, as a table."""
+        """Measured against predicted, as a table; below it what is not predicted and why, and what the intervals are."""
         lines = [f"{'':34}{'measured':>12}   {'95% interval':<22}{'predicted':>10}"]
         names = {
             ("slope", "epsilon"): "slope in eps (bias, N = inf)",
@@ -173,6 +197,12 @@ class StudyResult:
                 lines.append(f"{name:34}{value:12.4f}   [{low:.4f}, {high:.4f}]".ljust(71) + expected)
             except ValueError as error:  # too few cells for this one: the others still stand
                 lines.append(f"{name:34}{'-':>12}   {str(error).partition(':')[0]}")
+        titles = {"slope": "slope in eps", "bias": "error at N = inf", "noise": "deviation at finite N"}
+        reasons: dict[str, list[str]] = {}
+        for kind, why in self.predicted.unknown.items():
+            reasons.setdefault(why, []).append(titles[kind])
+        lines += [f"no prediction of the {' and the '.join(what)}: {why}" for why, what in reasons.items()]
+        lines.append("intervals in eps are those of the fit, whose runs have no noise; in N those of the noise")
         return "\n".join(lines)
 
     def plot(self, axes=None):
@@ -182,17 +212,46 @@ class StudyResult:
         return plot_study(self, axes)
 
     @property
+    def exact(self) -> bool:
+        """Whether the infinite-token layer solves the equation as closely as can be told: all its errors are round-off."""
+        infinite = [c for c in self.cells if c["size"] == "inf"]
+        return bool(infinite) and all(c["error"] <= c["accuracy"] for c in infinite)
+
+    @cached_property
     def _order(self) -> int:
-        """Plain Sinkhorn layers with a flat Gaussian similarity have no first-order error: A = e^(tau L) + O(tau^3)."""
+        """Of the bias in the time step as eps -> 0.
+
+        Plain Sinkhorn layers of a similarity that is, or becomes, a flat Gaussian have no first-order error:
+        A = e^(tau L) + O(tau^3), and m4 / m2^2 -> 3.
+        """
         f, space = self.study.f, self.study.density.space
-        gaussian = isinstance(f, (SquaredDistance, Mahalanobis)) or (isinstance(f, PowerDistance) and f.q == 2)
-        flat = isinstance(space, (Torus, Euclidean))
-        return 2 if isinstance(self.study.layer(self.study.epsilons[0]).normalization, Sinkhorn) and gaussian and flat else 1
+        if not isinstance(self.study.layer(self.study.epsilons[0]).normalization, Sinkhorn):
+            return 1
+        if f.space is not None:  # a function of the distance; a curve is flat
+            return 2 if self._growth == 1 and (isinstance(space, (Torus, Euclidean)) or space.dim == 1) else 1
+        probe = space.probe_points()
+        quadratic = Mahalanobis(f.metric(probe[:1])[0])(probe, probe)
+        return 2 if np.abs(f(probe, probe) - quadratic).max() <= 1e-6 * quadratic.max() else 1
+
+    @property
+    def _growth(self) -> float:
+        """k of tau ~ eps^k: similarities exp(-d^q / (2 eps)) are eps^(1/q) wide, all others eps^(1/2)."""
+        pair = self.study.f.pair
+        return 2 / pair.parameter if pair.transform == "power" else 1.0
 
     def bias(self) -> tuple[np.ndarray, np.ndarray]:
         """(epsilons, errors) of the infinite-token layer, eps decreasing."""
         rows = sorted(((c["epsilon"], c["error"]) for c in self.cells if c["size"] == "inf"), reverse=True)
         return tuple(np.array(column) for column in zip(*rows)) if rows else (np.empty(0), np.empty(0))
+
+    def _resolved_bias(self) -> tuple[np.ndarray, np.ndarray]:
+        """`bias` where it is more than round-off, to fit."""
+        if self.exact:
+            raise ValueError("exact to round-off: the errors at N = inf are below their accuracy")
+        above = {c["epsilon"] for c in self.cells if c["size"] == "inf" and c["error"] > c["accuracy"]}
+        epsilons, errors = self.bias()
+        kept = np.isin(epsilons, list(above))
+        return epsilons[kept], errors[kept]
 
     def noise(self) -> list[tuple[float, int, float]]:
         """(epsilon, size, root mean square deviation over seeds)."""

@@ -1,4 +1,7 @@
-"""Finished cells of a study in an SQLite file: each is written as it finishes, so nothing finished is lost."""
+"""Finished cells of a study in an SQLite file: each is written as it finishes, so nothing finished is lost.
+
+A rollback journal (SQLite's own default) rather than a log beside the file: it works on network disks too.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 
 from .. import checks
 
+_COLUMNS = ("key", "study", "result")
 _SCHEMA = "CREATE TABLE IF NOT EXISTS cells (key TEXT PRIMARY KEY, study TEXT, result TEXT)"
+_INSERT = "INSERT OR REPLACE INTO cells VALUES (?, ?, ?)"
+
+_PATIENCE, _ATTEMPTS = 1.0, 60  # seconds to wait for another process that writes, and how often
 
 
 class Store:
@@ -18,39 +25,94 @@ class Store:
 
     Raises
     ------
+    TypeError
+        If the path is none.
     ValueError
-        If the file is there but is no such store.
+        If there is a file that is no such store, or a damaged one; it is left as it is.
     """
 
     def __init__(self, path: str | os.PathLike | None) -> None:
-        file = ":memory:" if path is None else checks.path(path, "store")
+        self._path = ":memory:" if path is None else str(checks.path(path, "store"))
+        self._connection, self._empty = None, True
         try:
-            self._connection = sqlite3.connect(file, timeout=60)
-            with self._connection:
-                self._connection.execute(_SCHEMA)
-                self._connection.execute("SELECT key, study, result FROM cells LIMIT 1")
-        except sqlite3.Error as error:
-            raise ValueError(f"store must be a file of finished cells, got {str(path)!r} ({error})") from None
+            trouble = self._open()
+        except (sqlite3.Error, UnicodeError) as error:
+            trouble = str(error)
+        if trouble:
+            self.close()
+            raise ValueError(f"store must be a file of finished cells, got {self._path!r}: {trouble}")
+
+    def _open(self) -> str:
+        """What is wrong with the file, if anything."""
+        if os.path.exists(self._path) and not os.path.isfile(self._path):
+            return "no regular file"
+        self._connection = sqlite3.connect(self._path, timeout=_PATIENCE)
+        tables = self._connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
+        columns = tuple(row[1] for row in self._connection.execute("PRAGMA table_info(cells)"))
+        if tables and (tables != [("cells",)] or columns != _COLUMNS):
+            return "a database of something else"
+        self._empty = not tables
+        faults = [row[0] for row in self._connection.execute("PRAGMA quick_check(1)") if row[0] != "ok"]
+        return " ".join(str(faults[0]).split()) if faults else ""
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_) -> None:
-        self._connection.close()
+        self.close()
 
-    def find(self, keys: Iterable[str]) -> dict[str, dict]:
-        """The finished ones among the keys."""
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def find(self, keys: Mapping[str, Callable[[dict], None]]) -> dict[str, dict]:
+        """The finished ones among the keys, each looked at by its key's check, which raises ValueError."""
         found = {}
-        for key in keys:
-            row = self._connection.execute("SELECT result FROM cells WHERE key = ?", (key,)).fetchone()
-            if row:
-                found[key] = json.loads(row[0])
+        for key, check in {} if self._empty else keys.items():
+            try:
+                row = self._connection.execute("SELECT result FROM cells WHERE key = ?", (key,)).fetchone()
+                if row:
+                    found[key] = json.loads(row[0])
+                    check(found[key])
+            except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
+                raise ValueError(
+                    f"store must hold whole cells, got {self._path!r} with a damaged one ({error}); "
+                    "nothing in it was changed: move it away, or delete the row"
+                ) from None
         return found
 
+    def prepare(self) -> None:
+        """Write something and take it back, so that a store that takes nothing is found before any work."""
+        try:
+            self._write(_SCHEMA)
+            self._write(_INSERT, ("", "", " " * 4096))
+            self._write("DELETE FROM cells WHERE key = ''")
+        except sqlite3.Error as error:
+            raise ValueError(f"store must be a file that can be written, got {self._path!r}: {error}") from None
+        self._empty = False
+
     def add(self, key: str, study: str, result: dict) -> None:
-        """Write one finished cell, durably, before returning."""
-        with self._connection:
-            self._connection.execute("INSERT OR REPLACE INTO cells VALUES (?, ?, ?)", (key, study, json.dumps(result)))
+        """Write one finished cell, durably, before returning.
+
+        Raises
+        ------
+        OSError
+            If it cannot be: the disk is full, or the file was taken away.
+        """
+        try:
+            self._write(_INSERT, (key, study, json.dumps(result)))
+        except sqlite3.Error as error:
+            raise OSError(f"a finished cell could not be written to the store {self._path!r}: {error}") from None
+
+    def _write(self, statement: str, values: tuple = ()) -> None:
+        for attempt in range(_ATTEMPTS):  # SQLite's own wait would not let Ctrl-C through
+            try:
+                with self._connection:
+                    self._connection.execute(statement, values)
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or attempt == _ATTEMPTS - 1:
+                    raise
 
 
 def content_key(content) -> str:

@@ -85,7 +85,7 @@ def displaced_limit(
     epsilon*(-x0 - 1/2) + x0/2
     """
     x, y = coordinates(dim), coordinates(dim, "y")
-    f = expression(f, "f", x + y)
+    f, log_q = expression(f, "f", x + y), log_density(density, x)
     if place is None:
         place = _argmin(f, y)
     else:
@@ -97,7 +97,7 @@ def displaced_limit(
     if not all(map(vanishes, slopes)):
         raise ValueError(f"place must be where f(x, .) is smallest, got the gradient {checks.short(slopes)} there")
     covariance = 2 * inverse(hessian_of(tensors, dim))
-    log_q = log_density(density, x).subs(dict(zip(x, y)), simultaneous=True)
+    log_q = log_q.subs(dict(zip(x, y)), simultaneous=True)
     smoothing = Operator(gaussian_expansion(tensors, covariance, 1)[1], y, "E").conjugate(log_q)
     rows = smoothing.coefficients.get((0,) * dim, sympy.S.Zero)
     return DisplacedLimit(place, (smoothing - rows * multiplication(1, y)).named("E"))
@@ -190,7 +190,7 @@ def manifold_average(
     x, y = coordinates(dim), coordinates(dim, "y")
     bounds = [_range(pair, x) for pair in checks.sequence(bounds, "bounds", "(low, high) pairs")]
     t = coordinates(len(bounds), "t")
-    f = expression(f, "f", x + y)
+    f, log_q = expression(f, "f", x + y), sympy.S.Zero if density is None else log_density(density, x)
     manifold = checks.sequence(manifold, "manifold", "sympy expressions")
     psi = sympy.Matrix([expression(entry, "manifold", x + t) for entry in manifold])
     if len(psi) != dim or not 0 < len(t) < dim:
@@ -206,7 +206,6 @@ def manifold_average(
     squared = combine(sympy.Matrix.hstack(J, N).det() ** 2 / across)
     if squared.is_infinite or squared.has(sympy.nan) or squared.is_nonpositive:
         raise ValueError(f"f must have a positive definite Hessian across the manifold, got the determinant {checks.short(across)}")
-    log_q = sympy.S.Zero if density is None else log_density(density, x)
     above, below = (sympy.factor(part).as_independent(*t, as_Add=False)[1] for part in sympy.fraction(squared))
     q = sympy.exp(log_q).subs(dict(zip(x, psi)), simultaneous=True)
     weight = Formula("w", q * sympy.sqrt(above) / sympy.sqrt(below), t)

@@ -85,7 +85,8 @@ class Formula:
         found = {a.func.__name__: a for a in self.expression.atoms(AppliedUndef)}
         found |= {s.name: s for s in self.expression.free_symbols - set(self.variables)}
         for name in values:
-            checks.choice(name, "the name of a parameter or function", found)
+            if name not in found:
+                raise ValueError(f"values must be of parameters or functions of the formula, {sorted(found)}, got {name!r}")
         read = {found[name]: expression(value, name, self.variables) for name, value in values.items()}
         return Formula(self.name, self.expression.subs(read).doit(integrals=False), self.variables)
 
@@ -99,7 +100,7 @@ class Formula:
         """
         points = np.empty(0) if points is None else points
         points = checks.coordinates(points, "points", len(self.variables))
-        parameters = {name: checks.array(value, name) for name, value in parameters.items()}
+        parameters = {name: _fitting(value, name, points.shape[:-1]) for name, value in parameters.items()}
         functions = sorted(str(a.func) for a in self.expression.atoms(AppliedUndef))
         if functions:
             hint = "give its value by .substitute first"
@@ -112,6 +113,14 @@ class Formula:
         function = np.vectorize(function, otypes=[float]) if integrals else function
         values = function(*np.moveaxis(points, -1, 0), *(parameters[s.name] for s in symbols))
         return np.broadcast_to(checks.reals(values, "expression(points)"), points.shape[:-1]).copy()
+
+
+def _fitting(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A number, or one for each point."""
+    value = checks.array(value, name)
+    if value.shape not in ((), shape):
+        raise ValueError(f"{name} must be a number, or one for each point of shape {shape}, got {value.shape}")
+    return value
 
 
 def compact_latex(value: sympy.Basic) -> str:

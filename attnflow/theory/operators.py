@@ -64,6 +64,7 @@ class Operator:
     def __add__(self, other: Operator) -> Operator:
         if not isinstance(other, Operator):
             return NotImplemented
+        self._check_variables(other)
         merged = defaultdict(lambda: sympy.S.Zero, self.coefficients)
         for index, coefficient in other.coefficients.items():
             merged[index] += coefficient
@@ -80,6 +81,7 @@ class Operator:
         """Leibniz: a d^k (b d^l) = sum over j <= k of (k over j) a (d^j b) d^(k - j + l)."""
         if not isinstance(other, Operator):
             return NotImplemented
+        self._check_variables(other)
         merged = defaultdict(lambda: sympy.S.Zero)
         for b_index, b in other.coefficients.items():
             derivatives = {}
@@ -140,6 +142,10 @@ class Operator:
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex}$"
+
+    def _check_variables(self, other: Operator) -> None:
+        if tuple(other.variables) != tuple(self.variables):
+            raise ValueError(f"other must be an Operator in {tuple(self.variables)}, got one in {tuple(other.variables)}")
 
     def _terms(self, H: sympy.Expr) -> Iterator[sympy.Expr]:
         for index, c in self.coefficients.items():

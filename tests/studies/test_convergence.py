@@ -91,12 +91,12 @@ def test_infinity_is_always_computed_and_sizes_are_independent():
     assert sorted(table["size"].unique()) == [60, np.inf] and len(table) == 2 + 4
     assert (table[table["size"] == np.inf]["deviation"] == 0).all()
     assert table["error"].is_unique
-    assert (np.abs(table["t"] - 0.5) < 0.05).all()
+    assert (table["t"] == 0.5).all()
 
 
 def test_a_second_run_takes_every_cell_from_the_store(tmp_path, monkeypatch):
     first = study().run(tmp_path / "study.sqlite", progress=False)
-    monkeypatch.setattr("attnflow.studies.convergence.run_cell", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("attnflow.studies.execution.run_cell", lambda *_: pytest.fail("computed again"))
     second = study().run(tmp_path / "study.sqlite", progress=False)
     assert second.cells == first.cells and second.resumed == len(first.cells) == 6
 
@@ -122,22 +122,6 @@ def test_a_larger_study_computes_only_what_is_new(tmp_path):
     study().run(tmp_path / "s.sqlite", progress=False)
     grown = study(sizes=(60, 90), seeds=3).run(tmp_path / "s.sqlite", progress=False)
     assert grown.resumed == 6 and len(grown.cells) == 2 + 2 * 2 * 3
-
-
-def test_interruption_keeps_finished_cells_and_says_so(tmp_path, monkeypatch):
-    count, real = [], cells.run_cell
-
-    def interrupted(made, cell):
-        if len(count) == 3:
-            raise KeyboardInterrupt
-        count.append(cell)
-        return real(made, cell)
-
-    monkeypatch.setattr("attnflow.studies.convergence.run_cell", interrupted)
-    result = study().run(tmp_path / "s.sqlite", progress=False)
-    assert len(result.cells) == 3 and "interrupted after 3 of 6" in result.message
-    monkeypatch.undo()
-    assert study().run(tmp_path / "s.sqlite", progress=False).resumed == 3
 
 
 SCRIPT = """
@@ -203,6 +187,98 @@ def test_chordal_sinkhorn_keeps_its_first_order():
     assert result.predicted.slope["epsilon"] == pytest.approx(1)
 
 
+def test_layers_meet_the_time_whatever_the_step():
+    # uniform density: A cos = e^-tau cos, and the last layer of step r leaves 1 - r (1 - e^-tau) of it, for any r
+    made = study((0.15, 0.07), [np.inf], density=af.Uniform(CIRCLE))
+    assert [made.layers(e) for e in made.epsilons] == [6, 14]
+    assert made.residual(0.15) == pytest.approx(2 / 3, rel=1e-12) and made.residual(0.07) == pytest.approx(2 / 7, rel=1e-12)
+    for cell, epsilon, layers, rest in zip(made.run(progress=False).cells, (0.15, 0.07), (6, 14), (2 / 3, 2 / 7)):
+        tau = epsilon / 2
+        reached = np.exp(-layers * tau) * (1 - rest * -np.expm1(-tau))
+        assert cell["t"] == 0.5 and cell["layers"] == layers + 1
+        assert cell["error"] == pytest.approx(abs(reached / np.exp(-0.5) - 1), rel=1e-6)
+    assert study((0.02, 0.1), [np.inf]).residual(0.02) == 0  # 50 steps, though 0.5 / 0.01 is not 50 in binary
+
+
+def test_finite_tokens_meet_the_time_by_the_same_last_layer():
+    made = study((0.3,), (40,), seeds=1)
+    (cell,) = [c for c in made.run(progress=False).cells if c["size"] == 40]
+    tokens = P.sample(40, made.generator(cells.Cell(0.3, 40, 0)))
+    A = af.Attention(af.SquaredDistance(CIRCLE), 0.3).weights(tokens)
+    h = np.linalg.matrix_power(A, 3) @ np.cos(tokens)
+    h += (A @ h - h) / 3
+    equation = af.DriftDiffusion(P).solve(cos, 0.5).at(tokens)
+    assert cell["error"] == pytest.approx(np.linalg.norm(h - equation) / np.linalg.norm(equation), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "f, normalization, slope",
+    [
+        (af.LogDistance(CIRCLE), "sinkhorn", 2),  # m4 / m2^2 -> 3, and tau / eps is no constant
+        (af.LogDistance(CIRCLE), "softmax", 1),
+        (af.PowerDistance(CIRCLE, 1.0), "softmax", 2),  # m2 ~ eps^2
+        (af.PowerDistance(CIRCLE, 1.0), "sinkhorn", 2),
+        (af.PowerDistance(CIRCLE, 2.0), "sinkhorn", 2),
+        (af.SquaredDistance(af.Sphere(1)), "sinkhorn", 2),  # a curve is flat
+    ],
+)
+def test_slopes_are_predicted_as_epsilon_falls_and_measured_so(f, normalization, slope):
+    initial = cos if f.space.columns == 1 else lambda x: x[..., 0] + x[..., 0] * x[..., 1]
+    density = P if f.space.columns == 1 else af.VonMisesFisher([1.0, 0.0], 1.0)
+    epsilons = (0.1, 0.08, 0.05, 0.04) if slope == 2 and "Power" in repr(f) and f.q == 1 else (0.025, 0.0125, 0.01, 0.00625)
+    made = af.ConvergenceStudy(f, density, initial, 0.5, epsilons, [np.inf], normalization=normalization)
+    result = made.run(progress=False)
+    assert result.predicted.slope["epsilon"] == slope  # exactly: nothing is fitted to the study's own steps
+    assert result.slope("epsilon").value == pytest.approx(slope, abs=0.1)
+
+
+def test_a_square_in_disguise_is_a_flat_gaussian():
+    line, p = af.Euclidean(1), af.Gaussian([0.0], [[0.5]])
+    for f, slope in (
+        (af.PseudoMetric(lambda x, y: 2 * (x[..., 0] - y[..., 0]) ** 2, 1), 2),
+        (af.PseudoMetric(lambda x, y: (x[..., 0] - y[..., 0]) ** 2 + (x[..., 0] - y[..., 0]) ** 4, 1), 1),
+    ):
+        made = af.ConvergenceStudy(f, p, cos, 0.2, (0.1, 0.05), [np.inf], normalization="sinkhorn")
+        assert af.StudyResult(made, [], "").predicted.slope["epsilon"] == slope, line
+
+
+def test_a_cusp_has_its_exact_errors():
+    made = af.ConvergenceStudy(af.PowerDistance(CIRCLE, 1.0), P, cos, 0.5, (0.036, 0.0185, 0.0099), [np.inf])
+    errors = made.run(progress=False).bias()[1]
+    np.testing.assert_allclose(errors, (0.00224593, 0.00059394, 0.00017018), rtol=1e-3)
+
+
+def test_errors_of_round_off_are_called_exact_and_predict_nothing():
+    for initial in (cos, lambda x: 1 + 0 * x[..., 0]):  # A cos = e^-tau cos on a uniform circle; constants stay
+        result = study((0.1, 0.05, 0.025), [np.inf], density=af.Uniform(CIRCLE), initial=initial).run(progress=False)
+        assert result.exact and np.isnan(result.predicted.slope["epsilon"])
+        assert all(np.isnan(v) for v in result.predicted.bias.values())
+        assert "exact to round-off" in result.summary() and "vanishes to round-off" in result.summary()
+        with pytest.raises(ValueError, match="exact to round-off"):
+            result.slope("epsilon")
+    assert not study((0.1,), [np.inf]).run(progress=False).exact
+
+
+def test_what_is_not_predicted_says_why_in_the_table():
+    sinkhorn = study((0.1, 0.05, 0.025), [np.inf], normalization="sinkhorn").run(progress=False)
+    assert all(np.isnan(v) for v in sinkhorn.predicted.bias.values())  # and not 1e-12, what cancels
+    assert "the first order vanishes, and the second is not known" in sinkhorn.summary()
+    box = af.Box([(0.0, np.pi)])
+    walls = af.ConvergenceStudy(af.SquaredDistance(box), af.Uniform(box), cos, 0.5, (0.05, 0.02, 0.01), [50], 2).run(progress=False)
+    assert "walls slow convergence down" in walls.summary() and "space without boundary" in walls.predicted.unknown["noise"]
+    assert "those of the fit" in walls.summary()
+
+
+def test_a_seed_and_a_grid_make_other_cells(tmp_path):
+    base = study(seeds=1).run(tmp_path / "s.sqlite", progress=False)
+    other = study(seeds=1, seed=7).run(tmp_path / "s.sqlite", progress=False)
+    finer = study(seeds=1, grid=512).run(tmp_path / "s.sqlite", progress=False)
+    assert other.resumed == finer.resumed == 0
+    finite = [[c["error"] for c in r.cells if c["size"] != "inf"] for r in (base, other, finer)]
+    assert not set(finite[0]) & set(finite[1]) and finite[0] == pytest.approx(finite[2], rel=1e-9)
+    np.testing.assert_allclose(base.bias()[1], finer.bias()[1], rtol=1e-9)
+
+
 def test_processes_give_the_same_cells(tmp_path):
     serial = study().run(progress=False)
     parallel = study(initial=lambda x: np.cos(x[..., 0])).run(tmp_path / "s.sqlite", n_jobs=2, progress=False)
@@ -266,6 +342,15 @@ def test_too_few_cells_for_a_fit_are_named():
         (lambda: study(initial=lambda x: 0 * x[..., 0]), "initial must not vanish"),
         (lambda: study().run(n_jobs=0), "n_jobs must be positive"),
         (lambda: study().run(store=__file__, progress=False), "store must be a file of finished cells"),
+        (lambda: study().run(store=3), "store must be a str or os.PathLike"),
+        (lambda: study().run(store=[]), "store must be a str or os.PathLike"),
+        (lambda: study(seeds=10**9), "seeds and sizes must make at most 1000000 cells, got 2000000002"),
+        (lambda: study(seeds=10**400), "seeds and sizes must make at most 1000000 cells"),
+        (lambda: study(seed=-1), "seed must be at least 0"),
+        (lambda: study(grid=0), "grid must be at least 1"),
+        (lambda: study(grid=32), "grid must have at least 2 nodes per kernel width"),
+        (lambda: study(epsilons=[1e-300]), "t must be at most 1000000000 layers long"),
+        (lambda: study(epsilons=[0.05, 1.001]), "epsilons must be small enough that t = 0.5 holds at least one layer"),
     ],
 )
 def test_bad_input_names_the_argument(build, message):

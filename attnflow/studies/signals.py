@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM as exceptions, raised at once or when it is safe."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+
+class Terminated(SystemExit):
+    """SIGTERM as an exception: what is open is closed on the way out, and the exit status is 143."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+    def __str__(self) -> str:
+        return "terminated"
+
+
+class Signals:
+    """Within it SIGINT raises KeyboardInterrupt and SIGTERM `Terminated`, where nobody else handles them.
+
+    Attributes
+    ----------
+    arrived : int or None
+        The last signal. An exception raised in a callback of compiled code is lost; this is not.
+    deferred : bool
+        Keep a signal until `check` is called: while processes start, an exception may lose one of them.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: int | None = None
+        self.deferred = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():  # others get no signals
+            for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+                handler = signal.getsignal(number)
+                if handler is usual or isinstance(getattr(handler, "__self__", None), Signals):
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame) -> None:
+        self.arrived = number
+        if not self.deferred:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what has arrived."""
+        if self.arrived == signal.SIGTERM:
+            raise Terminated
+        if self.arrived == signal.SIGINT:
+            raise KeyboardInterrupt

@@ -1,0 +1,280 @@
+"""Ctrl-C, SIGTERM and failures: what was finished is kept, what was not is nowhere, and nothing is left running."""
+
+import csv
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import attnflow as af
+from attnflow.attention import BoundLayer
+from attnflow.cli import main
+from attnflow.studies import cells
+
+CIRCLE, P = af.Circle(), af.VonMises(1.0)
+
+
+def cos(x):
+    return np.cos(x[..., 0])
+
+
+def study(initial=cos, sizes=(60,), **options):
+    return af.ConvergenceStudy(af.SquaredDistance(CIRCLE), P, initial, 0.47, (0.1, 0.05), sizes, 2, **options)
+
+
+def rows(result):
+    return [{name: value for name, value in cell.items() if name != "seconds"} for cell in result.cells]
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    cells._kept.clear()
+    yield
+    cells._kept.clear()
+
+
+@pytest.mark.parametrize("after", [0, 3, 12, 20, 31, 39, 50, 61])
+def test_an_interrupt_inside_a_run_of_layers_ends_the_study_and_leaves_no_number(tmp_path, monkeypatch, after):
+    # propagate catches it and returns what it has, whose last row is a layer somewhere on the way
+    right, count, real = rows(study().run(progress=False)), [], BoundLayer.step
+    cells._kept.clear()
+
+    def step(self, values):
+        count.append(1)
+        if len(count) == after + 1:
+            raise KeyboardInterrupt
+        return real(self, values)
+
+    monkeypatch.setattr(BoundLayer, "step", step)
+    first = study().run(tmp_path / "s.sqlite", progress=False)
+    assert len(count) == after + 1, "it goes on computing"
+    assert "interrupted after" in first.message and "run again with the same store to resume" in first.message
+    assert rows(first) == [row for row in right if row in rows(first)] and len(first.cells) < len(right)
+    second = study().run(tmp_path / "s.sqlite", progress=False)
+    assert second.resumed == len(first.cells) and rows(second) == right
+
+
+@pytest.mark.parametrize("status, error", [(1, KeyboardInterrupt), (-1, RuntimeError)])
+def test_an_equation_that_was_not_solved_is_no_reference(tmp_path, monkeypatch, status, error):
+    class Unfinished:
+        def __init__(self, *_):
+            pass
+
+        def solve(self, initial, t):
+            field = af.DriftDiffusion(P).solve(initial, 0.1)
+            return af.Solution(field.t, field.y, grid=field.grid, status=status, message="half way", stats=field.stats)
+
+    monkeypatch.setattr(cells, "limit", Unfinished)
+    if error is KeyboardInterrupt:
+        assert "interrupted after 0 of 6" in study().run(tmp_path / "s.sqlite", progress=False).message
+    else:
+        with pytest.raises(RuntimeError, match="half way"):
+            study().run(tmp_path / "s.sqlite", progress=False)
+    monkeypatch.undo()
+    assert rows(study().run(tmp_path / "s.sqlite", progress=False)) == rows(study().run(progress=False))
+
+
+def test_predictions_do_not_rest_on_half_a_solution(monkeypatch):
+    result = study().run(progress=False)
+    cells._kept.clear()
+    broken = af.Solution(np.zeros(1), np.ones((1, 8, 1)), grid=CIRCLE.grid(8), status=1, message="half way")
+    monkeypatch.setattr(cells, "limit", lambda *_: type("Half", (), {"solve": lambda *_: broken})())
+    with pytest.raises(KeyboardInterrupt):
+        result.predicted
+    monkeypatch.undo()
+    assert result.predicted.constant["epsilon"] > 0
+
+
+class Fails:
+    """Fails for many tokens; at module level, so that processes can have it."""
+
+    def __call__(self, x):
+        if len(x) == 61:
+            raise ValueError("initial must be something else")
+        return np.cos(x[..., 0])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_cell_that_fails_ends_the_study_and_says_how_to_go_on(tmp_path, jobs):
+    made = study(Fails(), (60, 61))
+    with pytest.raises(ValueError, match="initial must be something else") as caught:
+        made.run(tmp_path / "s.sqlite", n_jobs=jobs, progress=False)
+    (note,) = caught.value.__notes__
+    assert "of 10 cells; run again with the same store to resume" in note
+    assert study(Fails()).run(tmp_path / "s.sqlite", progress=False).resumed >= 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_a_worker_that_dies_is_named(tmp_path):
+    made = study(lambda x: os.kill(os.getpid(), signal.SIGKILL) if len(x) == 61 else np.cos(x[..., 0]), (61,))
+    with pytest.raises(RuntimeError, match="a process could not compute .*it ended with status -9"):
+        made.run(n_jobs=2, progress=False)
+
+
+def test_warnings_come_out_of_processes():
+    with pytest.warns(af.checks.IsolatedTokensWarning, match="attend only to themselves"):
+        af.ConvergenceStudy(af.SquaredDistance(CIRCLE), P, cos, 0.01, (0.01, 0.005), (20,), 2).run(n_jobs=2, progress=False)
+
+
+def test_a_client_is_told_to_drop_what_it_has_not_begun():
+    class Future:
+        cancelled = False
+
+        def cancel(self):
+            self.cancelled = True
+
+    class Client:
+        futures = []
+
+        def submit(self, function, *args):
+            self.futures.append(Future())
+            return self.futures[-1]
+
+        def gather(self, futures):
+            raise KeyboardInterrupt
+
+    result = study().run(client=Client(), progress=False)
+    assert "interrupted after 0 of 6" in result.message and all(f.cancelled for f in Client.futures)
+
+
+FILE = """
+[density]
+kind = "vonmises"
+kappa = 1.0
+[study]
+t = 0.47
+epsilons = [0.1, 0.05]
+sizes = [200, 1000]
+seeds = 6
+"""
+
+
+def command(tmp_path, jobs, out):
+    (tmp_path / "study.toml").write_text(FILE)
+    return ["converge", str(tmp_path / "study.toml"), "--out", str(tmp_path / out), "--jobs", str(jobs)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(command(folder, 1, "whole")) == 0
+    return table(folder / "whole")
+
+
+def table(folder):
+    with open(folder / "converge.csv") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def running(pid):
+    """The process's children and theirs that are no zombies: a container's first process may not reap."""
+    processes = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    state, parent = file.read().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if state != "Z":
+                processes[int(entry)] = int(parent)
+    family, size = {pid}, 0
+    while len(family) > size:
+        size = len(family)
+        family |= {child for child, parent in processes.items() if parent in family}
+    return family & set(processes)
+
+
+def interrupt(arguments, number, store, cells_done, delay):
+    """Start a command, wait for so many cells and a while, send the signal; status, seconds to the end, messages, left."""
+    process = subprocess.Popen([sys.executable, "-m", "attnflow.cli", *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+
+    def stored():
+        try:
+            with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
+                return connection.execute("SELECT count(*) FROM cells WHERE key != ''").fetchone()[0]
+        except sqlite3.Error:
+            return -1
+
+    while stored() < cells_done and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(delay)
+    family = running(process.pid)
+    process.send_signal(number)
+    sent = time.monotonic()
+    _, said = process.communicate()
+    seconds = time.monotonic() - sent
+    time.sleep(max(0.0, 2 - seconds))
+    said = [line for line in said.replace("\r", "\n").splitlines() if line.startswith("attnflow:")]
+    return process.returncode, seconds, said, {pid for pid in family if pid in running(pid)}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="looks for processes in /proc")
+@pytest.mark.parametrize("jobs, number, status", [(1, signal.SIGTERM, 143), (2, signal.SIGINT, 130)])
+def test_a_signal_ends_the_command_at_once_and_the_next_run_resumes(tmp_path, whole, jobs, number, status):
+    arguments = command(tmp_path, jobs, "out")
+    code, _, said, left = interrupt(arguments, number, tmp_path / "out/study.sqlite", 4, 0.05)
+    assert code == status and not left and len(said) == 1
+    assert "of 26 cells; run again with the same store to resume" in said[0]
+    assert main(command(tmp_path, 1, "out")) == 0
+    assert table(tmp_path / "out") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="looks for processes in /proc")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_thirty_random_moments_leave_the_same_table(tmp_path, whole, jobs):
+    choose = random.Random(jobs)
+    for moment in range(15):
+        out, number = f"out{moment}", choose.choice([signal.SIGINT, signal.SIGTERM])
+        arguments = command(tmp_path, jobs, out)
+        code, _, said, left = interrupt(
+            arguments, number, tmp_path / out / "study.sqlite", choose.randrange(0, 24), choose.uniform(0, 0.2)
+        )
+        assert code in (0, 128 + number) and not left and len(said) == (code != 0), (moment, code, said)
+        assert main(command(tmp_path, 1, out)) == 0
+        assert table(tmp_path / out) == whole, moment
+
+
+IN_PYTHON = """
+import os, random, signal, sys, threading, time
+import numpy as np, attnflow as af
+from attnflow.studies import cells
+study = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), af.VonMises(1.0), lambda x: np.cos(x[..., 0]), 0.47,
+                            [0.1, 0.05], [200, 800], 8)
+rows = lambda result: [{k: v for k, v in c.items() if k != "seconds"} for c in result.cells]
+study.run(progress=False)
+cells._kept.clear()
+began = time.perf_counter()
+right = rows(study.run(progress=False))
+took, choose, interrupted = time.perf_counter() - began, random.Random(0), 0
+for moment in range(20):
+    cells._kept.clear()
+    store, message = f"{sys.argv[1]}/{moment}.sqlite", "outside"
+    timer = threading.Timer(choose.uniform(0, took), os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        message = study.run(store, n_jobs=1 + (moment % 5 == 4), progress=False).message
+        timer.join()
+    except KeyboardInterrupt:
+        pass  # before or after the run
+    timer.join()
+    interrupted += "interrupted" in message
+    assert rows(study.run(store, progress=False)) == right, moment
+print(interrupted)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+def test_twenty_random_moments_in_python_leave_the_same_table(tmp_path):
+    run = subprocess.run([sys.executable, "-c", IN_PYTHON, str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) >= 10
