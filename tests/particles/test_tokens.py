@@ -147,9 +147,9 @@ def test_tokens_that_grow_beyond_numbers_leave_the_layers_that_were_done(save_ev
     np.testing.assert_array_equal(run.y[:, 1, 0], 2.0**run.layers)
 
 
-@pytest.mark.parametrize("method", ["RK45", "LSODA"])
+@pytest.mark.parametrize("method", ["RK45", pytest.param("LSODA", marks=pytest.mark.slow)])
 def test_a_flow_that_grows_beyond_numbers_says_how_far_it_came(method):
-    run = af.evolve_continuous(averaging(), [[-1.0], [1.0]], [1.0, 5.0, 5000.0], method, 1e-4, value_matrix=[[-1.0]])
+    run = af.evolve_continuous(averaging(), [[-1.0], [1.0]], [1.0, 5.0, 5000.0], method, 1e-3, value_matrix=[[-1.0]])
     assert run.status == -1 and "fewer layers" in run.message
     assert run.t[:2].tolist() == [1.0, 5.0] and 300 < run.t[2] < 720
     np.testing.assert_allclose(np.log(run.y[:, 1, 0]), run.t, rtol=1e-2)  # dx/dt = x
@@ -176,7 +176,7 @@ def test_an_interrupted_flow_returns_how_far_it_came(monkeypatch):
         (lambda x: af.evolve(line_layer(), x, 10**10), "layers must fit into memory.* bytes"),
         (lambda x: af.propagate(line_layer(), x, x, 10**12), "layers must fit into memory.* bytes"),
         (lambda x: af.propagate(line_layer("column"), x, x, 10**14, save_every=10**14), "layers must end within 30 days"),
-        (lambda x: af.propagate(line_layer(), x, x, 10**400, save_every=10**400), "layers must end within 30 days"),
+        (lambda x: af.propagate(line_layer(), x, x, 10**18, save_every=10**18), "layers must end within 30 days"),
         (lambda x: af.evolve_continuous(line_layer(), x, 1e300), "t must end within 30 days"),
         (lambda x: af.evolve_continuous(line_layer(), x, 1e30, "DOP853", value_matrix=[[1e-3]]), "t must end within 30 days"),
         (lambda x: af.langevin(GAUSS, x, 1e300, 10), "t must end within 30 days"),
