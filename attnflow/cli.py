@@ -8,16 +8,16 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from . import checks
+from . import checks, files
 from .attention import Attention, epsilon_for_perplexity, perplexity
 from .geometry import Circle, Euclidean, VonMises
 from .kernels import backends
+from .kernels.tiles import absorb
 from .particles import propagate
 from .similarity import Cosine, DotProduct, SquaredDistance
 from .studies import parity
@@ -102,8 +102,7 @@ def _converge(options: argparse.Namespace) -> int:
         return 130
     options.running = True
     print(result.summary())
-    with _whole(out / "converge.csv") as path:
-        result.to_csv(path)
+    result.to_csv(out / "converge.csv")
     figure = _figure(9.6, 3.9)
     result.plot(figure.subplots(1, 2))
     _save(figure, out / "converge.png")
@@ -132,9 +131,8 @@ def _propagate(options: argparse.Namespace) -> int:
     spread = np.sqrt(((run.y - run.y.mean(axis=1, keepdims=True)) ** 2).sum(axis=2).mean(axis=1))
     attended = perplexity(layer.bind(tokens))
     out = _folder(options.out)
-    with _whole(out / "propagate.npz") as path:
-        run.save(path)
-    with _whole(out / "propagate.csv") as path, open(path, "w", newline="") as file:
+    run.save(out / "propagate.npz")
+    with files.whole(out / "propagate.csv", "w") as file:
         writer = csv.writer(file)
         writer.writerow(["layer", "t", "spread"])
         writer.writerows(zip(run.layers.tolist(), run.t.tolist(), spread.tolist()))
@@ -171,22 +169,18 @@ def _info(options: argparse.Namespace) -> int:
             print(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
             print(f"{package} not installed")
+    print(f"compiled loops are {'kept in ' + kept if (kept := absorb.stats.cache_path) else 'not kept'}")
     for name, state in backends().items():
         print(f"engine {name}: {state}")
     return 0
 
 
 def _load(path: str, name: str) -> np.ndarray:
-    """A numeric array from an .npy file; a pickled one is refused, never executed."""
+    """A numeric array from an .npy file."""
     try:
-        array = np.load(path, allow_pickle=False)
+        return checks.array(files.read_array(path, name), name)
     except FileNotFoundError:
         raise ValueError(f"{name} must be an .npy file, but there is none at {path!r}") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{name} must be an .npy file of numbers, got {path!r} ({error})") from None
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{name} must be a single .npy array, got {path!r}")
-    return checks.array(array, name)
 
 
 def _number(text: str) -> float:
@@ -202,17 +196,6 @@ def _folder(path: str) -> Path:
     return folder
 
 
-@contextmanager
-def _whole(path: Path):
-    """A path to write to that becomes `path` when all is written, so nothing half-written is left."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _figure(width: float, height: float):
     """A figure without pyplot: no window can open."""
     from matplotlib.figure import Figure
@@ -221,8 +204,8 @@ def _figure(width: float, height: float):
 
 
 def _save(figure, path: Path) -> None:
-    with _whole(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:], dpi=150)
+    with files.whole(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from functools import cached_property, lru_cache, reduce
 import numpy as np
 from scipy import sparse, special
 
-from . import checks
+from . import capacity, checks
 
 KINDS = ("fourier", "gauss", "lobatto", "cells", "periodic", "colatitude")
 _WIDTH = 6  # nodes of a local interpolation
@@ -44,8 +44,10 @@ class Axis:
 
     def __post_init__(self) -> None:
         checks.choice(self.kind, "kind", KINDS)
-        checks.integer(self.size, "size", least=1)
-        if not checks.real(self.low, "low") < checks.real(self.high, "high"):
+        object.__setattr__(self, "size", checks.integer(self.size, "size", least=1))
+        for name in ("low", "high"):
+            object.__setattr__(self, name, checks.real(getattr(self, name), name))
+        if not self.low < self.high:
             raise ValueError(f"low must be less than high, got {self.low} and {self.high}")
 
     @cached_property
@@ -90,6 +92,7 @@ class Axis:
 
     def derivative(self) -> np.ndarray:
         """(size, size) spectral differentiation matrix; rows sum to zero, antisymmetric on a fourier axis."""
+        capacity.fits(32 * self.size**2, "grid")
         if self.kind == "fourier":
             index = np.arange(self.size)
             offset = index[:, None] - index
@@ -143,6 +146,15 @@ class Grid:
     sphere: bool = False
     endless: tuple[tuple[bool, bool], ...] = ()
 
+    def __post_init__(self) -> None:
+        if len(self.endless) not in (0, len(self.axes)):
+            raise ValueError(f"endless must have a pair per axis, {len(self.axes)}, or none, got {len(self.endless)}")
+        globe = ["colatitude"] if self.sphere and len(self.axes) == 2 else []
+        if [axis.kind for axis in self.axes if axis.kind == "colatitude"] != globe or (globe and self.axes[0].kind != globe[0]):
+            raise ValueError("axes must begin with a colatitude on S^2, and have none elsewhere")
+        columns = len(self.axes) + self.sphere
+        capacity.fits(8 * (2 * columns + 1) * self.size, "grid")  # points while they are made, and weights
+
     @cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(axis.size for axis in self.axes)
@@ -191,14 +203,17 @@ class Grid:
 
     def interpolate(self, values: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Values (*shape, c) carried over to points (M, columns): (M, c), at the axes' order."""
-        axes = self.axes
-        x = _to_angles(points) if self.sphere else points
-        if axes[0].kind == "colatitude":  # continue over the poles: periodic in the doubled colatitude
-            mirror = np.roll(values[::-1], axes[1].size // 2, axis=1)
-            values = np.concatenate([values, mirror])
-            axes = (_Doubled("fourier", 2 * axes[0].size, 0.0, 2 * np.pi), axes[1])
+        axes, values = self.unrolled(values)
+        x = to_angles(points) if self.sphere else points
         chunk = max(1, 2**22 // max(axes[0].size, int(np.prod(values.shape[1:]))))
         return np.concatenate([_contract(axes, values, x[i : i + chunk]) for i in range(0, len(x), chunk)])
+
+    def unrolled(self, values: np.ndarray) -> tuple[tuple[Axis, ...], np.ndarray]:
+        """Axes that interpolate on their own, and the values (*shape, c) on them: colatitudes go on over the poles."""
+        if self.axes[0].kind != "colatitude":
+            return self.axes, values
+        mirror = np.roll(values[::-1], self.axes[1].size // 2, axis=1)
+        return (_Doubled("fourier", 2 * self.axes[0].size, 0.0, 2 * np.pi), self.axes[1]), np.concatenate([values, mirror])
 
 
 def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
@@ -295,7 +310,8 @@ def to_sphere(angles: np.ndarray) -> np.ndarray:
     return np.concatenate([np.sin(colatitude) * circle, np.cos(colatitude)], axis=1)
 
 
-def _to_angles(points: np.ndarray) -> np.ndarray:
+def to_angles(points: np.ndarray) -> np.ndarray:
+    """Longitudes (N, 1), or colatitudes and longitudes (N, 2), of unit vectors."""
     longitude = np.arctan2(points[:, 1], points[:, 0])[:, None]
     if points.shape[1] == 2:
         return longitude

@@ -13,13 +13,19 @@ from functools import lru_cache
 import numpy as np
 
 from . import checks
-from .grid import Grid, to_sphere
+from .grid import Axis, Grid, to_angles, to_sphere
 
-POINTS = 256
+_POINTS = {1: 256, 2: 32, 3: 12}  # per axis
+_REMEMBERED = 2**10  # nodes of an axis up to which the way to the points between them is kept
 
 
 def interpolation_error(
-    function: Callable, grid: Grid, values: np.ndarray, name: str = "function", points: np.ndarray | None = None
+    function: Callable,
+    grid: Grid,
+    values: np.ndarray,
+    name: str = "function",
+    points: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """How far the interpolant of samples is from what was sampled, each column by itself.
 
@@ -34,11 +40,14 @@ def interpolation_error(
         What to call the function in messages.
     points : (M, n) array, optional
         Where to compare; `between(grid)` when absent.
+    weights : (M,) or (M, c) array, optional
+        Of the points, in both means below; all the same when absent.
 
     Returns
     -------
     (c,) array
-        Root mean square of the difference over that of the function at nodes and points; 0 for a column that vanishes.
+        Root mean square of the difference over that of the function, there or at the nodes, whichever is larger; 0 for
+        a column that vanishes. With weights, over that of the function there.
 
     Examples
     --------
@@ -48,29 +57,95 @@ def interpolation_error(
     >>> interpolation_error(wave, grid, wave(grid.points)) > 0.1
     array([False,  True])
     """
-    points = between(grid) if points is None else points
-    there = checks.evaluate(function, points, name)
-    values = values.reshape(grid.size, -1)
-    gap = grid.interpolate(values.reshape(*grid.shape, -1), points) - there
-    scale = np.maximum(np.sqrt(np.mean(there**2, axis=0)), np.sqrt(np.mean(values**2, axis=0)))
-    return np.sqrt(np.mean(gap**2, axis=0)) / np.where(scale > 0, scale, 1.0)
+    values = values.reshape(*grid.shape, -1)
+    there = checks.evaluate(function, between(grid) if points is None else points, name)
+    top = np.maximum(np.abs(there).max(axis=0), np.abs(values.reshape(grid.size, -1)).max(axis=0))
+    top = np.where(top > 0, top, 1.0)  # squares of what is left neither overflow nor vanish
+    there, values = there / top, values / top
+    here = _at_points_between(grid, values) if points is None else grid.interpolate(values, points)
+    if weights is None:
+        scale = np.maximum(np.mean(there**2, axis=0), np.mean(values.reshape(grid.size, -1) ** 2, axis=0))
+        gap = np.mean((here - there) ** 2, axis=0)
+    else:
+        weights = weights.reshape(len(there), -1)
+        scale, gap = np.sum(weights * there**2, axis=0), np.sum(weights * (here - there) ** 2, axis=0)
+    return np.sqrt(gap / np.where(scale > 0, scale, 1.0))
 
 
-def between(grid: Grid, count: int = POINTS) -> np.ndarray:
-    """About `count` points (M, columns) of the grid's domain that no grid shares."""
-    low, high = np.array([(axis.low, axis.high) for axis in grid.axes]).T
-    unit = jittered(count, len(grid.axes))
-    if grid.axes[0].kind == "colatitude":  # evenly over the sphere's area
-        unit = np.column_stack([np.arccos(1 - 2 * unit[:, 0]) / np.pi, unit[:, 1]])
-    points = low + (high - low) * unit
-    return to_sphere(points) if grid.sphere else points
+@lru_cache(maxsize=32)
+def between(grid: Grid) -> np.ndarray:
+    """Read-only points (M, columns) of the grid's domain that no grid shares: a few hundred, every combination of some per axis."""
+    mesh = np.meshgrid(*(_coordinates(axis, len(grid.axes), k) for k, axis in enumerate(grid.axes)), indexing="ij")
+    points = np.stack([x.ravel() for x in mesh], axis=-1)
+    points = to_sphere(points) if grid.sphere else points
+    points.flags.writeable = False
+    return points
+
+
+def among(grid: Grid, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points like those `between`, and as many again in cells drawn by their mass, so that narrow ones are not missed.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of cells, or equispaced.
+    mass : (grid.size,) array
+        Not negative, of any sum.
+
+    Returns
+    -------
+    points : (M, columns) array
+    density : (M,) array
+        Of the mass there, relative to its mean over the nodes; the points have density (1 + density) / 2.
+    """
+    first = between(grid)
+    cumulative = np.cumsum(mass)
+    draw = jittered(len(first), 0)
+    cells = np.minimum(np.searchsorted(cumulative, draw * cumulative[-1], side="right"), grid.size - 1)
+    coordinates = np.stack([axis.nodes[k] for axis, k in zip(grid.axes, np.unravel_index(cells, grid.shape))], axis=1)
+    spacing = np.array([axis.spacing for axis in grid.axes])
+    spread = np.random.default_rng(len(draw)).random(coordinates.shape) - 0.5
+    second = coordinates + spacing * spread
+    places = np.concatenate([_nearest(grid, first), cells])
+    points = np.concatenate([first, to_sphere(second) if grid.sphere else second])
+    return points, mass[places] * (grid.size / cumulative[-1])
+
+
+def _nearest(grid: Grid, points: np.ndarray) -> np.ndarray:
+    """Index of the node whose cell holds each point, (M,)."""
+    x = to_angles(points) if grid.sphere else points
+    index = []
+    for k, axis in enumerate(grid.axes):
+        offset = np.rint((x[:, k] - axis.nodes[0]) / axis.spacing).astype(int)
+        index.append(offset % axis.size if axis.kind in ("fourier", "periodic") else np.clip(offset, 0, axis.size - 1))
+    return np.ravel_multi_index(index, grid.shape)
+
+
+def _at_points_between(grid: Grid, values: np.ndarray) -> np.ndarray:
+    """The interpolant of (*shape, c) there, (M, c), axis by axis."""
+    axes, values = grid.unrolled(values)
+    for k, axis in enumerate(axes):
+        matrix = (_matrix if axis.size <= _REMEMBERED else _matrix.__wrapped__)(grid.axes[k], axis, len(axes), k)
+        moved = np.moveaxis(values, k, 0)
+        result = np.asarray(matrix @ moved.reshape(axis.size, -1))
+        values = np.moveaxis(result.reshape(len(result), *moved.shape[1:]), 0, k)
+    return values.reshape(-1, values.shape[-1])
+
+
+@lru_cache(maxsize=32)
+def _matrix(axis: Axis, unrolled: Axis, dim: int, k: int):
+    return unrolled.interpolation(_coordinates(axis, dim, k))
+
+
+def _coordinates(axis: Axis, dim: int, k: int) -> np.ndarray:
+    """Those of the points between along axis k of dim; evenly over the sphere's area in colatitude."""
+    unit = jittered(_POINTS[min(dim, 3)], k)
+    return np.arccos(1 - 2 * unit) if axis.kind == "colatitude" else axis.low + (axis.high - axis.low) * unit
 
 
 @lru_cache(maxsize=16)
-def jittered(count: int, dim: int) -> np.ndarray:
-    """One point in each of round(count^(1/dim))^dim equal cells of the unit cube, read-only (M, dim)."""
-    size = max(1, round(count ** (1 / dim)))
-    corner = np.indices((size,) * dim).reshape(dim, -1).T
-    points = (corner + np.random.default_rng(20260).random(corner.shape)) / size
+def jittered(count: int, stream: int) -> np.ndarray:
+    """One number in each of `count` equal parts of the unit interval, increasing and read-only; others per stream."""
+    points = (np.arange(count) + np.random.default_rng([20260, stream]).random(count)) / count
     points.flags.writeable = False
     return points

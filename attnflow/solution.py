@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import checks
-from .grid import KINDS, Axis, Grid
+from . import checks, files
+from .grid import Axis, Grid
 
+ARRAYS = ("t", "y", "layers", "points", "embedding", "local_error")  # what a file holds besides its description
 MONITORS = ("mean", "deviation", "mass")  # stats with an entry per time
 
 
@@ -47,6 +45,8 @@ class Solution:
     dense : callable or None
         Increasing times (M,) -> fields (M, *grid.shape, c) at any times >= 0, solved anew on the same grid
         from the initial values: as accurate as the saved ones. Not saved to files.
+    local_error : (*grid.shape, c) array or None
+        Estimated absolute error at the grid's nodes, at any of the times; see `error`.
     """
 
     t: np.ndarray
@@ -59,6 +59,51 @@ class Solution:
     stats: dict[str, Any] = field(default_factory=dict)
     embedding: np.ndarray | None = None
     dense: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False)
+    local_error: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.status = checks.integer(self.status, "status", least=-1)
+        if self.status > 1:
+            raise ValueError(f"status must be -1, 0 or 1, got {self.status}")
+        if not isinstance(self.message, str):
+            raise TypeError(f"message must be a string, got {type(self.message).__name__}")
+        if not isinstance(self.stats, dict):
+            raise TypeError(f"stats must be a dict, got {type(self.stats).__name__}")
+        if not isinstance(self.grid, Grid | None):
+            raise TypeError(f"grid must be a Grid or None, got {type(self.grid).__name__}")
+        if not (self.dense is None or callable(self.dense)):
+            raise TypeError(f"dense must be callable or None, got {type(self.dense).__name__}")
+        self.t = _increasing(self.t, "t")
+        # what a failed method leaves behind may be infinite: the status says so
+        read = checks.array if self.status >= 0 else checks.reals
+        self.y = read(self.y, "y")
+        space = (None,) if self.grid is None else self.grid.shape
+        wanted = (len(self.t), *space, None)
+        if self.y.size == 0 or self.y.ndim != len(wanted) or any(
+            n not in (None, m) for n, m in zip(wanted, self.y.shape)
+        ):
+            shape = ", ".join("any" if n is None else str(n) for n in wanted)
+            raise ValueError(f"y must have shape ({shape}) for {len(self.t)} times, got {self.y.shape}")
+        if self.layers is not None:
+            self.layers = _increasing(self.layers, "layers", len(self.t))
+        if self.points is not None:
+            if self.grid is not None:
+                raise ValueError("points must be None for a field on a grid")
+            self.points = checks.points(self.points, "points")
+            if len(self.points) != self.y.shape[1]:
+                raise ValueError(f"points must be {self.y.shape[1]} as y has, got shape {self.points.shape}")
+        if self.embedding is not None:
+            if self.grid is None:
+                raise ValueError("embedding must be None without a grid")
+            self.embedding = checks.array(self.embedding, "embedding", (self.grid.size, None))
+            if self.embedding.shape[1] not in (2, 3):
+                raise ValueError(f"embedding must have 2 or 3 columns, got shape {self.embedding.shape}")
+        if self.local_error is not None:
+            if self.grid is None:
+                raise ValueError("local_error must be None without a grid")
+            self.local_error = read(self.local_error, "local_error")
+            if self.local_error.shape != self.y.shape[1:]:
+                raise ValueError(f"local_error must have shape {self.y.shape[1:]}, got {self.local_error.shape}")
 
     def __repr__(self) -> str:
         where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
@@ -68,7 +113,8 @@ class Solution:
     def at(self, points: np.ndarray, t: float | Sequence[float] | None = None) -> np.ndarray:
         """The field at points (M, n), interpolated at the grid's own order.
 
-        On a line, beyond where the equation's weight ends, the values at that end hold.
+        On a line, beyond where the equation's weight ends, the values at that end hold. An equation's estimated error
+        is one of the norm weighted by p^drift; where p is small the field may be far less accurate, as `error` says.
 
         Parameters
         ----------
@@ -94,10 +140,63 @@ class Solution:
         points = self.grid.check(points)
         if t is None:
             return self.grid.interpolate(self.y[-1], points)
-        fields = [self.grid.interpolate(field, points) for field in self._fields(np.atleast_1d(t))]
-        return fields[0] if np.ndim(t) == 0 else np.stack(fields)
+        times = checks.sequence(t, "t", "times") if checks.listed(t) else (t,)
+        fields = [self.grid.interpolate(field, points) for field in self._fields(times)]
+        return np.stack(fields) if checks.listed(t) else fields[0]
 
-    def _fields(self, times: np.ndarray) -> list[np.ndarray]:
+    def error(self, points: np.ndarray) -> np.ndarray:
+        """Estimated absolute error of the field at points (M, n), at any of the times.
+
+        The solver's estimate, which is one of the norm weighted by w = p^drift, over the root of w / max w: the same
+        where tokens are dense, and larger where they are rare. An estimate, no bound: a field with a kink or step errs
+        more next to it.
+
+        Parameters
+        ----------
+        points : (M, n) array
+
+        Returns
+        -------
+        (M, c) array
+
+        Raises
+        ------
+        ValueError
+            If there is no such estimate: of tokens, of layers, and of runs that were interrupted or failed.
+
+        Examples
+        --------
+        >>> import attnflow as af
+        >>> pde = af.DriftDiffusion(af.VonMises(100.0), drift=1.0)   # exp(-200) as many tokens at pi as at 0
+        >>> H = pde.solve(lambda x: np.cos(x[..., 0]), t=0.01)
+        >>> H.error(np.array([[0.0], [np.pi]])) < [[1e-8], [1e-8]]
+        array([[ True],
+               [False]])
+        """
+        if self.grid is None:
+            raise ValueError("points must be points of a field, but this solution lives on tokens; see attnflow.error_bars")
+        if self.local_error is None:
+            raise ValueError(
+                f"points have no estimated error in this solution ({self.message}): those of an equation's `solve` that "
+                "finished have one"
+            )
+        points = self.grid.check(points)
+        between = self.grid.interpolate(np.log(np.maximum(self.local_error, 1e-300)), points)
+        # interpolation by all nodes of an axis rounds as the largest value does, times the number of nodes
+        reach = max((axis.size for axis in self.grid.axes if axis.kind not in ("cells", "periodic")), default=1)
+        rounding = np.finfo(float).eps * reach * np.abs(self.y).reshape(-1, self.y.shape[-1]).max(axis=0)
+        with np.errstate(over="ignore"):
+            return np.maximum(np.exp(between), rounding)
+
+    def frames(self, t: float | Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Times (K,) and y at them (K, ...): saved ones, or any >= 0 where there is dense output; None: all saved."""
+        if t is None:
+            return self.t, self.y
+        times = checks.sequence(t, "t", "times") if checks.listed(t) else (t,)
+        fields = self._fields(times)  # which reads the numbers
+        return np.array(times, dtype=float), np.stack(fields)
+
+    def _fields(self, times: Sequence[float]) -> list[np.ndarray]:
         """The fields at the times: saved ones as they are, all others from one run of the dense output."""
         times = [checks.real(time, "t") for time in times]
         found = [int(np.argmin(np.abs(self.t - time))) for time in times]
@@ -115,7 +214,6 @@ class Solution:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an .npz file, whole or not at all; read it back with `attnflow.load`."""
-        path = Path(path)
         axes = [] if self.grid is None else [[a.kind, a.size, a.low, a.high] for a in self.grid.axes]
         meta = {
             "axes": axes,
@@ -125,27 +223,21 @@ class Solution:
             "message": self.message,
             "stats": self.stats,
         }
-        arrays = {"t": self.t, "y": self.y, "layers": self.layers, "points": self.points, "embedding": self.embedding}
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with open(partial, "wb") as file:
-                present = {name: a for name, a in arrays.items() if a is not None}
-                np.savez_compressed(file, meta=np.array(json.dumps(meta, default=_plain)), **present)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
+        with files.whole(path) as file:
+            np.savez_compressed(file, meta=np.array(json.dumps(meta, default=_plain)), **arrays)
 
-    def plot(self, ax=None):
-        """Draw it; returns the Axes."""
+    def plot(self, ax=None, column: int = 0, t: float | Sequence[float] | None = None):
+        """Draw one column at one or several times (None: a few, or the last); returns the Axes."""
         from .plotting.solutions import plot_solution
 
-        return plot_solution(self, ax)
+        return plot_solution(self, ax, column, t)
 
-    def animate(self):
-        """A matplotlib animation over the saved times."""
+    def animate(self, column: int = 0, t: Sequence[float] | None = None):
+        """A matplotlib animation of one column over the times (None: all saved ones), on the axes of `plot`."""
         from .plotting.solutions import animate_solution
 
-        return animate_solution(self)
+        return animate_solution(self, column, t)
 
 
 def load(path: str | os.PathLike) -> Solution:
@@ -164,25 +256,26 @@ def load(path: str | os.PathLike) -> Solution:
     ...     load(f"{folder}/run.npz").y.shape
     (1, 2, 1)
     """
+    wanted = "a file written by Solution.save"
+    arrays = files.read_archive(path, ("meta", *ARRAYS), "path", wanted)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(str(arrays.pop("meta")))
-        axes = tuple(
-            Axis(checks.choice(kind, "kind", KINDS), int(size), float(low), float(high))
-            for kind, size, low, high in meta["axes"]
-        )
+        meta = json.loads(arrays.pop("meta").item())
+        axes = tuple(Axis(*axis) for axis in meta["axes"])
         endless = tuple((bool(low), bool(high)) for low, high in meta["endless"])
         grid = Grid(axes, bool(meta["sphere"]), endless) if axes else None
-        status, message, stats = int(meta["status"]), str(meta["message"]), dict(meta["stats"])
-        t, y = arrays["t"], arrays["y"]
-        if t.ndim != 1 or y.ndim < 3 or len(y) != len(t) or (grid and y.shape[1:-1] != grid.shape):
-            raise ValueError(f"y of shape {y.shape} does not fit {len(t)} times")
-        if "embedding" in arrays and (grid is None or arrays["embedding"].shape not in ((grid.size, 2), (grid.size, 3))):
-            raise ValueError(f"embedding of shape {arrays['embedding'].shape} does not fit the grid")
-        return Solution(grid=grid, status=status, message=message, stats=stats, **arrays)
-    except (KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"path must be a file written by Solution.save, got {str(path)!r} ({error})") from None
+        return Solution(grid=grid, status=meta["status"], message=meta["message"], stats=meta["stats"], **arrays)
+    except KeyError as error:
+        raise ValueError(f"path must be {wanted}, got {os.fspath(path)!r} (it lacks {error})") from None
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"path must be {wanted}, got {os.fspath(path)!r} ({files.one_line(error)})") from None
+
+
+def _increasing(values, name: str, count: int | None = None) -> np.ndarray:
+    """Increasing numbers (T,), whole ones kept as such."""
+    array = checks.array(values, name, (count,))
+    if len(array) == 0 or (array[1:] <= array[:-1]).any():
+        raise ValueError(f"{name} must be increasing numbers, at least one, got shape {array.shape}")
+    return array if np.asarray(values).dtype.kind == "f" else np.asarray(values)
 
 
 def _plain(value):

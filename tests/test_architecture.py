@@ -11,7 +11,7 @@ import attnflow
 
 PACKAGE = Path(attnflow.__file__).parent
 FLOORS = {
-    "checks": 0, "progress": 0, "grid": 0, "resolution": 0, "solution": 0,
+    "capacity": 0, "checks": 0, "compilation": 0, "files": 0, "progress": 0, "grid": 0, "resolution": 0, "solution": 0,
     "geometry": 1, "similarity": 2, "kernels": 3, "attention": 4, "pde": 4, "theory": 4,
     "particles": 5, "continuum": 6, "learning": 6, "studies": 7, "plotting": 8, "cli": 9,
 }
@@ -68,3 +68,9 @@ def test_nothing_pickled_and_nothing_evaluated():
         names = {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name)}
         assert not names & {"eval", "exec", "pickle", "sympify", "parse_expr"}, path
         assert "allow_pickle=True" not in path.read_text()
+
+
+def test_loops_are_kept_on_disk_by_one_function():
+    """numba's own option raises while a read-only installation is imported."""
+    kept = [path.name for path in SOURCES if "cache=True" in path.read_text()]
+    assert kept == ["compilation.py"]

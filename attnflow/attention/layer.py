@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import checks
 from ..kernels import Attended, Choice, Plan, attend, check_backend, choose, plan
-from ..kernels.reference import dense_logits
+from ..kernels.reference import dense_logits, softmax
+from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .normalizations import Normalization, Sinkhorn
 from .normalizations import normalization as as_normalization
@@ -78,6 +79,9 @@ class Attention:
         self.backend = check_backend(backend)
         self._last: tuple[str, BoundLayer] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}
+
     def __repr__(self) -> str:
         return (
             f"Attention({type(self.f).__name__}, epsilon={self.epsilon:g}, normalization={self.normalization}, "
@@ -133,9 +137,9 @@ class Attention:
         queries = tokens if queries is None else self.f.check(queries, "queries").astype(np.float64)
         if len(queries) * len(tokens) > 2**26:
             raise ValueError(f"tokens must make at most {2**26} dense weights, got {len(queries)} x {len(tokens)}")
-        logits = dense_logits(self.f, self.epsilon, queries, tokens, self.bind(tokens).key_bias)
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        f, epsilon = rescale(self.f, self.epsilon, queries, tokens)
+        bias = self.bind(tokens).key_bias
+        return softmax(dense_logits(f, epsilon, queries, tokens, bias - bias.max()))[0]
 
     def plan(self, tokens: np.ndarray, columns: int = 1, layers: int = 1) -> Choice:
         """Which engine "auto" takes for these tokens, and why: prints as a table of predicted seconds.
@@ -164,6 +168,8 @@ class Attention:
         `log_mass` (N,) weighs the tokens: quadrature nodes stand for p times the volume around them.
         """
         tokens = self.f.check(tokens, "tokens")
+        if log_mass is not None:
+            log_mass = _read_log_mass(log_mass, len(tokens))
         digest = hashlib.blake2b()
         # the features, not only the tokens: a map's parameters may have been trained on meanwhile
         for content in (tokens, self.f.query_features(tokens), self.f.key_features(tokens), log_mass):
@@ -179,7 +185,8 @@ class Attention:
 class BoundLayer:
     """A layer with its tokens, their key bias (log mass included) and the engine's plan for them.
 
-    `log_sum_exp` (N,) are the logarithms of the row sums, once a step has computed them.
+    A step gives the same bits however often it was taken before, and by however many threads. `log_sum_exp` (N,) are
+    the logarithms of the row sums, once they were asked for.
     """
 
     layer: Attention
@@ -192,8 +199,7 @@ class BoundLayer:
     def attend(self, values: np.ndarray | None, queries: np.ndarray | None = None) -> Attended:
         """Weighted means of the values at the queries (None: at the tokens), and the log-sum-exp."""
         if queries is None:
-            attended = self.plan(values, self.key_bias, self.log_sum_exp)
-            self.log_sum_exp = attended.log_sum_exp
+            attended = self.plan(values, self.key_bias)
             self.stats.update(getattr(self.plan.run, "stats", {}))  # such as rows left to another engine
             return attended
         layer = self.layer
@@ -203,8 +209,8 @@ class BoundLayer:
 
     def step(self, values: np.ndarray) -> np.ndarray:
         """One layer: values + residual * (S values - values)."""
-        mean, _ = self.attend(values)
-        self.note_isolated()
+        mean, log_sum_exp = self.attend(values)
+        self.note_isolated(log_sum_exp)
         a = self.layer.residual
         return mean if a == 1 else values + a * (mean - values)
 
@@ -214,20 +220,23 @@ class BoundLayer:
         For symmetric f the layer is self-adjoint in the inner product sum_i w_i u_i v_i and keeps sum_i w_i H_i.
         """
         if self.log_sum_exp is None:
-            self.attend(None)
+            self.log_sum_exp = self.attend(None).log_sum_exp
         logarithm = self.key_bias + self.log_sum_exp
         weight = np.maximum(np.exp(logarithm - logarithm.max()), np.finfo(float).tiny)
         return weight / weight.sum()
 
-    def note_isolated(self) -> None:
-        """Count isolated tokens into `stats`, once, after the row sums are known."""
+    def note_isolated(self, log_sum_exp: np.ndarray) -> None:
+        """Count isolated tokens into `stats`, once, from the logarithms of the row sums."""
         if "isolated" not in self.stats:
-            self.stats["isolated"] = self.count_isolated(self.log_sum_exp)
+            self.stats["isolated"] = self.count_isolated(log_sum_exp)
 
     def count_isolated(self, log_sum_exp: np.ndarray) -> int:
         """Tokens whose own weight exceeds 1 - 1e-6: nothing reaches them, epsilon is below their spacing."""
         own = -self.layer.f.diagonal(self.tokens) / (2 * self.layer.epsilon) + self.key_bias - log_sum_exp
-        count = int((own > -1e-6).sum()) if len(own) > 1 else 0
+        alone = own > -1e-6
+        if self.layer.f.pair.reduction == "general":
+            alone &= np.abs(log_sum_exp) < 1e9  # beside a larger constant of f that can not be seen
+        count = int(alone.sum()) if len(own) > 1 else 0
         if count:
             warnings.warn(
                 f"{count} of {len(own)} tokens attend only to themselves: epsilon = {self.layer.epsilon:g} "
@@ -236,6 +245,16 @@ class BoundLayer:
                 stacklevel=5,
             )
         return count
+
+
+def _read_log_mass(value, size: int) -> np.ndarray:
+    """(N,) logarithms of masses, -inf for none."""
+    log_mass = checks.reals(value, "log_mass").astype(float, copy=False)
+    if log_mass.shape != (size,):
+        raise ValueError(f"log_mass must have shape ({size},), one for each token, got {log_mass.shape}")
+    if not (log_mass < np.inf).all() or log_mass.max() == -np.inf:
+        raise ValueError(f"log_mass must be finite or -inf, and somewhere finite, got {checks.entries(log_mass)}")
+    return log_mass
 
 
 def _bind(layer: Attention, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLayer:

@@ -62,7 +62,7 @@ class DensityCorrected:
     alpha: float
 
     def __post_init__(self) -> None:
-        checks.real(self.alpha, "alpha")
+        object.__setattr__(self, "alpha", checks.real(self.alpha, "alpha"))
 
     @property
     def drift(self) -> float:
@@ -94,8 +94,8 @@ class Sinkhorn:
 
     def __post_init__(self) -> None:
         if self.tol is not None:
-            checks.positive(self.tol, "tol")
-        checks.integer(self.max_iter, "max_iter", least=1)
+            object.__setattr__(self, "tol", checks.positive(self.tol, "tol"))
+        object.__setattr__(self, "max_iter", checks.integer(self.max_iter, "max_iter", least=1))
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         tol = tol if self.tol is None else self.tol

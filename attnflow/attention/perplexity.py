@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.optimize import brentq
 
 from .. import checks
-from ..kernels import attend
+from ..kernels.reference import blind
+from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .layer import BoundLayer
 
-_SAMPLE = 1000  # rows that stand for all
+_SAMPLE, _FEWEST = 1000, 32  # rows that stand for all
+_PAIRS, _KEPT = 2**20, 2**23  # of which f is computed at once; that are kept while a temperature is sought
 
 
 def perplexity(bound: BoundLayer) -> np.ndarray:
     """exp(entropy) of the attention weights of (at most 1000 of) the tokens' rows: (rows,).
 
-    The entropy of weights exp(-beta f + b) / Z is log Z + beta E[f] - E[b], and E[f] = -d log Z / d beta,
-    so one row costs three log-sum-exp passes and no N x N array.
+    Rows are computed densely, some at a time, from f less its smallest value in the row: a constant changes nothing.
 
     Examples
     --------
@@ -28,13 +31,10 @@ def perplexity(bound: BoundLayer) -> np.ndarray:
     >>> bool(abs(np.median(perplexity(bound)) / expected - 1) < 0.05)
     True
     """
-    layer, bias = bound.layer, bound.key_bias
-    queries = _some(bound.tokens)
-    mean_bias, log_z = attend(
-        layer.f, layer.epsilon, queries, bound.tokens, bias[:, None], bias, layer.backend, layer.dtype
-    )
-    entropy = log_z - mean_bias[:, 0] + _energy(layer.f, layer.epsilon, queries, bound.tokens, bias, layer.backend)
-    return np.exp(entropy)
+    checks.instance(bound, BoundLayer, "bound", "a layer bound to its tokens, as Attention.bind returns")
+    layer, queries = bound.layer, _some(bound.tokens, _SAMPLE)
+    f, epsilon = rescale(layer.f, layer.epsilon, None, bound.tokens)
+    return np.exp(np.concatenate([_entropy(rows, epsilon, bound.key_bias) for rows in _rows(f, queries, bound.tokens)]))
 
 
 def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 30.0) -> float:
@@ -45,7 +45,7 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
     f : PseudoMetric
     tokens : (N, n) array
     target : float
-        Perplexity, between 1 and N; 30 is the habit of t-SNE.
+        Perplexity, between 1 and N; 30 is the habit of t-SNE. The median is over at most 1000 tokens.
 
     Returns
     -------
@@ -55,43 +55,57 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
     Raises
     ------
     ValueError
-        If no temperature reaches the target: many tokens coincide, or target >= N.
+        If no temperature reaches the target: many tokens coincide or see few others, or target >= N.
     """
     if not isinstance(f, PseudoMetric):
         raise TypeError(f"f must be a pseudo-metric such as SquaredDistance(space), got {type(f).__name__}")
     tokens = f.check(tokens, "tokens")
-    if not 1 < checks.real(target, "target") < len(tokens):
+    target = checks.real(target, "target")
+    if not 1 < target < len(tokens):
         raise ValueError(f"target must be between 1 and the number of tokens {len(tokens)}, got {target}")
-    queries, zero = _some(tokens), np.zeros(len(tokens))
+    queries = _some(tokens, min(_SAMPLE, max(_FEWEST, _KEPT // len(tokens))))
+    above = np.concatenate([rows - _least(rows)[:, None] for rows in _rows(f, queries, tokens)])
+    some = above[(above > 0) & (above < np.inf)]
+    if some.size == 0:
+        raise ValueError("tokens must differ for a perplexity to choose epsilon: no two values of f in a row do")
 
     def excess(log_epsilon: float) -> float:
-        epsilon = float(np.exp(log_epsilon))
-        _, log_z = attend(f, epsilon, queries, tokens, None, zero)
-        return float(np.median(log_z + _energy(f, epsilon, queries, tokens, zero, "auto"))) - np.log(target)
+        return float(np.median(_entropy(above, float(np.exp(log_epsilon)), 0.0))) - np.log(target)
 
-    some = f.evaluate(f.query_features(queries[:100]), f.key_features(tokens[:1000]))
-    spread = float(np.median(np.abs(some - some.min())))
-    if spread == 0:
-        raise ValueError("tokens must differ for a perplexity to choose epsilon: most of their f are equal")
-    scale = float(np.log(spread))
-    low, high = scale, scale
-    for _ in range(60):
-        if excess(low) > 0:
-            low -= 1.0
-        elif excess(high) < 0:
-            high += 1.0
-        else:
-            return float(np.exp(brentq(excess, low, high, xtol=1e-3))) if high > low else float(np.exp(low))
-    raise ValueError(f"target must be a perplexity that some epsilon reaches, got {target}; do many tokens coincide?")
+    # from where all but the nearest weigh nothing to where all weigh the same, as far as numbers go
+    low, high = max(np.log(some.min()) - 8, -744.0), min(np.log(some.max()) + 40, 709.0)
+    least, most = excess(low), excess(high)
+    if least > 0 or most < 0:
+        raise ValueError(
+            f"target must be a perplexity that some epsilon reaches, here {target * np.exp(least):.6g} to "
+            f"{target * np.exp(most):.6g}, got {target:.6g}; do many tokens coincide, or see few others?"
+        )
+    return float(np.exp(brentq(excess, low, high, xtol=1e-4)))
 
 
-def _some(tokens: np.ndarray) -> np.ndarray:
-    return tokens[np.unique(np.linspace(0, len(tokens) - 1, min(len(tokens), _SAMPLE)).astype(int))]
+def _some(tokens: np.ndarray, count: int) -> np.ndarray:
+    return tokens[np.unique(np.linspace(0, len(tokens) - 1, min(len(tokens), count)).astype(int))]
 
 
-def _energy(f, epsilon: float, queries, keys, bias, engine: str, step: float = 1e-4) -> np.ndarray:
-    """beta E[f] per row, beta = 1 / (2 eps), from a central difference of log Z in log beta (error step^2)."""
-    lower, upper = (
-        attend(f, epsilon / (1 + s), queries, keys, None, bias, engine).log_sum_exp for s in (-step, step)
-    )
-    return -(upper - lower) / (2 * step)
+def _rows(f: PseudoMetric, queries: np.ndarray, keys: np.ndarray) -> Iterator[np.ndarray]:
+    """f of some queries at a time with all keys."""
+    u, v, step = f.query_features(queries), f.key_features(keys), max(1, _PAIRS // len(keys))
+    return (f.evaluate(u[first : first + step], v, (first, 0)) for first in range(0, len(u), step))
+
+
+def _least(f_values: np.ndarray) -> np.ndarray:
+    least = f_values.min(axis=1)
+    if least.max() == np.inf:
+        raise blind(int(least.argmax()))
+    return least
+
+
+def _entropy(f_values: np.ndarray, epsilon: float, bias: np.ndarray | float) -> np.ndarray:
+    """Of every row's weights: log Z + E[g] with g >= 0 the exponents less the smallest of the row."""
+    with np.errstate(over="ignore"):
+        g = (f_values - _least(f_values)[:, None]) / 2 / epsilon - bias
+    g -= g.min(axis=1, keepdims=True)
+    weights = np.exp(-g)
+    total = weights.sum(axis=1)
+    g[weights == 0] = 0
+    return np.log(total) + (weights * g).sum(axis=1) / total

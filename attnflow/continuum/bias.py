@@ -34,9 +34,12 @@ from ..attention import Attention, Sinkhorn
 from ..geometry import Density, Euclidean, Torus
 from ..grid import Axis, Grid, bandwidth
 from ..particles.quadrature import check_same_space
+from ..resolution import interpolation_error
 from ..similarity import LogDistance, Mahalanobis, PowerDistance, SquaredDistance
 
-_SIZES = {1: (65, 129, 257, 513), 2: (21, 31, 45), 3: (13,)}  # odd nodes per axis: no Nyquist mode
+_SIZES = {1: (65, 129, 257, 513, 1281), 2: (21, 31, 45), 3: (13,)}  # odd nodes per axis: no Nyquist mode
+_HELD, _SEEN = 1e-8, 1e-6  # of r and r H: modes that do not count, error between the nodes that does not
+_STEPS, _STEPS_PER_MODE = 160, 8  # of differences along an axis: at least, and for each mode of the density
 _STENCIL = np.arange(-4, 5)
 
 
@@ -74,18 +77,18 @@ def predicted_bias(layer: Attention, density: Density, initial: Callable, t: flo
     >>> (bias(np.array([[0.9]])) / layer.time_step).round(5)
     array([[-0.2032]])
     """
-    t = float(checks.output_times(t)[-1])
+    t = checks.nonnegative(t, "t")
     check_same_space(layer, density)
     _check_known(layer, density)
     power = layer.normalization.drift / 2
-    grid, features, r = _resolving_grid(density, initial, power)
+    grid, features, r, steps = _resolving_grid(density, initial, power)
     if all(density.space.periodic) and r.min() < 1e-9:
         raise ValueError(
             f"density must not fall below 1e-9 of its top (to the power {power:g}) on a torus for a predicted bias, "
             f"got {r.min():.1g}: rounding errors would take over there"
         )
     inverse_metric = np.linalg.inv(layer.f.metric(grid.points[:1])[0])
-    of_p = _derivatives(density.log_pdf, grid)
+    of_p = _derivatives(density.log_pdf, grid, steps)
     slopes, U, dU, laplacian_U = _ratio(of_p, power, inverse_metric)
     first = [grid.derivative(k).toarray() for k in range(len(grid.axes))]
     laplacian = sum(inverse_metric[a, b] * first[a] @ first[b] for a in range(len(first)) for b in range(len(first)))
@@ -143,23 +146,37 @@ def _check_known(layer: Attention, density: Density) -> None:
         raise ValueError(f"epsilon must be smaller for a predicted bias: the fourth moment is infinite at {layer.epsilon}")
 
 
-def _resolving_grid(density: Density, initial: Callable, power: float) -> tuple[Grid, np.ndarray, np.ndarray]:
-    """The smallest periodic grid that holds r and r H to 1e-8; the features, and r = p^power below its top, on it."""
+def _resolving_grid(density: Density, initial: Callable, power: float) -> tuple[Grid, np.ndarray, np.ndarray, np.ndarray]:
+    """The smallest periodic grid that holds r and r H to 1e-8; the features, and r = p^power below its top, on it.
+
+    Last the steps per axis (n,) in which the density changes little enough for differences.
+    """
     extent = _extent(density, power)
     for size in _SIZES[density.space.dim]:
         grid = Grid(tuple(Axis("fourier", size, low, high) for low, high in extent))
         features = checks.evaluate(initial, grid.points, "initial")
         log_p = density.log_pdf(grid.points)
-        r = np.exp(power * (log_p - log_p.max()))
-        fields = np.concatenate([r[:, None], r[:, None] * features], axis=1)
-        if bandwidth(fields.reshape(*grid.shape, -1), 1e-8) is not None:
-            return grid, features, r
-    warnings.warn(
-        f"the predicted bias needs smooth log_pdf and initial: {grid.shape} nodes do not hold them to 1e-8",
-        checks.AccuracyWarning,
-        stacklevel=3,
-    )
-    return grid, features, r
+        top = log_p.max()
+
+        def fields(x: np.ndarray) -> np.ndarray:
+            r = np.exp(power * (density.log_pdf(x) - top))[:, None]
+            return np.concatenate([r, r * checks.evaluate(initial, x, "initial")], axis=1)
+
+        r = np.exp(power * (log_p - top))
+        values = np.concatenate([r[:, None], r[:, None] * features], axis=1)
+        unseen = float(interpolation_error(fields, grid, values, "initial").max())
+        on_grid = values.reshape(*grid.shape, -1)
+        if bandwidth(on_grid, _HELD) is not None and unseen < _SEEN:
+            break
+    else:
+        warnings.warn(
+            f"the predicted bias needs smooth log_pdf and initial: {grid.shape} nodes do not hold them to {_HELD:g}; "
+            f"between the nodes they are off by {unseen:.1g}",
+            checks.AccuracyWarning,
+            stacklevel=3,
+        )
+    widths = bandwidth(on_grid[..., :1], _HELD) or grid.shape
+    return grid, features, r, np.maximum(_STEPS, _STEPS_PER_MODE * np.array(widths))
 
 
 def _extent(density: Density, power: float) -> list[tuple[float, float]]:
@@ -193,13 +210,13 @@ def _ratio(of_p: list[np.ndarray], power: float, inverse_metric: np.ndarray) -> 
     return _Ratio(one, value, gradient, laplacian)
 
 
-def _derivatives(function: Callable, grid: Grid) -> list[np.ndarray]:
+def _derivatives(function: Callable, grid: Grid, count: np.ndarray) -> list[np.ndarray]:
     """All partial derivatives of order 1 to 4 at the nodes, as symmetric tensors, by nine-point differences.
 
-    Of sixth order at least; with a step of 1/160 of the extent the fourth derivative is good to about 1e-8 for
+    Of sixth order at least; with `count` (n,) steps along the extent, at 160 the fourth derivative is good to about 1e-8 for
     functions as smooth as a density that some fifty modes hold.
     """
-    n, steps = len(grid.axes), np.array([axis.high - axis.low for axis in grid.axes]) / 160
+    n, steps = len(grid.axes), np.array([axis.high - axis.low for axis in grid.axes]) / count
     offsets = np.stack(np.meshgrid(*[_STENCIL] * n, indexing="ij"), axis=-1)
     values = function(grid.points[(slice(None),) + (None,) * n] + offsets * steps)
     powers = np.vander(_STENCIL.astype(float), increasing=True).T

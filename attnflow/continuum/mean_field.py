@@ -21,11 +21,13 @@ from ..geometry import Density, Euclidean, Sphere
 from ..grid import Grid
 from ..particles.quadrature import check_same_space
 from ..progress import track
+from ..resolution import interpolation_error
 from ..solution import Solution
 from .transport import Flow, cell_volumes, too_narrow
 
 _FEWEST = {1: 64, 2: 16}  # cells per axis of the first grid
 _MOST = {1: 1024, 2: 96**2}  # cells that are chosen without being asked for
+_BLIND = 0.3  # relative error of rho between cells that do not see it
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class MeanField:
             if run.status == 1:
                 break
             if coarse is not None or len(shapes) == 1:
-                error = _misplaced(run, _comparison(self, run, coarse, step, progress))
+                error = max(_misplaced(run, _comparison(self, run, coarse, step, progress)), _unseen(self.density, run.grid))
                 if error <= rtol and run.status == 0:
                     break
             coarse = run
@@ -224,7 +226,14 @@ def _start(density: Density, grid: Grid, watch: bool = True) -> np.ndarray | Non
     """rho (*grid) at time 0, of mass 1; None where the cells do not resolve it."""
     rho = density.pdf(grid.points).reshape(grid.shape)
     mass = np.sum(rho * cell_volumes(grid))
-    return None if watch and (not 0.9 < mass < 1.1 or too_narrow(rho, grid)) else rho / mass
+    if watch and (not 0.9 < mass < 1.1 or too_narrow(rho, grid) or _unseen(density, grid) > _BLIND):
+        return None
+    return rho / mass
+
+
+def _unseen(density: Density, grid: Grid) -> float:
+    """How far rho at time 0 is from its interpolant on the cells, between their centres."""
+    return float(interpolation_error(density.pdf, grid, density.pdf(grid.points), "density")[0])
 
 
 def _march(

@@ -66,12 +66,13 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     >>> noise(np.array([[0.9]])).shape
     (1, 1)
     """
-    times, n_tokens = checks.output_times(t), checks.integer(n_tokens, "n_tokens", least=1)
+    t, n_tokens = checks.nonnegative(t, "t"), checks.integer(n_tokens, "n_tokens", least=1)
     check_same_space(layer, density)
     if density.space.has_boundary:
         raise ValueError(f"density must live on a space without boundary for a predicted noise, got {density.space}")
-    whole, rest = depth(layer, float(times[-1]))
-    bound, grid = bind_density(layer, density, resolution=_RESOLUTION, largest=_LARGEST)
+    checks.evaluate(initial, density.space.probe_points(), "initial")
+    whole, rest = depth(layer, t)
+    bound, grid = bind_density(layer, density, None, initial, _RESOLUTION, _LARGEST)
     if whole * grid.size**3 > _MOST_WORK:
         raise ValueError(
             f"epsilon must be larger for a predicted noise: {whole} products of {grid.size} x {grid.size} matrices"

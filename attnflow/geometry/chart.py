@@ -10,9 +10,10 @@ import numpy as np
 
 from .. import checks
 from ..grid import Grid
-from .quadrature import extent_of_mass, log_integral
+from .frame import Frame
+from .quadrature import log_integral
 from .spaces import Space, check_bounds
-from .tensors import compare, determinant, differentiate, from_sympy, pull_back
+from .tensors import Jacobian, PulledBack, SympyMetric, compare, determinant
 
 
 class Remetrised(Space):
@@ -67,8 +68,8 @@ class Remetrised(Space):
             if off.any():
                 i = int(np.argmax(off))
                 raise ValueError(
-                    f"metric must be periodic in x{k}, got {g_low[i].tolist()} at x = {low[i]} "
-                    f"and {g_high[i].tolist()} at x = {high[i]}"
+                    f"metric must be periodic in x{k}, got {checks.entries(g_low[i])} at x = {checks.entries(low[i])} "
+                    f"and {checks.entries(g_high[i])} at x = {checks.entries(high[i])}"
                 )
 
     def __repr__(self) -> str:
@@ -85,10 +86,15 @@ class Remetrised(Space):
     @cached_property
     def volume(self) -> float:
         """Integral of dvol, by quadrature."""
-        def one(x: np.ndarray) -> np.ndarray:
-            return np.zeros(x.shape[:-1])
+        return float(np.exp(log_integral(Frame(self.space, self._log_volume_element, "volume element"))))
 
-        return float(np.exp(log_integral(self, one, extent_of_mass(self, one, "volume element"), "volume element")))
+    def _log_volume_element(self, x: np.ndarray) -> np.ndarray:
+        """At points (..., columns), also so far out that the metric is not positive definite in numbers."""
+        if np.isfinite(self.bounds).all():
+            return np.log(self.volume_element(x))
+        rows = x.reshape(-1, self.columns)
+        with np.errstate(all="ignore"):
+            return np.log(determinant(np.asarray(self._metric(rows), dtype=float))).reshape(x.shape[:-1]) / 2
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """Metric tensor g at points (..., columns): (..., columns, columns), tangential on a sphere."""
@@ -175,7 +181,7 @@ class Chart(Remetrised):
     def __init__(self, metric, bounds, periodic: bool | Sequence[bool] = False) -> None:
         domain = _Coordinates.checked(bounds, periodic)
         if type(metric).__module__.startswith("sympy."):
-            metric = from_sympy(metric, domain.dim)
+            metric = SympyMetric(metric, domain.dim)
         super().__init__(domain, metric)
 
     def __repr__(self) -> str:
@@ -213,10 +219,10 @@ class Chart(Remetrised):
             raise TypeError(f"phi must be callable on points (..., n), got {type(phi).__name__}")
         if jacobian is not None and not callable(jacobian):
             raise TypeError(f"jacobian must be callable on points (..., n) or None, got {type(jacobian).__name__}")
-        derivative = differentiate(phi, domain) if jacobian is None else jacobian
-        chart = cls(pull_back(derivative, domain.dim), bounds, periodic)
+        derivative = Jacobian(phi, domain) if jacobian is None else jacobian
+        chart = cls(PulledBack(derivative, domain.dim), bounds, periodic)
         if jacobian is not None:
-            compare(jacobian, differentiate(phi, domain), chart.probe_points())
+            compare(jacobian, Jacobian(phi, domain), chart.probe_points())
         chart.embedding = phi
         return chart
 
@@ -237,9 +243,9 @@ class _Coordinates(Space):
     @classmethod
     def checked(cls, bounds, periodic: bool | Sequence[bool]) -> _Coordinates:
         bounds = check_bounds(bounds)
-        wraps = (periodic,) * len(bounds) if np.ndim(periodic) == 0 else tuple(periodic)
+        wraps = tuple(periodic) if checks.listed(periodic) else (periodic,) * len(bounds)
         if len(wraps) != len(bounds) or not all(isinstance(w, (bool, np.bool_)) for w in wraps):
-            raise ValueError(f"periodic must be one bool or one for each of {len(bounds)} axes, got {periodic!r}")
+            raise ValueError(f"periodic must be one bool or one for each of {len(bounds)} axes, got {checks.short(periodic)}")
         if any(w and not np.isfinite(pair).all() for w, pair in zip(wraps, bounds)):
-            raise ValueError(f"bounds must be finite along a periodic axis, got {bounds}")
+            raise ValueError(f"bounds must be finite along a periodic axis, got {checks.short(bounds)}")
         return cls(bounds, tuple(bool(w) for w in wraps))

@@ -25,6 +25,8 @@ class Mixture(Density):
 
     Raises
     ------
+    TypeError
+        If densities is not a sequence of densities.
     ValueError
         If the spaces differ, or the weights are negative, do not sum to one or do not match in number.
 
@@ -37,24 +39,31 @@ class Mixture(Density):
     """
 
     def __init__(self, densities: Sequence[Density], weights: np.ndarray) -> None:
+        if not checks.listed(densities):
+            raise TypeError(f"densities must be a sequence of attnflow densities, got {checks.short(densities)}")
         self.densities = tuple(densities)
         strange = [type(d).__name__ for d in self.densities if not isinstance(d, Density)]
         if strange or not self.densities:
-            raise TypeError(f"densities must be a sequence of attnflow densities, got {strange or 'none'}")
+            raise TypeError(f"densities must be a sequence of attnflow densities, got {strange[:3] or 'none'}")
         space = self.densities[0].space
         for k, density in enumerate(self.densities):
             if density.space != space:
                 raise ValueError(f"densities must be on one space, got {space} and {density.space} at index {k}")
         self.weights = checks.array(weights, "weights", (len(self.densities),)).astype(float)
         if (self.weights < 0).any() or abs(self.weights.sum() - 1) > 1e-9:
-            raise ValueError(f"weights must be non-negative and sum to one, got {self.weights.tolist()}")
+            raise ValueError(f"weights must be non-negative and sum to one, got {checks.entries(self.weights)}")
         super().__init__(space, self._log_sum)
 
     def _log_sum(self, x: np.ndarray) -> np.ndarray:
-        return special.logsumexp(self._log_parts(x), axis=-1, b=self.weights)
+        return special.logsumexp(self._log_parts(x), axis=-1)
+
+    @cached_property
+    def _parts(self) -> list[tuple[float, Density]]:
+        """The densities that have a weight, before it."""
+        return [(weight, density) for weight, density in zip(self.weights, self.densities) if weight > 0]
 
     def _log_parts(self, x: np.ndarray) -> np.ndarray:
-        return np.stack([density.log_pdf(x) for density in self.densities], axis=-1)
+        return np.stack([np.log(weight) + density.log_pdf(x) for weight, density in self._parts], axis=-1)
 
     @property
     def _log_mass(self) -> float:
@@ -62,15 +71,14 @@ class Mixture(Density):
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:
-        extents = np.array([density.extent for density in self.densities])
+        extents = np.array([density.extent for _, density in self._parts])
         low, high = extents[..., 0].min(axis=0), extents[..., 1].max(axis=0)
         return tuple(zip(low.tolist(), high.tolist()))
 
     def score(self, x: np.ndarray) -> np.ndarray:
-        log_parts = self._log_parts(x)
-        share = self.weights * np.exp(log_parts - log_parts.max(axis=-1, keepdims=True))
-        share /= share.sum(axis=-1, keepdims=True)
-        return sum(share[..., k, None] * density.score(x) for k, density in enumerate(self.densities))
+        share = special.softmax(self._log_parts(x), axis=-1)[..., None, :]
+        scores = np.stack([density.score(x) for _, density in self._parts], axis=-1)
+        return np.sum(share * np.where(share > 0, scores, 0.0), axis=-1)  # 0 times inf, where a part vanishes
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
         n, rng = checks.integer(n, "n", least=1), checks.generator(rng)
@@ -109,18 +117,25 @@ class KernelDensity(Density):
         self.tokens = checks.points(tokens, "tokens").astype(float)
         count, n = self.tokens.shape
         if bandwidth is None:
-            spread = self.tokens.std(axis=0, ddof=1) if count > 1 else np.zeros(n)
-            if not (spread > 0).all():
+            spread = np.ptp(self.tokens, axis=0)  # exactly 0 where nothing varies, and a scale whose square is finite
+            if (spread > 0).all():
+                spread = spread * np.std((self.tokens - self.tokens[0]) / spread, axis=0, ddof=1)
+            else:
                 raise ValueError(
-                    f"bandwidth must be given where a coordinate does not vary, got spread {spread.tolist()}"
+                    f"bandwidth must be given where a coordinate does not vary, got spread {checks.entries(spread)}"
                 )
             width = spread * count ** (-1 / (n + 4))
         else:
             width = checks.array(bandwidth, "bandwidth")
             if width.shape not in ((), (n,)) or not (width > 0).all():
-                raise ValueError(f"bandwidth must be positive, one number or {n}, got {bandwidth!r}")
+                raise ValueError(f"bandwidth must be positive, one number or {n}, got {checks.short(bandwidth)}")
+            if not (width.astype(float) ** 2 > np.finfo(float).tiny).all():
+                raise ValueError(f"bandwidth must have a square in floating point, got {checks.short(bandwidth)}")
         self.bandwidth = np.broadcast_to(width, (n,)).astype(float)
-        super().__init__(Euclidean(n), lambda x: self._reduce(x)[0])
+        super().__init__(Euclidean(n), self._log_sum)
+
+    def _log_sum(self, x: np.ndarray) -> np.ndarray:
+        return self._reduce(x)[0]
 
     @cached_property
     def _log_mass(self) -> float:
@@ -134,7 +149,7 @@ class KernelDensity(Density):
 
     def score(self, x: np.ndarray) -> np.ndarray:
         x = checks.coordinates(x, "x", self.space.columns)
-        return (self._reduce(x)[1] - x) / self.bandwidth**2
+        return self._reduce(x)[1] / self.bandwidth
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
         n, rng = checks.integer(n, "n", least=1), checks.generator(rng)
@@ -142,18 +157,22 @@ class KernelDensity(Density):
         return chosen + self.bandwidth * rng.normal(size=chosen.shape)
 
     def _reduce(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """log of the kernel sum at points (..., n), and the kernel-weighted mean token there."""
-        centre = self.tokens.mean(axis=0)  # |x - y|^2 is expanded below: far from the origin it would cancel
-        keys = (self.tokens - centre) / self.bandwidth
-        rows = (x.reshape(-1, keys.shape[1]) - centre) / self.bandwidth
-        block = max(1, 2**21 // len(keys))
-        parts = []
-        for query in (rows[i : i + block] for i in range(0, len(rows), block)):
-            logits = query @ keys.T - 0.5 * np.sum(keys**2, axis=1)  # without the query's -|x|^2 / 2
-            top = logits.max(axis=1, keepdims=True)
-            kernel = np.exp(logits - top)
-            total = kernel.sum(axis=1, keepdims=True)
-            parts.append(np.hstack([np.log(total) + top, kernel @ self.tokens / total]))
-        both = np.concatenate(parts)
-        log_sum = both[:, 0] - 0.5 * np.sum(rows**2, axis=1)
-        return log_sum.reshape(x.shape[:-1]), both[:, 1:].reshape(x.shape)
+        """log of the kernel sum at points (..., n), and the kernel-weighted mean of (token - x) / bandwidth there.
+
+        By differences: |x - y|^2 expanded cancels where tokens are far apart beside the bandwidth.
+        """
+        rows = x.reshape(-1, x.shape[-1])
+        log_sum, pull = np.empty(len(rows)), np.empty(rows.shape)
+        block = max(1, 2**18 // len(self.tokens))
+        for part in (slice(i, i + block) for i in range(0, len(rows), block)):
+            steps = [
+                np.clip((t - r[:, None]) / h, -1e150, 1e150)  # the square stays finite
+                for t, r, h in zip(self.tokens.T, rows[part].T, self.bandwidth)
+            ]
+            depth = sum(np.square(step) for step in steps)
+            least = depth.min(axis=1, keepdims=True)
+            kernel = np.exp(-0.5 * (depth - least))
+            total = kernel.sum(axis=1)
+            log_sum[part] = np.log(total) - 0.5 * least[:, 0]
+            pull[part] = np.stack([np.einsum("qt,qt->q", kernel, step) / total for step in steps], axis=-1)
+        return log_sum.reshape(x.shape[:-1]), pull.reshape(x.shape)

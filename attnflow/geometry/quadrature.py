@@ -1,110 +1,103 @@
-"""Integrals of exp(log q) over the coordinates of a space, and the range that holds the mass."""
+"""Integrals of exp(log q) over a space of dimension at most 3."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import checks
+from ..grid import Axis, Grid
+from ..resolution import interpolation_error
+from .cells import graded, resolve
+from .extents import NEGLIGIBLE
+from .frame import Frame
 
-if TYPE_CHECKING:
-    from .spaces import Space
-
-_SMALLEST = {1: 256, 2: 64, 3: 32}  # nodes per axis of the first grid
-_LARGEST = {1: 2**15, 2: 2**10, 3: 2**7}  # nodes per axis at which refinement gives up
-_LARGEST_GAUSS = 2**11  # finding more Gauss nodes takes seconds
-_NEGLIGIBLE = 42.0  # e^-42 = 6e-19: what lies below is lost in double precision
+_SMALLEST = {2: 64, 3: 32}  # nodes per axis of the first grid
+_LARGEST = {2: 2**10, 3: 2**7}  # nodes per axis at which refinement gives up
+_LARGEST_GAUSS = 2**10  # finding more Gauss nodes takes long
+_FIRST = {2: 8, 3: 4}  # cells per axis to begin with
+_ACCURATE = 1e-12
 
 
-def log_integral(space: Space, log_q: Callable, extent: tuple[tuple[float, float], ...], name: str) -> float:
-    """log of the integral of exp(log_q) dvol, on grids refined until they agree to 1e-13.
+def log_integral(frame: Frame) -> float:
+    """log of the integral of exp(log_q) dvol, to round-off where that can be had.
 
-    Parameters
-    ----------
-    space : Space
-        Of dimension at most 3.
-    log_q : callable
-        (N, columns) -> (N,).
-    extent : tuple of (low, high)
-        Where to integrate coordinates that have no end.
-    name : str
-        What to call log_q in messages.
+    On a line by cells that are halved until they see everything. In two and three dimensions on grids, refined until
+    the interpolant agrees with the function between the nodes and on the modes; where none does, by cells too.
 
-    Raises
-    ------
-    ValueError
-        If log_q is -inf at every node.
+    Warns
+    -----
+    AccuracyWarning
+        Of what it is known to, where that is less than 1e-8.
     """
-    size, previous = _SMALLEST[space.dim], np.nan
+    if frame.dim == 1:
+        found = frame.line
+        return _reported(found.log_integral, found.error, frame)
+    error = np.inf
+    if not frame.heavy and not _narrow(frame):
+        result, error = _on_grids(frame)
+        if error <= _ACCURATE:
+            return result
+    cells = resolve(frame.log_density, *graded(frame.modes, frame.dim, _FIRST[frame.dim]), frame.top)
+    if cells.error < error:
+        result, error = cells.log_integral, cells.error
+    return _reported(result, error, frame)
+
+
+def _reported(result: float, error: float, frame: Frame) -> float:
+    if not error < 1e-8:
+        warnings.warn(
+            f"the integral of {frame.name} is known to about {error:.1g} only (an estimate, not a bound): "
+            "it is not smooth on the finest cells",
+            checks.AccuracyWarning,
+            stacklevel=5,
+        )
+    return result
+
+
+def _narrow(frame: Frame) -> bool:
+    """Whether no grid in reach has two nodes on some peak."""
+    modes = frame.modes
+    scale = modes.scale[modes.peaked & (modes.values > modes.top - NEGLIGIBLE)]
+    return bool(scale.size and scale.min() * _LARGEST[frame.dim] < 2)
+
+
+def _on_grids(frame: Frame) -> tuple[float, float]:
+    """The integral's logarithm, and its error.
+
+    That of the interpolant, or the last change if that is less. Where halving the spacing squares the interpolant's
+    error, the sum is as good as an interpolant of half the spacing.
+    """
+    size, previous, rough = _SMALLEST[frame.dim], np.nan, np.inf
+    peaks = frame.points(frame.modes.points[~frame.modes.pole])
     while True:
-        grid = space.grid(size, extent)
-        values = log_q(grid.points)
+        grid = _grid(frame, size)
+        values = frame.log_q(grid.points)
         top = values.max()
-        if not np.isfinite(top):
-            raise ValueError(f"{name} must be finite somewhere, got -inf at every node")
-        total = np.sum(grid.weights * space.volume_element(grid.points) * np.exp(values - top))
-        result = float(np.log(total) + top)
-        change = abs(result - previous)
-        if change < 1e-13 * max(1.0, abs(result)):
-            return result
+
+        def relative(x: np.ndarray, log_q=None) -> np.ndarray:
+            log_q = frame.log_q(x) if log_q is None else log_q
+            return np.exp(np.minimum(log_q - top, 300.0)) * frame.space.volume_element(x)
+
+        if np.isfinite(top):
+            samples = relative(grid.points, values)
+            result = float(np.log(grid.weights @ samples) + top)
+            places = (None, peaks) if len(peaks) else (None,)
+            error = max(float(interpolation_error(relative, grid, samples, frame.name, at)[0]) for at in places)
+            change = abs(result - previous)
+            square = error**2 if error < min(rough**1.5, 1e-3) else error
+            if square < _ACCURATE or (change < 1e-13 and error < 1e-5):
+                return result, square if square < _ACCURATE else change
+            previous, rough = result, error
         smooth = all(axis.kind != "gauss" for axis in grid.axes)
-        if 2 * size > (_LARGEST[space.dim] if smooth else min(_LARGEST[space.dim], _LARGEST_GAUSS)):
-            if not change < 1e-8:
-                warnings.warn(
-                    f"the integral of {name} is known to {change:.1g} only: it is not smooth on the finest grid",
-                    checks.AccuracyWarning,
-                    stacklevel=3,
-                )
-            return result
-        size, previous = 2 * size, result
+        if 2 * size > (_LARGEST[frame.dim] if smooth else min(_LARGEST[frame.dim], _LARGEST_GAUSS)):
+            return (result, square) if np.isfinite(top) else (-np.inf, np.inf)
+        size *= 2
 
 
-def extent_of_mass(space: Space, log_q: Callable, name: str) -> tuple[tuple[float, float], ...]:
-    """Per coordinate the bounds of the space, or where log_q sqrt(det g) has fallen by 42 for good.
-
-    Grows a cube until its open faces are that low, then zooms in on what is not.
-    """
-    bounds = np.array(space.bounds, dtype=float)
-    open_end = ~np.isfinite(bounds)
-    if not open_end.any():
-        return space.bounds
-    anchor = np.where(open_end[:, 0], np.where(open_end[:, 1], 0.0, bounds[:, 1]), bounds[:, 0])
-    for power in range(40):
-        reach = 2.0**power
-        box = np.where(open_end, anchor[:, None] + reach * np.array([-1.0, 1.0]), bounds)
-        sides, kept = _above(space, log_q, box)
-        if kept is not None and all(
-            not (open_end[k, end] and kept.take(-end, axis=k).any()) for k in range(space.dim) for end in (0, 1)
-        ):
-            break
-    else:
-        raise ValueError(f"{name} must decay in every direction to be normalised on {space}")
-    while True:
-        smaller = _hull(sides, kept, box, open_end)
-        done = (smaller[:, 1] - smaller[:, 0] > 0.8 * (box[:, 1] - box[:, 0])).all()
-        box = smaller
-        if done:
-            return tuple(zip(box[:, 0].tolist(), box[:, 1].tolist()))
-        sides, kept = _above(space, log_q, box)
-
-
-def _above(space: Space, log_q: Callable, box: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """A lattice of midpoints (walls may be singular), and where on it the mass is not negligible."""
-    size = 64 if space.dim < 3 else 32
-    sides = [low + (high - low) * (np.arange(size) + 0.5) / size for low, high in box]
-    mesh = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1)
-    with np.errstate(divide="ignore"):
-        values = log_q(mesh) + np.log(space.volume_element(mesh))
-    top = values.max()
-    return sides, values >= top - _NEGLIGIBLE if np.isfinite(top) else None
-
-
-def _hull(sides: list[np.ndarray], kept: np.ndarray, box: np.ndarray, open_end: np.ndarray) -> np.ndarray:
-    """The box around the kept nodes, one node wider; closed ends stay."""
-    where = np.argwhere(kept)
-    nodes = [np.concatenate([[low], side, [high]]) for side, (low, high) in zip(sides, box)]
-    tight = [(s[a], s[b + 2]) for s, a, b in zip(nodes, where.min(axis=0), where.max(axis=0))]
-    return np.where(open_end, tight, box)
+def _grid(frame: Frame, size: int) -> Grid:
+    """That of the space over the extent; where p decays to nothing at both ends it is as good as periodic."""
+    grid = frame.space.grid(size, frame.extent)
+    axes = tuple(Axis("fourier", a.size, a.low, a.high) if a.kind == "cells" else a for a in grid.axes)
+    return Grid(axes, grid.sphere)

@@ -17,6 +17,9 @@ from .. import checks
 from ..grid import Axis, Grid
 
 
+_WIDEST = 1e150  # of an axis: distances are squared
+
+
 class Space:
     """What all spaces share. Points are (..., columns) arrays.
 
@@ -62,7 +65,7 @@ class Space:
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Distance of points (..., n), broadcast against each other; all pairs with x[:, None], y."""
-        x, y = (checks.coordinates(z, name, self.columns) for z, name in ((x, "x"), (y, "y")))
+        x, y = checks.pair(x, y, self.columns)
         return np.linalg.norm(x - y, axis=-1)
 
     def check(self, x, name: str = "x") -> np.ndarray:
@@ -73,7 +76,8 @@ class Space:
             outside = (x[:, k] < low - slack[0]) | (x[:, k] > high + slack[1])
             if outside.any() and not wraps:
                 where = int(np.argmax(outside))
-                raise ValueError(f"{name} must lie in {self}, got {x[where].tolist()} at index {where}")
+                place = f"{checks.entries(x[where])} at index {where}"
+                raise ValueError(f"{name} must lie in {checks.brief(self)}, got {place}")
         return x
 
     def grid(self, shape: int | Sequence[int], extent: Sequence[tuple[float, float]] | None = None) -> Grid:
@@ -81,9 +85,9 @@ class Space:
 
         `extent` bounds the coordinates that have no end; without it they are refused.
         """
-        extent = self.bounds if extent is None else extent
-        if not np.isfinite(extent).all():
-            raise ValueError(f"extent must say where the coordinates of {self} end, got {extent}")
+        extent = self.bounds if extent is None else check_bounds(extent, "extent")
+        if len(extent) != self.dim or not np.isfinite(extent).all():
+            raise ValueError(f"extent must say where the {self.dim} coordinates of {self} end, got {checks.short(extent)}")
         axes, sizes = [], axis_sizes(shape, self.dim)
         for size, bound, wraps, cut in zip(sizes, self.bounds, self.periodic, extent, strict=True):
             kind = "fourier" if wraps else "gauss" if np.isfinite(bound).any() else "cells"
@@ -136,9 +140,10 @@ class Torus(Space):
     lengths: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        lengths = tuple(checks.positive(v, "lengths") for v in np.ravel(self.lengths).tolist())
-        if not 1 <= len(lengths) <= 3:
-            raise ValueError(f"lengths must hold one to three side lengths, got {len(lengths)}")
+        given = self.lengths if checks.listed(self.lengths) else (self.lengths,)
+        if not 1 <= len(given) <= 3:
+            raise ValueError(f"lengths must hold one to three side lengths, got {len(given)}")
+        lengths = tuple(_extent(checks.positive(v, "lengths"), "lengths") for v in given)
         object.__setattr__(self, "lengths", lengths)
 
     def __eq__(self, other) -> bool:
@@ -167,7 +172,7 @@ class Torus(Space):
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Distance to the nearest image of points (..., n), broadcast against each other."""
-        x, y = (checks.coordinates(z, name, self.columns) for z, name in ((x, "x"), (y, "y")))
+        x, y = checks.pair(x, y, self.columns)
         difference = x - y
         return np.linalg.norm(difference - self.period * np.round(difference / self.period), axis=-1)
 
@@ -187,7 +192,7 @@ class Circle(Torus):
     """
 
     def __init__(self, length: float = 2 * np.pi) -> None:
-        super().__init__((checks.positive(length, "length"),))
+        super().__init__((_extent(checks.positive(length, "length"), "length"),))
 
 
 @dataclass(frozen=True)
@@ -213,7 +218,7 @@ class Euclidean(Space):
     dim: int
 
     def __post_init__(self) -> None:
-        checks.integer(self.dim, "dim", least=1)
+        object.__setattr__(self, "dim", checks.integer(self.dim, "dim", least=1))
 
     @property
     def columns(self) -> int:
@@ -253,7 +258,7 @@ class Box(Space):
     def __post_init__(self) -> None:
         object.__setattr__(self, "bounds", check_bounds(self.bounds))
         if not np.isfinite(self.bounds).all():
-            raise ValueError(f"bounds must be finite, got {self.bounds}")
+            raise ValueError(f"bounds must be finite, got {checks.short(self.bounds)}")
 
     @property
     def dim(self) -> int:
@@ -268,21 +273,33 @@ class Box(Space):
 
 def axis_sizes(shape: int | Sequence[int], dim: int) -> tuple[int, ...]:
     """Nodes per axis, from one number or one per axis."""
-    sizes = (shape,) * dim if np.ndim(shape) == 0 else tuple(shape)
+    sizes = tuple(shape) if checks.listed(shape) else (shape,) * dim
     if len(sizes) != dim:
-        raise ValueError(f"grid must have one size, or one for each of {dim} axes, got {shape!r}")
+        raise ValueError(f"grid must have one size, or one for each of {dim} axes, got {checks.short(shape)}")
     return tuple(checks.integer(size, "grid", least=1) for size in sizes)
 
 
-def check_bounds(bounds) -> tuple[tuple[float, float], ...]:
-    """(low, high) pairs with low < high, one per axis."""
-    try:
-        pairs = tuple((float(low), float(high)) for low, high in bounds)
-    except (TypeError, ValueError):
-        raise ValueError(f"bounds must be (low, high) pairs, one per axis, got {bounds!r}") from None
-    if not pairs or any(not low < high for low, high in pairs):
-        raise ValueError(f"bounds must be (low, high) pairs with low < high, got {bounds!r}")
+def check_bounds(bounds, name: str = "bounds") -> tuple[tuple[float, float], ...]:
+    """(low, high) pairs with low < high, one per axis; infinite where there is no end."""
+    pairs = bounds if checks.listed(bounds) else ()
+    if not len(pairs) or not all(checks.listed(pair) and len(pair) == 2 for pair in pairs):
+        raise ValueError(f"{name} must be (low, high) pairs, one per axis, got {checks.short(bounds)}")
+    pairs = tuple(tuple(checks.real(end, name, finite=False) for end in pair) for pair in pairs)
+    for low, high in pairs:
+        if not low < high or low == np.inf or high == -np.inf:
+            raise ValueError(f"{name} must be (low, high) pairs with low < high, got {(low, high)}")
+        for end in (low, high):
+            if np.isfinite(end) and abs(end) > _WIDEST:
+                raise ValueError(f"{name} must be at most {_WIDEST:g} in size, got {end:g}: squares of distances overflow")
+        _extent(high - low, name)
     return pairs
+
+
+def _extent(length: float, name: str) -> float:
+    """A length whose square, and the square of its inverse, are numbers."""
+    if not 1 / _WIDEST <= length <= _WIDEST and np.isfinite(length):
+        raise ValueError(f"{name} must span between {1 / _WIDEST:g} and {_WIDEST:g}, got {length:g}")
+    return length
 
 
 @lru_cache(maxsize=16)

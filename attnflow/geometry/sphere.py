@@ -43,7 +43,7 @@ class Sphere(Space):
     dim: int
 
     def __post_init__(self) -> None:
-        checks.integer(self.dim, "dim", least=1)
+        object.__setattr__(self, "dim", checks.integer(self.dim, "dim", least=1))
 
     @property
     def columns(self) -> int:
@@ -78,7 +78,7 @@ class Sphere(Space):
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Length of the great arc between unit vectors (..., n + 1), broadcast against each other."""
-        x, y = (checks.coordinates(z, name, self.columns) for z, name in ((x, "x"), (y, "y")))
+        x, y = checks.pair(x, y, self.columns)
         # arccos(x'y) loses half the digits of near and of antipodal points; this loses none
         return 2 * np.arctan2(np.linalg.norm(x - y, axis=-1), np.linalg.norm(x + y, axis=-1))
 
@@ -102,8 +102,9 @@ class Sphere(Space):
         """
         if self.dim > 2:
             raise ValueError(f"grid must be on S^1 or S^2: there are no quadrature grids on {self}")
-        if self.dim == 2 and np.ndim(shape) == 0:
-            shape = (shape, 2 * shape)
+        if self.dim == 2 and not checks.listed(shape):
+            size = checks.integer(shape, "grid", least=1)
+            shape = (size, 2 * size)
         sizes = axis_sizes(shape, self.dim)
         longitude = Axis("fourier", sizes[-1], 0.0, 2 * np.pi)
         if self.dim == 1:

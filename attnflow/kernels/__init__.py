@@ -18,6 +18,7 @@ import numpy as np
 from ..similarity import PseudoMetric
 from .choice import Choice, choose
 from .registry import ENGINES, backends, load
+from .scaling import rescale, scale_columns
 
 __all__ = ["ENGINES", "Attended", "Choice", "Plan", "attend", "backends", "check_backend", "choose", "plan"]
 
@@ -33,26 +34,37 @@ class Attended(NamedTuple):
 class Plan:
     """An engine ready for fixed queries and keys: what can be prepared once is.
 
-    Calling it with values (N, c) or None (log-sum-exp only), a key bias (N,) or None, and the log-sum-exp (M,) that
-    an earlier call with the same bias returned, if there was one, gives `Attended`.
+    Calling it with values (N, c) or None (log-sum-exp only) and a key bias (N,) or None gives `Attended`: the same bits
+    for the same arguments, whatever was called before, on however many threads (but for cuFINUFFT). What is pickled of
+    it are its arguments.
     """
 
     engine: str
     run: Callable
     choice: Choice | None = None
+    arguments: tuple = ()  # f, epsilon, queries, keys, dtype, rtol
 
-    def __call__(
-        self,
-        values: np.ndarray | None = None,
-        key_bias: np.ndarray | None = None,
-        log_sum_exp: np.ndarray | None = None,
-    ) -> Attended:
-        return Attended(*self.run(values, key_bias, log_sum_exp))
+    def __call__(self, values: np.ndarray | None = None, key_bias: np.ndarray | None = None) -> Attended:
+        scaled, exponents = (values, None) if values is None else scale_columns(values, self.arguments[4])
+        mean, log_sum_exp = self.run(scaled, key_bias)
+        if exponents is not None:
+            with np.errstate(over="ignore"):  # a mean that is rounded above the largest value
+                mean = np.clip(np.ldexp(mean, exponents), values.min(axis=0), values.max(axis=0))
+        return Attended(mean, log_sum_exp)
+
+    def __reduce__(self):
+        return _prepared, (self.engine, self.choice, self.arguments)
+
+
+def _prepared(engine: str, choice: Choice | None, arguments: tuple) -> Plan:
+    f, epsilon, queries, keys, dtype, rtol = arguments
+    scaled = rescale(f, epsilon, queries, keys, dtype)
+    return Plan(engine, load(engine)(*scaled, queries, keys, np.dtype(dtype).type, rtol), choice, arguments)
 
 
 def check_backend(backend: str) -> str:
     """A name from `backends()` that can run here, or "auto"."""
-    if backend != "auto":
+    if not (isinstance(backend, str) and backend == "auto"):
         load(backend)
     return backend
 
@@ -91,11 +103,11 @@ def plan(
     Raises
     ------
     ValueError
-        If the engine can't compute this pseudo-metric.
+        If the engine can't compute this pseudo-metric, or the tokens are beyond the range of `dtype`.
     """
     choice = choose(f, epsilon, queries, keys, dtype, rtol, columns, applications) if backend == "auto" else None
     name = backend if choice is None else choice.engine
-    return Plan(name, load(name)(f, epsilon, queries, keys, np.dtype(dtype).type, rtol), choice)
+    return _prepared(name, choice, (f, epsilon, queries, keys, dtype, rtol))
 
 
 def attend(

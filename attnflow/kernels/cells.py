@@ -16,12 +16,14 @@ A row is accepted if n exp(-T) <= (rtol / 2) S, that is, if T >= log(2 n / rtol)
   near keys is off by D / (S + D) |m - m'| <= 2 (D / S) max|v| <= rtol max|v|.
 
 S is what was collected, so that the condition is checked and not assumed, for every query, whatever the bias. A first
-search has T = log(2 n / rtol): enough where S >= 1, as it is without a bias for a query that is a key itself; it is
-log(2 n / rtol) + B - log_sum_exp_i where the log-sum-exp is known. A row that fails tells by its S, a lower bound, how
-deep a second search must go to be accepted for certain. (n grows with T: it is computed once, for the deepest first
-search, and N takes its place beyond.)
+search has T = log(2 n / rtol): enough where S >= 1, as it is without a bias for a query that is a key itself. Where
+cells are much smaller than the reach, a glance of depth 2 costs little and finds most of S: the first search then has
+T = log(2 n / rtol) - log s, s what it found. (The log-sum-exp of an earlier call would tell as much, but no call may
+depend on those before it; the glance, which only a bias decides, is kept.) A row that fails tells by its S, a lower
+bound, how deep a second search must go to be accepted for certain. (n grows with T: it is computed once, for the
+deepest first search, and N takes its place beyond.)
 
-The arithmetic replaces weights below its smallest normal number by about that number, so that T is also kept far enough
+The arithmetic replaces weights below its smallest normal number by 0, so that T is also kept far enough
 from minus its logarithm for N of them to count nothing. Rows that need more, or have found nothing at all (far from
 every key), are left to the dense engine, in float64. Rounding is not part of the bound: depth and reach are taken
 larger by far more than it can move them.
@@ -50,6 +52,7 @@ from .tiles import TRANSFORMS
 
 MARGIN = 1e-3  # added to every depth, so that rounding decides nothing
 SPARE = 2.0  # added to the depth of a first search with a bias, for which S is often a little below 1
+GLANCE = 2.0  # depth of the search that shows about how much a query sees
 FILLING, FINEST = 8, 8  # keys that share a cell with a key, aimed at by cells down to this part of the reach
 
 
@@ -73,7 +76,9 @@ def plan(
 
     def dense(rows, values, key_bias):
         # logits of such rows are large: float32 would round them by more than their weights bear
-        return numba_engine.plan(f, epsilon, queries[rows], keys, np.float64, rtol)(values, key_bias, None)
+        run = numba_engine.plan(f, epsilon, queries[rows], keys, np.float64, rtol)
+        run.rows = rows
+        return run(values, key_bias)
 
     rtol = min(rtol, 1.0)
     return _Search(f.pair, epsilon, np.dtype(dtype), rtol, *_prepared(u, v, f.pair, epsilon, rtol), dense)
@@ -96,7 +101,7 @@ def radius(f: PseudoMetric, epsilon: float, size: int, rtol: float) -> float:
 
 def check(f: PseudoMetric, features: int) -> None:
     """Raise a ValueError that says why cells can't sum this f, if they can't."""
-    name, reason = type(f).__name__, None
+    name, reason = repr(f), None
     if f.pair.reduction not in ("squared", "wrapped") or f.pair.geodesic:
         reason = f"f must be a function of a flat distance for near keys to be found in cells, got {name}"
     elif f.pair.transform == "affine":
@@ -128,17 +133,18 @@ class _Search:
     queries: Sorted
     keys: Sorted
     crowd: float
+    fine: bool
     dense: Callable
     stats: dict[str, int] = field(default_factory=dict)
+    seen: tuple[np.ndarray, np.ndarray] | None = None  # a bias and its glance
 
     def __post_init__(self) -> None:
         transform, parameter = TRANSFORMS[self.pair.transform], self.pair.parameter or 0.0
         if self.pair.transform == "power":
             transform = TRANSFORMS[{1: "root", 2: "identity"}.get(parameter, "power")]
             parameter /= 2
-        with np.errstate(over="ignore"):
-            scale = np.divide(0.5 / log(2), self.epsilon).astype(self.dtype)  # weights are powers of two
-        self.rule = transform, self.dtype.type(parameter), scale
+        scale = min(0.5 / log(2) / self.epsilon, np.finfo(self.dtype).max / 2)  # weights are powers of two
+        self.rule = transform, self.dtype.type(parameter), self.dtype.type(scale)
         bits, size = self.grid.bits, self.keys.code.size
         shift = max(bits - size.bit_length(), 0)
         table = np.empty((1 << (bits - shift)) + 2, np.int64)
@@ -146,20 +152,25 @@ class _Search:
         self.cells = self.keys.code, table, shift
         self.deepest = -log(float(np.finfo(self.dtype).tiny) * 64 * size) - 10
 
-    def __call__(self, values, key_bias, log_sum_exp):
+    def __call__(self, values, key_bias):
         count, size, order = self.queries.code.size, self.keys.code.size, self.queries.order
         values = np.empty((size, 0)) if values is None else values
         key_bias = np.zeros(size) if key_bias is None else key_bias
         top, depth = float(key_bias.max()), np.full(count, inf)
         enough, near_enough = log(2 * size / self.rtol), log(2 * self.crowd / self.rtol)
-        if isfinite(top) and isfinite(self.rule[2]) and isfinite(self.grid.diameter):
-            spare = min(top - key_bias.min(), SPARE)
-            depth[:] = near_enough + (spare if log_sum_exp is None else top - log_sum_exp[order])
+        searched = isfinite(top) and isfinite(self.grid.diameter)
         log_sum, mean, accepted = np.zeros(count), np.zeros((count, values.shape[1])), np.zeros(count, bool)
         widened = 0
         with np.errstate(all="ignore"):  # what overflows is not accepted
             by_key = np.vstack([(key_bias - top) / log(2), values.T])
             by_key = cell_lists.arrange(by_key, self.keys.order).astype(self.dtype)
+            if searched:
+                spare = near_enough + min(top - key_bias.min(), SPARE)
+                depth = np.full(count, spare)
+                if self.fine:
+                    seen = self._glance(key_bias, by_key[:1])
+                    needed = np.where(near_enough - seen <= enough + SPARE, near_enough, enough) - seen
+                    depth = np.where(needed <= self.deepest, needed, spare)  # else nothing is that near
             for widen in (False, True):
                 rows = np.flatnonzero(~accepted & (depth <= self.deepest))
                 if len(rows) == 0:
@@ -178,6 +189,14 @@ class _Search:
             attended[left], lse[left] = self.dense(left, values, key_bias)
         self.stats = {"widened": widened, "dense": len(left)}
         return attended, lse
+
+    def _glance(self, key_bias, by_key):
+        """The logarithm of about what every query sees (N,), at most."""
+        known = self.seen  # read once: another thread may bring another one
+        if known is None or not np.array_equal(known[0], key_bias):
+            total, _ = self.sums(slice(None), np.full(self.queries.code.size, GLANCE), by_key)
+            known = self.seen = key_bias.copy(), np.log(total)
+        return known[1]
 
     def sums(self, rows, depth, by_key):
         """Sums of weights (N,), and of weights times values, for all or some of the sorted queries, to depths (N,)."""
@@ -211,7 +230,7 @@ def _prepared(u, v, pair, epsilon, rtol):
     reach = float(_reach(pair, epsilon, log(2 * crowd / rtol) + MARGIN))
     grid = cell_lists.grid(queries, keys, pair.period, reach / finer)
     sorted_keys = cell_lists.sort(keys, grid)
-    return grid, sorted_keys if u is v else cell_lists.sort(queries, grid), sorted_keys, crowd
+    return grid, sorted_keys if u is v else cell_lists.sort(queries, grid), sorted_keys, crowd, finer == FINEST
 
 
 def _crowd(pair, epsilon, depth, grid, axes, fullest, size):

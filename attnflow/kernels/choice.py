@@ -29,6 +29,7 @@ from ..similarity import PseudoMetric
 from ..similarity.pairs import Pair
 from . import cells, gauss_sums, nufft, numba_engine
 from .registry import ENGINES
+from .scaling import rescale
 
 SMALL = 2**22  # pairs that the dense engine sums in a moment: nothing else is considered
 TRANSFORM = {"identity": 0.0, "affine": 0.1, "root": 0.6, "log1p": 1.1, "power": 2.4}
@@ -110,6 +111,7 @@ def choose(
     if float(count) * size <= SMALL:
         return Choice("numba", _seconds(pairs), {}, facts)
     reasons: dict[str, str] = {}
+    f, epsilon = rescale(f, epsilon, queries, keys, dtype)
     near = _near(f, epsilon, keys[:1] if queries is None else queries, keys, rtol, reasons)
     if near is not None:
         v = f.key_features(keys)
@@ -177,8 +179,8 @@ def _nufft(f, epsilon, keys, rtol, count, reasons, facts) -> tuple[float, float]
         reasons["nufft"] = missing
         return None
     facts["modes"] = " x ".join(map(str, modes))
-    step = gauss_sums.work(modes, (len(keys) + count) / 2, max(rtol / 64, gauss_sums.FINEST))
-    step /= numba.get_num_threads() if step > gauss_sums.ALONE else 1
+    sums = modes, (len(keys) + count) / 2, max(rtol / 64, gauss_sums.FINEST)
+    step = gauss_sums.work(*sums) / min(numba.get_num_threads(), gauss_sums.parts_of(*sums))
     # what FINUFFT's rounding leaves of a certificate: see nufft's docstring; a period is about modes widths long
     left = 6 * (rtol / 64 + 1.1e-16 * max(modes) * 0.7) * 2.5 ** (len(modes) / 2)
     return float(left > rtol), step
@@ -215,12 +217,12 @@ def _measure(size: int = 2048, rounds: int = 5) -> float:
     x = np.random.default_rng(0).random((size, 2))
     run = numba_engine.plan(SquaredDistance(Euclidean(2)), 0.1, None, x, np.float64, 1e-12)
     threads, seconds = numba.get_num_threads(), []
-    run(x[:, :1], None, None)  # compiles
+    run(x[:, :1], None)  # compiles
     numba.set_num_threads(1)
     try:
         for _ in range(rounds):
             began = time.perf_counter()
-            run(x[:, :1], None, None)
+            run(x[:, :1], None)
             seconds.append(time.perf_counter() - began)
     finally:
         numba.set_num_threads(threads)

@@ -25,7 +25,7 @@ PARTIAL = 2**25  # numbers that the sums over parts of the keys may take
 REGISTERS = 80  # what the queries of a thread may take of 255: half of a processor's threads are then resident
 REDUCTIONS = {"squared": 0, "wrapped": 1, "inner": 2}
 IDENTITY, POWER, LOG1P, ROOT = 0, 1, 2, 3  # transforms
-NONE, GIVEN, RUNNING = 0, 1, 2  # what is subtracted from the logits of a query
+NONE, RUNNING = 0, 1  # what is subtracted from the logits of a query
 PAIRS, PRODUCTS, VALUES = 0, 1, 2  # where a block's logits come from
 # float32: exp2 and square root are then single instructions, good to 2 units of rounding
 OPTIONS = ("--std=c++17", "--ftz=true", "--prec-sqrt=false")
@@ -49,17 +49,17 @@ def rule(pair: Pair, epsilon: float) -> tuple[int, float, float, float]:
     return {1.0: IDENTITY, 0.5: ROOT}.get(exponent, POWER), scale, exponent, 0.0
 
 
-def subtraction(pair: Pair, itemsize: int, own: bool, spread: float, known: bool) -> int:
+def subtraction(pair: Pair, itemsize: int, own: bool, spread: float) -> int:
     """What keeps the exponentials of a query in range.
 
     The highest logit of a distance, for a query that is among the keys (`own`), lies between its own bias and the
     largest one, which is subtracted from all biases. Where their spread leaves every weight that counts above the
-    smallest number, nothing more is needed. Else the log-sum-exp if it is `known`, else a running maximum.
+    smallest number, nothing more is needed. Else a running maximum.
     """
     limit = {4: 60.0, 8: 600.0}[itemsize]
     if own and pair.reduction in ("squared", "wrapped") and spread < limit:
         return NONE
-    return GIVEN if known else RUNNING
+    return RUNNING
 
 
 def queries_per_thread(dim: int, columns: int, itemsize: int) -> int:

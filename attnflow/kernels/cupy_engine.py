@@ -18,7 +18,8 @@ import numpy as np
 
 from ..similarity import PseudoMetric
 from . import cuda_kernels as cuda
-from . import gauss_sums, nufft
+from . import nufft
+from .reference import blind
 
 SPARSE = 2**22  # pairs from which on neighbours are looked for
 FULL_CELLS = 4096  # keys that a query of a sweep meets, above which more queries share them
@@ -85,19 +86,18 @@ class Run:
         self.tokens = cupy_sums.Tokens(f.pair, dtype, u, v, transform, scale, exponent)
         cp.cuda.get_current_stream().synchronize()  # sums may run on other streams
 
-    def __call__(self, values=None, key_bias=None, log_sum_exp=None):
+    def __call__(self, values=None, key_bias=None):
         cp = self.cp
         on_device = self.on_device or isinstance(values, cp.ndarray)
         values = cp.zeros((len(self.v), 0)) if values is None else cp.asarray(values, dtype=np.float64)
         bias, highest, spread, finite_spread = self._bias(key_bias)
         shift = highest + self.offset
-        known = None if log_sum_exp is None else (cp.asarray(log_sum_exp, dtype=np.float64) - shift) / np.log(2)
         with np.errstate(all="ignore"):  # what overflows shows in the result
             if self.pair.reduction == "general" or self._is_high or values.shape[1] > cuda.FUSED_COLUMNS:
                 self.stats = {"kernel": "blocks", "pairs": len(self.u) * len(self.v)}
                 mean, lse = self.sums.blocks(self.tokens, values, bias, self.rtol)
             else:
-                mean, lse = self._fused(values, bias, known, spread, finite_spread)
+                mean, lse = self._fused(values, bias, spread, finite_spread)
         self._refuse_overflow(mean, lse)
         return (mean, lse + shift) if on_device else (cp.asnumpy(mean), cp.asnumpy(lse + shift))
 
@@ -118,10 +118,6 @@ class Run:
     def _cast(self, x):
         """Features in the type of the pairs, seen from where that loses least."""
         cp, pair = self.cp, self.pair
-        if pair.reduction == "wrapped":  # kernels count turns exactly only below 2^22
-            period = cp.asarray(pair.period, dtype=np.float64)
-            turns = cp.floor(x / period)
-            x = x - period * cp.where(cp.abs(turns) > 2**20, turns, 0.0)
         if pair.reduction in ("squared", "wrapped") and not pair.geodesic:
             # single precision and |u|^2 + |v|^2 - 2 u.v lose what lies far from the origin; differences don't
             x = x - self.v.mean(axis=0) if self.dtype == np.float32 or self._is_high else x
@@ -139,30 +135,29 @@ class Run:
         finite = cp.where(cp.isfinite(bias), bias, 0.0)
         return bias / np.log(2), highest, -float(bias.min()), -float(finite.min())
 
-    def _fused(self, values, bias, known, spread, finite_spread):
+    def _fused(self, values, bias, spread, finite_spread):
         cp, tokens, sums = self.cp, self.tokens, self.sums
-        subtracted = cuda.subtraction(self.pair, self.dtype.itemsize, self.own, spread, known is not None)
-        known = cp.zeros(len(self.u)) if known is None else known
+        subtracted = cuda.subtraction(self.pair, self.dtype.itemsize, self.own, spread)
         # what is left out of a query's sum of weights is at most N exp(-cutoff); twice that moves its mean
         needed = np.log(2 * len(self.v) / self.rtol)
         cutoff = 4 * np.ceil((needed + min(finite_spread, needed)) / 4)  # in steps: similar biases share a sweep
         sweep = self._neighbours(cutoff)
         pairs = len(self.u) * len(self.v) if sweep is None else sweep.pairs
         if pairs > MANY and self._transforms is not None and pairs > PAIRS * self._transforms.work:
-            mean, lse = self._transforms(values, bias * np.log(2), None)
+            mean, lse = self._transforms(values, bias * np.log(2))
             self.stats = {"kernel": "cufinufft", **self._transforms.stats}
             return mean, lse
         if sweep is None:
             self.stats = {"kernel": "fused", "pairs": len(self.u) * len(self.v)}
-            return sums.fused(tokens, values, bias, known, subtracted)
+            return sums.fused(tokens, values, bias, subtracted)
         q, k = sweep.queries, sweep.keys
         near = replace(tokens, queries=tokens.queries[q], keys=tokens.keys[k])
         mean, lse = cp.empty((len(self.u), values.shape[1])), cp.empty(len(self.u))
-        mean[q], lse[q] = sums.fused(near, values[k], bias[k], known[q], subtracted, sweep)
+        mean[q], lse[q] = sums.fused(near, values[k], bias[k], subtracted, sweep)
         redone = cp.flatnonzero(~(lse >= needed - cutoff))
         if len(redone):
             lonely = replace(tokens, queries=tokens.queries[redone])
-            mean[redone], lse[redone] = sums.fused(lonely, values, bias, known[redone], subtracted)
+            mean[redone], lse[redone] = sums.fused(lonely, values, bias, subtracted)
         pairs = sweep.pairs + len(redone) * len(self.v)
         self.stats = {"kernel": "cells", "pairs": pairs, "redone": len(redone)}
         return mean, lse
@@ -181,8 +176,8 @@ class Run:
 
     def _some(self, rows):
         """A run for some of the queries, over all keys."""
-        tokens, nothing = replace(self.tokens, queries=self.tokens.queries[rows]), self.cp.zeros(len(rows))
-        return lambda values, bias, _: self.sums.fused(tokens, values, bias / np.log(2), nothing, cuda.RUNNING)
+        tokens = replace(self.tokens, queries=self.tokens.queries[rows])
+        return lambda values, bias: self.sums.fused(tokens, values, bias / np.log(2), cuda.RUNNING)
 
     def _neighbours(self, cutoff):
         """The sweep of the last call if its cutoff was this one, a new sweep, or None if it would save little."""
@@ -210,7 +205,10 @@ class Run:
         cp = self.cp
         lost = ~((cp.abs(lse) < np.finfo(self.dtype).max / 2) & cp.isfinite(mean).all(axis=1))
         if bool(lost.any()):
+            query = int(lost.argmax())
+            if self.pair.reduction == "general" and self.sums.sees_nothing(self.pair, self.u[query : query + 1], self.v):
+                raise blind(query)
             raise ValueError(
-                f"epsilon={self.epsilon!r} takes query {int(lost.argmax())} beyond the range of {self.dtype}: "
+                f"epsilon takes query {query} beyond the range of {self.dtype}: "
                 "logits or values overflow" + ("; use dtype='float64'" if self.dtype == np.float32 else "")
             )

@@ -48,13 +48,9 @@ class Tokens:
 
 
 def fused(
-    tokens: Tokens, values: cp.ndarray, bias: cp.ndarray, shifts: cp.ndarray, subtracted: int,
-    sweep: Sweep | None = None,
+    tokens: Tokens, values: cp.ndarray, bias: cp.ndarray, subtracted: int, sweep: Sweep | None = None
 ) -> tuple[cp.ndarray, cp.ndarray]:
-    """Means (M, c) and log-sum-exps (M,) over all pairs, or over those of a sweep for tokens in its order.
-
-    `shifts` (M,) are what is subtracted from the logits of a query, where `subtracted` is GIVEN.
-    """
+    """Means (M, c) and log-sum-exps (M,) over all pairs, or over those of a sweep for tokens in its order."""
     import cupy as cp
 
     (queries, dim), keys, itemsize = tokens.queries.shape, len(tokens.keys), tokens.dtype.itemsize
@@ -73,7 +69,7 @@ def fused(
     absorb, merge = (cuda.kernel("sums.cu", name, defines) for name in ("absorb", "merge"))
     rows = cp.zeros((keys, cuda.row_width(dim, width, itemsize)), tokens.dtype)
     rows[:, :dim], rows[:, dim] = tokens.keys, bias
-    shifts, numbers = shifts.astype(tokens.dtype), tokens.numbers()
+    numbers = tokens.numbers()
     partial = cp.empty((parts, 2 + width, queries))
     mean, lse = cp.empty((queries, values.shape[1])), cp.empty(queries)
     for first in range(0, max(values.shape[1], 1), max(width, 1)):
@@ -81,7 +77,7 @@ def fused(
         rows[:, dim + 1 : dim + 1 + some.shape[1]] = some
         absorb(
             (len(chunks) - 1, parts), (threads,),
-            (tokens.queries, shifts, rows, chunks, ranges, np.int32(range_count), np.int32(ranges_of_chunk), *numbers,
+            (tokens.queries, rows, chunks, ranges, np.int32(range_count), np.int32(ranges_of_chunk), *numbers,
              np.int32(queries), partial),
         )
         merge(
@@ -125,6 +121,13 @@ def blocks(tokens: Tokens, values: cp.ndarray, bias: cp.ndarray, rtol: float) ->
     return mean / total[:, None], (top + cp.log2(total)) / LOG2E
 
 
+def sees_nothing(pair: Pair, query: cp.ndarray, keys: cp.ndarray) -> bool:
+    """Whether a user's f is infinite between a query (1, m) and all keys."""
+    import cupy as cp
+
+    return not bool(cp.isfinite(pair.function(query[:, None, :], keys[None, :, :])).any())
+
+
 def _evaluate(pair: Pair, u: cp.ndarray, v: cp.ndarray, first: int, start: int) -> cp.ndarray:
     """A user's f for a block of pairs, by the user's own function on CuPy arrays."""
     import cupy as cp
@@ -140,8 +143,8 @@ def _evaluate(pair: Pair, u: cp.ndarray, v: cp.ndarray, first: int, start: int) 
             f"f must return a CuPy array of shape {(len(u), len(v))} for backend='cupy', got "
             f"{type(block).__name__} of shape {np.shape(block)}; use backend='numba'"
         )
-    wrong = cp.flatnonzero(cp.isnan(block))
+    wrong = cp.flatnonzero(~(block > -np.inf))
     if len(wrong):
         i, j = divmod(int(wrong[0]), len(v))
-        raise ValueError(f"f must be a number, got nan for query {first + i} and key {start + j}")
+        raise ValueError(f"f must be a number or inf, got {float(block[i, j])} for query {first + i} and key {start + j}")
     return cp.ascontiguousarray(block)

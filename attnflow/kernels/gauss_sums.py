@@ -20,6 +20,8 @@ error found being 0.7 of the bound; a test holds them.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,12 +29,17 @@ from functools import partial
 import numpy as np
 from scipy import fft, special
 
+from .threads import in_threads
+
 TOKEN, NODE, FOURIER = 75, 0.95, 2.0  # of `work`: per token, per node it is spread to, per node of the grid and log2
-ALONE = 3e7  # work below which a second thread of FINUFFT takes longer than it saves
+ALONE = 3e7  # work below which a second thread takes longer than it saves
 LARGEST = 2**27  # nodes of FINUFFT's grid, twice as many per axis as modes: two gigabytes
 FINEST = 1e-14  # below this tolerance FINUFFT's kernel would be wider than it can be
 _SHARE = 0.4  # eps over the variance of the local error
 _UNIT = np.finfo(float).eps / 2
+_PLANNING = threading.Lock()  # FINUFFT plans under locks of its own: a fork waits, its child would for ever
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_PLANNING.acquire, after_in_parent=_PLANNING.release, after_in_child=_PLANNING.release)
 
 
 @dataclass(frozen=True)
@@ -111,32 +118,56 @@ class GaussSums:
     (m, N); targets None: the sources. All arrays are of the namespace `xp`; CuPy's are transformed by cuFINUFFT.
     """
 
-    def __init__(
-        self, series: Series, targets: np.ndarray | None, sources: np.ndarray, tol: float, threads: int, xp=np
-    ) -> None:
+    def __init__(self, series: Series, targets: np.ndarray | None, sources: np.ndarray, tol: float, xp=np) -> None:
         self.series, self._xp = series, xp
         self._factors, self._wide = (
             [xp.asarray(factor) for factor in series.factors(series.epsilon / share)] for share in (1.0, _SHARE)
         )
+        make, self._inverse = _transforms(xp)
         tokens = (sources.shape[1] + (sources if targets is None else targets).shape[1]) / 2
-        threads = threads if work(series.modes, tokens, tol) > ALONE else 1
-        plan, self._inverse = _transforms(xp, threads)
+        parts = 1 if xp is not np else parts_of(series.modes, tokens, tol)
         angles = series.angles(sources)
-        self._forward = plan(1, series.modes, eps=tol, isign=-1)
-        self._in_step(self._forward.setpts, *angles)
+        self._forward = self._plans(make, 1, angles, parts, tol)
         angles = angles if targets is None else series.angles(targets)
-        self._backward = plan(2, series.modes, eps=tol, isign=1)
-        self._in_step(self._backward.setpts, *angles)
+        self._backward = self._plans(make, 2, angles, parts, tol)
         self._nodes = [fft.next_fast_len(count) for count in series.modes]
         self.nearest = self._nearest(angles)
 
     def modes(self, strengths: np.ndarray) -> np.ndarray:
         """c_k of complex strengths (N,)."""
-        return self._in_step(self._forward.execute, strengths)
+        first, *others = self._all(self._forward, lambda plan, some: plan.execute(strengths[some]))
+        for other in others:
+            first += other
+        return first
 
     def at_targets(self, modes: np.ndarray) -> np.ndarray:
         """sum_k g_k c_k e^{ikx} at the targets: (M,) complex."""
-        return self._in_step(self._backward.execute, _multiplied(modes, self._factors))
+        modes = _multiplied(modes, self._factors)
+        parts = self._all(self._backward, lambda plan, some: plan.execute(modes))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _plans(self, make, kind, angles, parts, tol):
+        """Plans and the points that are theirs."""
+        edges = [len(angles[0]) * k // parts for k in range(parts + 1)]
+        plans = []
+        with _PLANNING:
+            for some in map(slice, edges, edges[1:]):
+                plans.append((make(kind, self.series.modes, eps=tol, isign=-1 if kind == 1 else 1), some))
+                self._in_step(plans[-1][0].setpts, *(np.ascontiguousarray(x[some]) if parts > 1 else x for x in angles))
+        return plans
+
+    def _all(self, plans, call):
+        """call(plan, points) of every plan, by all threads."""
+        if len(plans) == 1:
+            return [self._in_step(call, plans[0][0], slice(None))]
+        results = [None] * len(plans)
+
+        def run(first, last):
+            for k in range(first, last):
+                results[k] = call(*plans[k])
+
+        in_threads(run, len(plans), 1)
+        return results
 
     def around(self, modes: np.ndarray) -> np.ndarray:
         """Real part of sum_j w_j exp(-0.2 |x - y_j|^2 / eps) on nodes, of which `nearest` is that of each target."""
@@ -166,7 +197,17 @@ class GaussSums:
         return result
 
 
-def _transforms(xp, threads: int) -> tuple[Callable, Callable]:
+def parts_of(modes: tuple[int, ...], tokens: float, tol: float) -> int:
+    """Into how many parts points are cut that are transformed side by side: at the price of a Fourier transform each.
+
+    FINUFFT's own threads add up in any order, and differ in the last bits from call to call. Parts are two whatever the
+    number of threads, and only where one thread would lose little by them.
+    """
+    everything = work(modes, tokens, tol)
+    return 2 if everything > ALONE and work(modes, 0, tol) < everything / 4 else 1
+
+
+def _transforms(xp) -> tuple[Callable, Callable]:
     """What makes plans, and the inverse fast Fourier transform."""
     if xp is not np:
         import cufinufft
@@ -174,9 +215,8 @@ def _transforms(xp, threads: int) -> tuple[Callable, Callable]:
         return partial(cufinufft.Plan, dtype="complex128", upsampfac=2.0), xp.fft.ifftn
     import finufft
 
-    # no messages of its own on the terminal: the tolerance is in its range, and the caller chose the threads
-    plan = partial(finufft.Plan, nthreads=threads, upsampfac=2.0, showwarn=0)
-    return plan, partial(fft.ifftn, workers=threads, overwrite_x=True)
+    # no messages of its own on the terminal: the tolerance is in its range
+    return partial(finufft.Plan, nthreads=1, upsampfac=2.0, showwarn=0), partial(fft.ifftn, overwrite_x=True)
 
 
 def _series(epsilon, centre, period, level, leak) -> Series:
@@ -185,7 +225,7 @@ def _series(epsilon, centre, period, level, leak) -> Series:
     modes = 2 * highest + 1
     if not np.prod(2 * modes) <= LARGEST:
         raise ValueError(
-            f"epsilon={epsilon:.3g} is too small for backend 'nufft': tokens that extend over "
+            "epsilon is too small for backend 'nufft': tokens that extend over "
             f"{' x '.join(f'{side:.3g}' for side in period / sigma)} widths sqrt(epsilon) need "
             f"{' x '.join(f'{count:.3g}' for count in modes)} Fourier modes, of which it takes {LARGEST / 2**dim:.3g}; "
             "use backend='cells', or 'numba' if only few tokens lie far out"

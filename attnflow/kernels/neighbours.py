@@ -5,7 +5,8 @@ form a block; the keys that may matter to any of them are copied into a tile, re
 the periodic image nearest to it. What follows is the arithmetic of a dense tile: long contiguous loops that vectorise,
 no image to look for, and in float32 nothing lost to large coordinates.
 
-Everything compiled is here but for functions of `tiles`: numba's disk cache does not notice when only those change.
+Everything compiled is here but for functions of `tiles`: numba's disk cache does not notice when only those change, so
+change a line here too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from ..compilation import cached_njit
 from .tiles import _exp2, _transform
 
 BLOCK = 32  # most queries of one cell that share their tiles
@@ -21,7 +23,7 @@ TILE = 512  # keys in a tile, a multiple of ROUND
 ROUND = 16  # keys are copied and tiles are filled in multiples, for whole vectors
 ROWS = 4096  # most rows of cells looked up for a block; where more are within reach, it takes all keys
 
-_free = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+_free = cached_njit(fastmath={"contract"}, error_model="numpy")
 _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
 _summing = numba.njit(fastmath={"contract", "reassoc"}, error_model="numpy")
 

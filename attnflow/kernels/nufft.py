@@ -13,12 +13,13 @@ the first call of a plan therefore sums its least certain rows directly as well.
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from .. import checks
@@ -32,6 +33,7 @@ PROBES = 4  # rows summed directly to check the certificate
 FEW = 64  # rows that the dense engine sums before cells have sorted the keys; rows without a certificate see few keys
 PIECE = 2**15  # rows at a time: they stay in the second-level cache
 LOOSEST = 1e-2  # errors of errors are neglected
+_PARENTS: list = []  # plans of a process that this one was forked from
 
 
 def plan(
@@ -52,7 +54,9 @@ def plan(
 
     def other(rows: np.ndarray) -> Callable:
         engine = numba_engine if len(rows) <= FEW else cells
-        return engine.plan(f, epsilon, queries[rows], keys, np.float64, rtol)
+        run = engine.plan(f, epsilon, queries[rows], keys, np.float64, rtol)
+        run.rows = rows
+        return run
 
     return NufftSums(f.pair, epsilon, u, v, rtol, other)
 
@@ -70,13 +74,31 @@ def modes(f: PseudoMetric, epsilon: float, keys: np.ndarray, rtol: float) -> tup
     return _series(f.pair.period, epsilon, v, v, rtol)[0].modes
 
 
+class _Certified(NamedTuple):
+    """2 E / S of every target, and the rows where that is above rtol or S is not known."""
+
+    relative: np.ndarray
+    left: np.ndarray
+
+
+@dataclass
+class _Kept:
+    """What belongs to a key bias: sums of weights by a transform of their own with the rows certified by them and their
+    logarithms, and certified rows that rounding would not change."""
+
+    bias: np.ndarray
+    alone: tuple[np.ndarray | None, _Certified, np.ndarray] | None = None
+    sure: _Certified | None = None
+
+
 class NufftSums:
     """The primitive for queries and keys with fixed coordinates (m, M) and (m, N); see `plan`.
 
     `other` plans another engine for some rows. Coordinates, and all other arrays, are of the namespace `xp`. `work` is
     what both transforms cost, see `gauss_sums.work`. `stats` tells of the last call how many ``rows_by_another_engine``
     there were, and the plan's ``modes`` and ``tol``.
-    What a key bias fixes (denominators, certified rows) is kept and used again as long as the bias stays equal.
+    What a key bias fixes (denominators, certified rows) is kept and used again as long as the bias stays equal, where
+    that changes no bit.
     """
 
     def __init__(
@@ -94,36 +116,49 @@ class NufftSums:
             )
         self._key_order = _spatial_order(v, xp)
         self._order = self._key_order if u is v else within[_spatial_order(u[:, within], xp)]
-        self._sums = None  # without a query in reach of the keys there is nothing to transform
-        if len(self._order):
-            sources, targets = v[:, self._key_order], None if u is v else u[:, self._order]
-            self._sums = GaussSums(self._series, targets, sources, self._tol, numba.get_num_threads(), xp)
+        self._u, self._v, self._process = u, v, os.getpid()
+        self._transform()
         self.work = gauss_sums.work(self._series.modes, (self._rows + self._size) / 2, self._tol)
-        self._lock = threading.Lock()  # FINUFFT's plans hold their working memory
-        self._bias: np.ndarray | None = None
+        self._locks: dict[int, threading.Lock] = {}  # of a process: FINUFFT's plans hold their working memory
+        self._kept: _Kept | None = None
         self._other: tuple | None = None
         self._probed = False
         self.stats = {"modes": self._series.modes, "tol": self._tol, "rows_by_another_engine": 0}
         self._settle()
 
-    def __call__(
-        self, values: np.ndarray | None, key_bias: np.ndarray | None, log_sum_exp: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `attnflow.kernels.plan`; a known log-sum-exp is found again in what was kept for its bias."""
+    def __call__(self, values: np.ndarray | None, key_bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """See `attnflow.kernels.plan`."""
         bias = self._xp.zeros(self._size) if key_bias is None else self._xp.asarray(key_bias, dtype=float)
         values = self._xp.empty((self._size, 0)) if values is None else values
-        with self._lock:
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
+            if self._process != os.getpid():
+                self._begin_again()
             result = self._attend(values, bias)
             self._settle()
         return result
 
+    def _begin_again(self):
+        """In a forked process: another thread may have been in the middle of the parent's plans and of what they kept."""
+        _PARENTS.append(self._sums)  # not freed: a lock that freeing takes may have been held
+        self._kept = self._other = None
+        self._transform()
+        self._process = os.getpid()
+
+    def _transform(self):
+        self._sums = None  # without a query in reach of the keys there is nothing to transform
+        if len(self._order):
+            sources, targets = self._v[:, self._key_order], None if self._u is self._v else self._u[:, self._order]
+            self._sums = GaussSums(self._series, targets, sources, self._tol, self._xp)
+
     def _attend(self, values, bias):
-        xp = self._xp
-        known = self._bias is not None and bool(xp.array_equal(bias, self._bias))
-        self._bias = None  # until all that belongs to it is there
+        """Columns share transforms in pairs, the last of an odd number with the weights: a pair rounds as a whole, so
+        that which columns are together must not depend on earlier calls."""
+        xp, columns = self._xp, values.shape[1]
+        kept = self._kept if self._kept is not None and bool(xp.array_equal(bias, self._kept.bias)) else _Kept(bias.copy())
         middle, half = _range(values)
-        columns = [None] * (not known) + list(range(values.shape[1]))  # None: the denominators
-        mean = xp.zeros((self._rows, values.shape[1]))
+        mean = xp.zeros((self._rows, columns))
+        whole = columns - columns % 2
+        weighed = (None, *range(whole, columns))  # None: the weights themselves
         highest = float(bias.max())
         shift = highest if np.isfinite(highest) else 0.0
         weights, strengths = xp.empty(self._size), xp.zeros(self._size, dtype=complex)
@@ -132,6 +167,7 @@ class NufftSums:
             weights[some] = xp.exp(bias[self._key_order[some]] - shift)
 
         def multiply(some):
+            strengths.imag[some] = 0.0
             for k, part in zip(pair, (strengths.real, strengths.imag)):
                 part[some] = weights[some]
                 if k is not None:
@@ -140,51 +176,59 @@ class NufftSums:
         def divide(some):
             for k, part in zip(pair, (sums.real, sums.imag)):
                 if k is not None:
-                    mean[self._order[some], k] = middle[k] + half[k] * (part[some] / self._denominators[some])
+                    mean[self._order[some], k] = middle[k] + half[k] * (part[some] / denominators[some])
 
         self._in_pieces(weigh, self._size)
-        for first in range(0, len(columns) if self._sums else 0, 2):
-            pair = columns[first : first + 2]
+        denominators, certified, log_sum_exp = None, _Certified(xp.empty(0), xp.arange(self._rows)), None
+        if len(weighed) == 1 and kept.alone is not None:
+            denominators, certified, log_sum_exp = kept.alone
+        for pair in [weighed, *((k, k + 1) for k in range(0, whole, 2))] if self._sums else []:
+            if pair is weighed and denominators is not None:
+                continue
             self._in_pieces(multiply, self._size)
             coefficients = self._sums.modes(strengths)
             sums = self._sums.at_targets(coefficients)
-            if pair[0] is None:
-                self._denominators = sums.real.copy()
-                self._certify(coefficients, float(weights.sum()))
+            if pair is weighed:
+                denominators = sums.real.copy()
+                certified = kept.sure or self._certify(kept, denominators, coefficients, float(weights.sum()))
             self._in_pieces(divide, len(self._order))  # rows without a certificate are replaced
-        if not known:
-            self._keep(shift)
-        log_sum_exp = self._log_sum_exp.copy()
-        self._replace(mean, log_sum_exp, values, bias, known)
-        self._bias = bias.copy()
+        self.stats["rows_by_another_engine"] = len(certified.left)
+        if log_sum_exp is None:
+            log_sum_exp = self._logarithm(denominators, shift)
+            kept.alone = (denominators, certified, log_sum_exp) if len(weighed) == 1 else kept.alone
+        log_sum_exp = log_sum_exp.copy()
+        self._replace(mean, log_sum_exp, values, bias, certified)
+        self._kept = kept
         return mean, log_sum_exp
 
-    def _certify(self, coefficients, total):
-        """2 E / S for every target: within rtol, or not."""
-        around, series = self._sums.around(coefficients), self._series
+    def _certify(self, kept, denominators, coefficients, total):
+        """Which rows are not within rtol; kept if other roundings of the sums would not change that."""
+        xp, around, series = self._xp, self._sums.around(coefficients), self._series
         near, everywhere = series.near(self._tol), series.far * float(around.max()) + series.leak * total
-        self._relative = self._xp.empty(len(self._order))
+        relative = xp.empty(len(self._order))
 
         def certify(some):
             error = near * around[self._sums.nearest[some]] + everywhere
-            sums = self._denominators[some]
-            self._relative[some] = self._xp.where(sums > 0, 2 * error / sums, np.inf)
+            sums = denominators[some]
+            relative[some] = xp.where(sums > 0, 2 * error / sums, np.inf)
 
         self._in_pieces(certify, len(self._order))
+        certain = xp.zeros(self._rows, dtype=bool)
+        certain[self._order] = relative <= self._rtol
+        certified = _Certified(relative, xp.flatnonzero(~certain))
+        if not bool(((relative > 0.8 * self._rtol) & (relative < 1.25 * self._rtol)).any()):
+            kept.sure = certified
+        return certified
 
-    def _keep(self, shift):
-        """What the bias fixes: the log-sum-exps, and the rows that are left to another engine."""
-        xp = self._xp
-        self._log_sum_exp = xp.full(self._rows, -np.inf)
+    def _logarithm(self, denominators, shift):
+        log_sum_exp = self._xp.full(self._rows, -np.inf)
 
-        def keep(some):
-            log_sum_exp = xp.log(self._denominators[some]) + shift
-            self._log_sum_exp[self._order[some]] = xp.where(self._relative[some] <= self._rtol, log_sum_exp, -np.inf)
+        def take(some):
+            log_sum_exp[self._order[some]] = self._xp.log(denominators[some]) + shift
 
         if self._sums:
-            self._in_pieces(keep, len(self._order))
-        self._left = xp.flatnonzero(self._log_sum_exp == -np.inf)
-        self.stats["rows_by_another_engine"] = len(self._left)
+            self._in_pieces(take, len(self._order))
+        return log_sum_exp
 
     def _in_pieces(self, work, count):
         """work(slice) for all of range(count), by all threads; a device has its own."""
@@ -203,24 +247,21 @@ class NufftSums:
         if self._xp is not np:
             self._xp.cuda.get_current_stream().synchronize()
 
-    def _replace(self, mean, log_sum_exp, values, bias, known):
-        """Sum the rows without a certificate, and once per plan the least certain of the others, by another engine."""
-        probes = self._least_certain() if not self._probed else self._left[:0]
-        rows = self._xp.concatenate([self._left, probes])
-        if len(rows) == 0 or (known and values.shape[1] == 0):
+    def _replace(self, mean, log_sum_exp, values, bias, certified):
+        """Sum the rows without a certificate by another engine, and once per plan the least certain of the others."""
+        if not self._probed and self._sums is not None:
+            rows = self._least_certain(certified.relative)
+            if len(rows):
+                self._compare(mean[rows], log_sum_exp[rows], *self._another(rows)(values, bias), values)
+        left = certified.left
+        if len(left) == 0:
             return
-        if self._other is None or not bool(self._xp.array_equal(rows, self._other[0])):
-            self._other = rows, self._another(rows)
-        direct_mean, direct = self._other[1](values, bias, None)
-        count = len(self._left)
-        self._compare(mean[probes], log_sum_exp[probes], direct_mean[count:], direct[count:], values)
-        mean[self._left], log_sum_exp[self._left] = direct_mean[:count], direct[:count]
-        self._log_sum_exp[self._left] = direct[:count]
+        if self._other is None or not bool(self._xp.array_equal(left, self._other[0])):
+            self._other = left, self._another(left)
+        mean[left], log_sum_exp[left] = self._other[1](values, bias)
 
-    def _least_certain(self):
-        if self._sums is None:
-            return self._left[:0]
-        certainty = self._xp.where(self._relative <= self._rtol, -self._relative, np.inf)
+    def _least_certain(self, relative):
+        certainty = self._xp.where(relative <= self._rtol, -relative, np.inf)
         least = self._xp.argpartition(certainty, min(PROBES, len(certainty)) - 1)[:PROBES]
         return self._order[least[self._xp.isfinite(certainty[least])]]
 
@@ -297,7 +338,7 @@ def _images(period, epsilon, rtol):
     allowed = rtol / 2 * min(1.0, np.prod(np.sqrt(2 * np.pi) / sides))
     if images > allowed:
         raise ValueError(
-            f"epsilon={epsilon:.3g} is too large for backend 'nufft' on this torus: FFTs sum all images, which change "
+            "epsilon is too large for backend 'nufft' on this torus: FFTs sum all images, which change "
             f"a weight by up to sum exp(-period^2 / (8 epsilon)) = {images:.2g}, and rtol={rtol:.3g} allows "
             f"{allowed:.2g} (epsilon = {1 / sides.min() ** 2:.3g} period^2, at most about "
             f"{1 / (8 * np.log(1.01 * len(sides) / allowed)):.2g}); use backend='numba'"

@@ -12,7 +12,8 @@ import numba
 import numpy as np
 
 from ..similarity import PseudoMetric
-from ..similarity.pairs import Pair, transformed
+from ..similarity.pairs import Pair, evaluate, transformed
+from .reference import blind
 from .threads import in_threads
 from .tiles import QUERIES, REDUCTIONS, TILE, TOGETHER, TRANSFORMS, absorb, gaussian
 
@@ -44,20 +45,24 @@ def plan(
     Raises
     ------
     ValueError
-        When called, if a user's f is NaN somewhere, or everything a query sees is beyond the range of `dtype` (1e308,
-        3e38). A single pair beyond it weighs nothing.
+        When called, if a user's f is NaN somewhere, or everything a query sees is infinite or beyond the range of
+        `dtype` (1e308, 3e38). A single pair beyond it weighs nothing.
     """
     return _Dense(f, epsilon, queries, keys, np.dtype(dtype))
 
 
 class _Dense:
-    """Features in the layout of the tiles, ready for values and biases."""
+    """Features in the layout of the tiles, ready for values and biases; `rows` are the queries' numbers in messages."""
+
+    rows: np.ndarray | None = None
 
     def __init__(self, f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: np.dtype) -> None:
         self.f, self.epsilon, self.dtype = f, epsilon, dtype
         v = f.key_features(keys)
         u = f.query_features(keys if queries is None else queries)
-        self.own = queries is None and f.symmetric is True and f.pair.reduction in ("squared", "wrapped")
+        with np.errstate(all="ignore"):
+            alone = queries is None and f.pair.reduction != "general"
+            self.own = -evaluate(f.pair, u, v) / (2 * epsilon) if alone else None  # a query's own logit
         if dtype == np.float32 and f.pair.reduction in ("squared", "wrapped") and not f.pair.geodesic:
             centre = v.mean(axis=0)  # differences do not notice, and less is rounded away
             u, v = u - centre, v - centre
@@ -67,17 +72,17 @@ class _Dense:
             self.queries, self.keys = _cast(_padded(f.pair, u), dtype), _cast(_padded(f.pair, v).T, dtype)
             self.rule = _rule(f.pair, epsilon, u.shape[1], dtype)
 
-    def __call__(
-        self, values: np.ndarray | None, key_bias: np.ndarray | None, log_sum_exp: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, values: np.ndarray | None, key_bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         dtype, count = self.dtype, len(self.u)
         values = np.empty((len(self.v), 0)) if values is None else values
         bias = np.zeros(len(self.v)) if key_bias is None else key_bias
-        level = bias.max() if np.isfinite(bias.max()) else 0.0
+        level = bias.max()
+        if level == -np.inf:
+            raise blind(0)
         bias = bias - level  # less is rounded away
-        total, mean = np.zeros(count), np.zeros((count, values.shape[1]))
+        total, mean, least = np.zeros(count), np.zeros((count, values.shape[1])), np.full(count, np.nan)
         with np.errstate(all="ignore"):
-            top = self._shift(bias) if log_sum_exp is None else log_sum_exp - level
+            top = self._shift(bias)
             steady = top is not None
             top = _cast(top / np.log(2), dtype).astype(np.float64) if steady else np.full(count, -np.inf)  # as tiles see it
             by_key = self.keys, _cast(values.T, dtype), _cast(bias / np.log(2), dtype)
@@ -86,29 +91,39 @@ class _Dense:
                 kernel, fixed = gaussian(codes[0], len(self.keys)), (numbers[1], period, self.queries)
                 _in_threads(lambda first, last: kernel(first, last, *fixed, *by_key, top, total, mean), self.queries, self.keys)
             else:
-                for rows, some, f_values in _pieces(self.f, self.u, self.v):
+                for rows, some, f_values in _pieces(self.f, self.u, self.v, least):
                     arrays = [_cast(array[..., some], dtype) for array in by_key]
                     rest = self.queries[rows], *arrays, _cast(f_values, dtype), steady, top[rows], total[rows], mean[rows]
                     _in_threads(lambda first, last: absorb(first, last, *self.rule, *rest), rest[0], rest[1])
             mean /= total[:, None]
-            lse = (top + np.log2(total)) * np.log(2) + level
+            lse = (top + np.log2(total)) * np.log(2)
             lost = ~((np.abs(lse) < np.finfo(dtype).max / 2) & np.isfinite(mean).all(axis=1))
+            lse += level
+            if self.f.pair.reduction == "general":
+                lse -= least / (2 * self.epsilon)
         if lost.any():
-            raise ValueError(
-                f"epsilon={self.epsilon!r} takes query {lost.argmax()} beyond the range of {dtype}: logits or values overflow"
-                + ("; use dtype='float64'" if dtype == np.float32 else "")
-            )
+            self._refuse(int(lost.argmax()))
         return mean, lse
+
+    def _refuse(self, query: int) -> None:
+        named = query if self.rows is None else int(self.rows[query])
+        if self.f.pair.reduction == "general" and not np.isfinite(self.f.evaluate(self.u[query : query + 1], self.v)).any():
+            raise blind(named)
+        raise ValueError(
+            f"epsilon takes query {named} beyond the range of {self.dtype}: logits or values overflow"
+            + ("; use dtype='float64'" if self.dtype == np.float32 else "")
+        )
 
     def _shift(self, bias: np.ndarray) -> np.ndarray | None:
         """Upper bounds of every query's logits (M,), if its log-sum-exp is proven to be near its bound; else None.
 
-        A sum is at least what the query's own key gives, and what the key of the largest bias, 0, gives from afar.
+        A sum is at least what the query's own key gives, and what the key of the largest bias, 0, gives from afar. A
+        log-sum-exp from an earlier call would tell more, but other shifts round to other bits.
         """
         if self.bounds is None:
             return None
         highest, lowest = (-f / (2 * self.epsilon) for f in self.bounds)
-        reached = np.maximum(lowest, bias) if self.own else lowest
+        reached = lowest if self.own is None else np.maximum(lowest, self.own + bias)
         return highest if (highest - reached).max() < _SPAN[self.dtype.type] else None
 
 
@@ -134,22 +149,27 @@ def _rule(pair, epsilon, dim, dtype):
         parameter = parameter / 2
     codes = REDUCTIONS[pair.reduction], bool(pair.geodesic), transform
     period = np.ones(dim) if pair.period is None else pair.period
-    return codes, (dtype.type(parameter), np.divide(0.5 / np.log(2), epsilon).astype(dtype)), _cast(period, dtype)
+    scale = min(np.divide(0.5 / np.log(2), epsilon), np.finfo(dtype).max / 2)  # times 0 is 0
+    return codes, (dtype.type(parameter), dtype.type(scale)), _cast(period, dtype)
 
 
-def _pieces(f, u, v):
-    """Slices of queries and keys; with their f, a piece at a time, where only Python can compute it."""
+def _pieces(f, u, v, least):
+    """Slices of queries and keys; with their f, a piece at a time, where only Python can compute it.
+
+    What a row has in common is taken off, a constant in f rounds nothing away: `least` (M,), the smallest of the first
+    piece in which some are finite.
+    """
     if f.pair.reduction != "general":
         yield slice(None), slice(None), np.empty((0, 0))
         return
     for first in range(0, len(u), ROWS):
         for start in range(0, len(v), COLUMNS):
             rows, some = slice(first, first + ROWS), slice(start, start + COLUMNS)
-            f_values = f.evaluate(u[rows], v[some])
-            if np.isnan(f_values).any():
-                i, j = np.argwhere(np.isnan(f_values))[0]
-                raise ValueError(f"f must be a number, got nan for query {first + i} and key {start + j}")
-            yield rows, some, f_values
+            f_values, common = f.evaluate(u[rows], v[some], (first, start)), least[rows]
+            lowest = f_values.min(axis=1)
+            unset = np.isnan(common) & np.isfinite(lowest)
+            common[unset] = lowest[unset]
+            yield rows, some, f_values - np.nan_to_num(common)[:, None]
 
 
 def _padded(pair, x):

@@ -17,13 +17,13 @@ def plan(
     """See `attnflow.kernels.plan`; `dtype` and `rtol` are ignored: all is float64, nothing is truncated."""
     queries = keys if queries is None else queries
 
-    def run(values, key_bias, log_sum_exp):
-        logits = dense_logits(f, epsilon, queries, keys, key_bias)
-        top = logits.max(axis=1, keepdims=True)
-        weights = np.exp(logits - top)
-        total = weights.sum(axis=1, keepdims=True)
-        mean = np.empty((len(queries), 0)) if values is None else weights @ values / total
-        return mean, (top + np.log(total))[:, 0]
+    def run(values, key_bias):
+        level = 0.0 if key_bias is None else key_bias.max()
+        if level == -np.inf:
+            raise blind(0)
+        bias = None if key_bias is None else key_bias - level  # f is not rounded away beside it
+        weights, log_sum_exp = softmax(dense_logits(f, epsilon, queries, keys, bias))
+        return np.empty((len(queries), 0)) if values is None else weights @ values, log_sum_exp + level
 
     return run
 
@@ -36,5 +36,25 @@ def dense_logits(
         raise ValueError(
             f"tokens must make at most {LARGEST} pairs to be held densely, got {len(queries)} x {len(keys)}; use backend='numba'"
         )
-    f_values = f.evaluate(f.query_features(queries), f.key_features(keys))
-    return -f_values / (2 * epsilon) + (0.0 if key_bias is None else key_bias)
+    with np.errstate(over="ignore"):  # what overflows weighs nothing
+        f_values = f.evaluate(f.query_features(queries), f.key_features(keys))
+        return -f_values / (2 * epsilon) + (0.0 if key_bias is None else key_bias)
+
+
+def softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (M, N) whose rows sum to one, and the log-sum-exp (M,) of the logits' rows."""
+    top = logits.max(axis=1)
+    if top.min() == -np.inf:
+        raise blind(int(top.argmin()))
+    weights = np.exp(logits - top[:, None])
+    total = weights.sum(axis=1)
+    weights /= total[:, None]
+    return weights, top + np.log(total)
+
+
+def blind(query: int) -> ValueError:
+    """What is said of a query whose weights all vanish."""
+    return ValueError(
+        f"f must be finite between query {query} and at least one key, got a row in which every f is infinite, "
+        "or every key has a bias of -inf"
+    )

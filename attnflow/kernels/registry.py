@@ -13,8 +13,8 @@ from .. import checks
 class Engine:
     """A module with a `plan` function, and what it needs: packages, and what its function `check` finds missing.
 
-    plan(f, epsilon, queries or None, keys, dtype, rtol) returns run(values or None, key_bias or None, log_sum_exp or
-    None) -> (mean, log_sum_exp); see `attnflow.kernels.plan`.
+    plan(f, epsilon, queries or None, keys, dtype, rtol) returns run(values or None, key_bias or None) -> (mean,
+    log_sum_exp), which depend on nothing else; see `attnflow.kernels.plan`.
     """
 
     module: str

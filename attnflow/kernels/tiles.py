@@ -23,6 +23,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..compilation import cached_njit
+
 TILE, LONG_TILE = 256, 2048  # keys at a time; where no row of weights is kept
 QUERIES = 8  # queries that share a tile; even
 TOGETHER = 8  # coordinates that share a loop
@@ -38,7 +40,7 @@ _summing = numba.njit(fastmath={"contract", "reassoc", "nsz"}, error_model="nump
 _comparing = numba.njit(fastmath={"contract", "nnan", "nsz"}, error_model="numpy")  # only where _logit removed NaN
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_contract, error_model="numpy")
+@cached_njit(fastmath=_contract, error_model="numpy")
 def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_values, steady, top, total, mean):
     """For every pseudo-metric, number of columns and shift: add keys (m, N) with values (c, N) and bias (N,) in bits to
     the sums of weights and the weighted sums of some queries, relative to 2^top; `steady`: top is known and stays."""
@@ -73,7 +75,7 @@ def gaussian(reduction: int, dim: int) -> Callable:
     """
     second, third = min(1, dim - 1), dim - 1
 
-    @numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+    @cached_njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
     def absorb_gaussian(first, last, scale, period, queries, keys, values, bias, top, total, mean):
         one, columns = bias.dtype.type(1), len(values)
         p0, p1, p2 = period[0], period[second], period[third]
@@ -363,8 +365,8 @@ _exp2_series = _by_dtype(_EXP2_64, _EXP2_32)
 _log_series = _by_dtype(_LOG_64, _LOG_32)
 _arcsin_series = _by_dtype(_ARCSIN_64, _ARCSIN_32)
 _log_2 = _by_dtype(_LOG_2_64, _LOG_2_32)
-# where 2^x is as small as a normal number can be for any remainder of x, and as large
-_exp2_range = _by_dtype((-1021.0, 1023.0), (-125.0, 127.0))
+# where the exponent's bits of 2^x, and with them all others, are 0, and where 2^x is as large as a number can be
+_exp2_range = _by_dtype((-1023.0, 1023.0), (-127.0, 127.0))
 _bits = _by_dtype((1 / math.log(2),), (1 / math.log(2),))
 _limits = _by_dtype(  # lowest finite and smallest normal number
     (-np.finfo(np.float64).max.item(), np.finfo(np.float64).tiny.item()),
@@ -375,7 +377,8 @@ _units = _by_dtype((0.0, 1.0, math.pi), (0.0, 1.0, math.pi))
 
 @_inlined
 def _exp2(x):
-    """2^x to 2 units of rounding, below the overflow; 2^-1021 (2^-125) for all x below, NaN included."""
+    """2^x to 2 units of rounding, below the overflow; 0 from -1023 (-127) down and for NaN, and less than 2^x, though not
+    by more than 2^-1023 (2^-127), for half a unit of x above."""
     least = _exp2_range(x)[0]
     x = x if x > least else least
     k = np.rint(x)
@@ -454,7 +457,8 @@ _FORMATS = {types.float64: (64, 52, 1023), types.float32: (32, 23, 127)}  # bits
 
 @intrinsic
 def _times_two_to_the(typing_context, x, k):
-    """x 2^k for an integer-valued float k, where x and the result are normal: k is added to the exponent's bits."""
+    """x 2^k for an integer-valued float k, where x and the result are normal: k is added to the exponent's bits. 1 becomes
+    0 where that leaves no bit."""
     width, mantissa, _ = _FORMATS[x]
 
     def build(context, builder, signature, arguments):

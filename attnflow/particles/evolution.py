@@ -7,14 +7,21 @@ tangent space (Geshkovski et al. 2023; Rigollet 2025).
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.integrate import solve_ivp
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from .. import checks
+import numpy as np
+from scipy import integrate
+
+from .. import capacity, checks
 from ..attention import Attention
 from ..geometry import Euclidean, Sphere
 from ..progress import track
 from ..solution import Solution
+
+_EXPLICIT = ("RK23", "RK45", "DOP853")
+_REMEDY = "take fewer layers, a smaller residual or value_matrix, or constrain='sphere'"
+_TOO_LARGE = f"tokens grew beyond the range of numbers; {_REMEDY}"
 
 
 def evolve(
@@ -45,7 +52,8 @@ def evolve(
     Returns
     -------
     Solution
-        y is (T, N, n): the tokens; .t = layers * layer.time_step.
+        y is (T, N, n): the tokens; .t = layers * layer.time_step. Interrupted (status 1), or stopped because tokens
+        grew beyond the range of numbers or lost their direction (status -1), it holds the layers that were done.
 
     Examples
     --------
@@ -58,30 +66,41 @@ def evolve(
     tokens, V = _check(layer, tokens, value_matrix, constrain)
     layers = checks.integer(layers, "layers")
     save_every = checks.integer(save_every, "save_every", least=1)
+    capacity.ends(layers, "layers", 5e-5 + 1e-9 * tokens.size, "layers")
+    capacity.fits(2 * tokens.nbytes * (layers // save_every + 2), "layers")
     time_step = layer.time_step
     x, saved, kept, stats = tokens, [tokens], [0], {}
     status, message = 0, "finished"
+    done = 0
     try:
         for k in track(range(1, layers + 1), progress, layers):
-            bound = layer.bind(x)
-            attended = bound.attend(x)
-            if k == 1:  # later on, tokens that have merged are alone together: the end of clustering, not trouble
-                isolated = bound.count_isolated(attended.log_sum_exp)
-            target, stats = _turn(attended.mean, V), {**bound.stats, "isolated": isolated}
-            own = _along(x, _turn(x, V)) if constrain else _turn(x, V)
-            x = x + layer.residual * (target - own)
+            with _following(given=done == 0):
+                bound = layer.bind(x)
+                attended = bound.attend(x)
+                if k == 1:  # later on, tokens that have merged are alone together: the end of clustering, not trouble
+                    isolated = bound.count_isolated(attended.log_sum_exp)
+                target = _turn(attended.mean, V)
+                own = _along(x, _turn(x, V)) if constrain else _turn(x, V)
+                moved = x + layer.residual * (target - own)
+            stats = {**bound.stats, "isolated": isolated}
+            if not np.isfinite(moved).all():
+                raise _LostTokens(_TOO_LARGE)
             if constrain:
-                norm = np.linalg.norm(x, axis=1, keepdims=True)
+                norm = np.linalg.norm(moved, axis=1, keepdims=True)
                 if not (norm > 1e-12).all():
-                    status = -1
-                    message = f"token {int(norm.argmin())} has no direction after layer {k}: its attended mean vanishes"
-                    break
-                x = x / norm
+                    raise _LostTokens(f"token {int(norm.argmin())} has no direction: its attended mean vanishes")
+                moved = moved / norm
+            x, done = moved, k
             if k % save_every == 0 or k == layers:
                 saved.append(x)
                 kept.append(k)
     except KeyboardInterrupt:
-        status, message = 1, f"interrupted after {kept[-1]} of {layers} layers; they are here"
+        status, message = 1, f"interrupted after {done} of {layers} layers; they are here"
+    except _LostTokens as error:
+        status, message = -1, f"stopped after {done} of {layers} layers, which are here: {error}"
+    if done > kept[-1]:
+        saved.append(x)
+        kept.append(done)
     count = np.array(kept)
     return Solution(count * time_step, np.stack(saved), count, None, None, status, message, stats)
 
@@ -114,7 +133,8 @@ def evolve_continuous(
     Returns
     -------
     Solution
-        y is (T, N, n) at the output times; status and message are solve_ivp's.
+        y is (T, N, n) at the output times; interrupted (status 1) or failed (status -1), at those that were reached and
+        where it stopped.
 
     Examples
     --------
@@ -127,28 +147,77 @@ def evolve_continuous(
     """
     tokens, V = _check(layer, tokens, value_matrix, constrain)
     times = checks.output_times(t)
-    checks.choice(method, "method", ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA"))
+    checks.choice(method, "method", (*_EXPLICIT, "Radau", "BDF", "LSODA"))
     rtol, atol = checks.positive(rtol, "rtol"), checks.positive(atol, "atol")
     if layer.residual != 1:
         raise ValueError(f"layer must have residual = 1: the flow has no step of its own, got {layer.residual}")
 
+    if method in _EXPLICIT and times[-1] > 1e6:  # these step no further than is stable, however smooth the run
+        fastest = 1.0 if V is None else float(np.abs(np.linalg.eigvals(V)).max())
+        capacity.ends(times[-1] * fastest / 50, "t", 1e-4 + 1e-9 * tokens.size)
+    capacity.fits(3 * tokens.nbytes * len(times), "t")
     engine = layer.bind(tokens).plan.engine
 
     def rate(_, flat):
         x = flat.reshape(tokens.shape)
         if constrain:
             x = x / np.linalg.norm(x, axis=1, keepdims=True)
-        target = _turn(layer.bind(x).attend(x).mean, V)
-        return (target - (_along(x, target) if constrain else _turn(x, V))).ravel()
+        with _following(given=solver is None):
+            target = _turn(layer.bind(x).attend(x).mean, V)
+            velocity = target - (_along(x, target) if constrain else _turn(x, V))
+        if not np.isfinite(velocity).all():
+            raise _LostTokens(_TOO_LARGE)
+        return velocity.ravel()
 
     if times[-1] == 0:
         return Solution(times, tokens[None], times, stats={"engine": engine, "evaluations": 0})
-    run = solve_ivp(rate, (0.0, times[-1]), tokens.ravel(), method, t_eval=times, rtol=rtol, atol=atol)
-    y = run.y.T.reshape(-1, *tokens.shape)
+    solver, status, message = None, 0, "finished"
+    reached, saved = [], []
+    if times[0] == 0:
+        reached, saved = [0.0], [tokens.ravel()]
+    try:
+        solver = getattr(integrate, method)(rate, 0.0, tokens.ravel(), times[-1], rtol=rtol, atol=atol)
+        while solver.status == "running":
+            with np.errstate(over="ignore", invalid="ignore"):
+                why = solver.step()
+            if solver.status == "failed":
+                raise _LostTokens(f"{why.rstrip('.')}; {_REMEDY}")
+            passed = times[len(reached) :][times[len(reached) :] <= solver.t]
+            if len(passed):
+                reached += passed.tolist()
+                saved += list(solver.dense_output()(passed).T)
+    except KeyboardInterrupt:
+        status, message = 1, "interrupted"
+    except _LostTokens as error:
+        status, message = -1, str(error)
+    if status:
+        if solver is None:
+            reached, saved = [0.0], [tokens.ravel()]
+        elif solver.t > (reached[-1] if reached else -1.0):
+            reached.append(solver.t)
+            saved.append(solver.y)
+        message = f"stopped after {reached[-1]:.6g} of {times[-1]:g} layers, what was done is here: {message}"
+    y = np.reshape(saved, (-1, *tokens.shape))
     if constrain:
         y = y / np.linalg.norm(y, axis=-1, keepdims=True)  # the flow keeps the norm to rtol; the points exactly
-    stats = {"engine": engine, "evaluations": int(run.nfev)}
-    return Solution(run.t, y, run.t, None, None, int(run.status), str(run.message), stats)
+    stats = {"engine": engine, "evaluations": int(solver.nfev) if solver else 0}
+    return Solution(np.array(reached), y, np.array(reached), None, None, status, message, stats)
+
+
+class _LostTokens(ArithmeticError):
+    """Tokens that the layer cannot take further."""
+
+
+@contextmanager
+def _following(given: bool) -> Iterator[None]:
+    """A layer's refusal of tokens that it made itself is the end of the run, not an error of who gave the first ones."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except ValueError as error:
+        if given:
+            raise
+        raise _LostTokens(f"{error}; {_REMEDY}") from None
 
 
 def _turn(x: np.ndarray, V: np.ndarray | None) -> np.ndarray:
@@ -163,8 +232,8 @@ def _along(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _check(layer, tokens, value_matrix, constrain):
     if not isinstance(layer, Attention):
         raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
-    if constrain not in (None, "sphere"):
-        raise ValueError(f"constrain must be None or 'sphere', got {constrain!r}")
+    if constrain is not None and not (isinstance(constrain, str) and constrain == "sphere"):
+        raise ValueError(f"constrain must be None or 'sphere', got {checks.short(constrain)}")
     space = layer.f.space
     if space is not None and not isinstance(space, (Euclidean, Sphere)):
         raise ValueError(f"tokens must live on Euclidean or Sphere to move, got {space}: means are not defined on it")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import capacity
 from ..attention import Attention, BoundLayer
 from ..kernels import attend
 from ..progress import track
@@ -46,6 +47,8 @@ def many_layers(
         if y is not None:
             return y, stats
         spent = stats["applications"]
+    else:
+        capacity.ends(int(count[-1]), "layers", 2e-5 + 1e-9 * features.size, "layers")
     saved = [features]
     try:
         for k in track(range(1, int(count[-1]) + 1), progress):
@@ -96,8 +99,8 @@ def _by_polynomials(
     try:
         centre = features.mean(axis=0)  # round-off is relative to what is left
         rounding = _rounding(bound, features - centre)
-        bound.note_isolated()
         weight = bound.conserved_weight()
+        bound.note_isolated(bound.log_sum_exp)
         mean = centre + weight @ (features - centre)
         lower = 0.0 if layer.f.positive_definite else lower_end(attended, weight, steps)
     except KeyboardInterrupt:

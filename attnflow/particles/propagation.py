@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .. import checks
+from .. import capacity, checks
 from ..attention import Attention
 from ..geometry import Density
 from ..solution import Solution
@@ -83,7 +83,7 @@ def propagate(
             raise TypeError(f"values must be callable on points when tokens is a Density, got {type(values).__name__}")
         checks.evaluate(values, tokens.space.probe_points(), "values")
         bound, nodes = bind_density(layer, tokens, grid, values)
-        bound.stats["quadrature_error"] = estimated_error(bound, tokens, nodes)
+        bound.stats["quadrature_error"] = estimated_error(bound, tokens, nodes, values)
         points, shape = None, nodes.shape
         features = checks.evaluate(values, nodes.points, "values")
     else:
@@ -95,10 +95,19 @@ def propagate(
         features = checks.features(features, "values", len(points))
         bound = layer.bind(points)
 
-    count = np.unique([*range(0, layers, save_every), layers])
+    capacity.fits(2 * (features.nbytes + 8) * (layers // save_every + 2), "layers")
+    if layers > 2**53:
+        capacity.ends(layers, "layers", what="layers")
+    count = np.append(np.arange(0, layers, save_every), layers)
     y, stats = many_layers(bound, features, count, progress)
     status, message = 0, "finished"
-    if len(y) < len(count):
+    whole = np.isfinite(y.reshape(len(y), -1)).all(axis=1)
+    if not whole.all():
+        y = y[: int(whole.argmin())]
+        count = count[: len(y)]
+        status = -1
+        message = f"stopped after {count[-1]} of {layers} layers, which are here: values grew beyond the range of numbers; scale them down"
+    elif len(y) < len(count):
         count = count[: len(y)]
         status, message = 1, f"interrupted after {count[-1]} of {layers} layers; they are here"
     y = y.reshape(len(count), *shape, -1)

@@ -18,11 +18,14 @@ from ..geometry import Density
 from ..grid import Grid, bandwidth
 from ..kernels import attend
 from .circulant import Circulant, bind_circulant, has_cusp
+from ..resolution import interpolation_error
 
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
 _LEAST_RESOLUTION = 2.0  # a given grid below it is refused
 _FEWEST = {1: 64, 2: 32, 3: 16}
-_FINEST = {1: 1024, 2: 128, 3: 32}  # nodes per axis on which smoothness is judged
+_FINEST = {1: (1024, 4096, 2**14), 2: (128, 384), 3: (32, 64)}  # nodes per axis on which smoothness is judged
+_SEEN = {"cells": 1e-3, None: 1e-6}  # error between the nodes that is let pass: there more than of the layer's averages
+_FURTHER = 4  # times finer where something lies between
 _LARGEST = 2**16  # nodes that are chosen without being asked for: some seconds per layer
 
 
@@ -144,26 +147,46 @@ def _nodes_per_width(layer: Attention, density: Density, grid: Grid) -> np.ndarr
 
 
 def _resolve(density: Density, values: Callable | None, grid: Grid) -> Grid:
-    """Refine until the nodes hold the mass of p to 1e-12 and, where all axes wrap, half of them hold p H's modes."""
+    """Refine until the nodes hold the mass of p to 1e-12 and what lies between them; where all axes wrap, until half of
+    them hold the modes of p H to 1e-10."""
     finest = _FINEST[len(grid.shape)]
+    columns = [lambda x: density.pdf(x)[:, None]]
+    if values is not None:
+        columns.append(lambda x: density.pdf(x)[:, None] * checks.evaluate(values, x, "values"))
     if values is not None and all(axis.kind == "fourier" for axis in grid.axes):
-        # judged on fine nodes: on coarse ones fast features alias into slow ones
-        fine = density.grid(tuple(max(n, finest) for n in grid.shape))
-        carried = density.pdf(fine.points)[:, None] * checks.evaluate(values, fine.points, "values")
-        widths = bandwidth(carried.reshape(*fine.shape, -1), 1e-10)
-        if widths is None:
+        needed = _smooth_sizes(density, columns.pop(), grid)
+        if needed is None:
+            fine = density.grid(tuple(max(n, finest[0]) for n in grid.shape))
             _warn_unresolved(fine, "values are not smooth (or not periodic)")
             return fine if len(grid.shape) == 1 else grid
-        grid = density.grid(tuple(max(n, 2 * width + 2) for n, width in zip(grid.shape, widths)))
+        grid = density.grid(needed)
+    tolerance = _SEEN.get(grid.axes[0].kind, _SEEN[None])
     while True:
         p = density.pdf(grid.points)
         missing = abs(np.sum(p * density.space.volume_element(grid.points) * grid.weights) - 1)
-        if missing < 1e-12:
+        unseen = max(interpolation_error(f, grid, f(grid.points), "values").max() for f in columns)
+        if missing < 1e-12 and unseen < tolerance:
             return grid
-        if max(grid.shape) >= finest:
-            _warn_unresolved(grid, f"the mass of p is off by {missing:.1g}")
+        if max(grid.shape) >= finest[0] * (1 if unseen < tolerance else _FURTHER):
+            why = f"the mass of p is off by {missing:.1g}" if unseen < tolerance else f"between them p or p H is off by {unseen:.1g}"
+            _warn_unresolved(grid, why)
             return grid
         grid = density.grid(tuple(2 * n for n in grid.shape))
+
+
+def _smooth_sizes(density: Density, function: Callable, grid: Grid) -> tuple[int, ...] | None:
+    """Nodes per axis, not less than the grid's, half of which hold the modes of a function; None if it is not smooth.
+
+    Judged on fine nodes: on coarse ones fast features alias into slow ones. So they do on fine ones, if there are none
+    between.
+    """
+    for size in _FINEST[len(grid.shape)]:
+        fine = density.grid(tuple(max(n, size) for n in grid.shape))
+        sampled = function(fine.points)
+        widths = bandwidth(sampled.reshape(*fine.shape, -1), 1e-10)
+        if widths is not None and interpolation_error(function, fine, sampled, "values").max() < _SEEN[None]:
+            return tuple(max(n, 2 * width + 2) for n, width in zip(grid.shape, widths))
+    return None
 
 
 def _warn_unresolved(grid: Grid, why: str) -> None:
@@ -174,23 +197,34 @@ def _warn_unresolved(grid: Grid, why: str) -> None:
     )
 
 
-def estimated_error(bound: BoundLayer, density: Density, grid: Grid, queries: int = 64) -> float:
-    """Relative change of the row sums on twice as many nodes per axis, p-weighted root mean square over some rows."""
+def estimated_error(
+    bound: BoundLayer, density: Density, grid: Grid, values: Callable | None = None, queries: int = 64
+) -> float:
+    """Relative change of row sums, and of averages of H, on nodes twice as fine that share few with the grid.
+
+    p-weighted root mean squares over some rows; H is taken relative to its size, each column by itself.
+    """
     layer = bound.layer
     if isinstance(bound.plan.run, Circulant):
         return _unresolved(bound, density, grid)
     rows = np.unique(np.linspace(0, grid.size - 1, queries).astype(int))
-    finer = density.grid(tuple(2 * n for n in grid.shape))
+    finer = density.grid(tuple(2 * n + 2 for n in grid.shape))
     points, weight = grid.points[rows], density.pdf(grid.points[rows])
+    weight = weight / weight.sum()
+    H = None if values is None else [checks.evaluate(values, g.points, "values") for g in (grid, finer)]
     here, there = (
-        attend(layer.f, layer.epsilon, points, g.points, None, _log_mass(density, g), layer.backend).log_sum_exp
-        for g in (grid, finer)
+        attend(layer.f, layer.epsilon, points, g.points, h, _log_mass(density, g), layer.backend)
+        for g, h in zip((grid, finer), H or (None, None))
     )
-    error = float(np.sqrt(weight @ np.expm1(here - there) ** 2 / weight.sum()))
+    error = float(np.sqrt(weight @ np.expm1(here.log_sum_exp - there.log_sum_exp) ** 2))
+    if H is not None:
+        size = np.maximum(*(np.sqrt(np.mean(h**2, axis=0)) for h in H))
+        change = np.sqrt(weight @ (here.mean - there.mean) ** 2) / np.where(size > 0, size, 1.0)
+        error = max(error, float(change.max()))
     if error > 1e-6:
         warnings.warn(
-            f"the quadrature of the infinite-token layer is off by about {error:.1g} (relative): "
-            "the similarity is not smooth on the grid; give a finer grid",
+            f"the quadrature of the infinite-token layer is off by about {error:.1g} (relative): the similarity, the "
+            "density or the values are not smooth on the grid; give a finer grid",
             checks.AccuracyWarning,
             stacklevel=3,
         )

@@ -46,12 +46,12 @@ class Dirichlet:
         """
         if callable(self.value):
             value = partial(_at_time, self.value, t) if self.moves else self.value
-            values = checks.evaluate(value, points, "the Dirichlet value of boundary")
+            values = checks.evaluate(value, points, "boundary's Dirichlet value")
         else:
             values = np.atleast_2d(self.value)
         if values.shape[1] not in (1, columns):
             raise ValueError(
-                f"the Dirichlet value of boundary must have 1 column or the {columns} of initial, got {values.shape[1]}"
+                f"boundary's Dirichlet value must have 1 column or the {columns} of initial, got {values.shape[1]}"
             )
         return np.broadcast_to(values, (len(points), columns))
 
@@ -93,7 +93,7 @@ def read_boundary(boundary, space: Space) -> Walls:
         ends = zip(space.bounds, space.periodic)
         walled = [(False, False) if wraps else tuple(np.isfinite(pair)) for pair, wraps in ends]
     if boundary is not None and not np.any(walled):
-        raise ValueError(f"boundary must be None on a space without walls, got {boundary!r} on {space}")
+        raise ValueError(f"boundary must be None on a space without walls, got {checks.short(boundary)} on {space}")
     if boundary is None or _is_side(boundary):
         axes = [boundary if any(ends) else None for ends in walled]
     else:
@@ -101,7 +101,7 @@ def read_boundary(boundary, space: Space) -> Walls:
     if space.dim == 1 and len(axes) == 2 and not _is_side(boundary):
         axes = [axes]
     if len(axes) != space.dim:
-        raise ValueError(f"boundary must have one entry per axis ({space.dim}), got {len(axes)}: {boundary!r}")
+        raise ValueError(f"boundary must have one entry per axis ({space.dim}), got {len(axes)}: {checks.short(boundary)}")
     return tuple(_read_axis(axis, ends, k) for k, (axis, ends) in enumerate(zip(axes, walled)))
 
 
@@ -120,17 +120,17 @@ def _read_axis(axis, ends: tuple[bool, bool], k: int) -> tuple[Dirichlet | None,
     """`ends` says which end of the axis is a wall; a line cut for computing is no-flux at its cut."""
     if not any(ends):
         if axis is not None:
-            raise ValueError(f"boundary must be None on axis {k}, which has no walls, got {axis!r}")
+            raise ValueError(f"boundary must be None on axis {k}, which has no walls, got {checks.short(axis)}")
         return None
     if axis is None or _is_side(axis):
         side = None if axis is None else _read_side(axis)
         return tuple(side if wall else None for wall in ends)
     pair = _sequence(axis)
     if len(pair) != 2:
-        raise ValueError(f"boundary must have two ends on axis {k}, (low, high), got {axis!r}")
+        raise ValueError(f"boundary must have two ends on axis {k}, (low, high), got {checks.short(axis)}")
     sides = tuple(None if side is None else _read_side(side) for side in pair)
     if any(side is not None and not wall for side, wall in zip(sides, ends)):
-        raise ValueError(f"boundary must be None or 'no-flux' where axis {k} has no end, got {axis!r}")
+        raise ValueError(f"boundary must be None or 'no-flux' where axis {k} has no end, got {checks.short(axis)}")
     return sides
 
 
@@ -143,16 +143,16 @@ def _read_side(side) -> Dirichlet | None:
     if isinstance(side, str) and side == "no-flux":
         return None
     if not _is_side(side) or isinstance(side, str):
-        raise ValueError(f"boundary must be {_FORMS}, got {side!r}")
+        raise ValueError(f"boundary must be {_FORMS}, got {checks.short(side)}")
     value = side[1]
     if not callable(value):
-        value = checks.array(value, "the Dirichlet value of boundary")
+        value = checks.array(value, "boundary's Dirichlet value")
         if value.ndim > 1:
-            raise ValueError(f"the Dirichlet value of boundary must be a number or one per column, got {value.shape}")
+            raise ValueError(f"boundary's Dirichlet value must be a number or one per column, got {value.shape}")
     return Dirichlet(value)
 
 
 def _sequence(value) -> list:
     if not isinstance(value, (tuple, list)):
-        raise TypeError(f"boundary must be {_FORMS}, got {value!r}")
+        raise TypeError(f"boundary must be {_FORMS}, got {checks.short(value)}")
     return list(value)

@@ -15,10 +15,11 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 
-import numba
 import numpy as np
 from scipy import fft, special
 
+from .. import capacity
+from ..compilation import cached_njit
 from ..progress import track
 
 
@@ -34,6 +35,8 @@ def coefficients(times: np.ndarray, bound: float, tol: float) -> np.ndarray:
     """
     z = np.asarray(times, dtype=float) * bound / 2
     degree = degree_for(float(z.max()), tol)
+    capacity.ends(degree, "t", 1e-6, "applications")
+    capacity.fits(40 * degree * z.size, "t")
     k = np.arange(degree + 1)[:, None]
     result = 2 * special.ive(k, z)
     result[0] /= 2
@@ -48,13 +51,14 @@ def degree_for(z: float, tol: float) -> int:
 
     I_k(z) e^-z <= exp(-z (1 - sqrt(1 + (k/z)^2)) - k asinh(k/z)), which falls faster than geometrically.
     """
+    z = min(z, 1e300)
     low, high = 0, 24 + int(2 * z + 4 * math.log(1 / tol)) if z else 1
     while high - low > 1:
         middle = (low + high) // 2
         r = middle / z
-        root = math.sqrt(1 + r * r)
-        exponent = max(z * (root - 1) - middle * math.asinh(r), -700.0)
-        tail = 2 * math.exp(exponent) / (1 - (root - r))  # I_{k+1} / I_k <= root - r
+        above = r * r / (1 + math.sqrt(1 + r * r))  # sqrt(1 + r^2) - 1
+        exponent = max(z * above - middle * math.asinh(r), -700.0)
+        tail = 2 * math.exp(exponent) / (r - above)  # I_{k+1} / I_k <= 1 + above - r
         low, high = (low, middle) if tail < tol else (middle, high)
     return high
 
@@ -91,7 +95,7 @@ def propagate(twice: Callable, initial, weights: np.ndarray, progress: bool = Fa
     return sums
 
 
-@numba.njit(nogil=True, cache=True)
+@cached_njit()
 def propagate_plane(own, across, along, initial, weights):
     """`propagate` for one field (n, m) and 2 P v = own v + across v + v along: small arrays, on which each call from
     Python would take longer than its arithmetic. The sums are (T, n, m)."""

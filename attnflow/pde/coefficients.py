@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import fft
 
 from .. import checks
-from ..geometry import Space
+from ..geometry import Space, Sphere, Uniform
 from ..geometry.tensors import determinant, inverse
 from ..grid import Axis, Grid
 
@@ -52,7 +53,7 @@ def log_weight(pde: DriftDiffusion, x: np.ndarray, metric: np.ndarray | None = N
 
 def mobility(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
     """m at points (N, n): (N,), positive."""
-    values = checks.scalar_field(pde.mobility, x, "mobility")
+    values = checks.scalar_field(checks.function(pde.mobility, "mobility"), x, "mobility")
     bad = ~(np.isfinite(values) & (values > 0))
     if bad.any():
         where = int(np.argmax(bad))
@@ -60,27 +61,33 @@ def mobility(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
     return values
 
 
-def coefficients(pde: DriftDiffusion, grid: Grid) -> tuple[np.ndarray, np.ndarray | None]:
-    """log w per volume of the grid's coordinates (N,), and m g^ij (N, n, n); None for the identity everywhere."""
-    x, space = grid.points, pde.space
-    if not grid.sphere:
-        return at_points(pde, x)
-    log_w = log_weight(pde, x)
-    if len(grid.axes) == 2:
-        log_w = log_w + np.log(np.hypot(x[:, 0], x[:, 1]))
-    frame = _angular_frame(x)
-    tensor = np.linalg.inv(checks.spd(frame.swapaxes(1, 2) @ space.metric(x) @ frame, "metric", x))
-    return log_w, tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
+def coefficients(pde: DriftDiffusion, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """log w (N,) per volume of the grid's coordinates, and m g^ij (N, n, n), None for the identity everywhere.
 
-
-def at_points(pde: DriftDiffusion, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """log w (N,) and m g^ij (N, n, n), None for the identity everywhere, at points (N, n) given by coordinates."""
-    if pde.space.flat:
+    At points (N, columns): coordinates, or unit vectors off the poles, where a grid runs over angles.
+    """
+    space = pde.space
+    if not on_sphere(space):
+        metric = None if space.flat else space.metric(x)  # checked there
+        tensor = None if space.flat else inverse(metric)
+        log_w = log_weight(pde, x, metric)
+    else:
         log_w = log_weight(pde, x)
-        return log_w, None if pde.mobility is None else mobility(pde, x)[:, None, None] * np.eye(pde.space.dim)
-    metric = pde.space.metric(x)  # checked there
-    tensor = inverse(metric)
-    return log_weight(pde, x, metric), tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
+        tensor = None
+        if space.dim == 2:
+            log_w = log_w + np.log(np.hypot(x[:, 0], x[:, 1]))
+        if space.dim == 2 or type(space) is not Sphere:  # the angle of the round circle is its length
+            frame = _angular_frame(x)
+            tensor = np.linalg.inv(checks.spd(frame.swapaxes(1, 2) @ space.metric(x) @ frame, "metric", x))
+    if pde.mobility is None:
+        return log_w, tensor
+    return log_w, mobility(pde, x)[:, None, None] * (np.eye(space.dim) if tensor is None else tensor)
+
+
+def free(pde: DriftDiffusion) -> bool:
+    """Whether L is known to be the Laplacian of a flat space or a round sphere, where waves or harmonics are its modes."""
+    known = (pde.space.flat or type(pde.space) is Sphere) and pde.mobility is None
+    return known and (not pde.drift or isinstance(pde.density, Uniform))
 
 
 def build_grid(space: Space, kinds: tuple[str, str], shape: tuple[int, ...], ranges=None) -> Grid:
@@ -195,8 +202,13 @@ def transfer(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
             beyond = np.roll(values, values.shape[k + 1] // 2, axis=k + 1)
             ends = [beyond[:, _REACH - 1 :: -1], values, beyond[:, : -_REACH - 1 : -1]]
             values = np.concatenate(ends, axis=k)
+        if old.kind == new.kind == "fourier" and _FEW < old.size <= new.size and old.size % 2:
+            values = fft.irfft(fft.rfft(values, axis=k), new.size, axis=k) * (new.size / old.size)
+            continue
         moved = np.moveaxis(values, k, 0)
-        result = _resampling(old, new) @ moved.reshape(len(moved), -1)
+        few = old.kind in ("cells", "periodic", "colatitude") or max(old.size, new.size) <= 4 * _FEW
+        matrix = (_resampling if few else _resampling.__wrapped__)(old, new)
+        result = matrix @ moved.reshape(len(moved), -1)
         values = np.moveaxis(np.asarray(result).reshape(new.size, *moved.shape[1:]), 0, k)
     return values
 
@@ -204,6 +216,7 @@ def transfer(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
 _DEPTH = 24.0  # of the root of the weight, below its top, where a line is cut
 _WIDENINGS = 24  # by half the width each, until the weight has ended
 _KEPT = 2**12  # nodes up to which grids are kept for the next solve
+_FEW = 256  # nodes from which on waves are carried over by the fast Fourier transform
 _REACH = 3  # rows beyond a pole that interpolation looks at
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -12,7 +13,7 @@ from .. import checks
 from ..geometry import Density, Space, Uniform
 from ..solution import Solution
 from .boundaries import Walls, read_boundary
-from .coefficients import extent, log_weight, mobility, on_sphere
+from .coefficients import extent, log_weight, loose, mobility, on_sphere
 from .finite_volume import Cells, assemble
 from .harmonics import solve_harmonic, solve_harmonic_on
 from .march import INTEGRATORS
@@ -22,7 +23,8 @@ from .smooth import affordable, smooth_sizes, solve_smooth, solve_smooth_on
 from .spectra import Spectrum, compute_spectrum
 from .spectral import wrapping
 
-_LOOSE = 5e-6  # rtol above which finite volumes are faster between walls
+_LOOSE = 5e-6  # rtol above which finite volumes are faster between walls,
+_CROWDED = 64  # up to this many nodes per axis
 METHODS = ("auto", "spectral", "finite-volume", *INTEGRATORS)
 
 
@@ -73,6 +75,7 @@ class DriftDiffusion:
     density: Density
     drift: float = 2.0
     mobility: Callable | None = None
+    keeps_extrema: ClassVar[bool] = True  # features stay between the initial extrema, if no wall feeds in
 
     def __post_init__(self) -> None:
         if not isinstance(self.density, Density):
@@ -96,6 +99,15 @@ class DriftDiffusion:
         """The power of p in the weight."""
         return self.drift
 
+    @property
+    def norm_name(self) -> str:
+        """The norm that errors are measured in, in words."""
+        power = 1.0 if loose(self) else self.pull
+        if power == 0 and self.mobility is None:
+            return "the L2 norm"
+        mobile = self.mobility is not None and self.pull == self.drift
+        return f"the norm weighted by {'p' if power == 1 else f'p^{power:g}'}{' / mobility' if mobile else ''}"
+
     def ranges(self, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
         """Where the equation is solved up to the time `horizon`: (low, high) per axis, None for spheres."""
         return extent(self, horizon)
@@ -103,6 +115,12 @@ class DriftDiffusion:
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
         return assemble(self, shape, walls, columns, self.ranges() if ranges is None else ranges)
+
+    def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the equation is made of at points (N, n): logarithms of weights (N, k), and other functions (N, m)."""
+        parts = [] if self.space.flat else [self.space.metric(x).reshape(len(x), -1)]
+        parts += [] if self.mobility is None else [mobility(self, x)[:, None]]
+        return log_weight(self, x)[:, None], np.concatenate([np.empty((len(x), 0)), *parts], axis=1)
 
     def log_weight(self, x: np.ndarray) -> np.ndarray:
         """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""
@@ -131,13 +149,15 @@ class DriftDiffusion:
             Output time or increasing times >= 0, in units of length squared.
         grid : int, sequence of int or None
             Cells, one number or one per axis (colatitudes and longitudes on S^2). None: refined until the estimated
-            error is below rtol. A given grid is kept, and its error is in stats["estimated_error"].
+            error is below rtol. A given grid is kept, and its error, as rtol means it, is in stats["estimated_error"].
         boundary : None, side or sequence
             None: no-flux at every wall. Otherwise a side, "no-flux" or ("dirichlet", value), for all walls, or
             one side or (low, high) pair of sides per axis. A Dirichlet value is a number, one per column, or a
             callable on wall points (M, n), or on wall points and the time.
         rtol : float
-            Relative error in the w-weighted L2 norm, relative to the largest norm over time.
+            Relative error in the L2 norm weighted by w, that is by p^drift, relative to the largest norm over time
+            (on a line with drift < 1, weighted by p). Where p^drift is small the error at a point may be far larger:
+            `solution.error(points)` estimates it there.
         method : "auto", "spectral", "finite-volume" or the name of a time integrator
             "auto" is spectral where density, metric and initial values are smooth: Fourier on axes that wrap,
             Legendre between walls, spherical harmonics on S^2 (there only without a given grid; "spectral" takes
@@ -211,7 +231,8 @@ class DriftDiffusion:
         ----------
         k : int
         grid : int, sequence of int or None
-            None: chosen for 1e-10 (spectral) or the finest affordable (finite volumes, eigenvalues extrapolated).
+            None: chosen so that eigenvalues are good to 1e-10 of themselves, or 1e-7 in two and three dimensions, where
+            that is affordable. In one dimension they are, however small: down to 1e-300.
         boundary
             As for `solve`; Dirichlet values count as zero.
 
@@ -221,8 +242,21 @@ class DriftDiffusion:
             <= 0, from the largest down.
         eigenfunctions : (k, *grid) array
             Normalised: the integral of w phi^2 over the coordinates is 1. The pair also has `.grid`, where they
-            are sampled, `.estimated_error`, the largest of the eigenvalues' relative errors, `.gap`, and
-            `.metastable_sets()`.
+            are sampled, `.estimated_error`, the largest of the eigenvalues' relative errors (round-off included, the
+            constant's 0 left out), `.gap`, and `.metastable_sets()`. On cells of a line eigenfunctions are of second
+            order.
+
+        Raises
+        ------
+        ValueError
+            If k or the grid is not as above, k is too large for the grid, or the spectrum is not discrete: on a line
+            with drift <= 0.
+
+        Warns
+        -----
+        AccuracyWarning
+            If the eigenvalues are good to less than 1e-6 of themselves, or 0.1 on a given grid, or some are below 1e-300
+            and given as 0.
 
         Examples
         --------
@@ -230,6 +264,13 @@ class DriftDiffusion:
         >>> eigenvalues, eigenfunctions = Heat(Circle()).spectrum(3)
         >>> np.abs(eigenvalues).round(10)
         array([0., 1., 1.])
+
+        Two wells that exchange once in 10**33 units of time:
+
+        >>> from attnflow.geometry import Density
+        >>> wells = Density(Circle(), lambda x: 40.5 * np.cos(2 * x[..., 0]))
+        >>> print(f"{DriftDiffusion(wells, drift=1).spectrum(3).gap:.8e}")
+        6.80498686e-34
         """
         self.check_solvable()
         k = checks.integer(k, "k", least=1)
@@ -259,11 +300,12 @@ class DriftDiffusion:
         if method != "auto" or not bounded or moving:
             return method == "spectral"
         if walled and self.space.dim > 1 and rtol > _LOOSE:
-            return False
+            sizes = smooth_sizes(self, problem, rtol)
+            return sizes is not None and max(sizes) > _CROWDED
         if shape is None:
             return callable(problem.initial) or not walled
         # the nodes of a given grid between walls are cell centres
-        return not walled and affordable(shape) and smooth_sizes(self, problem, rtol) is not None
+        return not walled and affordable(self, shape) and smooth_sizes(self, problem, rtol) is not None
 
 
 class Heat(DriftDiffusion):

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..grid import Grid
 from .boundaries import Dirichlet, Walls
-from .coefficients import at_points
+from .coefficients import coefficients
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -77,7 +77,7 @@ def wall_rates(
             cells = index[beside].ravel()
             wall = grid.points[cells].copy()
             wall[:, a] = axis.high if end else axis.low
-            there = 1.0 if tensor is None else at_points(pde, wall)[1][:, a, a]
+            there = 1.0 if tensor is None else coefficients(pde, wall)[1][:, a, a]
             straight = 2 * np.sqrt(D[(a, a, *beside)].ravel() * there) / spacing[a]
             for l in sorted(skewed - {a}) if a in skewed else ():
                 skew = _wall_skew(D, a, l, beside, grid)

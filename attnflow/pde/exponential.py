@@ -13,9 +13,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from scipy import linalg, sparse
 from scipy.sparse.linalg import splu
+
+from ..compilation import cached_njit
 
 DEGREE = 14
 
@@ -88,7 +89,7 @@ class LineExponential:
         return _step_line(*self._bands, source, np.ascontiguousarray(values), length, *exponential_poles())
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(error_model="numpy")
 def _step_line(up, down, loss, source, values, length, poles, residues):
     """Elimination without pivoting: every leading block of L has a real spectrum and the poles are not real.
 

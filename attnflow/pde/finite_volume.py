@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
 KINDS = ("periodic", "cells")
-_STEEPEST = 100.0  # largest change of log w from a cell to the next for which exp is still harmless
+STEEPEST = 100.0  # largest change of log w from a cell to the next for which exp is still harmless
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ def assemble(
         not positive definite somewhere.
     """
     grid = build_grid(pde.space, KINDS, shape, ranges)
-    log_w, tensor = coefficients(pde, grid)
-    if steepness(log_w, grid) > _STEEPEST:
+    log_w, tensor = coefficients(pde, grid.points)
+    if steepness(log_w, grid) > STEEPEST:
         raise ValueError(
-            f"grid must resolve the density: p^drift changes by more than e^{_STEEPEST:g} between neighbouring cells "
+            f"grid must resolve the density: p^drift changes by more than e^{STEEPEST:g} between neighbouring cells "
             f"of {list(shape)}; use more cells or a smoother density"
         )
     offsets, exchange = pairs(grid, tensor, walls)

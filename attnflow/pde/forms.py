@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from .. import checks
-from ..geometry import Density, Remetrised
+from ..geometry import Density, Remetrised, Space
 from ..solution import Solution
 from .boundaries import read_boundary
 from .coefficients import build_grid, on_sphere
 from .equations import DriftDiffusion
 from .finite_volume import KINDS
+from .problem import read_shape
 
 _FLAT_TAIL = 1e-9  # of rho^2 / p^drift, at the cut of a line relative to its maximum
 
@@ -61,15 +63,8 @@ class ConformalHeat(DriftDiffusion):
                 "not exist at n = 2; use DriftDiffusion, dH/dt = p^-2 div(p^2 grad H), which holds in every dimension"
             )
         power = 0.0 if space.dim == 2 else 2 * drift / (space.dim - 2)
-        top = float(log_p.max())  # c in units of its size here: G changes by a constant factor, the equation does not
-
-        def factor(x: np.ndarray) -> np.ndarray:
-            return np.exp(power * (density.log_pdf(x) - top)) if power else np.ones(x.shape[:-1])
-
-        def conformal(x: np.ndarray) -> np.ndarray:
-            return factor(x)[..., None, None] * np.asarray(space.metric(x), dtype=float)
-
-        super().__init__(_Constant(Remetrised(space, conformal), density), 0.0, factor)
+        factor = _Factor(density, power, float(log_p.max()))
+        super().__init__(_Constant(Remetrised(space, factor.metric), density), 0.0, factor)
         object.__setattr__(self, "_pull", drift)
 
     @property
@@ -78,16 +73,36 @@ class ConformalHeat(DriftDiffusion):
         return self._pull
 
 
+@dataclass(frozen=True)
+class _Factor:
+    """c = (p / top)^power, in units of its size at one point: G changes by a constant factor, the equation does not."""
+
+    density: Density
+    power: float
+    log_top: float
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return np.exp(self.power * (self.density.log_pdf(x) - self.log_top)) if self.power else np.ones(x.shape[:-1])
+
+    def metric(self, x: np.ndarray) -> np.ndarray:
+        """G = c g."""
+        return self(x)[..., None, None] * np.asarray(self.density.space.metric(x), dtype=float)
+
+
 class _Constant(Density):
     """The constant density, which on a line reaches as far as the tokens do."""
 
     def __init__(self, space: Remetrised, tokens: Density) -> None:
-        super().__init__(space, lambda x: np.zeros(x.shape[:-1]))
+        super().__init__(space, _zeros)
         self._tokens = tokens
 
     @property
     def extent(self) -> tuple[tuple[float, float], ...]:
         return self._tokens.extent
+
+
+def _zeros(x: np.ndarray) -> np.ndarray:
+    return np.zeros(x.shape[:-1])
 
 
 class FokkerPlanck(DriftDiffusion):
@@ -138,15 +153,16 @@ class FokkerPlanck(DriftDiffusion):
         for pair in read_boundary(boundary, self.space):
             for side in pair or ():
                 if side is not None and (callable(side.value) or np.any(side.value)):
-                    raise ValueError(f"boundary must be 'no-flux' or ('dirichlet', 0) for a density, got {boundary!r}")
+                    raise ValueError(f"boundary must be 'no-flux' or ('dirichlet', 0) for a density, got {checks.short(boundary)}")
         if callable(initial):
             self._check_tails(initial)
             initial = partial(_divided, self, initial)
         else:
-            values = checks.array(initial, "initial").astype(float)
+            values = checks.array(initial, "initial", bools=True).astype(float)
             sizes = values.shape[: self.space.dim]
-            nodes = build_grid(self.space, KINDS, sizes, self.ranges(checks.output_times(t)[-1])).points
-            initial = values / self._invariant(nodes).reshape(*sizes, *[1] * (values.ndim - len(sizes)))
+            if sizes == read_shape(grid, self.space):  # else it is refused below
+                nodes = build_grid(self.space, KINDS, sizes, self.ranges(checks.output_times(t)[-1])).points
+                initial = values / self._invariant(nodes).reshape(*sizes, *[1] * (values.ndim - len(sizes)))
         backward = super().solve(initial, t, grid, boundary, rtol, method, progress, backend)
         shape = (*backward.grid.shape, 1)
         invariant = self._invariant(backward.grid.points).reshape(shape)
@@ -159,7 +175,12 @@ class FokkerPlanck(DriftDiffusion):
         return Solution(
             backward.t, backward.y * invariant, grid=backward.grid, status=backward.status, message=backward.message,
             stats=stats, embedding=backward.embedding, dense=dense,
+            local_error=None if backward.local_error is None else backward.local_error * invariant,
         )  # fmt: skip
+
+    @property
+    def norm_name(self) -> str:
+        return f"the norm weighted by p^{-self.drift:g}" if self.drift else super().norm_name
 
     def _invariant(self, x: np.ndarray) -> np.ndarray:
         """p^drift (over the mobility), up to a constant that keeps it finite: (N,)."""

@@ -66,6 +66,10 @@ class General(DriftDiffusion):
         operator = cells.operator() + _advection(cells, _velocity(self, cells.grid.points), walls)
         return replace(cells, coupled=sparse.csr_array(sparse.kron(operator, sparse.eye_array(columns))), monotone=False)
 
+    def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logarithms, others = super().ingredients(x)
+        return logarithms, np.concatenate([others, _velocity(self, x)], axis=1)
+
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         raise NotImplementedError("operator is that of a self-adjoint equation; use DriftDiffusion")
 
@@ -104,15 +108,17 @@ class Heads(DriftDiffusion):
     True
     """
 
+    keeps_extrema = False  # of a column: the matrices mix them
+
     def __init__(self, equations: Sequence[DriftDiffusion], mixing: Sequence) -> None:
-        equations = tuple(equations)
+        equations = tuple(equations) if checks.listed(equations) else ()
         if not equations or not all(isinstance(e, DriftDiffusion) for e in equations):
             raise TypeError("equations must be a sequence of DriftDiffusion equations")
         first = equations[0]
         for other in equations[1:]:
             if any(getattr(other.space, name) != getattr(first.space, name) for name in ("columns", "bounds", "periodic")):
                 raise ValueError(f"equations must live on the same coordinates, got {first.space} and {other.space}")
-        matrices = [checks.array(W, "mixing").astype(float) for W in mixing]
+        matrices = [checks.array(W, "mixing").astype(float) for W in checks.sequence(mixing, "mixing", "matrices")]
         if len(matrices) != len(equations):
             raise ValueError(f"mixing must have one entry per equation ({len(equations)}), got {len(matrices)}")
         sizes = {W.shape for W in matrices if W.ndim}
@@ -145,6 +151,10 @@ class Heads(DriftDiffusion):
         source = None if parts[0].source is None else source
         return replace(parts[0], coupled=sparse.csr_array(total), source=source, monotone=False)
 
+    def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logarithms, others = zip(*(equation.ingredients(x) for equation in self.equations))
+        return np.concatenate(logarithms, axis=1), np.concatenate(others, axis=1)
+
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         raise NotImplementedError("operator is that of a self-adjoint equation; ask the heads' own equations")
 
@@ -162,7 +172,7 @@ def _refuse_spectral(method: str) -> bool:
 
 
 def _velocity(pde: General, x: np.ndarray) -> np.ndarray:
-    values = np.asarray(pde.velocity(x), dtype=float)
+    values = checks.reals(pde.velocity(x), "velocity(points)").astype(float, copy=False)
     if values.shape != x.shape:
         raise ValueError(f"velocity must return shape {x.shape} for points of shape {x.shape}, got {values.shape}")
     if not np.isfinite(values).all():

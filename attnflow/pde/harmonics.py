@@ -11,23 +11,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from .. import checks
 from ..grid import Grid, bandwidth
+from ..resolution import interpolation_error
 from ..solution import Solution
-from .coefficients import log_weight, relative_error
-from .problem import Problem, finished, hidden, interrupted
-from .smooth import refinements
+from .coefficients import free, log_weight, relative_error
+from .problem import Problem, finished, interrupted
+from .smooth import refinements, roundoff
 from .propagator import eigenpairs, propagate
 from .spectral import spectral_grid
-from .spherical import HarmonicForm, Harmonics, harmonic_form, tangent_frame, tangent_tensor
+from .spherical import HarmonicForm, Harmonics, RoundForm, harmonic_form, tangent_frame, tangent_tensor
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
-_SAMPLED = (32, 64)  # colatitudes on which smoothness is judged
+_SAMPLED = (32, 64, 192)  # colatitudes on which smoothness is judged
 _LARGEST = 34  # degree: about a second
+_LARGEST_FREE = 200  # where harmonics are the modes
 _ROUNDOFF = 1e-15
 _WORTHWHILE = 1e-7  # of eigenvalues: finite volumes do no better
 _EXACT = 1e-15  # of the time integration on a given grid
@@ -39,14 +40,14 @@ def solve_harmonic(pde: DriftDiffusion, problem: Problem, rtol: float, insist: b
     None if the fields are not smooth or no two agree up to the largest degree, unless told to `insist` on the best
     there is.
     """
-    found = smooth_degree(pde, problem, 0.1 * rtol)
+    found = _judge(pde, problem, 0.1 * rtol)
     if found is None and not insist:
         return None
-    degree, width = found or (7, _SAMPLED[-1])
+    degree, width, seen = found or (7, _SAMPLED[1], None)
     solve = partial(_solve, pde, problem, width, min(1e-3 * rtol, 1e-6))
     best, error = None, np.inf
     try:
-        for best, error in refinements(solve, degree, raised, _difference, rtol):
+        for best, error in refinements(solve, degree, partial(raised, largest=_largest(pde)), _difference, rtol):
             pass
     except KeyboardInterrupt:
         if best is None:
@@ -58,25 +59,25 @@ def solve_harmonic(pde: DriftDiffusion, problem: Problem, rtol: float, insist: b
     if best is None or (error > rtol and not insist):
         return None
     grid = _natural_grid(pde, best.form.basis.degree, width)
-    if not insist and hidden(pde, problem, problem.sample(grid), log_weight(pde, grid.points)):
-        return None
+    error = max(error, _unseen(pde, problem, best.form.basis.degree) if seen is None else seen, roundoff(grid))
     return finished(pde, problem, best.fields(grid), grid, rtol, best.report(grid, error), dense=partial(best.at, grid))
 
 
 def solve_harmonic_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, int]) -> Solution:
     """On the given colatitudes and longitudes, by harmonics of the largest degree they (and a second) hold."""
-    degree = min(shape[0] - 1, shape[1] // 2 - 1, _LARGEST)
-    _, width = smooth_degree(pde, None, _ROUNDOFF) or (degree, _SAMPLED[-1])
-    here, other = (_solve(pde, problem, width, _EXACT, n) for n in (degree, raised(degree) or int(0.8 * degree)))
+    degree = min(shape[0] - 1, shape[1] // 2 - 1, _largest(pde))
+    _, width = smooth_degree(pde, None, _ROUNDOFF) or (degree, _SAMPLED[1])
+    here, other = (_solve(pde, problem, width, _EXACT, n) for n in (degree, raised(degree, _largest(pde)) or int(0.8 * degree)))
     if here is None or other is None:
         raise _too_concentrated(pde)
     error = _difference(*sorted((here, other), key=lambda solved: solved.form.basis.degree))
+    error = max(error, _unseen(pde, problem, degree), roundoff(spectral_grid(pde, shape)))
     grid = spectral_grid(pde, shape)
     return finished(pde, problem, here.fields(grid), grid, None, here.report(grid, error), dense=partial(here.at, grid))
 
 
-def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarray, np.ndarray, Grid, float] | None:
-    """The k smallest eigenvalues of L, eigenfunctions (k, *grid), their grid and the eigenvalues' relative error.
+def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarray, np.ndarray, Grid, float, float] | None:
+    """The k smallest eigenvalues of L, eigenfunctions (k, *grid), their grid, the eigenvalues' relative error, and |L|.
 
     Refined towards `tol`; None where w and the metric are not smooth, k is too large, or finite volumes do better.
     """
@@ -102,7 +103,7 @@ def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarr
         return None
     form, values, vectors = best
     grid = _natural_grid(pde, form.basis.degree, width)
-    return values, Harmonics.on(grid, form.basis.degree).values(form.coefficients(vectors.T)), grid, error
+    return values, Harmonics.on(grid, form.basis.degree).values(form.coefficients(vectors.T)), grid, error, form.bound
 
 
 def smooth_degree(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, int] | None:
@@ -110,40 +111,76 @@ def smooth_degree(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> 
 
     None if only too large ones would do, and where sqrt(w) spans more than rtol / 1e-15, as on the torus.
     """
+    judged = _judge(pde, problem, rtol)
+    return None if judged is None else judged[:2]
+
+
+def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, int, float] | None:
+    """Those degrees, and how far what they hold is from its samples on finer nodes, between those."""
     for size in _SAMPLED:
-        grid = spectral_grid(pde, (size, 2 * size))
-        log_w, tensor = log_weight(pde, grid.points), tangent_tensor(pde, grid.points)
-        if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
+        grid, tops = spectral_grid(pde, (size, 2 * size)), []
+
+        def fields(x: np.ndarray) -> np.ndarray:
+            """Of sqrt(w) and sqrt(w) T, and of initial values."""
+            log_w = log_weight(pde, x)
+            tops.append((log_w.max(), log_w.min()))
+            frame = tangent_frame(x)
+            ambient = (frame @ tangent_tensor(pde, x) @ frame.swapaxes(1, 2)).reshape(len(x), 9)  # smooth at the poles
+            tops.append(np.abs(ambient).max())
+            ambient += tops[1]  # entries are judged by the largest of them
+            root = np.exp((log_w - tops[0][0]) / 2)[:, None]
+            given = problem is not None and callable(problem.initial)
+            more = [checks.evaluate(problem.initial, x, "initial").astype(float)] if given else []
+            return np.concatenate([root, root * ambient, *more], axis=1)
+
+        values = fields(grid.points)
+        if tops[0][0] - tops[0][1] > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
-        frame = tangent_frame(grid.points)
-        ambient = (frame @ tensor @ frame.swapaxes(1, 2)).reshape(len(log_w), 9)  # smooth at the poles
-        ambient += np.abs(ambient).max()  # entries are judged by the largest of them
-        root = np.exp((log_w - log_w.max()) / 2)[:, None]
-        needed = [_degree(grid, root, rtol), _degree(grid, root * ambient, rtol)]
-        width = _degree(grid, root**2 * np.concatenate([np.ones_like(root), ambient], axis=1), 0.0)
-        if width is None and size == _SAMPLED[-1]:
+        root = values[:, :1]
+        needed = [_degree(grid, root, rtol), _degree(grid, values[:, 1:10], rtol)]
+        width = _degree(grid, root * np.concatenate([root, values[:, 1:10]], axis=1), 0.0)
+        if width is None and size == _SAMPLED[1]:
             width = size
         # the equation's coefficients may alias into the upper half: products with H are integrated, not expanded
         needed = [n and n / 2 for n in needed]
-        if problem is not None and callable(problem.initial):
-            needed.append(_degree(grid, checks.evaluate(problem.initial, grid.points, "initial").astype(float), rtol))
-        if width is not None and None not in needed:
+        if values.shape[1] > 10:
+            needed.append(_degree(grid, values[:, 10:], rtol))
+        if width is None or None in needed:
+            continue
+        missed = float(interpolation_error(fields, grid, values, "initial").max())
+        if missed <= max(10 * rtol, roundoff(grid)):
             degree = int(np.ceil(max(needed))) + 2
-            return (degree, width) if raised(degree) else None
+            return (degree, width, missed) if raised(degree, _largest(pde)) else None
     return None
 
 
-def raised(degree: int) -> int | None:
+def _unseen(pde: DriftDiffusion, problem: Problem, degree: int) -> float:
+    """How far root of the weight and initial values are from their interpolants on nodes that hold a degree."""
+    grid = spectral_grid(pde, (degree + 1, 2 * degree + 2))
+    top = log_weight(pde, grid.points).max()
+
+    def fields(x: np.ndarray) -> np.ndarray:
+        given = [checks.evaluate(problem.initial, x, "initial")] if callable(problem.initial) else []
+        return np.concatenate([np.exp((log_weight(pde, x) - top) / 2)[:, None], *given], axis=1)
+
+    return float(interpolation_error(fields, grid, fields(grid.points), "initial").max())
+
+
+def raised(degree: int, largest: int = _LARGEST) -> int | None:
     """The next larger degree worth a comparison; None beyond the affordable."""
     larger = int(np.ceil(1.2 * degree + 1))
-    return larger if larger <= _LARGEST else None
+    return larger if larger <= largest else None
+
+
+def _largest(pde: DriftDiffusion) -> int:
+    return _LARGEST_FREE if free(pde) else _LARGEST
 
 
 @dataclass(frozen=True)
 class _Solved:
     """Coefficients h (T, c, modes) at the times, u (c, modes) at time 0, and how they were computed."""
 
-    form: HarmonicForm
+    form: HarmonicForm | RoundForm
     start: np.ndarray
     coefficients: np.ndarray
     stats: dict
@@ -174,7 +211,7 @@ def _solve(pde: DriftDiffusion, problem: Problem, width: int, tol: float, degree
     if form is None:
         return None
     fields = np.moveaxis(_initial(pde, problem, form.basis), -1, 0)
-    start = solve_triangular(form.factor, form.basis.sums(form.weight * fields).T, lower=True).T
+    start = form.start(fields)
     evolved, stats = propagate(form, start, None, problem.times, tol, problem.progress)
     return _Solved(form, start, form.coefficients(np.stack(evolved)), stats, tol)
 
@@ -191,11 +228,10 @@ def _initial(pde: DriftDiffusion, problem: Problem, basis: Harmonics) -> np.ndar
 
 def _difference(coarse: _Solved, fine: _Solved) -> float:
     """Relative error of the coarse solution: the larger of the plain and the weighted L2 norm."""
-    factor = fine.form.factor
     known = np.concatenate([fine.form.coefficients(fine.start)[None], fine.coefficients])
     gap = fine.coefficients.copy()
     gap[..., : coarse.form.size] -= coarse.coefficients
-    norms = (lambda h: np.linalg.norm(h, axis=-1)), (lambda h: np.linalg.norm(h @ factor, axis=-1))
+    norms = (lambda h: np.linalg.norm(h, axis=-1)), fine.form.norms
     return max(relative_error(norm(gap), norm(known)) for norm in norms)
 
 

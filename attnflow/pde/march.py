@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import integrate, sparse
 
+from .. import capacity
 from ..progress import track
 from . import chebyshev
 from .exponential import DEGREE, Exponential, LineExponential
@@ -25,6 +26,8 @@ from .stencil import advance, apply
 
 SOLVE_IVP = ("BDF", "Radau", "LSODA", "RK45", "RK23", "DOP853")
 INTEGRATORS = ("chebyshev", "rational", *SOLVE_IVP)
+_EXPLICIT = ("RK45", "RK23", "DOP853")
+_LOST, _FOREVER = 1e15, 1e100  # times over 1 / bound, the time of the fastest mode
 _CHUNK = 0.1  # seconds, roughly, between two looks at the keyboard and the progress bar
 _STEEP = 100.0  # range of log w beyond which sqrt(w) H keeps no digit of H where w is least
 _FAINT = 1e-8  # sqrt(w) over its maximum below which sqrt(w) H keeps too few digits of H: extrema still bound it
@@ -145,7 +148,8 @@ def _rational(cells: Cells, values, times, tol: float, method: str, backend: str
         exponential = LineExponential(*cells.bands(), cells.loss, cells.source)
     else:
         exponential = Exponential(cells.operator(), cells.source)
-    steps = np.diff(times, prepend=0.0)
+    # beyond, modes would decay that are zero to rounding errors, and products of two rates overflow
+    steps = np.minimum(np.diff(times, prepend=0.0), _FOREVER / max(cells.bound, np.finfo(float).tiny))
     repeated = [k + 1 < len(steps) and abs(steps[k + 1] - steps[k]) <= 1e-13 * times[-1] for k in range(len(steps))]
     result = []
     try:
@@ -169,6 +173,13 @@ def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: st
         source = cells.source if cells.moving_source is None else cells.moving_source(t)
         return jacobian @ v if source is None else jacobian @ v + source.ravel()
 
+    if method in _EXPLICIT:  # their steps are stable up to a few times 1 / bound
+        capacity.ends(times[-1] * cells.bound / 10, "t", 2e-5 + 1e-9 * values.size)
+    if times[-1] * cells.bound > _LOST:
+        raise ValueError(
+            f"t must be at most {_LOST / cells.bound:.3g} for method {method!r}, beyond which its steps are lost in rounding "
+            f"errors, got {times[-1]:g}"
+        )
     scale = float(np.abs(values).max()) or 1.0
     result, v, began, evaluations = [], values.ravel(), 0.0, 0
     try:

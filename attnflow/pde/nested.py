@@ -24,17 +24,20 @@ from ..grid import Grid
 from ..solution import Solution
 from .coefficients import build_grid, error_weights, log_weight, loose, on_sphere, relative_error, transfer
 from .coefficients import weighted_maximum, weighted_norm
-from .finite_volume import KINDS, Cells, steepness
+from .finite_volume import KINDS, STEEPEST, Cells, steepness
 from .march import march
-from .problem import Problem, finished, hidden, interrupted, later
+from .problem import Problem, finished, interrupted, later
+from .sampling import seeing, unseen
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
 _COARSEST = {1: 32, 2: 8, 3: 8}
-FINEST = {1: 2**15, 2: 512, 3: 96}
+FINEST = {1: 2**19, 2: 512, 3: 96}
+_FINEST_ROUGH = 2**15  # cells that jumps get in one dimension
 _ROWS = 4  # grids that enter an extrapolation; a fifth gains nothing in double precision
 _ROUNDOFF = 1e-11
+_FLOOR = 2e-13  # of any estimate: the rational exponential and rounding errors
 _GENTLE = 16.0  # change of log w per cell above which a grid is too coarse to start from
 _COARSE = 4.0  # change of log w per cell of a given grid that is warned of,
 _NEGLIGIBLE = 1e-8  # where w is more than this part of its maximum
@@ -55,17 +58,17 @@ class Level:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """Extrapolated fields on the finest grid, their estimated error, and whether all columns were extrapolated."""
+    """Extrapolated fields on the finest grid, their estimated error, and which columns (c,) were extrapolated."""
 
     levels: list[Level]
     fields: np.ndarray
     error: float
-    extrapolated: bool
+    smooth: np.ndarray
     mean: np.ndarray
 
     @property
     def stats(self) -> dict:
-        return _stats(self.levels[-1], self.error, self.extrapolated)
+        return _stats(self.levels[-1], self.error, bool(self.smooth.all()))
 
 
 def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str) -> Solution:
@@ -74,7 +77,7 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
     levels: list[Level] = []
     best = None
     seconds = [0.0, 0.0]
-    for shape in grid_shapes(pde, problem.ranges, rtol):
+    for shape in seeing(pde, problem, grid_shapes(pde, problem.ranges, rtol)):
         began = time.perf_counter()
         level = _solve_level(pde, problem, shape, tol, method)
         seconds = [seconds[1], time.perf_counter() - began]
@@ -86,10 +89,12 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
         if len(levels) < 3:
             continue
         found = _extrapolate(pde, problem, levels)
-        unseen = found.error <= rtol and hidden(pde, problem, level.initial, level.cells.log_weight)
-        found = replace(found, error=max(found.error, 1.0)) if unseen else found
-        best = found if best is None or unseen or found.error < best.error else best
-        if best.error <= rtol:
+        if found.error <= rtol or best is None or found.error < best.error:
+            missed = unseen(pde, problem, levels[-3].cells, levels[-2].cells, found.smooth)
+            best = replace(found, error=max(found.error, missed, _FLOOR))
+            if best.error <= rtol:
+                break
+        if pde.space.dim == 1 and shape[0] >= _FINEST_ROUGH and not found.smooth.all():
             break
         growth = np.clip(seconds[1] / max(seconds[0], 1e-3), 4, 16)
         if seconds[1] * growth > _BUDGET:
@@ -119,6 +124,7 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], m
     weights = _weights(pde, level.cells)
     known = np.concatenate([level.initial[None], level.fields])
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / abs(ratio**2 - 1)
+    error = max(error, unseen(pde, problem, *((other.cells, level.cells) if halve else (level.cells, other.cells))), _FLOOR)
 
     def dense(times: np.ndarray) -> np.ndarray:
         return _solve_level(pde, later(problem, times, loose(pde)), shape, _EXACT, method).fields
@@ -142,7 +148,7 @@ def grid_shapes(
     while len(shapes) > 3:
         grid = build_grid(pde.space, KINDS, shapes[0], ranges)
         log_w = log_weight(pde, grid.points)
-        if steepness(log_w, grid, least=log_w.max() - _MATTERS) <= _GENTLE:
+        if steepness(log_w, grid, least=log_w.max() - _MATTERS) <= _GENTLE and steepness(log_w, grid) <= STEEPEST:
             break
         del shapes[0]
     return shapes
@@ -238,7 +244,7 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
     gap = transfer(transfer(fields, grids[-1], grids[-2]), grids[-2], grids[-1]) - fields
     # sixth-order interpolation errs 64 times less on half the spacing; worst next to walls, so not averaged
     error = float(np.max(discretisation + size(gap, len(levels) - 1, weighted_maximum) / 64))
-    return _Estimate(levels, fields, error, bool(np.all(smooth)), mean)
+    return _Estimate(levels, fields, error, smooth, mean)
 
 
 def _is_smooth(change: list[np.ndarray], levels: list[Level], size: Callable) -> np.ndarray:

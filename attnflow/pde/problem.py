@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,16 +10,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import checks
+from .. import capacity, checks
 from ..geometry import Space
-from ..geometry.spaces import scattered
 from ..grid import Grid
 from ..solution import Solution
 from .boundaries import Walls, check_walls, read_boundary
-from .coefficients import error_weights, log_weight, on_sphere, transfer
+from .coefficients import error_weights, on_sphere, transfer
+from .pointwise import pointwise_error
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
+
+_BYTES = {1: 350, 2: 140, 3: 230}  # a cell, at least: what finite volumes take for one feature at one time
+_STEPS = 0.01  # of rtol is left to the integration in time, which a comparison of grids does not see
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Problem:
 
     def sample(self, grid: Grid) -> np.ndarray:
         """Initial values on a grid, (*grid, c); an array is interpolated at the grid's order."""
+        capacity.fits(24 * grid.size * self.columns * len(self.times), "t")
         if callable(self.initial):
             values = checks.evaluate(self.initial, grid.points, "initial").astype(float)
             return values.reshape(*grid.shape, self.columns)
@@ -69,7 +74,9 @@ def read_problem(
     if callable(initial):
         columns = checks.evaluate(initial, space.probe_points(), "initial").shape[1]
     else:
-        initial = checks.array(initial, "initial").astype(float)
+        initial = checks.array(initial, "initial", bools=True).astype(float)
+        if initial.ndim == 0:
+            raise TypeError(f"initial must be callable on points (..., n), or an array on the grid, got {initial}")
         if shape is None:
             raise ValueError(
                 "grid must be given with an array of initial values: the number of cells, or one per axis; "
@@ -114,12 +121,15 @@ def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...
         return None
     dim = space.dim
     around = on_sphere(space) and dim == 2
-    sizes = (grid, 2 * grid) if around and np.ndim(grid) == 0 else (grid,) * dim if np.ndim(grid) == 0 else tuple(grid)
+    sizes = tuple(grid) if checks.listed(grid) else (checks.integer(grid, "grid", least=3),) * dim
+    if around and not checks.listed(grid):
+        sizes = (sizes[0], 2 * sizes[0])
     if len(sizes) != dim:
-        raise ValueError(f"grid must be the number of cells or one per axis ({dim}), got {grid!r}")
+        raise ValueError(f"grid must be the number of cells or one per axis ({dim}), got {checks.short(grid)}")
     sizes = tuple(checks.integer(n, "grid", least=3) for n in sizes)
     if around and sizes[1] % 2:
         raise ValueError(f"grid must have an even number of longitudes, got {sizes[1]}")
+    capacity.fits(_BYTES[dim] * math.prod(sizes), "grid")
     return sizes
 
 
@@ -133,17 +143,20 @@ def finished(
     `deviation` from it, the root weighted mean square, zero in the steady state.
     """
     error, status, message = stats["estimated_error"], 0, "finished"
+    norm = f"{error:.1g} in {pde.norm_name}"
     if not np.isfinite(fields).all() or not np.isfinite(error):
         status, message = -1, "the linear solves overflowed: p^drift changes too fast for this grid; use more cells"
     elif rtol is None:
-        message = f"finished on the given grid; estimated relative error {error:.1g}"
+        message = f"finished on the given grid; estimated relative error {norm}"
     elif error > rtol:
         message = (
-            f"estimated relative error {error:.1g} on the finest grid {stats['grid']}, above rtol = {rtol:g}: initial "
+            f"estimated relative error {norm}, on the finest grid {stats['grid']}, above rtol = {rtol:g}: initial "
             "or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to accept its error"
         )
     if status or (rtol is not None and error > rtol):
         warnings.warn(message, checks.AccuracyWarning, stacklevel=4)
+    if rtol is not None:
+        error = max(error, _STEPS * min(rtol, 1e-4))
     mass = error_weights(pde, grid) if mass is None else mass
     flat = fields.reshape(len(fields), grid.size, -1)
     mean = np.einsum("i,tic->tc", mass, flat) if mean is None else mean
@@ -152,6 +165,7 @@ def finished(
     return Solution(
         problem.times, fields, grid=grid, status=status, message=message, stats=stats,
         embedding=embedded(pde.space, grid), dense=dense,
+        local_error=None if status else pointwise_error(pde, problem, fields, grid, error, mass),
     )  # fmt: skip
 
 
@@ -162,25 +176,11 @@ def later(problem: Problem, times: np.ndarray, bound: bool) -> Problem:
     return replace(problem, times=times, progress=False)
 
 
-def hidden(pde: DriftDiffusion, problem: Problem, here: np.ndarray, log_w: np.ndarray) -> bool:
-    """Whether initial values or the weight reach far beyond their range on a grid at some of many scattered points:
-    something narrow lies between the nodes. On the grid they are `here` (*grid, c) and `log_w` (*grid)."""
-    if not callable(problem.initial):
-        return False
-    count = 2048 if pde.space.dim > 1 else 512
-    points = pde.space.from_unit_cube(scattered(count, pde.space.dim), problem.ranges)
-    here, there = here.reshape(-1, problem.columns), checks.evaluate(problem.initial, points, "initial")
-    low, high = here.min(axis=0), here.max(axis=0)
-    slack = 0.5 * (high - low) + 1e-9 * np.abs(high)
-    if ((there > high + slack) | (there < low - slack)).any():
-        return True
-    return bool(log_weight(pde, points).max() > log_w.max() + 0.5 * np.ptp(log_w) + 1e-9)
-
-
 def interrupted(times: np.ndarray, fields: np.ndarray, grid: Grid, stats: dict) -> Solution:
     """What was computed before the keyboard interrupt."""
     error = stats["estimated_error"]
-    how_far = f"estimated relative error {error:.1g} on grid {stats['grid']}" if np.isfinite(error) else "error unknown"
+    known = f"estimated relative error {error:.1g} in the weighted norm on grid {stats['grid']}"
+    how_far = known if np.isfinite(error) else "error unknown"
     message = f"interrupted at t = {times[-1]:.4g}: {how_far}"
     return Solution(times, fields, grid=grid, status=1, message=message, stats=stats)
 

@@ -9,26 +9,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import checks
-from ..grid import Grid, bandwidth
+from ..grid import Axis, Grid, bandwidth
+from ..resolution import interpolation_error
 from ..solution import Solution
-from .coefficients import at_points, coefficients, log_weight, on_sphere, relative_error
-from .coefficients import transfer, weighted_norm
-from .nested import warn_if_coarse
-from .problem import Problem, finished, hidden, interrupted, later
+from .boundaries import Walls
+from .coefficients import coefficients, free, log_weight, relative_error, transfer, weighted_norm
+from .nested import FINEST, warn_if_coarse
+from .problem import Problem, finished, interrupted, later
 from .propagator import seconds
 from .spectral import evolve, spectral_grid, symmetric_form, wrapping
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
-_SAMPLED = {1: (64, 512), 2: (32, 96), 3: (16, 32)}  # nodes per axis on which smoothness is judged
-_LARGEST = {1: 800, 2: 96**2, 3: 40**3}  # unknowns: seconds at most
+# nodes per axis on which smoothness is judged, one after the other
+_SAMPLED = {1: (64, 512, 2**12, 2**15), 2: (32, 96, 384), 3: (16, 32, 80)}
+_LARGEST = {1: 800, 2: 400**2, 3: 48**3}  # unknowns, where each time step costs products with dense matrices;
+_LARGEST_FREE = 2**21  # where the Fourier transform is all
 _PATIENCE = {1: 0.1, 2: 0.004, 3: 0.05}  # seconds at rtol = 1e-4, about what finite volumes take
+_MANY = 16  # cells per node: if finite volumes would need more than they have, they cannot do better
+_BUDGET = 20.0  # seconds, then
 _ROUNDOFF = 1e-15
 _EXACT = 1e-15  # of the time integration on a given grid
 
@@ -39,19 +45,21 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
     None if the fields are not smooth, or no two agree up to the largest affordable grid, or finite volumes would be
     faster; unless told to `insist` on the best there is.
     """
-    sizes = smooth_sizes(pde, problem, 0.1 * rtol)
-    if sizes is None and not insist:
+    dim = pde.space.dim
+    judged = _judge(pde, problem, 0.1 * rtol)
+    if judged is None and not insist:
         return None
-    sizes = sizes or solvable(pde, (15,) * pde.space.dim)
+    sizes, seen = judged or (solvable(pde, (15,) * dim), None)
     tol = min(1e-2 * rtol, 1e-6)
-    patience = np.inf if insist else _PATIENCE[pde.space.dim] * (1e-4 / rtol) ** 0.6
+    crowded = _MANY * max(sizes) > FINEST[dim]
+    patience = np.inf if insist else _BUDGET if crowded else _PATIENCE[dim] * (1e-4 / rtol) ** 0.6
 
     def solve(sizes: tuple[int, ...]):
         return _solve(pde, problem, sizes, tol, patience)
 
     def larger(sizes: tuple[int, ...]) -> tuple[int, ...] | None:
         sizes = grown(pde, sizes)
-        return sizes if affordable(sizes) else None
+        return sizes if affordable(pde, sizes, problem.walls) else None
 
     def difference(coarse: _Solved, fine: _Solved) -> float:
         # of the finer one: half the digits are added that geometric convergence would add
@@ -67,8 +75,10 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
         if best is None:
             raise
         return interrupted(problem.times, best.fields, best.grid, _stats(best, lowest))
-    if best is None or (not insist and (lowest > rtol or hidden(pde, problem, best.initial, best.log_weight))):
+    if best is None or (not insist and lowest > rtol):
         return None
+    seen = _unseen(pde, problem, best) if seen is None else seen
+    lowest = max(lowest, seen, roundoff(best.grid))
     dense = _dense(pde, problem, best.grid.shape, tol)
     return finished(pde, problem, best.fields, best.grid, rtol, _stats(best, lowest), best.mass, dense)
 
@@ -78,9 +88,10 @@ def solve_smooth_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...
     sizes = solvable(pde, shape)
     here = _solve(pde, problem, sizes, _EXACT)
     larger = grown(pde, sizes)
-    other = larger if affordable(larger) else solvable(pde, tuple(int(0.7 * n) for n in sizes))
+    other = larger if affordable(pde, larger, problem.walls) else solvable(pde, tuple(int(0.7 * n) for n in sizes))
     other = _solve(pde, problem, other, _EXACT)
     error = _difference(*sorted((here, other), key=lambda solved: solved.grid.size))
+    error = max(error, _unseen(pde, problem, here), roundoff(here.grid))
     grid = spectral_grid(pde, shape)
     warn_if_coarse(pde, grid, log_weight(pde, grid.points))
     stats = {**_stats(here, error), "grid": list(shape)}
@@ -114,32 +125,58 @@ def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> t
     None if only too many would do, on an endless line, and where sqrt(w) spans more than rtol / 1e-15:
     in the wells of the weight the features are lost in rounding errors, from where global interpolation spreads them.
     """
+    judged = _judge(pde, problem, rtol)
+    return None if judged is None else judged[0]
+
+
+def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[tuple[int, ...], float] | None:
+    """Those sizes, and how far what they hold is from its samples on finer nodes, between those."""
     if not np.isfinite(pde.space.bounds).all():
         return None
+    walls, given = problem.walls if problem else (), problem and not callable(problem.initial)
     for size in _SAMPLED[pde.space.dim]:
-        shape, points = _sample(pde, size)
-        around = on_sphere(pde.space)
-        log_w, tensor = coefficients(pde, spectral_grid(pde, shape)) if around else at_points(pde, points)
-        if np.ptp(log_w) > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
+        sample, tops = _Sample(pde, size), []
+
+        def fields(x: np.ndarray) -> np.ndarray:
+            """What solutions are made of, and after it the metric, if it changes."""
+            log_w, tensor = coefficients(pde, x)
+            tops.append((log_w.max(), log_w.min()))
+            columns = [np.exp((log_w - tops[0][0]) / 2)[:, None]]
+            if problem and not given:
+                columns.append(checks.evaluate(problem.initial, x, "initial"))
+            if tensor is not None:
+                columns.append(tensor.reshape(len(x), -1))
+            return np.concatenate(columns, axis=1)
+
+        values = sample.unfolded(fields(sample.points))
+        if tops[0][0] - tops[0][1] > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
+        expanded = 1 + (problem.columns if problem and not given else 0)
         # what solutions are made of has modes of its own, twice as many nodes; the metric may alias into their upper
         # half: it is multiplied by, not expanded
-        expanded, given = [np.exp((log_w - log_w.max()) / 2)[:, None]], problem and not callable(problem.initial)
-        if problem and not given:
-            expanded.append(checks.evaluate(problem.initial, points, "initial"))
-        expanded = [_unfolded(pde, np.concatenate(expanded, axis=1).reshape(*shape, -1))]
+        widths, shares = [bandwidth(values[..., :expanded], rtol)], [2.0]
+        if values.shape[-1] > expanded:
+            widths.append(bandwidth(values[..., expanded:], rtol))
+            shares.append(1.0)
         if given:
-            expanded.append(problem.initial)  # on its own grid, which wraps
-        widths = [bandwidth(field, rtol) for field in expanded]
-        if tensor is not None:
-            widths.append(bandwidth(_unfolded(pde, tensor.reshape(*shape, -1)), rtol))
-        if all(width is not None for width in widths):
-            share = [2.0] * len(expanded) + [1.0]
-            sizes = [max(s * k for s, k in zip(share, along)) for along in zip(*widths)]
-            sizes = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(sizes, wrapping(pde))]
-            sizes = solvable(pde, tuple(int(np.ceil(k)) for k in sizes))
-            return sizes if affordable(grown(pde, sizes)) else None
+            widths.append(bandwidth(problem.initial, rtol))  # on its own grid, which wraps
+            shares.append(2.0)
+        if None in widths:
+            continue
+        missed = interpolation_error(lambda angles: fields(sample.places(angles)), sample.angles, values, "initial")
+        missed = float(missed[: expanded].max()), float(missed[expanded:].max(initial=0.0))
+        if max(missed) > max(10 * rtol, roundoff(sample.angles)):
+            continue
+        sizes = [max(s * k for s, k in zip(shares, along)) for along in zip(*widths)]
+        sizes = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(sizes, wrapping(pde))]
+        sizes = solvable(pde, tuple(int(np.ceil(k)) for k in sizes))
+        return (sizes, max(missed)) if affordable(pde, grown(pde, sizes), walls) else None
     return None
+
+
+def roundoff(grid: Grid) -> float:
+    """What rounding errors leave of interpolation on a spectral grid, relatively."""
+    return 2e-15 * sum(grid.shape)
 
 
 def grown(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -147,9 +184,9 @@ def grown(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
     return solvable(pde, tuple(int(np.ceil(1.2 * n + 2)) for n in sizes))
 
 
-def affordable(sizes: tuple[int, ...]) -> bool:
+def affordable(pde: DriftDiffusion, sizes: tuple[int, ...], walls: Walls = ()) -> bool:
     """Whether that many nodes are a matter of seconds at most."""
-    return math.prod(sizes) <= _LARGEST[len(sizes)]
+    return math.prod(sizes) <= (_LARGEST_FREE if free(pde) and not any(walls) and all(wrapping(pde)) else _LARGEST[len(sizes)])
 
 
 def solvable(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -157,25 +194,46 @@ def solvable(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(max(3, n | 1) if wraps else max(3, n) for n, wraps in zip(sizes, wrapping(pde)))
 
 
-def _sample(pde: DriftDiffusion, size: int) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and points of a tensor grid, equispaced where it wraps and Chebyshev's nodes between walls."""
-    if all(wrapping(pde)):
-        grid = spectral_grid(pde, (size,) * pde.space.dim)
-        return grid.shape, grid.points
-    nodes = []
-    for (low, high), wraps in zip(pde.space.bounds, wrapping(pde)):
-        unit = np.arange(size) / size if wraps else (1 - np.cos(np.pi * np.arange(size + 1) / size)) / 2
-        nodes.append(low + (high - low) * unit)
-    return tuple(map(len, nodes)), np.stack([x.ravel() for x in np.meshgrid(*nodes, indexing="ij")], axis=-1)
+@dataclass(frozen=True)
+class _Sample:
+    """Equispaced nodes where an axis wraps and Chebyshev's between walls: equispaced in an angle in which fields are even.
 
+    In these angles all axes wrap.
+    """
 
-def _unfolded(pde: DriftDiffusion, field: np.ndarray) -> np.ndarray:
-    """Fields (*sample, c) continued evenly in the angle of Chebyshev's nodes, so that all axes wrap."""
-    for k, wraps in enumerate(wrapping(pde)):
-        if not wraps:
-            mirror = field.take(range(field.shape[k] - 2, 0, -1), axis=k)
-            field = np.concatenate([field, mirror], axis=k)
-    return field
+    pde: DriftDiffusion
+    size: int
+
+    @cached_property
+    def angles(self) -> Grid:
+        """All of them, even where fields are the same again."""
+        if all(wrapping(self.pde)):
+            return spectral_grid(self.pde, (self.size,) * self.pde.space.dim)
+        axes = zip(self.pde.space.bounds, wrapping(self.pde))
+        return Grid(tuple(Axis("fourier", *((self.size, *ends) if wraps else (2 * self.size, 0.0, 2 * np.pi))) for ends, wraps in axes))
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """Those where fields are not the same again, (N, columns)."""
+        if all(wrapping(self.pde)):
+            return self.angles.points
+        nodes = (a.nodes if wraps else a.nodes[: self.size + 1] for a, wraps in zip(self.angles.axes, wrapping(self.pde)))
+        return self.places(np.stack([x.ravel() for x in np.meshgrid(*nodes, indexing="ij")], axis=-1))
+
+    def places(self, angles: np.ndarray) -> np.ndarray:
+        """Points of the space."""
+        if all(wrapping(self.pde)):
+            return angles
+        axes = zip(angles.T, self.pde.space.bounds, wrapping(self.pde))
+        return np.stack([x if wraps else low + (high - low) * (1 - np.cos(x)) / 2 for x, (low, high), wraps in axes], axis=1)
+
+    def unfolded(self, values: np.ndarray) -> np.ndarray:
+        """Fields at the points (N, c) on all angles, (*grid, c)."""
+        walled = [not wraps for wraps in wrapping(self.pde)]
+        values = values.reshape(*(self.size + wall for wall in walled), -1)
+        for k in np.flatnonzero(walled):
+            values = np.concatenate([values, values.take(range(self.size - 1, 0, -1), axis=k)], axis=k)
+        return values
 
 
 @dataclass(frozen=True)
@@ -222,6 +280,20 @@ def _difference(coarse: _Solved, fine: _Solved) -> float:
     weights = np.stack([fine.grid.weights / fine.grid.weights.sum(), fine.mass])
     known = np.concatenate([fine.initial[None], fine.fields])
     return relative_error(weighted_norm(gap, weights), weighted_norm(known, weights))
+
+
+def _unseen(pde: DriftDiffusion, problem: Problem, solved: _Solved) -> float:
+    """How far root of the weight and initial values are from their interpolants on the nodes of a solution."""
+    top, grid = solved.log_weight.max(), solved.grid
+
+    def fields(x: np.ndarray) -> np.ndarray:
+        root = np.exp((coefficients(pde, x)[0] - top) / 2)[:, None]
+        return np.concatenate([root, checks.evaluate(problem.initial, x, "initial")], axis=1) if fresh else root
+
+    fresh = callable(problem.initial)
+    values = np.exp((solved.log_weight - top) / 2)[:, None]
+    values = np.concatenate([values, solved.initial.reshape(grid.size, -1)], axis=1) if fresh else values
+    return float(interpolation_error(fields, grid, values, "initial").max())
 
 
 def _stats(solved: _Solved, error: float) -> dict:

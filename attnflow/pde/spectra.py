@@ -1,7 +1,16 @@
 """Eigenvalues and eigenfunctions of L, its spectral gap, and the sets it takes long to leave.
 
-Smooth problems are solved on spectral nodes by a dense eigendecomposition; others on finite volumes by Lanczos
-iteration on the shifted and inverted symmetric form, the eigenvalues extrapolated to spacing zero.
+==================== ========================================================= ==================================
+where                how                                                       eigenvalues known to
+==================== ========================================================= ==================================
+smooth, few unknowns dense eigendecomposition on spectral nodes, harmonics     round-off of |L|: 1e-16 |L| / |lambda|
+one dimension        subtraction-free elimination on cells, extrapolated       a relative 1e-12, however small
+lines, planes, space Hermite functions of a Gaussian fitted to the weight      round-off of |L|
+other                Lanczos iteration on cells, shifted, inverted,            what the last two grids say, and
+                     extrapolated to spacing zero                              round-off of |L|
+==================== ========================================================= ==================================
+
+The first that reaches its tolerance is taken, or the one that says it is the most accurate.
 """
 
 from __future__ import annotations
@@ -10,16 +19,15 @@ import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import eigsh, splu
 
 from .. import checks
 from ..grid import Grid
 from .boundaries import Walls
+from .cell_spectra import Found, cell_spectrum, held, lost_digits, relative_change, unseen
+from .chain import SMALLEST
 from .coefficients import on_sphere
-from .finite_volume import Cells
 from .harmonics import harmonic_spectrum
-from .nested import grid_shapes, romberg_orders
+from .hermite import hermite_spectrum
 from .smooth import grown, smooth_sizes, solvable
 from .propagator import eigenpairs
 from .spectral import spectral_grid, symmetric_form, wrapping
@@ -27,11 +35,12 @@ from .spectral import spectral_grid, symmetric_form, wrapping
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
-_TOLERANCE = {"spectral": 1e-10, "finite-volume": 1e-9}
+_TOLERANCE = 1e-10
+_ENOUGH = {1: 1e-10, 2: 1e-7, 3: 1e-7}  # relative error from which on no other method is tried: they do no better
 _WARN = 1e-6
-_ROUGH = 40.0  # range of log w above which eigenvectors of the symmetric form lose their tails
-_DENSE = 2500  # unknowns of an eigendecomposition, at most a few seconds
-_FINEST = {1: 2**15, 2: 256, 3: 24}  # cells per axis of a factorisation
+_COARSE = 0.1  # discretisation error of a given grid that is warned of
+_DENSE = {1: 400, 2: 2500, 3: 2500}  # unknowns of an eigendecomposition, at most a few seconds
+_HIDDEN = 1e-5  # of the weight, between nodes that should show all of it
 
 
 class _Pair(NamedTuple):
@@ -40,30 +49,50 @@ class _Pair(NamedTuple):
 
 
 class Spectrum(_Pair):
-    """(eigenvalues (k,), eigenfunctions (k, *grid)), with the grid and the eigenvalues' estimated error beside them."""
+    """(eigenvalues (k,), eigenfunctions (k, *grid)), with the grid and the eigenvalues' estimated error beside them.
+
+    Attributes
+    ----------
+    grid : Grid
+        Where the eigenfunctions are sampled.
+    estimated_error : float
+        The largest relative error of the eigenvalues, the constant's left out.
+    conserved : bool
+        Whether constants stay, so that the first eigenvalue is exactly 0: without Dirichlet walls.
+    """
 
     grid: Grid
     estimated_error: float
+    conserved: bool
 
-    def __new__(cls, eigenvalues: np.ndarray, eigenfunctions: np.ndarray, grid: Grid, estimated_error: float):
+    def __new__(
+        cls,
+        eigenvalues: np.ndarray,
+        eigenfunctions: np.ndarray,
+        grid: Grid,
+        estimated_error: float,
+        conserved: bool = True,
+    ):
         self = super().__new__(cls, eigenvalues, eigenfunctions)
-        self.grid, self.estimated_error = grid, estimated_error
+        self.grid, self.estimated_error, self.conserved = grid, estimated_error, conserved
         return self
+
+    def __getnewargs__(self):
+        return (*self, self.grid, self.estimated_error, self.conserved)
 
     @property
     def gap(self) -> float:
-        """Size of the largest nonzero eigenvalue: the rate at which features forget all but their mean.
+        """Size of the largest eigenvalue but the constant's: the rate at which features forget all but their mean.
 
         Raises
         ------
         ValueError
-            If only the eigenvalue 0 was computed.
+            If only the constant's eigenvalue was computed.
         """
-        size = np.abs(self.eigenvalues)
-        slow = size[size > 1e-9 * max(size.max(), 1e-300)]
-        if not len(slow):
-            raise ValueError(f"k must be at least 2 to tell the spectral gap, got {len(size)}")
-        return float(slow[0])
+        first = int(self.conserved)
+        if len(self.eigenvalues) <= first:
+            raise ValueError(f"k must be at least 2 to tell the spectral gap, got {len(self.eigenvalues)}")
+        return float(-self.eigenvalues[first])
 
     def metastable_sets(self, count: int | None = None) -> np.ndarray:
         """Labels 0, ..., count - 1 of the sets that exchange features slowest, (*grid).
@@ -104,132 +133,107 @@ class Spectrum(_Pair):
         return np.argmax(memberships, axis=0).reshape(self.eigenfunctions.shape[1:])
 
 
+
 def compute_spectrum(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Spectrum:
     """The k smallest eigenpairs; on a given shape those of that grid, otherwise refined.
 
-    Warns (AccuracyWarning) when the refined eigenvalues are not good to 1e-6.
+    Warns (AccuracyWarning) when the eigenvalues are not good to 1e-6, by round-off alone or, where the grid was not
+    given, at all; a given grid that misses them by more than a per cent; and when some are too small for a number.
     """
     endless = not on_sphere(pde.space) and not np.isfinite(pde.space.bounds).all()
     if endless and pde.drift <= 0:
         raise ValueError(f"drift must be positive for a discrete spectrum on a line, got {pde.drift}")
     if shape is not None and k > np.prod(shape) - 2:
         raise ValueError(f"k must be at most {np.prod(shape) - 2} on a grid of {list(shape)}, got {k}")
-    if shape is None and pde.on_globe:
-        found = harmonic_spectrum(pde, k, _TOLERANCE["spectral"])
-        if found is not None:
-            values, functions, grid, error = found
-            return Spectrum(values, _normalised(pde, functions.reshape(k, -1), grid), grid, error)
-    nodes = not pde.on_globe and (shape is None or all(wrapping(pde)))  # a given grid elsewhere is one of cells
-    sizes = smooth_sizes(pde, None, _TOLERANCE["spectral"]) if nodes else None
-    least = int(np.ceil(2 * (k + 1) ** (1 / pde.space.dim)))
-    if sizes is not None:
-        sizes = solvable(pde, tuple(max(n, least) for n in sizes) if shape is None else shape)
-    if sizes is None or np.prod(sizes) > _DENSE:
-        result = _finite_volume(pde, k, shape, walls)
-    else:
-        result = _spectral(pde, k, sizes, shape is not None, walls)
-    if shape is None and result.estimated_error > _WARN:
-        warnings.warn(
-            f"eigenvalues are good to {result.estimated_error:.1g} only on the finest grid; ask for fewer of them",
-            checks.AccuracyWarning,
-            stacklevel=3,
+    best = None
+    for method in (_harmonic, _hermite, _spectral, cell_spectrum):
+        try:
+            found = method(pde, k, shape, walls)
+        except ValueError:  # cells that are too few for k or for p
+            if best is None:
+                raise
+            break
+        if found is not None and (best is None or found.error < best.error):
+            best = found
+        if best is not None and best.error <= _ENOUGH[pde.space.dim]:
+            break
+    conserved = not held(walls)
+    _warn(best, conserved, shape is not None)
+    return Spectrum(-best.sizes, _normalised(pde, best.functions, best.grid), best.grid, best.error, conserved)
+
+
+def _warn(found: Found, conserved: bool, given: bool) -> None:
+    sizes, shape = found.sizes[int(conserved) :], list(found.grid.shape)
+    lost = int((sizes < SMALLEST).sum())
+    if found.round_off > _WARN:
+        message = (
+            f"eigenvalues are good to {found.error:.1g} of themselves only: the smallest, {-sizes.min():.3g}, is lost in "
+            f"the round-off of the largest on a grid of {shape}"
         )
-    return result
+    elif lost:
+        message = f"{lost} eigenvalues besides the constant's are below {SMALLEST:g} in size and given as 0"
+    elif found.error > (_COARSE if given else _WARN):
+        remedy = "use a finer one, or none" if given else "ask for fewer of them, or give a smoother density"
+        message = f"eigenvalues are good to {found.error:.1g} of themselves only on a grid of {shape}; {remedy}"
+    else:
+        return
+    warnings.warn(message, checks.AccuracyWarning, stacklevel=4)
 
 
-def _spectral(pde: DriftDiffusion, k: int, sizes: tuple[int, ...], keep: bool, walls: Walls) -> Spectrum:
-    """Refined until the eigenvalues stand, or on the nodes given, with their error from a finer or coarser grid."""
-    found, error = _modes(pde, sizes, walls), np.inf
-    while error > _TOLERANCE["spectral"] and np.prod(grown(pde, sizes)) <= _DENSE:
+def _harmonic(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Found | None:
+    """Spherical harmonics on S^2."""
+    found = harmonic_spectrum(pde, k, _TOLERANCE) if pde.on_globe and shape is None else None
+    if found is None:
+        return None
+    values, functions, grid, error, bound = found
+    return Found(-values, functions.reshape(k, -1), grid, error, lost_digits(bound, -values, walls))
+
+
+def _hermite(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Found | None:
+    """Hermite functions on lines, planes and space."""
+    if shape is not None or on_sphere(pde.space) or not pde.space.flat or np.isfinite(pde.space.bounds).any():
+        return None
+    found = hermite_spectrum(pde, k, _TOLERANCE if pde.space.dim == 1 else 10 * _TOLERANCE)
+    return None if found is None else Found(*found)
+
+
+def _spectral(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Found | None:
+    """Spectral nodes, refined until the eigenvalues stand, or those given, with their error from finer ones."""
+    if pde.on_globe or not (shape is None or all(wrapping(pde))):  # a given grid elsewhere is one of cells
+        return None
+    sizes = smooth_sizes(pde, None, _TOLERANCE)
+    if sizes is None:
+        return None
+    least = int(np.ceil(2 * (k + 1) ** (1 / pde.space.dim)))
+    sizes = solvable(pde, tuple(max(n, least) for n in sizes) if shape is None else shape)
+    if np.prod(sizes) > _DENSE[pde.space.dim]:
+        return None
+    found, error = _modes(pde, k, sizes, walls), np.inf
+    if shape is None and unseen(pde, found.grid) > _HIDDEN:
+        return None  # not so smooth as it seemed
+    while error > max(_TOLERANCE, found.round_off) and np.prod(grown(pde, sizes)) <= _DENSE[pde.space.dim]:
         sizes = grown(pde, sizes)
-        finer = _modes(pde, sizes, walls)
-        error = _relative_change(finer[1][:k], found[1][:k])
-        if keep:
+        finer = _modes(pde, k, sizes, walls)
+        error = max(relative_change(found.sizes, finer.sizes), unseen(pde, finer.grid))
+        if shape is not None:
             break
         found = finer
-    grid, values, vectors, root = found
-    return Spectrum(values[:k], _normalised(pde, (vectors[:, :k] / root[:, None]).T, grid), grid, error)
+    return found._replace(discretisation=error)
 
 
-def _modes(pde: DriftDiffusion, sizes: tuple[int, ...], walls: Walls):
+def _modes(pde: DriftDiffusion, k: int, sizes: tuple[int, ...], walls: Walls) -> Found:
     form = symmetric_form(pde, spectral_grid(pde, sizes), walls)
     values, vectors = eigenpairs(form)
-    return form.grid, values, vectors, form.root.ravel()
-
-
-def _finite_volume(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Spectrum:
-    dim = pde.space.dim
-    if shape is not None:
-        cells = pde.cells(shape, walls)
-        values, vectors = _nearest_zero(cells, k)
-        coarser = tuple(max(4, 2 * (n // 4)) for n in shape)
-        error = np.inf
-        if np.prod(coarser) > k + 2:
-            error = _relative_change(_nearest_zero(pde.cells(coarser, walls), k)[0], values)
-            error /= float(np.mean(np.divide(shape, coarser))) ** 2 - 1
-        return Spectrum(values, _normalised(pde, _functions(cells, values, vectors), cells.grid), cells.grid, error)
-    shapes = grid_shapes(pde, pde.ranges())
-    # eigenfunctions are not extrapolated: where it costs nothing, they get fine grids
-    shapes = shapes[3:] if dim == 1 else shapes if dim == 2 else [tuple(n // 2 for n in shapes[0]), *shapes]
-    shapes = [shape for shape in shapes if np.prod(shape) >= 4 * k and max(shape) <= _FINEST[dim]]
-    if len(shapes) < 3:
-        raise ValueError(f"k must leave three grids of at least 4 k cells to compare, got {k}; give a grid")
-    rows, error = [], np.inf
-    for shape in shapes:
-        cells = pde.cells(shape, walls)
-        values, vectors = _nearest_zero(cells, k)
-        rows.append([values])
-        for order in romberg_orders(cells)[: len(rows) - 1]:
-            fine, coarse = rows[-1][-1], rows[-2][len(rows[-1]) - 1]
-            rows[-1].append(fine + (fine - coarse) / (2.0**order - 1))
-        if len(rows[-1]) > 2:
-            error = _relative_change(rows[-1][-1], rows[-1][-2])
-        if error <= _TOLERANCE["finite-volume"]:
-            break
-    best = np.minimum(rows[-1][-1], 0.0)
-    return Spectrum(best, _normalised(pde, _functions(cells, values, vectors), cells.grid), cells.grid, error)
-
-
-def _nearest_zero(cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues (k,) of the symmetric form sqrt(w) L / sqrt(w) and its orthonormal eigenvectors (n, k)."""
-    symmetric = cells.operator(symmetric=True).tocsc()
-    # a positive shift of about 1 / length^2: above the whole spectrum and close to its top
-    shift = np.median(cells.loss) / (4 * max(cells.grid.shape) ** 2)
-    start = np.random.default_rng(0).normal(size=cells.grid.size)  # same eigenvectors every time
-    values, vectors = eigsh(symmetric, k, sigma=shift, which="LM", v0=start)
-    order = np.argsort(-values)
-    return np.minimum(values[order], 0.0), vectors[:, order]
-
-
-def _functions(cells: Cells, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """phi = v / sqrt(w), (k, n). Where w is so small that v is rounding error, one inverse iteration with L
-    itself, whose entries stay moderate, rebuilds phi from where it is known."""
-    half = (cells.log_weight - cells.log_weight.max()) / 2
-    known = half > -_ROUGH / 4
-    functions = np.where(known[:, None], vectors * np.exp(-np.where(known, half, 0.0))[:, None], 0.0)
-    if not known.all():
-        scale = np.abs(values).max()
-        identity = sparse.eye_array(cells.grid.size, format="csc")
-        for m, value in enumerate(values):
-            shifted = cells.operator().tocsc() - (value + 1e-7 * (scale or 1.0)) * identity
-            solver = splu(shifted.tocsc())
-            for _ in range(2):
-                functions[:, m] = solver.solve(functions[:, m])
-                functions[:, m] /= np.abs(functions[known, m]).max()
-    return functions.T
+    functions = (vectors[:, :k] / form.root.reshape(-1, 1)).T
+    return Found(-values[:k], functions, form.grid, np.inf, lost_digits(form.bound, -values[:k], walls))
 
 
 def _normalised(pde: DriftDiffusion, functions: np.ndarray, grid: Grid) -> np.ndarray:
     """(k, *grid): unit weighted norm, positive at the first node where they exceed half their maximum."""
-    weight = np.exp(pde.log_weight(grid.points)) * grid.weights
-    functions = functions / np.sqrt(functions**2 @ weight)[:, None]
+    half = pde.log_weight(grid.points) / 2
+    root = np.exp(half - half.max()) * np.sqrt(grid.weights)
+    functions = functions / np.abs(functions * root).max(axis=1, keepdims=True)  # w may span more than a number does
+    functions = functions / np.linalg.norm(functions * root, axis=1, keepdims=True) * np.exp(-half.max())
     first = np.argmax(np.abs(functions) > 0.5 * np.abs(functions).max(axis=1, keepdims=True), axis=1)
     signs = np.sign(functions[np.arange(len(functions)), first])
     return (functions * signs[:, None]).reshape(len(functions), *grid.shape)
-
-
-def _relative_change(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest difference, relative to the eigenvalue or, for one near zero, to the next in size."""
-    scale = np.abs(b)
-    floor = scale[scale > 1e-9 * scale.max()].min(initial=np.inf)
-    return float(np.max(np.abs(a - b) / np.maximum(scale, floor if np.isfinite(floor) else 1.0)))

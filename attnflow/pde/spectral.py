@@ -19,6 +19,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import fft
 
 from ..grid import Axis, Grid
 from .boundaries import Walls
@@ -33,14 +34,35 @@ KINDS = ("fourier", "lobatto")
 
 
 @dataclass(frozen=True)
+class Modes:
+    """Eigenvalues (m,) of a symmetric matrix along one axis, and the way there and back."""
+
+    values: np.ndarray
+    vectors: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, matrix: np.ndarray, free: np.ndarray | None = None) -> Modes:
+        """Of a matrix (n, n), on the `free` (n,) of its nodes."""
+        values, moving = np.linalg.eigh(matrix if free is None else matrix[np.ix_(free, free)])
+        vectors = np.zeros((len(matrix), len(values)))
+        vectors[slice(None) if free is None else free] = moving
+        return cls(np.minimum(values, 0.0), vectors)
+
+    def into(self, fields: np.ndarray, axis: int) -> np.ndarray:
+        """Amplitudes of fields along an axis."""
+        return _hartley(fields, axis) if self.vectors is None else _turned(self.vectors.T, fields, axis)
+
+    def back(self, amplitudes: np.ndarray, axis: int) -> np.ndarray:
+        return _hartley(amplitudes, axis) if self.vectors is None else _turned(self.vectors, amplitudes, axis)
+
+
+@dataclass(frozen=True)
 class SymmetricForm:
     """S on a grid, as factors to be applied axis by axis to fields (c, *grid).
 
     Attributes
     ----------
     grid : Grid
-    derivatives : list of (n_k, n_k) arrays
-        B_k along its axis.
     tensor : (n, n, *grid) array or None
         T^ij; None for the identity.
     root : (*grid) array
@@ -54,7 +76,6 @@ class SymmetricForm:
     """
 
     grid: Grid
-    derivatives: list
     tensor: Any
     root: Any
     log_weight: np.ndarray
@@ -73,6 +94,35 @@ class SymmetricForm:
         if self.tensor is not None:
             each, work = 2e-5 * dim, 1.5e-9 * dim**2 + 2 * work
         return each + work * self.size
+
+    @cached_property
+    def derivatives(self) -> list:
+        """B_k along its axis, (n_k, n_k) each."""
+        return [self.xp.asarray(_scaled_derivative(axis)) for axis in self.grid.axes]
+
+    @cached_property
+    def modes(self) -> list[Modes] | None:
+        """Those of each axis, where S is a sum of operators along one axis each; else None.
+
+        Without a weight, waves are modes of axes that wrap. Otherwise the potential must be a sum, to rounding errors.
+        """
+        if self.tensor is not None or self.xp is not np:
+            return None
+        axes, dim = self.grid.axes, len(self.grid.axes)
+        free = [None] * dim if self.held is None else [self.held.max(axis=_others(dim, k)) > 0 for k in range(dim)]
+        root = self.root / np.sqrt(self.grid.weights).reshape(self.grid.shape)
+        if np.ptp(root) <= 1e-14 * root.max():
+            return [_free_modes(axis, None if f is None else tuple(f)) for axis, f in zip(axes, free)]
+        if dim == 1:
+            return None
+        parts = [self._potential.mean(axis=_others(dim, k)) for k in range(dim)]
+        total = sum(part.reshape([-1 if j == k else 1 for j in range(dim)]) for k, part in enumerate(parts))
+        total -= (dim - 1) * self._potential.mean()
+        if np.abs(total - self._potential).max() > 1e-14 * self.bound:
+            return None
+        parts[0] = parts[0] - (dim - 1) * self._potential.mean()
+        matrices = (L - np.diag(part) for L, part in zip(self._laplacians, parts))
+        return [Modes.of(matrix, f) for matrix, f in zip(matrices, free)]
 
     @cached_property
     def mass(self) -> np.ndarray:
@@ -163,7 +213,7 @@ def symmetric_form(pde: DriftDiffusion, grid: Grid, walls: Walls, backend: str =
                 f"got kind {axis.kind!r}, size {axis.size}"
             )
     xp = namespace(backend)
-    log_w, tensor = coefficients(pde, grid)
+    log_w, tensor = coefficients(pde, grid.points)
     root = (np.exp((log_w - log_w.max()) / 2) * np.sqrt(grid.weights)).reshape(grid.shape)
     root /= np.linalg.norm(root)
     if tensor is not None:
@@ -171,7 +221,6 @@ def symmetric_form(pde: DriftDiffusion, grid: Grid, walls: Walls, backend: str =
     held = held_nodes(grid, walls)
     return SymmetricForm(
         grid,
-        [xp.asarray(_scaled_derivative(axis)) for axis in grid.axes],
         tensor,
         xp.asarray(root),
         log_w,
@@ -275,6 +324,28 @@ def _along(matrix, v, k: int):
     if k == last - 1:
         return matrix @ v
     return (matrix @ v.reshape(*v.shape[: k + 2], -1)).reshape(v.shape)
+
+
+def _others(dim: int, k: int) -> tuple[int, ...]:
+    return tuple(j for j in range(dim) if j != k)
+
+
+def _turned(matrix: np.ndarray, fields: np.ndarray, axis: int) -> np.ndarray:
+    return np.moveaxis(np.tensordot(matrix, fields, (1, axis)), 0, axis)
+
+
+def _hartley(fields: np.ndarray, axis: int) -> np.ndarray:
+    """Amplitudes of cos + sin of each wave number: orthogonal and its own inverse."""
+    waves = fft.fft(fields, axis=axis, norm="ortho")
+    return waves.real - waves.imag
+
+
+@lru_cache(maxsize=64)
+def _free_modes(axis: Axis, free: tuple[bool, ...] | None) -> Modes:
+    """Of -B' B on the free nodes, without a potential."""
+    if axis.kind == "fourier":
+        return Modes(-((2 * np.pi / (axis.high - axis.low) * fft.fftfreq(axis.size, 1 / axis.size)) ** 2))
+    return Modes.of(_scaled_laplacian(axis), None if free is None else np.array(free))
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,7 @@ from scipy.linalg import solve_triangular
 
 from .. import checks
 from ..grid import Axis, Grid
-from .coefficients import log_weight, mobility
+from .coefficients import free, log_weight, mobility
 
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
@@ -60,10 +60,19 @@ class Harmonics:
         return self.degree + np.concatenate([np.arange(-n, n + 1) for n in range(self.degree + 1)])
 
     @cached_property
+    def heights(self) -> np.ndarray:
+        """P_j, (n, modes)."""
+        return _legendre(self.degree, self.colatitudes)[:, self.degrees, np.abs(self.orders - self.degree)]
+
+    @property
+    def degrees(self) -> np.ndarray:
+        """(modes,) of Y_j."""
+        return np.repeat(np.arange(self.degree + 1), 2 * np.arange(self.degree + 1) + 1)
+
+    @cached_property
     def polar(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """P_j, its derivative and |m| P_j / sin(colatitude): (n, modes) each."""
-        m = np.abs(self.orders - self.degree)
-        n = np.floor(np.sqrt(np.arange(len(m)))).astype(int)
+        m, n = np.abs(self.orders - self.degree), self.degrees
         table = _legendre(self.degree, self.colatitudes)
         left = np.sqrt((n + m) * (n - m + 1.0)) * table[:, n, np.abs(m - 1)] * np.where(m, 1, -1)
         slope = (left - np.sqrt((n - m) * (n + m + 1.0)) * table[:, n, m + 1]) / 2
@@ -81,14 +90,14 @@ class Harmonics:
         """Fields (..., n, k) of coefficients (..., modes)."""
         rows = np.zeros((*coefficients.shape[:-1], len(self.colatitudes), 2 * self.degree + 1))
         for order, modes in enumerate(self._modes):
-            rows[..., order] = coefficients[..., modes] @ self.polar[0][:, modes].T
+            rows[..., order] = coefficients[..., modes] @ self.heights[:, modes].T
         return rows @ self.around[0].T
 
     def sums(self, fields: np.ndarray) -> np.ndarray:
         """Sums over the nodes of fields (..., n, k) times Y_j: (..., modes)."""
         rows, result = fields @ self.around[0], np.empty((*fields.shape[:-2], len(self.orders)))
         for order, modes in enumerate(self._modes):
-            result[..., modes] = rows[..., order] @ self.polar[0][:, modes]
+            result[..., modes] = rows[..., order] @ self.heights[:, modes]
         return result
 
     def products(self, weight: np.ndarray, left: tuple[int, int], right: tuple[int, int]) -> np.ndarray:
@@ -126,6 +135,7 @@ class HarmonicForm:
     factor: np.ndarray
     matrix: np.ndarray
     held: Any = None
+    modes: Any = None
     xp: Any = np
 
     @property
@@ -164,8 +174,70 @@ class HarmonicForm:
         flat = solve_triangular(self.factor, u.reshape(-1, self.size).T, trans="T", lower=True)
         return flat.T.reshape(u.shape)
 
+    def start(self, fields: np.ndarray) -> np.ndarray:
+        """u (c, modes) of fields (c, n, k) on the nodes."""
+        return solve_triangular(self.factor, self.basis.sums(self.weight * fields).T, lower=True).T
 
-def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm | None:
+    def norms(self, h: np.ndarray) -> np.ndarray:
+        """Of coefficients (..., modes), in L2(w)."""
+        return np.linalg.norm(h @ self.factor, axis=-1)
+
+
+@dataclass(frozen=True)
+class RoundForm:
+    """S of the Laplacian of the round sphere, whose modes the harmonics are: u = h.
+
+    Attributes
+    ----------
+    basis, weight
+        As of `HarmonicForm`, w = 1.
+    """
+
+    basis: Harmonics
+    weight: np.ndarray
+    xp: Any = np
+
+    @property
+    def size(self) -> int:
+        return len(self.basis.orders)
+
+    held = None
+
+    @property
+    def root(self) -> np.ndarray:
+        return np.eye(1, self.size)[0]
+
+    def dense(self) -> np.ndarray:
+        return np.diag(self.modes[0].values)
+
+    @cached_property
+    def modes(self) -> list[Degrees]:
+        return [Degrees(-self.basis.degrees * (self.basis.degrees + 1.0))]
+
+    def coefficients(self, u: np.ndarray) -> np.ndarray:
+        return u
+
+    def start(self, fields: np.ndarray) -> np.ndarray:
+        return self.basis.sums(self.weight * fields)
+
+    def norms(self, h: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(h, axis=-1)
+
+
+@dataclass(frozen=True)
+class Degrees:
+    """Eigenvalues (modes,) and the way from coefficients to amplitudes and back: they are the same."""
+
+    values: np.ndarray
+    vectors: None = None
+
+    def into(self, fields: np.ndarray, axis: int) -> np.ndarray:
+        return fields
+
+    back = into
+
+
+def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm | RoundForm | None:
     """S up to the degree, with quadrature exact for w T of degree `width`.
 
     None if w spans so much that M is singular to rounding errors.
@@ -174,6 +246,8 @@ def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm 
     around = 2 * np.pi * np.arange(2 * degree + 3 + width) / (2 * degree + 3 + width)
     z = axis.nodes
     basis = Harmonics(degree, np.arctan2(np.sqrt((1 - z) * (1 + z)), z), around)
+    if free(pde):
+        return RoundForm(basis, np.outer(axis.weights, np.full(len(around), 2 * np.pi / len(around))))
     x = basis.points
     shape = (axis.size, len(around))
     log_w = log_weight(pde, x).reshape(shape)

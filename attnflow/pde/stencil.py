@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ..compilation import cached_njit
 
-@njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+
+@cached_njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 def advance(before, here, sums, weights, first, factor, own, rates, offsets):
     """len(weights) steps of T_{k+1} = 2 P T_k - T_{k-1}, adding weights[k, m] T_{k+1} to sums[m] for m >= first[k].
 

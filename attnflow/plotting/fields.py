@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from ..grid import Axis, Grid
 from . import style
 
-_FLAT_CELLS, _SURFACE_CELLS, _SLICE_CELLS = (128, 512), (96, 128), (48, 64)  # fewest and most along an axis
+_FLAT_CELLS, _SURFACE_CELLS, _SLICE_CELLS = (128, 512), (96, 128), (48, 128)  # fewest and most along an axis
 _VIEW = {"elev": 24.0, "azim": -56.0}  # degrees
+_SLICES, _SHEETS = 6, 4  # of a solid: side by side, and in space, where they hide one another
 
 
-def draw_field(solution, frames: Sequence[int], ax=None):
-    """Draw the first column of a field in two or three dimensions, in colours that hold for all frames.
+def draw_field(solution, times: np.ndarray, fields: np.ndarray, column: int = 0, ax=None):
+    """Draw a column of a field in two or three dimensions, in colours that hold for all times.
 
     A map in the plane where the coordinates or the embedding are two numbers; a surface in space where
-    they are three, S^2 among them; of a field in three dimensions the mid-planes, each moved to the wall
-    behind it. On plane Axes S^2 is drawn in the Hammer projection, which keeps areas, another surface
-    over its coordinates, and a field in three dimensions by its mid-plane across the last axis.
+    they are three, S^2 among them; a field in three dimensions as slices across its last axis, one of them
+    through the value farthest from the mean. On plane Axes S^2 is drawn in the Hammer projection, which keeps areas,
+    another surface over its coordinates; on 3-D Axes the slices lie where they are.
 
     The cells drawn are the grid's own, or finer or coarser ones that carry the grid's interpolant: a
     spectral grid of twelve nodes is a smooth picture too.
@@ -28,38 +29,38 @@ def draw_field(solution, frames: Sequence[int], ax=None):
     ----------
     solution : Solution
         With a grid of two or three axes.
-    frames : sequence of int
-        Indices into solution.t; the last of them is drawn.
+    times : (K,) array
+    fields : (K, *grid, c) array
+        At these times; the last of them is drawn.
+    column : int
     ax : Axes, optional
-        Plane or 3-D. New ones are 3-D for surfaces and solids; turn them with ax.view_init.
+        Plane or 3-D. New ones are 3-D for surfaces; turn them with ax.view_init.
 
     Returns
     -------
     Axes
     callable
-        Position in `frames` -> None: recolours and retitles the picture.
+        Position in `times` -> None: recolours and retitles the picture.
 
     Examples
     --------
     >>> import matplotlib, attnflow as af
     >>> matplotlib.use("Agg")
     >>> heat = af.Heat(af.Torus([1.0, 1.0])).solve(lambda x: np.cos(2 * np.pi * x[..., 0]), [0.0, 0.01])
-    >>> ax, show = draw_field(heat, frames=[0, 1])
+    >>> ax, show = draw_field(heat, heat.t, heat.y)
     >>> show(0)
     >>> ax.get_title(loc="left")
     'Features at $t$ = 0'
     """
     grid, embedding = solution.grid, _embedding(solution)
+    fields = fields[..., column : column + 1]
     solid, surface = len(grid.axes) == 3, embedding is not None and embedding.shape[1] == 3
-    ax = style.new_axes(ax, projection="3d" if solid or surface else None)
+    ax = style.new_axes(ax, projection="3d" if surface else None, size=(6.2, 4.2) if solid else style.SIZE)
+    spatial = ax.name == "3d"
     if solid:
-        sheets = _mid_planes(grid, _SLICE_CELLS if ax.name == "3d" else _FLAT_CELLS)
-        if ax.name == "3d":
-            where, draw = " on the mid-planes,\nmoved to the walls,", _draw_walls
-        else:
-            where, draw = f" where $x_3$ = {_middle(grid.axes[2]):.3g}", _draw_plane
-            sheets = [(sheets[2][0][..., :2], sheets[2][1])]
-    elif ax.name == "3d":
+        where, draw = " in slices across $x_3$", _draw_sheets if spatial else _draw_slices
+        sheets = _slices(grid, fields, _SHEETS if spatial else _SLICES)
+    elif spatial:
         where, draw = " on the sphere" if grid.sphere else " on the surface", _draw_surface
         sheets = [_sheet(grid, embedding, _SURFACE_CELLS)]
     elif grid.sphere:
@@ -67,16 +68,13 @@ def draw_field(solution, frames: Sequence[int], ax=None):
     else:
         where, draw = (" over the coordinates", _draw_coordinates) if surface else ("", _draw_plane)
         sheets = [_sheet(grid, None if surface else embedding, _FLAT_CELLS)]
-    name, symbol = style.quantity(solution)
-    recolour = draw(ax, [corners for corners, _ in sheets], _limits(solution, frames), f"{name} ${symbol}$")
-    title = {"feature": "Features"}.get(name, name.capitalize())
+    recolour = draw(ax, [corners for corners, _ in sheets], _limits(fields), style.quantity(solution, column))
 
     def show(k: int) -> None:
-        field = solution.y[frames[k]][..., :1]
-        recolour(np.concatenate([_carry(grid.axes, field, centres).ravel() for _, centres in sheets]))
-        style.set_title(ax, f"{title}{where} at $t$ = {solution.t[frames[k]]:.3g}")
+        recolour(np.concatenate([_carry(grid.axes, fields[k], centres).ravel() for _, centres in sheets]))
+        style.set_title(ax, style.heading(solution, where, times[k]))
 
-    show(len(frames) - 1)
+    show(len(times) - 1)
     return ax, show
 
 
@@ -87,11 +85,10 @@ def _embedding(solution) -> np.ndarray | None:
     return solution.grid.points if solution.embedding is None and solution.grid.sphere else solution.embedding
 
 
-def _limits(solution, frames: Sequence[int]):
+def _limits(fields: np.ndarray):
     from matplotlib.colors import Normalize
 
-    columns = [solution.y[k][..., 0] for k in frames]
-    return Normalize(min(map(np.nanmin, columns)), max(map(np.nanmax, columns)))
+    return Normalize(*style.limits(fields))
 
 
 def _sheet(grid: Grid, embedding: np.ndarray | None, counts: tuple[int, int]):
@@ -143,18 +140,25 @@ def _smooth_axes(grid: Grid, places: np.ndarray) -> tuple[Axis, ...]:
     return tuple(axes)
 
 
-def _middle(axis: Axis) -> float:
-    return (axis.low + axis.high) / 2
+def _slices(grid: Grid, fields: np.ndarray, count: int) -> list:
+    """Sheets across the last axis, evenly spread, one of them through the value farthest from the mean.
 
-
-def _mid_planes(grid: Grid, counts: tuple[int, int]) -> list:
-    """Per axis the sheet of the plane half-way along it, moved to the wall that faces the viewer."""
-    sheets = []
-    for k, (axis, wall) in enumerate(zip(grid.axes, ("low", "high", "low"))):
-        edges, centres = map(list, zip(*(_cells(other, *counts) for other in grid.axes)))
-        edges[k], centres[k] = np.array([getattr(axis, wall)]), np.array([_middle(axis)])
-        sheets.append((np.stack(np.meshgrid(*edges, indexing="ij"), axis=-1).squeeze(axis=k), centres))
-    return sheets
+    Sheets at fixed places may all lie on the nodes of a wave; then it would look like nothing.
+    """
+    axis = grid.axes[2]
+    off = np.abs(fields - fields.mean(axis=(1, 2, 3), keepdims=True)).max(axis=(0, 1, 2, 4))
+    farthest, step = axis.nodes[np.argmax(off)], (axis.high - axis.low) / count
+    if axis.kind in ("fourier", "periodic"):
+        heights = np.sort(axis.low + (farthest - axis.low) % step + step * np.arange(count))
+    else:
+        heights = axis.low + step * (np.arange(count) + 0.5)
+        heights[np.abs(heights - farthest).argmin()] = farthest
+    edges, centres = zip(*(_cells(other, *_SLICE_CELLS) for other in grid.axes[:2]))
+    flat = np.stack(np.meshgrid(*edges, indexing="ij"), axis=-1)
+    return [
+        (np.concatenate([flat, np.full((*flat.shape[:2], 1), height)], axis=-1), (*centres, np.array([height])))
+        for height in heights
+    ]
 
 
 def _draw_plane(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
@@ -194,10 +198,15 @@ def _hammer(colatitude: np.ndarray, longitude: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _draw_mesh(ax, x: np.ndarray, y: np.ndarray, limits, label: str, location: str = "right") -> Callable[[np.ndarray], None]:
+    mesh, recolour = _color_mesh(ax, x, y, limits)
+    ax.figure.colorbar(mesh, ax=ax, label=label, location=location)
+    return recolour
+
+
+def _color_mesh(ax, x: np.ndarray, y: np.ndarray, limits):
     shape = x.shape[0] - 1, x.shape[1] - 1
     mesh = ax.pcolormesh(x, y, np.zeros(shape), norm=limits, cmap="viridis", rasterized=True)
-    ax.figure.colorbar(mesh, ax=ax, label=label, location=location)
-    return lambda values: mesh.set_array(values.reshape(shape))
+    return mesh, lambda values: mesh.set_array(values.reshape(shape))
 
 
 def _draw_surface(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
@@ -206,13 +215,40 @@ def _draw_surface(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None
     return recolour
 
 
-def _draw_walls(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
-    recolour = _draw_faces(ax, sheets, limits, label, shaded=False)
-    ax.set(xlabel="$x_1$ (length)", ylabel="$x_2$ (length)", zlabel="$x_3$ (length)")
-    ax.locator_params(nbins=3)
-    ax.locator_params(axis="x", nbins=3, prune="upper")  # the end of x1 is where x2 begins
-    ax.tick_params(labelsize=8, pad=0)
+def _draw_slices(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
+    """Side by side in two rows of the same Axes, each below its height, with the coordinates' ends at its sides."""
+    from matplotlib.cm import ScalarMappable
+
+    low, high = sheets[0].min(axis=(0, 1))[:2], sheets[0].max(axis=(0, 1))[:2]
+    columns = len(sheets) // 2
+    step = (high - low) * [1.25, 1.3]
+    places = [np.array([k % columns, -(k // columns)]) * step for k in range(len(sheets))]
+    recolours = []
+    for sheet, place in zip(sheets, places):
+        recolours.append(_color_mesh(ax, *np.moveaxis(sheet[..., :2] + place, -1, 0), limits)[1])
+        height = f"$x_3$ = {sheet[0, 0, 2]:.3g}"
+        ax.text((low + high)[0] / 2 + place[0], high[1] + place[1], height, fontsize=8, color=style.INK, ha="center", va="bottom")
+    ax.figure.colorbar(ScalarMappable(limits, "viridis"), ax=ax, label=label)
+    style.finish(ax, "", "$x_1$ (length)", "$x_2$ (length)")
+    for set_ticks, k, shown in ((ax.set_xticks, 0, places[:columns]), (ax.set_yticks, 1, places[::columns])):
+        ends = low[k], high[k]
+        set_ticks([end + place[k] for place in shown for end in ends], [f"{end:.3g}" for end in ends] * len(shown), fontsize=7)
+    ax.set(xlim=(low[0], high[0] + places[-1][0]), ylim=(low[1] + places[-1][1], high[1] + 0.15 * (high[1] - low[1])))
+    ax.set_aspect("equal")
     ax.grid(False)
+    ax.spines[:].set_visible(False)
+
+    def recolour(values: np.ndarray) -> None:
+        for paint, part in zip(recolours, np.split(values, len(sheets))):
+            paint(part)
+
+    return recolour
+
+
+def _draw_sheets(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
+    recolour = _draw_faces(ax, sheets, limits, label, shaded=False)
+    style.label_space(ax, "$x_1$ (length)", "$x_2$ (length)", "$x_3$ (length)")
+    ax.locator_params(axis="x", nbins=3, prune="upper")  # the end of x1 is where x2 begins
     return recolour
 
 
@@ -237,6 +273,8 @@ def _draw_faces(ax, sheets, limits, label: str, shaded: bool) -> Callable[[np.nd
     low, high = quads.min(axis=(0, 1)), quads.max(axis=(0, 1))
     extent = np.maximum(high - low, 1e-3 * (high - low).max())
     ax.set(xlim=(low[0], low[0] + extent[0]), ylim=(low[1], low[1] + extent[1]), zlim=(low[2], low[2] + extent[2]))
+    if not shaded:  # sheets far enough apart to be seen
+        extent[2] = max(extent[2], 1.3 * extent[:2].max())
     ax.set_box_aspect(extent)
     ax.view_init(**_VIEW)
     x, y, _ = proj_transform(*quads.reshape(-1, 3).T, ax.get_proj())

@@ -2,128 +2,208 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import numpy as np
 
+from .. import checks
 from . import style
 from .fields import draw_field
+from .places import draw_places, find_places
 
 _MOST_CURVES = 6
+_MOST_TRACKS = 200
+_MARGIN = 0.05
 
 
-def plot_solution(solution, ax=None):
+def plot_solution(solution, ax=None, column: int = 0, t: float | Sequence[float] | None = None):
     """Draw what the solution holds.
 
-    A field in one dimension: its first column at a few times; in two: a map at the last time, where its
-    points really are (S^2 as a sphere, a chart with an embedding in its place); in three: the mid-planes.
-    Tokens with features: features over positions (one coordinate), or coloured points. Tokens that move:
-    their tracks (one coordinate), or start and end.
+    A field in one dimension: curves at a few times; in two: a map at the last time, where its points really are (S^2
+    as a sphere, a chart with an embedding in its place); in three: slices across the last axis.
+    Tokens with features: features over positions (one coordinate), or coloured points. Tokens that move: their tracks
+    (one coordinate), or start and end. Points of three coordinates are drawn in space, of more on their principal axes.
+
+    Parameters
+    ----------
+    solution : Solution
+    ax : Axes, optional
+        Plane or 3-D.
+    column : int
+        Which column of the features; where there are several, labels say which it is. Tokens that move have none: 0.
+    t : float, sequence of float or None
+        Saved times, or any that dense output covers, one for maps and coloured points; None: as above.
 
     Returns
     -------
     Axes
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming column or t.
     """
-    if solution.grid is not None and len(solution.grid.axes) > 1:
-        return draw_field(solution, [len(solution.t) - 1], ax)[0]
-    ax = style.new_axes(ax)
-    chosen = np.unique(np.linspace(0, len(solution.t) - 1, min(_MOST_CURVES, len(solution.t))).astype(int))
-    if solution.grid is not None:
-        _curves(ax, solution.grid.axes[0].nodes, solution, chosen, "-")
-    elif solution.points is None:
-        _tracks(ax, solution)
-    elif solution.points.shape[1] == 1:
-        _curves(ax, solution.points[:, 0], solution, chosen, ".")
-    else:
-        _colored_points(ax, solution)
+    column, kind = _read_column(solution, column), _kind(solution)
+    times, y = solution.frames(t)
+    everything = y
+    if t is None and kind.most is not None:
+        chosen = np.unique(np.linspace(0, len(times) - 1, min(kind.most, len(times))).astype(int))
+        chosen = chosen if kind.most > 1 else [len(times) - 1]
+        times, y = times[chosen], y[chosen]
+    elif kind.most == 1 and len(times) > 1:
+        raise ValueError(f"t must be one time for this picture, got {len(times)}; animate shows several")
+    ax, show = kind.draw(solution, times, y, column, ax, y if kind.most == 1 else everything)
+    show(range(len(times)))
     return ax
 
 
-def animate_solution(solution, interval: int = 60):
-    """A matplotlib animation of a field or of tokens over the saved times, in colours that hold for all of them."""
+def animate_solution(solution, column: int = 0, t: Sequence[float] | None = None, interval: int = 60):
+    """A matplotlib animation over the times (None: all saved ones), with the labels, limits and columns of the plot.
+
+    Parameters
+    ----------
+    solution : Solution
+    column : int
+    t : sequence of float or None
+    interval : int
+        Milliseconds a frame.
+
+    Returns
+    -------
+    matplotlib.animation.FuncAnimation
+        In colours that hold for all frames.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming column or t.
+    """
     import matplotlib.pyplot as plt
     from matplotlib.animation import FuncAnimation
 
-    if solution.grid is not None and len(solution.grid.axes) > 1:
-        ax, show = draw_field(solution, range(len(solution.t)))
-    else:
-        ax, show = _draw_line(solution)
-    animation = FuncAnimation(ax.figure, show, frames=len(solution.t), interval=interval, blit=False)
+    column = _read_column(solution, column)
+    times, y = solution.frames(t)
+    ax, show = _kind(solution).draw(solution, times, y, column, None, y)
+    animation = FuncAnimation(ax.figure, lambda k: show([k]), frames=len(times), interval=interval, blit=False)
     plt.close(ax.figure)  # the animation shows itself; the bare figure would appear a second time in a notebook
     return animation
 
 
-def _draw_line(solution):
-    """Axes with a one-dimensional field or tokens, and how to show another frame."""
-    ax = style.new_axes()
-    moving = solution.grid is None and solution.points is None
-    if moving:
-        x, y = _plane(solution.y)
-    else:
-        nodes = solution.grid.axes[0].nodes if solution.grid is not None else solution.points[:, 0]
-        x, y = np.broadcast_to(nodes, solution.y.shape[:2]), solution.y[..., 0]
-    (line,) = ax.plot(x[0], y[0], "." if solution.grid is None else "-", color=style.ACCENT)
-    ax.set(xlim=_padded(x), ylim=_padded(y))
-    style.finish(ax, "", r"$x$", r"$x_2$" if moving else "{} ${}$".format(*style.quantity(solution)))
+class _Kind(NamedTuple):
+    """How many times one picture shows unless told (None: all), and how to draw them.
 
-    def show(frame: int) -> None:
-        line.set_data(x[frame], y[frame])
-        style.set_title(ax, f"t = {solution.t[frame]:.3g}")
+    draw takes the solution, times (K,), y (K, ...), the column, Axes or None, and the y that sets the limits; it
+    returns the Axes and a callable that shows those of the K times whose indices it is given, of maps the last.
+    """
+
+    most: int | None
+    draw: Callable
+
+
+def _kind(solution) -> _Kind:
+    if solution.grid is not None:
+        return _Kind(_MOST_CURVES, _curves) if len(solution.grid.axes) == 1 else _Kind(1, _map)
+    if solution.points is None:
+        return _Kind(None, _tracks) if solution.y.shape[2] == 1 else _Kind(2, _positions)
+    return _Kind(_MOST_CURVES, _curves) if solution.points.shape[1] == 1 else _Kind(1, _colored_points)
+
+
+def _read_column(solution, column: int) -> int:
+    column = checks.integer(column, "column")
+    moving = solution.grid is None and solution.points is None
+    if moving and column:
+        raise ValueError(f"column must be 0 for tokens that move, whose columns are coordinates, got {column}")
+    if column >= solution.y.shape[-1]:
+        raise ValueError(f"column must be less than {solution.y.shape[-1]}, the number of columns, got {column}")
+    return column
+
+
+def _map(solution, times, fields, column: int, ax, everything):
+    ax, show = draw_field(solution, times, fields, column, ax)
+    return ax, lambda chosen: show(chosen[-1])
+
+
+def _curves(solution, times, y, column: int, ax, everything):
+    ax = style.new_axes(ax)
+    grid = solution.grid
+    x = solution.points[:, 0] if grid is None else grid.axes[0].nodes
+    order, line = np.argsort(x), "-" if grid is not None else "."
+    along = "longitude $x$ (rad)" if grid is not None and grid.sphere else "position $x$ (length)"
+    style.finish(ax, "", along, style.quantity(solution, column))
+    ax.set(xlim=style.limits(x, _MARGIN), ylim=style.limits(everything[..., column], _MARGIN))
+
+    def show(chosen: Sequence[int]) -> None:
+        _clear(ax)
+        for k, color in zip(chosen, _colors(len(chosen))):
+            values = y[k][..., column].ravel()[order]
+            ax.plot(x[order], values, line, color=color, linewidth=1.4, markersize=3, label=f"$t$ = {times[k]:.3g}")
+        if len(chosen) > 1:
+            ax.legend(fontsize=8, frameon=False)
+        style.set_title(ax, style.heading(solution, "", times[chosen[0]] if len(chosen) == 1 else None))
 
     return ax, show
 
 
-def _curves(ax, x, solution, chosen, line: str) -> None:
-    order = np.argsort(x)
-    for index, color in zip(chosen, style.shades(len(chosen))):
-        values = solution.y[index].reshape(len(x), -1)[:, 0]
-        ax.plot(x[order], values[order], line, color=color, linewidth=1.4, markersize=3, label=f"$t$ = {solution.t[index]:.3g}")
-    ax.legend(fontsize=8, frameon=False)
-    name, symbol = style.quantity(solution)
-    title = "Features relax towards their weighted mean" if name == "feature" else "The density over time"
-    style.finish(ax, title, r"position $x$ (length)", rf"{name} ${symbol}(x, t)$")
+def _tracks(solution, times, y, column: int, ax, everything):
+    """Positions over time, up to the last time shown; every so manyth token where there are many."""
+    ax = style.new_axes(ax)
+    some = np.argsort(y[0, :, 0])[:: -(-y.shape[1] // _MOST_TRACKS)]
+    style.finish(ax, "", "time $t$", "position $x$ (length)")
+    ax.set(xlim=style.limits(times, _MARGIN), ylim=style.limits(everything, _MARGIN))
+    marker = "." if len(times) == 1 else ""
+
+    def show(chosen: Sequence[int]) -> None:
+        _clear(ax)
+        last = chosen[-1] + 1
+        ax.plot(times[:last], y[:last, some, 0], color=style.ACCENT, alpha=0.3, linewidth=0.7, marker=marker)
+        when = f"to $t$ = {times[chosen[-1]]:.3g}" if len(times) > 1 else f"at $t$ = {times[0]:.3g}"
+        share = "Positions" if len(some) == y.shape[1] else f"{len(some)} of {y.shape[1]} tokens"
+        style.set_title(ax, f"{share} {when}{style.cut_short(solution)}")
+
+    return ax, show
 
 
-def _tracks(ax, solution) -> None:
-    if solution.y.shape[2] == 1:
-        some = np.argsort(solution.y[0, :, 0])[:: max(1, solution.y.shape[1] // 200)]
-        ax.plot(solution.t, solution.y[:, some, 0], color=style.ACCENT, alpha=0.3, linewidth=0.7)
-        style.finish(ax, "Tokens that move", r"time $t$", r"position $x$ (length)")
-        return
-    x, y = _plane(solution.y)
-    ax.plot(x[0], y[0], ".", color="0.75", markersize=3, label=f"$t$ = {solution.t[0]:.3g}")
-    ax.plot(x[-1], y[-1], ".", color=style.ACCENT, markersize=4, label=f"$t$ = {solution.t[-1]:.3g}")
-    ax.set_aspect("equal")
-    ax.legend(fontsize=8, frameon=False)
-    style.finish(ax, "Tokens that move", r"$x_1$ (length)", r"$x_2$ (length)")
+def _positions(solution, times, y, column: int, ax, everything):
+    places = find_places(everything, ax)
+    ax = draw_places(places, ax)
+    fixed = len(ax.lines)
+
+    def show(chosen: Sequence[int]) -> None:
+        _clear(ax, fixed)
+        colors = [*["0.75"] * (len(chosen) == 2), *_colors(len(chosen))][: len(chosen) - 1] + [style.ACCENT]
+        for k, color in zip(chosen, colors):
+            ax.plot(*places(y[k]).T, ".", color=color, markersize=4, label=f"$t$ = {times[k]:.3g}")
+        if len(chosen) > 1:
+            style.times_beside_title(ax)
+        when = f" at $t$ = {times[chosen[0]]:.3g}" if len(chosen) == 1 else ""
+        style.set_title(ax, f"Positions{when}{style.cut_short(solution)}")
+
+    return ax, show
 
 
-def _colored_points(ax, solution) -> None:
-    x, y = _plane(solution.points[None])
-    features = solution.y[-1]
-    label = "feature $H$"
-    if features.shape[1] > 1:  # the combination of columns that tells tokens apart best
-        centred = features - features.mean(axis=0)
-        features = centred @ np.linalg.svd(centred, full_matrices=False)[2][:1].T
-        label = "first principal feature"
-    image = ax.scatter(x[0], y[0], c=features[:, 0], s=6, cmap="viridis")
-    ax.figure.colorbar(image, ax=ax, label=label)
-    flat = solution.points.shape[1] == 2
-    names = ("$x_1$ (length)", "$x_2$ (length)") if flat else ("first principal axis", "second principal axis")
-    style.finish(ax, f"Features at $t$ = {solution.t[-1]:.3g}", *names)
+def _colored_points(solution, times, y, column: int, ax, everything):
+    from matplotlib.colors import Normalize
+
+    places = find_places(solution.points, ax)
+    ax = draw_places(places, ax)
+    limits = Normalize(*style.limits(everything[..., column]))
+    image = ax.scatter(*places(solution.points).T, c=y[-1][:, column], s=8, cmap="viridis", norm=limits)
+    pad = {"pad": 0.12, "shrink": 0.75} if ax.name == "3d" else {}
+    ax.figure.colorbar(image, ax=ax, label=style.quantity(solution, column), **pad)
+
+    def show(chosen: Sequence[int]) -> None:
+        image.set_array(y[chosen[-1]][:, column])
+        style.set_title(ax, style.heading(solution, "", times[chosen[-1]]))
+
+    return ax, show
 
 
-def _plane(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two coordinates to draw: the points' own, or their two principal axes when they have more."""
-    if y.shape[2] == 2:
-        return y[..., 0], y[..., 1]
-    if y.shape[2] == 1:
-        return y[..., 0], np.zeros(y.shape[:2])
-    centred = y - y[0].mean(axis=0)
-    axes = np.linalg.svd(centred[0], full_matrices=False)[2][:2]
-    flat = centred @ axes.T
-    return flat[..., 0], flat[..., 1]
+def _colors(count: int) -> list:
+    return [style.ACCENT] if count == 1 else style.shades(count)
 
 
-def _padded(values: np.ndarray) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    margin = 0.05 * max(high - low, 1e-9)
-    return low - margin, high + margin
+def _clear(ax, keep: int = 0) -> None:
+    """Remove what an earlier frame drew."""
+    for line in list(ax.lines)[keep:]:
+        line.remove()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from .. import checks
+
 ACCENT = "#c2410c"
 INK = "#1f2937"
 MARKERS = "os^Dv<>P"
+SIZE = (4.6, 3.6)  # inches
 
 
-def new_axes(ax=None, count: int = 1, size: tuple[float, float] = (4.6, 3.6), projection: str | None = None):
+def new_axes(ax=None, count: int = 1, size: tuple[float, float] = SIZE, projection: str | None = None):
     """The given Axes, or new ones side by side (through pyplot, so that notebooks show them)."""
     if ax is not None:
-        return ax
+        return _given(ax, count)
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
@@ -20,6 +25,16 @@ def new_axes(ax=None, count: int = 1, size: tuple[float, float] = (4.6, 3.6), pr
         subplot_kw={"projection": projection},
     )
     return axes[0, 0] if count == 1 else axes[0]
+
+
+def _given(ax, count: int):
+    from matplotlib.axes import Axes
+
+    some = (ax,) if count == 1 else checks.sequence(ax, "axes", "matplotlib Axes")
+    if len(some) != count or not all(isinstance(one, Axes) for one in some):
+        name, what = ("ax", "a matplotlib Axes") if count == 1 else ("axes", f"{count} matplotlib Axes")
+        raise TypeError(f"{name} must be {what}, got {checks.short(ax)}")
+    return ax
 
 
 def shades(count: int) -> list[tuple[float, float, float, float]]:
@@ -39,14 +54,60 @@ def finish(ax, title: str, xlabel: str, ylabel: str) -> None:
     ax.set_axisbelow(True)
 
 
+def limits(values: np.ndarray, margin: float = 0.0) -> tuple[float, float]:
+    """Least and largest of the finite values, with a margin, in parts of their range; wide enough to hide round-off."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    size = max(abs(low), abs(high))
+    if high - low <= 1e-12 * size or size == 0:
+        return low - (size or 1.0) / 2, high + (size or 1.0) / 2
+    return low - margin * (high - low), high + margin * (high - low)
+
+
+def label_space(ax, xlabel: str, ylabel: str, zlabel: str) -> None:
+    """Labels and few ticks on 3-D Axes, where there is little room."""
+    ax.set_xlabel(xlabel, fontsize=8)
+    ax.set_ylabel(ylabel, fontsize=8)
+    ax.set_zlabel(zlabel, fontsize=8)
+    ax.locator_params(nbins=3)
+    ax.tick_params(labelsize=7, pad=0)
+    ax.grid(False)
+
+
+def times_beside_title(ax) -> None:
+    """A legend of two or so times above the right corner, where it hides nothing."""
+    place = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "ncols": 4}
+    ax.legend(fontsize=8, frameon=False, columnspacing=1.0, handletextpad=0.2, **place)
+
+
 def set_title(ax, title: str) -> None:
     """A claim or a plain statement, above the left corner."""
     ax.set_title(title, fontsize=10.5, loc="left", color=INK)
 
 
-def quantity(solution) -> tuple[str, str]:
-    """What y is, in words and as a symbol: features, unless the solution's stats say a density."""
-    return ("density", r"\rho") if solution.stats.get("quantity") == "density" else ("feature", "H")
+def quantity(solution, column: int = 0) -> str:
+    """What is drawn of y, in words and as a symbol: of several columns, which."""
+    name = r"density $\rho$" if _holds_density(solution) else "feature $H$"
+    count = solution.y.shape[-1]
+    return name if count == 1 else f"{name}, column {column + 1} of {count}"
+
+
+def heading(solution, where: str = "", time: float | None = None) -> str:
+    """What is drawn, where and when (None: over time), and whether the run was cut short."""
+    name = "Density" if _holds_density(solution) else "Features"
+    when = " over time" if time is None else f" at $t$ = {time:.3g}"
+    return name + where + when + cut_short(solution)
+
+
+def cut_short(solution) -> str:
+    """For titles: nothing for a run that finished."""
+    return {0: "", 1: " (interrupted)"}.get(solution.status, " (failed)")
+
+
+def _holds_density(solution) -> bool:
+    return solution.stats.get("quantity") == "density"
 
 
 def log_scale(ax) -> None:

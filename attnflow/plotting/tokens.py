@@ -29,7 +29,10 @@ def plot_tokens(run, spread: np.ndarray, perplexity: np.ndarray, axes=None):
     if (spread > 0).all():
         first.set_yscale("log")
         style.plain_log(first.yaxis)
-    style.finish(first, "Attention smooths the features", "layer", "spread of the features (their unit)")
+    verb = "grows" if spread[-1] > 1.01 * spread[0] else "shrinks" if spread[-1] < 0.99 * spread[0] else "stays"
+    span = f"at {spread[0]:.3g}" if verb == "stays" else f"from {spread[0]:.3g} to {spread[-1]:.3g}"
+    title = f"The spread {verb} {span}{style.cut_short(run)}"
+    style.finish(first, title, "layer", "spread of the features (their unit)")
     second.hist(perplexity, bins=30, color="0.7")
     second.axvline(np.median(perplexity), color=style.ACCENT)
     style.finish(second, f"A token attends to {np.median(perplexity):.3g} tokens (median)", "perplexity (tokens)", "rows")

@@ -12,6 +12,7 @@ from ..geometry.differences import partial_derivatives
 from ..geometry.tensors import compare
 from .moments import log_moments, power_moments
 from .pairs import Pair
+from .products import product, square
 from .pseudometrics import PseudoMetric
 
 
@@ -39,6 +40,15 @@ class _Distance(PseudoMetric):
         powers = {"identity": 2.0, "power": parameter, "log1p": 2.0}
         largest = {"squared": 1.0 if self.pair.geodesic else 2.0}.get(self.pair.reduction, 0.0)
         self.positive_definite = powers[transform] <= largest
+
+    def query_features(self, x: np.ndarray) -> np.ndarray:
+        """On a torus less whole turns, which loses nothing: differences of far coordinates would."""
+        if self.pair.period is None or not any((abs(x[..., k]) >= p).any() for k, p in enumerate(self.pair.period)):
+            return x
+        x = x.copy()
+        for k, period in enumerate(self.pair.period):
+            x[..., k] = np.fmod(x[..., k], period)
+        return x
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         return self.space.metric(x)
@@ -111,16 +121,16 @@ class Mahalanobis(PseudoMetric):
     """
 
     def __init__(self, G: np.ndarray) -> None:
-        self.G = checks.spd(np.atleast_2d(checks.array(G, "G")), "G")
+        self.G = checks.spd(square(G, "G"), "G")
         self.dim, self.symmetric, self.pair = len(self.G), True, Pair("squared")
         self.positive_definite = True
         self._factor = np.linalg.cholesky(self.G)
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
-        return x @ self._factor
+        return product(x, self._factor)
 
     def metric(self, x: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(self.G, (*np.shape(x), self.dim))
+        return np.broadcast_to(self.G, (*checks.coordinates(x, "x", self.dim).shape, self.dim))
 
 
 class SquaredMap(PseudoMetric):
@@ -151,16 +161,19 @@ class SquaredMap(PseudoMetric):
         self.symmetric, self.pair, self.positive_definite = True, Pair("squared"), True
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
-        image = checks.array(self.phi(x), "phi(points)")
-        if image.ndim != 2 or len(image) != len(x):
-            raise ValueError(f"phi must map points (N, n) to (N, m), got {image.shape} for {x.shape}")
-        return image
+        return self._image(x)
 
     def metric(self, x: np.ndarray) -> np.ndarray:
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", None)
         if self.jacobian is None:
-            J = partial_derivatives(self.phi, x, "phi")
+            J = partial_derivatives(self._image, x, "phi")
         else:
-            J = np.asarray(self.jacobian(x), dtype=float)
-            compare(lambda _: J, lambda x: partial_derivatives(self.phi, x, "phi"), x)
+            J = checks.array(self.jacobian(x), "jacobian(points)")
+            compare(lambda _: J, lambda x: partial_derivatives(self._image, x, "phi"), x)
         return np.swapaxes(J, -1, -2) @ J
+
+    def _image(self, x: np.ndarray) -> np.ndarray:
+        image = checks.array(self.phi(x), "phi(points)")
+        if image.shape[:-1] != x.shape[:-1] or image.ndim == 0:
+            raise ValueError(f"phi must map points (..., n) to (..., m), got {image.shape} for {x.shape}")
+        return image

@@ -20,7 +20,7 @@ def power_moments(q: float, epsilon: float, dim: int) -> tuple[float, float]:
     >>> power_moments(4.0, 0.05, 2)[0].round(10)
     np.float64(0.0892062058)
     """
-    checks.integer(dim, "dim", least=1)
+    dim = checks.integer(dim, "dim", least=1)
     scale = (2 * checks.positive(epsilon, "epsilon")) ** (2 / q)
     m2 = scale * np.exp(gammaln((dim + 2) / q) - gammaln(dim / q)) / dim
     if not np.isfinite(m2):

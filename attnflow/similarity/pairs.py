@@ -31,6 +31,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import checks
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -44,18 +46,29 @@ class Pair:
     function: Callable | None = None
 
 
-def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """f for feature rows (..., m) broadcast against each other: (...)."""
+def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray, first: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """f for feature rows (..., m) broadcast against each other: (...). Messages count queries and keys from `first`."""
     if pair.reduction == "general":
-        shape = np.broadcast_shapes(u.shape[:-1], v.shape[:-1])
-        result = np.asarray(pair.function(u, v), dtype=float)
-        if result.shape != shape:
-            raise ValueError(
-                f"f must return shape {shape} for points of shapes {u.shape} and {v.shape}, got {result.shape}; "
-                "index the coordinates, as in x[..., 0] - y[..., 0]"
-            )
-        return result
+        return _own(pair.function, u, v, first)
     return transformed(pair, _reduce(pair, u, v))
+
+
+def _own(function: Callable, u: np.ndarray, v: np.ndarray, first: tuple[int, int]) -> np.ndarray:
+    """A user's f as floats: any number, or inf between two tokens that do not see each other."""
+    result = checks.reals(function(u, v), "f(x, y)", bools=True).astype(float, copy=False)
+    shape = np.broadcast_shapes(u.shape[:-1], v.shape[:-1])
+    if result.shape != shape:
+        raise ValueError(
+            f"f must return shape {shape} for points of shapes {u.shape} and {v.shape}, got {result.shape}; "
+            "index the coordinates, as in x[..., 0] - y[..., 0]"
+        )
+    if not result.min(initial=np.inf) > -np.inf:
+        where = tuple(int(i) for i in np.argwhere(~(result > -np.inf))[0])
+        place = f"the points at index {where}"
+        if len(where) == 2:
+            place = f"query {first[0] + where[0]} and key {first[1] + where[1]}"
+        raise ValueError(f"f must be a number or inf, got {result[where]} for {place}")
+    return result
 
 
 def _reduce(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ Hessian in y is the metric tensor g the tokens feel (Ruan & Zhang 2024, Theorem 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class PseudoMetric:
     def __init__(self, f: Callable, dim: int) -> None:
         self.dim = checks.integer(dim, "dim", least=1)
         self.symmetric: bool | None = None
-        self.pair = Pair("general", function=_as_function(f, dim))
+        self.pair = Pair("general", function=_as_function(f, self.dim))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'' if self.space is None else self.space})"
@@ -83,9 +84,9 @@ class PseudoMetric:
         """psi(y): (N, m); the same map as for queries unless f is asymmetric."""
         return self.query_features(y)
 
-    def evaluate(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """f for all pairs of feature rows (M, m), (N, m): (M, N)."""
-        return pairs.evaluate(self.pair, u[:, None, :], v[None, :, :])
+    def evaluate(self, u: np.ndarray, v: np.ndarray, first: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """f for all pairs of feature rows (M, m), (N, m): (M, N). Messages count rows from `first`."""
+        return pairs.evaluate(self.pair, u[:, None, :], v[None, :, :], first)
 
     def diagonal(self, x: np.ndarray) -> np.ndarray:
         """f(x_i, x_i): (N,)."""
@@ -103,7 +104,7 @@ class PseudoMetric:
         ValueError
             If y = x is not a minimum of f(x, .) at some x: the limit is then not local.
         """
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", self.dim)
         (gradient, hessian), (_, wider) = (
             _derivatives_in_y(lambda y: pairs.evaluate(self.pair, x, y), x, step) for step in (5e-3, 1e-2)
         )
@@ -111,17 +112,17 @@ class PseudoMetric:
         slope = np.abs(gradient).max(axis=-1)
         if (slope > 1e-5 * size).any():
             where = x[np.unravel_index(np.argmax(slope), slope.shape)]
-            raise ValueError(f"f must be smallest at y = x to have a local limit, got a slope of {slope.max():.3g} at x = {where}")
+            raise ValueError(f"f must be smallest at y = x to have a local limit, got a slope of {slope.max():.3g} at x = {checks.entries(where)}")
         if (np.abs(hessian - wider).max(axis=(-1, -2)) > 1e-3 * size).any():
             raise ValueError(
                 "f must be quadratic near y = x to have a metric, but its second differences depend on their step; "
                 "for powers of a distance use PowerDistance"
             )
-        return checks.spd(hessian / 2, "the metric tensor of f", x)
+        return checks.spd(hessian / 2, "f.metric", x)
 
     def lean(self, x: np.ndarray) -> np.ndarray:
         """g^kl d^3 f(x, y) / (dy_j dy_k dy_l) at y = x: (..., n), which way f is steeper; for asymmetric limits."""
-        x = np.asarray(x, dtype=float)
+        x = checks.coordinates(x, "x", self.dim)
         inverse, steps = np.linalg.inv(self.metric(x)), 2e-2 * np.eye(x.shape[-1])
         third = []
         for e in steps:  # fourth-order differences of the Hessian
@@ -140,10 +141,14 @@ class PseudoMetric:
     def moments(self, epsilon: float, dim: int | None = None) -> tuple[float, float]:
         """(m2, m4); a pseudo-metric that is quadratic near its minimum has the Gaussian's."""
         epsilon = checks.positive(epsilon, "epsilon")
-        return epsilon, 3 * epsilon**2
+        if dim is not None:
+            checks.integer(dim, "dim", least=1)
+        return epsilon, 3 * epsilon * epsilon  # a power would raise on overflow
 
     def defects(self, tokens: np.ndarray) -> dict[str, float]:
         """How far f is from a squared distance on (at most 200 of) the tokens; all zero for one.
+
+        An infinite f counts as a very large one.
 
         Returns
         -------
@@ -166,24 +171,32 @@ class PseudoMetric:
         f = self(tokens, tokens)
         root = np.sqrt(f - min(f.min(), 0.0))
         detour = np.min([root[:, k, None] + root[k] for k in range(len(f))], axis=0)
-        half = (f + f.T) / 2
+        infinite = np.isinf(f)
+        half = infinite / 2 + infinite.T / 2 if infinite.any() else f / 2 + f.T / 2
         centred = half - half.mean(axis=0) - half.mean(axis=1)[:, None] + half.mean()
         spectrum = np.linalg.eigvalsh(-centred / 2)
         return {
-            "asymmetry": float(np.abs(f - f.T).max()),
+            "asymmetry": float(_asymmetry(f).max()),
             "negativity": float(max(0.0, -f.min())),
-            "triangle": float(max(0.0, (root - detour).max())),
+            "triangle": float(max(0.0, np.subtract(root, detour, out=np.zeros_like(root), where=root > detour).max())),
             "indefiniteness": float(max(0.0, -spectrum[0]) / max(np.abs(spectrum).max(), np.finfo(float).tiny)),
         }
 
     def is_symmetric(self, tokens: np.ndarray) -> bool:
-        """Whether f(x, y) = f(y, x), to 1e-9, by its description or on (some of) the tokens."""
+        """Whether f(x, y) = f(y, x), by its description or on (some of) the tokens: to 1e-9 of the spread of f, or to
+        its rounding, and infinite both ways or neither."""
+        tokens = self.check(tokens)
         if self.symmetric is not None:
             return self.symmetric
         chosen = np.random.default_rng(0).choice(len(tokens), min(len(tokens), 128), replace=False)
         some = tokens[chosen]
         f = self(some, some)
-        return bool(np.abs(f - f.T).max() <= 1e-9 * max(np.abs(f).max(), 1e-300))
+        finite = f[np.isfinite(f)]
+        if finite.size == 0:
+            return True
+        high, low = finite.max() / 2, finite.min() / 2
+        allowed = max(1e-9 * (high - low), 4 * np.finfo(float).eps * max(high, -low))
+        return bool(_asymmetry(f / 2).max() <= allowed)
 
 
 class _Transposed(PseudoMetric):
@@ -192,7 +205,7 @@ class _Transposed(PseudoMetric):
     def __init__(self, f: PseudoMetric) -> None:
         self._f, self.dim, self.space, self.symmetric = f, f.dim, f.space, f.symmetric
         function = f.pair.function
-        swapped = None if function is None else lambda u, v: function(v, u)
+        swapped = None if function is None else partial(_swapped, function)
         self.pair = Pair(f.pair.reduction, f.pair.transform, f.pair.parameter, f.pair.period, f.pair.geodesic, swapped)
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
@@ -206,20 +219,44 @@ def _as_function(f, dim: int) -> Callable:
     if type(f).__module__.partition(".")[0] == "sympy":
         import sympy  # only when a sympy object arrives
 
+        checks.instance(f, sympy.Expr, "f", "a sympy expression or a callable of two points")
         x, y = (sympy.symbols(f"{name}0:{dim}") for name in "xy")
         names = {s.name: s for s in (*x, *y)}  # assumptions (real=True) make symbols of one name differ
         f = f.subs({s: names[s.name] for s in f.free_symbols if s.name in names})
         unknown = f.free_symbols - {*x, *y}
         if unknown:
             raise ValueError(f"f must be an expression in {[*x, *y]}, got also {sorted(map(str, unknown))}")
-        compiled = sympy.lambdify([*x, *y], f, modules="numpy")
-        return lambda u, v: compiled(*np.moveaxis(u, -1, 0), *np.moveaxis(v, -1, 0)) + np.zeros_like(
-            u[..., 0] + v[..., 0]  # of all pairs, and in the arrays' own library
-        )
+        return _Expression((*x, *y), f)
     if not callable(f):
         hint = "; a string would have to be executed: build the expression with sympy" if isinstance(f, str) else ""
         raise TypeError(f"f must be a sympy expression or a callable of two points, got {type(f).__name__}{hint}")
     return f
+
+
+class _Expression:
+    """A sympy expression as a function of two points; what can be pickled of it is the expression."""
+
+    def __init__(self, symbols, expression) -> None:
+        import sympy
+
+        self._parts = symbols, expression
+        self._compiled = sympy.lambdify(symbols, expression, modules="numpy")
+
+    def __reduce__(self):
+        return _Expression, self._parts
+
+    def __call__(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        result = self._compiled(*np.moveaxis(u, -1, 0), *np.moveaxis(v, -1, 0))
+        return result + np.zeros_like(u[..., 0] + v[..., 0])  # of all pairs, and in the arrays' own library
+
+
+def _swapped(function: Callable, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return function(v, u)
+
+
+def _asymmetry(f: np.ndarray) -> np.ndarray:
+    """|f - f'|, 0 where both are infinite."""
+    return np.abs(np.subtract(f, f.T, out=np.zeros_like(f), where=f != f.T))
 
 
 def _derivatives_in_y(f: Callable, x: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import checks
 from ..geometry import Density
 from ..grid import Grid
 from ..solution import Solution
@@ -72,6 +73,8 @@ def compare(a: Solution, b: Solution, density: Density | None = None) -> Compari
         raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
     if _columns(a) != _columns(b):
         raise ValueError(f"a and b must live on the same space, got points of {_columns(a)} and {_columns(b)} coordinates")
+    if density is not None:
+        _check_space(density, b if b.grid is not None else a)
     nearest = np.abs(a.t[:, None] - b.t).argmin(axis=1)
     rows = np.flatnonzero(np.abs(a.t - b.t[nearest]) <= 1e-9 * max(a.t[-1], b.t[-1]))
     columns = nearest[rows]
@@ -90,6 +93,21 @@ def compare(a: Solution, b: Solution, density: Density | None = None) -> Compari
         square, scale = (np.sum(weights @ field**2) for field in (u - v, v))
         error.append(np.sqrt(square / scale) if scale > 0 else np.inf if square > 0 else 0.0)
     return Comparison(a.t[rows], np.array(error))
+
+
+def _check_space(density: Density, solution: Solution) -> None:
+    """A grid tells its space by what wraps and where it ends, tokens by where they lie."""
+    space, grid = density.space, solution.grid
+    if grid is None:
+        space.check(solution.points, "points of the tokens that density is to weigh")
+        return
+    fits = space.columns == grid.points.shape[1] and (space.columns != space.dim) == grid.sphere
+    if fits and not grid.sphere:
+        for axis, wraps, bound in zip(grid.axes, space.periodic, space.bounds):
+            ends = np.where(np.isfinite(bound), bound, (axis.low, axis.high))
+            fits &= wraps == (axis.kind in ("fourier", "periodic")) and np.allclose(ends, (axis.low, axis.high))
+    if not fits:
+        raise ValueError(f"density must live on the space of a and b, got one on {checks.brief(space)}")
 
 
 def _columns(solution: Solution) -> int:

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from .. import checks
+from .. import capacity, checks
 from ..attention import Attention
 from ..continuum import limit
 from ..continuum.limits import depth
@@ -87,11 +87,9 @@ class ConvergenceStudy:
     ) -> None:
         self.f, self.density, self.initial = f, density, initial
         self.t = checks.positive(t, "t")
-        if np.ndim(epsilons) != 1 or len(epsilons) == 0:
-            raise ValueError(f"epsilons must be a sequence of temperatures, got {epsilons!r}")
+        epsilons = checks.sequence(epsilons, "epsilons", "temperatures")
         self.epsilons = tuple(sorted({checks.positive(e, "epsilons") for e in epsilons}, reverse=True))
-        if np.ndim(sizes) != 1 or len(sizes) == 0:
-            raise ValueError(f"sizes must be a sequence of token numbers, got {sizes!r}")
+        sizes = checks.sequence(sizes, "sizes", "token numbers")
         self.sizes = tuple(sorted({_size(n) for n in sizes}))
         self.seeds = checks.integer(seeds, "seeds", least=1)
         finite = len([n for n in self.sizes if np.isfinite(n)])
@@ -109,6 +107,7 @@ class ConvergenceStudy:
         self.grid = None if grid is None else density.grid(grid).shape
         if not checks.evaluate(initial, density.space.probe_points(), "initial").any():
             raise ValueError("initial must not vanish everywhere: errors are relative to the solution")
+        _check_feasible(self)
         for epsilon in self.epsilons:
             if self.layers(epsilon) < 1:
                 raise ValueError(
@@ -243,6 +242,19 @@ def _note(so_far: Callable[[], str]) -> Iterator[None]:
 def _so_far(done: dict, cells: list, store) -> str:
     how = "run again with a store to be able to" if store is None else "run again with the same store to"
     return f"{len(done)} of {len(cells)} cells; {how} resume"
+
+
+def _check_feasible(study: ConvergenceStudy) -> None:
+    """Refuse tokens that do not fit, and layers and cells that do not end; what they take is measured, and low."""
+    finite = [int(n) for n in study.sizes if np.isfinite(n)]
+    largest, cells = max(finite, default=0), study.seeds * len(finite) * len(study.epsilons)
+    capacity.fits(300 * largest * study.density.space.columns, "sizes")
+    capacity.fits(500 * cells, "seeds")
+    capacity.ends(cells, "seeds", 5e-3, "cells")
+    for epsilon in study.epsilons:
+        time_step = float(study.layer(epsilon).time_step)
+        layers = study.t / time_step if time_step > 0 else np.inf
+        capacity.ends(layers, "t" if study.t > 1 else "epsilons", 5e-5 + 5e-8 * largest, "layers")
 
 
 def _size(n) -> float:

@@ -9,7 +9,7 @@ from inspect import signature
 
 import numpy as np
 
-from .. import checks
+from .. import checks, files
 from ..attention import DensityCorrected
 from ..geometry import Box, Circle, Euclidean, Gaussian, Space, Sphere, Torus, Uniform, VonMises, VonMisesFisher
 from ..similarity import Cosine, DotProduct, LogDistance, Mahalanobis, PowerDistance, SquaredDistance
@@ -46,6 +46,8 @@ BUILT_IN = {
     },
 }
 
+_LARGEST = 2**15  # bytes of a study file
+
 
 def read_study(path: str | os.PathLike | None = None) -> ConvergenceStudy:
     """A study from a TOML file; the built-in one on the circle for None.
@@ -57,11 +59,14 @@ def read_study(path: str | os.PathLike | None = None) -> ConvergenceStudy:
     """
     if path is None:
         return study_from_tables(BUILT_IN)
+    content = files.read_bytes(path, _LARGEST, "study file")
     try:
-        with open(path, "rb") as file:
-            return study_from_tables(tomllib.load(file))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"study file must be TOML, got {os.fspath(path)!r}: {error}") from None
+        tables = tomllib.loads(content.decode())
+    except RecursionError:
+        raise ValueError(f"study file must be TOML, got {os.fspath(path)!r}: nested too deeply") from None
+    except ValueError as error:  # not UTF-8, no TOML, a number of too many digits
+        raise ValueError(f"study file must be TOML, got {os.fspath(path)!r}: {files.one_line(error)}") from None
+    return study_from_tables(tables)
 
 
 def study_from_tables(tables: Mapping) -> ConvergenceStudy:
@@ -69,7 +74,7 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
     _only(tables, BUILT_IN, "the study file")
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise ValueError(f"[{name}] must be a table of keys, got {table!r}")
+            raise ValueError(f"[{name}] must be a table of keys, got {_kind(table)}")
     space = _make(tables, "space", SPACES)
     density = _make(tables, "density", DENSITIES, space=space)
     if density.space != space:
@@ -89,7 +94,7 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
     if missing:
         raise ValueError(f"[study] must have {sorted(missing)}")
     if not isinstance(study["sizes"], list):
-        raise ValueError(f"[study] sizes must be a list, got {study['sizes']!r}")
+        raise ValueError(f"[study] sizes must be a list, got {_kind(study['sizes'])}")
     sizes = [np.inf if n == "inf" else n for n in study.pop("sizes")]
     return ConvergenceStudy(f, density, initial, sizes=sizes, normalization=normalization, **study)
 
@@ -122,11 +127,17 @@ def _make(tables: Mapping, name: str, kinds: Mapping[str, Callable], **context):
     _only(table, set(wanted) - set(context), f"[{name}] of kind {kind!r}")
     try:
         return kinds[kind](**{k: v for k, v in context.items() if k in wanted}, **table)
-    except TypeError as error:
-        raise ValueError(f"[{name}] of kind {kind!r}: {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        where = "" if str(error).startswith("[") else f"[{name}] of kind {kind!r}: "
+        raise ValueError(f"{where}{files.one_line(error)}") from None
 
 
 def _only(table: Mapping, accepted, where: str) -> None:
     unknown = sorted(set(table) - set(accepted))
     if unknown:
-        raise ValueError(f"{where} must only have the keys {sorted(accepted)}, got also {unknown}")
+        some = [key[:40] for key in unknown[:5]]
+        raise ValueError(f"{where} must only have the keys {sorted(accepted)}, got also {some}")
+
+
+def _kind(value) -> str:
+    return f"a {type(value).__name__}"

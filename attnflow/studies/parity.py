@@ -70,7 +70,8 @@ def parity(
     """
     if not isinstance(layer, Attention):
         raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
-    names = list(ENGINES) if backends is None else [checks.choice(b, "backends", ENGINES) for b in backends]
+    names = list(ENGINES) if backends is None else checks.sequence(backends, "backends", "engine names")
+    names = [checks.choice(name, "backends", ENGINES) for name in names]
     available = describe_backends()
     expected, _ = _apply(layer, "reference", tokens, values, "float64")
     scale = float(np.abs(expected).max()) or 1.0

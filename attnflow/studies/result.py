@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import stats
 
-from .. import checks
+from .. import checks, files
 from ..attention import Sinkhorn
 from ..continuum import predicted_bias, predicted_noise
 from ..geometry import Euclidean, Sphere, Torus
@@ -87,7 +87,7 @@ class StudyResult:
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """The cells as a CSV file."""
-        with open(path, "w", newline="") as file:
+        with files.whole(path, "w") as file:
             writer = csv.DictWriter(file, fieldnames=COLUMNS)
             writer.writeheader()
             writer.writerows(self.cells)
@@ -134,7 +134,7 @@ class StudyResult:
             tau = np.array([self.study.layer(e).time_step for e in epsilons])
             columns = np.stack([np.ones_like(tau), tau], axis=1)
             return _fit(columns, errors / tau**self._order, "epsilons")
-        epsilon = max(self.study.epsilons) if epsilon is None else epsilon
+        epsilon = max(self.study.epsilons) if epsilon is None else checks.positive(epsilon, "epsilon")
         squares = [c["size"] * c["deviation"] ** 2 for c in self.cells if c["size"] != "inf" and c["epsilon"] == epsilon]
         if len(squares) < 2:
             raise ValueError(f"epsilon must be one of {self.study.epsilons} with at least two finite cells, got {epsilon}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from .formulas import Formula, coordinates, expression, log_density
+from .formulas import Formula, coordinates, dimension, expression, log_density
 from .moments import DIMENSION
 from .operators import Operator, divergence_form, drift_diffusion, tensor
 
@@ -78,7 +78,7 @@ def conformal_form(dim: int | sympy.Expr = DIMENSION, drift: sympy.Expr | float 
     >>> conformal_form(2).exponents
     EmptySet
     """
-    n, c = expression(dim, "dim"), expression(drift, "drift")
+    n, c = dimension(dim, "dim"), expression(drift, "drift")
     (x,) = coordinates(1)
     a, ell = sympy.Symbol("a", real=True), sympy.Function("ell")(x)
     # along one coordinate of an n-dimensional space: sqrt det(w g) = w^(n/2) sqrt det g, with w = exp(a ell)

@@ -11,8 +11,9 @@ from math import factorial
 
 import sympy
 
+from .. import checks
 from .algebra import combine, inverse, vanishes
-from .formulas import EPSILON
+from .formulas import EPSILON, dimension, expression
 from .moments import DIMENSION, DISTANCE, profile
 from .operators import tensor
 
@@ -32,6 +33,7 @@ def spherical_mean(n: sympy.Expr = DIMENSION, K: sympy.Expr = CURVATURE) -> list
     >>> spherical_mean(K=0)[1:]
     [Delta/(2*n), Delta**2/(8*n*(n + 2))]
     """
+    n, K = dimension(n, "n"), expression(K, "K")
     r, unknown = DISTANCE, sympy.Symbol("unknown")
     slope = 1 / r + 2 * _bend(K) * r  # (log s)'
     coefficients = [sympy.S.One]
@@ -75,6 +77,7 @@ def radial_expansion(
     >>> radial_expansion(sympy.Symbol("d") ** 2, n=2, K=1)[1]     # geodesic Gaussian on the unit sphere
     Delta*epsilon**2*(3*Delta - 2)/24
     """
+    n, K = dimension(n, "n"), expression(K, "K")
     if h is None:
         c4, means = 0, [1, n * M2, n * (n + 2) * M4 / 3, sympy.nan]
     else:
@@ -128,7 +131,7 @@ def constant_curvature(metric: int | sympy.Matrix) -> sympy.Expr:
     for (a, b), (c, d) in itertools.combinations_with_replacement(planes, 2):
         area = g[a, c] * g[b, d] - g[a, d] * g[b, c]
         if K.free_symbols & set(x) or not vanishes(riemann(a, b, c, d) - K * area):
-            raise ValueError(f"metric must have constant curvature, got {metric}; use local_kernel with an embedding")
+            raise ValueError(f"metric must have constant curvature, got {checks.short(metric)}; use local_kernel with an embedding")
     return K
 
 
@@ -141,5 +144,5 @@ def _taylor(h: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr]:
     """c2, c4 of h = h(0) + c2 d^2 + c4 d^4 + O(d^5); a constant changes no weight."""
     h0, c1, c2, c3, c4 = (sympy.limit(sympy.diff(h, DISTANCE, k), DISTANCE, 0) / factorial(k) for k in range(5))
     if not h0.is_finite or c1 != 0 or c3 != 0 or not c2.is_positive or not c4.is_finite:
-        raise ValueError(f"h must begin as c d^2 + O(d^4) with c > 0, got {h}; leave h out and substitute its moments")
+        raise ValueError(f"h must begin as c d^2 + O(d^4) with c > 0, got {checks.short(h)}; leave h out and substitute its moments")
     return c2, c4

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sympy
 
+from .. import checks
 from .algebra import combine, inverse, vanishes
 from .formulas import EPSILON, Formula, coordinates, expression, log_density
 from .kernels import derivatives_at, hessian_of
@@ -84,16 +85,19 @@ def displaced_limit(
     epsilon*(-x0 - 1/2) + x0/2
     """
     x, y = coordinates(dim), coordinates(dim, "y")
-    f = expression(f, "f", x + y)
-    place = _argmin(f, y) if place is None else tuple(expression(entry, "place", x) for entry in place)
+    f, log_q = expression(f, "f", x + y), log_density(density, x)
+    if place is None:
+        place = _argmin(f, y)
+    else:
+        place = tuple(expression(entry, "place", x) for entry in checks.sequence(place, "place", "sympy expressions"))
     if len(place) != dim:
         raise ValueError(f"place must have {dim} entries, got {len(place)}")
     tensors = derivatives_at(f, y, dict(zip(y, place)), 4)
     slopes = [tensors[a] for a in indices(dim, 1)]
     if not all(map(vanishes, slopes)):
-        raise ValueError(f"place must be where f(x, .) is smallest, got the gradient {slopes} there")
+        raise ValueError(f"place must be where f(x, .) is smallest, got the gradient {checks.short(slopes)} there")
     covariance = 2 * inverse(hessian_of(tensors, dim))
-    log_q = log_density(density, x).subs(dict(zip(x, y)), simultaneous=True)
+    log_q = log_q.subs(dict(zip(x, y)), simultaneous=True)
     smoothing = Operator(gaussian_expansion(tensors, covariance, 1)[1], y, "E").conjugate(log_q)
     rows = smoothing.coefficients.get((0,) * dim, sympy.S.Zero)
     return DisplacedLimit(place, (smoothing - rows * multiplication(1, y)).named("E"))
@@ -183,8 +187,11 @@ def manifold_average(
     >>> circle.weight.latex
     'w = \\\\frac{1}{\\\\sqrt{\\\\cos{\\\\left(t_{0} \\\\right)} + 2}}'
     """
-    x, y, t = coordinates(dim), coordinates(dim, "y"), coordinates(len(bounds), "t")
-    f = expression(f, "f", x + y)
+    x, y = coordinates(dim), coordinates(dim, "y")
+    bounds = [_range(pair, x) for pair in checks.sequence(bounds, "bounds", "(low, high) pairs")]
+    t = coordinates(len(bounds), "t")
+    f, log_q = expression(f, "f", x + y), sympy.S.Zero if density is None else log_density(density, x)
+    manifold = checks.sequence(manifold, "manifold", "sympy expressions")
     psi = sympy.Matrix([expression(entry, "manifold", x + t) for entry in manifold])
     if len(psi) != dim or not 0 < len(t) < dim:
         expected = f"{dim} entries and bounds 1 to {dim - 1} pairs"
@@ -192,18 +199,28 @@ def manifold_average(
     place = dict(zip(y, psi))
     slopes = [combine(sympy.diff(f, v).subs(place, simultaneous=True)) for v in y]
     if not all(map(vanishes, slopes)):
-        raise ValueError(f"manifold must be where f(x, .) is smallest, got the gradient {slopes} on it")
+        raise ValueError(f"manifold must be where f(x, .) is smallest, got the gradient {checks.short(slopes)} on it")
     J = psi.jacobian(t)
     N = sympy.Matrix.hstack(*J.T.nullspace())
     across = combine((N.T * sympy.hessian(f, y).subs(place, simultaneous=True) * N).det())
     squared = combine(sympy.Matrix.hstack(J, N).det() ** 2 / across)
     if squared.is_infinite or squared.has(sympy.nan) or squared.is_nonpositive:
-        raise ValueError(f"f must have a positive definite Hessian across the manifold, got the determinant {across}")
-    log_q = sympy.S.Zero if density is None else log_density(density, x)
+        raise ValueError(f"f must have a positive definite Hessian across the manifold, got the determinant {checks.short(across)}")
     above, below = (sympy.factor(part).as_independent(*t, as_Add=False)[1] for part in sympy.fraction(squared))
     q = sympy.exp(log_q).subs(dict(zip(x, psi)), simultaneous=True)
     weight = Formula("w", q * sympy.sqrt(above) / sympy.sqrt(below), t)
-    return ManifoldAverage(weight, tuple(psi), tuple(map(tuple, bounds)))
+    return ManifoldAverage(weight, tuple(psi), tuple(bounds))
+
+
+def _range(pair, x: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, sympy.Expr]:
+    """(low, high) of one t, which may be infinite."""
+    if not checks.listed(pair) or len(pair) != 2:
+        raise ValueError(f"bounds must be (low, high) pairs, got {checks.short(pair)}")
+    infinite = (sympy.oo, -sympy.oo)
+    low, high = (end if end in infinite else expression(end, "bounds", x) for end in pair)
+    if (high - low).is_nonpositive:
+        raise ValueError(f"bounds must be (low, high) pairs with low < high, got {checks.short(pair)}")
+    return low, high
 
 
 def _argmin(f: sympy.Expr, y: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...]:
@@ -215,5 +232,5 @@ def _argmin(f: sympy.Expr, y: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...
         if not any(combine(hessian[:k, :k].det()).is_nonpositive for k in range(1, len(y) + 1)):
             minima.append(place)
     if len(minima) != 1 or any(set(y) & entry.free_symbols for entry in minima[0]):
-        raise ValueError(f"f must have one isolated minimum in y that sympy finds, got {minima or found}; give place")
+        raise ValueError(f"f must have one isolated minimum in y that sympy finds, got {checks.short(minima or found)}; give place")
     return minima[0]

@@ -8,7 +8,9 @@ undetermined functions (ell = log p, H) stay until they are substituted.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import sympy
@@ -28,7 +30,10 @@ def coordinates(dim: int, letter: str = "x") -> tuple[sympy.Symbol, ...]:
     >>> coordinates(2, "y")
     (y0, y1)
     """
-    return sympy.symbols(f"{letter}0:{checks.integer(dim, 'dim', least=1)}", real=True)
+    dim = checks.integer(dim, "dim", least=1)
+    if not (isinstance(letter, str) and letter.isalpha()):
+        raise ValueError(f"letter must be a letter, got {checks.short(letter)}")
+    return sympy.symbols(f"{letter}0:{dim}", real=True)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ class Formula:
     expression: sympy.Expr
     variables: tuple[sympy.Symbol, ...]
 
+    def __post_init__(self) -> None:
+        checks.instance(self.name, str, "name", "LaTeX in a str")
+        checks.instance(self.expression, sympy.Expr, "expression", "a sympy expression")
+        symbols(self.variables, "variables")
+
     @property
     def latex(self) -> str:
         return f"{self.name} = {compact_latex(self.expression)}"
@@ -75,7 +85,8 @@ class Formula:
         found = {a.func.__name__: a for a in self.expression.atoms(AppliedUndef)}
         found |= {s.name: s for s in self.expression.free_symbols - set(self.variables)}
         for name in values:
-            checks.choice(name, "the name of a parameter or function", found)
+            if name not in found:
+                raise ValueError(f"values must be of parameters or functions of the formula, {sorted(found)}, got {name!r}")
         read = {found[name]: expression(value, name, self.variables) for name, value in values.items()}
         return Formula(self.name, self.expression.subs(read).doit(integrals=False), self.variables)
 
@@ -89,6 +100,7 @@ class Formula:
         """
         points = np.empty(0) if points is None else points
         points = checks.coordinates(points, "points", len(self.variables))
+        parameters = {name: _fitting(value, name, points.shape[:-1]) for name, value in parameters.items()}
         functions = sorted(str(a.func) for a in self.expression.atoms(AppliedUndef))
         if functions:
             hint = "give its value by .substitute first"
@@ -100,7 +112,15 @@ class Formula:
         function = sympy.lambdify([*self.variables, *symbols], self.expression, "scipy", cse=not integrals)
         function = np.vectorize(function, otypes=[float]) if integrals else function
         values = function(*np.moveaxis(points, -1, 0), *(parameters[s.name] for s in symbols))
-        return np.broadcast_to(np.asarray(values, dtype=float), points.shape[:-1]).copy()
+        return np.broadcast_to(checks.reals(values, "expression(points)"), points.shape[:-1]).copy()
+
+
+def _fitting(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A number, or one for each point."""
+    value = checks.array(value, name)
+    if value.shape not in ((), shape):
+        raise ValueError(f"{name} must be a number, or one for each point of shape {shape}, got {value.shape}")
+    return value
 
 
 def compact_latex(value: sympy.Basic) -> str:
@@ -117,16 +137,40 @@ def compact_latex(value: sympy.Basic) -> str:
 
 def expression(value: sympy.Expr | float, name: str, variables: tuple[sympy.Symbol, ...] = ()) -> sympy.Expr:
     """A user's sympy expression (or number) in our own `variables`; symbols of other names are kept as parameters."""
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-        value = sympy.Integer(int(value)) if float(value).is_integer() else sympy.Float(float(value))
-    if not isinstance(value, sympy.Expr):
-        hint = "; a string would have to be executed: build the expression with sympy" if isinstance(value, str) else ""
-        raise TypeError(f"{name} must be a sympy expression, got {type(value).__name__}{hint}")
-    ours = {s.name: s for s in variables}
+    value, ours = scalar(value, name), {s.name: s for s in variables}
     strange = sorted(s.name for s in value.free_symbols if _COORDINATE.fullmatch(s.name) and s.name not in ours)
     if strange:
         raise ValueError(f"{name} must be an expression in {', '.join(ours) or 'parameters only'}, got {strange[0]}")
     return value.subs({s: ours[s.name] for s in value.free_symbols if s.name in ours})
+
+
+def scalar(value: sympy.Expr | float, name: str) -> sympy.Expr:
+    """A real sympy expression or number, in whatever symbols."""
+    number = None if isinstance(value, sympy.Expr) else checks.lone(value)
+    if number is not None:
+        real = checks.real(number, name)
+        whole = isinstance(number, Integral) or real.is_integer()
+        value = sympy.Integer(int(number)) if whole else sympy.Float(real)
+    if not isinstance(value, sympy.Expr) or getattr(value, "is_Matrix", False):
+        hint = "; a string would have to be executed: build the expression with sympy" if isinstance(value, str) else ""
+        raise TypeError(f"{name} must be a sympy expression or a number, got {checks.short(value)}{hint}")
+    if value.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo) or (value.is_number and value.is_real is False):
+        raise ValueError(f"{name} must be real and finite, got {checks.short(value)}")
+    return value
+
+
+def symbols(value: Sequence[sympy.Symbol], name: str) -> tuple[sympy.Symbol, ...]:
+    """A sequence of symbols, or none."""
+    if not checks.listed(value) or not all(isinstance(s, sympy.Symbol) for s in value):
+        raise TypeError(f"{name} must be a tuple of sympy symbols, got {checks.short(value)}")
+    return tuple(value)
+
+
+def dimension(value: int | sympy.Expr, name: str) -> sympy.Expr:
+    """An integer >= 1, or an expression that may be one."""
+    if isinstance(value, sympy.Expr) and not value.is_number:
+        return expression(value, name)
+    return sympy.Integer(checks.integer(value, name, least=1))
 
 
 def log_density(density: sympy.Expr | None, x: tuple[sympy.Symbol, ...]) -> sympy.Expr:
@@ -135,5 +179,5 @@ def log_density(density: sympy.Expr | None, x: tuple[sympy.Symbol, ...]) -> symp
         return sympy.Function("ell")(*x)
     p = expression(density, "density", x)
     if p.is_nonpositive:
-        raise ValueError(f"density must be positive, got {p}")
+        raise ValueError(f"density must be positive, got {checks.short(p)}")
     return sympy.expand_log(sympy.log(p), force=True)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sympy
+from sympy.core.function import AppliedUndef
 
+from .. import checks
 from .algebra import combine, inverse, vanishes
 from .formulas import compact_latex, coordinates, expression, log_density
 from .operators import drift_diffusion, tensor
@@ -120,6 +122,8 @@ def variational_derivative(integrand: sympy.Expr, field: sympy.Expr) -> sympy.Ex
     >>> variational_derivative(sympy.diff(H, x0) ** 2 / 2, H)
     -Derivative(H(x0), (x0, 2))
     """
+    checks.instance(field, AppliedUndef, "field", "an undetermined function of the coordinates, such as H(x0)")
+    integrand = expression(integrand, "integrand", tuple(field.free_symbols))
     jet = sorted({field} | {a for a in integrand.atoms(sympy.Derivative) if a.expr == field}, key=str)
     stand_in = {a: sympy.Dummy() for a in jet}
     plain, back = integrand.xreplace(stand_in), {dummy: a for a, dummy in stand_in.items()}

@@ -115,7 +115,7 @@ def local_kernel(f: sympy.Expr, dim: int, order: int = 2) -> Kernel:
     tensors = derivatives_at(f, y, diagonal, 2 * order + 2)
     slopes = [tensors[a] for a in indices(dim, 1)]
     if not all(map(vanishes, slopes)):
-        raise ValueError(f"f must be smallest at y = x, got the gradient {slopes}; use displaced_limit")
+        raise ValueError(f"f must be smallest at y = x, got the gradient {checks.short(slopes)}; use displaced_limit")
     hessian = hessian_of(tensors, dim)
     expansion = gaussian_expansion(tensors, 2 * inverse(hessian), order)
     terms = [Operator({a: EPSILON**k * c for a, c in part.items()}, x, "G") for k, part in enumerate(expansion)]
@@ -136,7 +136,7 @@ def squared_map(phi: list[sympy.Expr], dim: int) -> sympy.Expr:
     """
     x = coordinates(dim)
     to_y = dict(zip(x, coordinates(dim, "y")))
-    entries = [expression(entry, "phi", x) for entry in phi]
+    entries = [expression(entry, "phi", x) for entry in checks.sequence(phi, "phi", "sympy expressions")]
     return sympy.Add(*((entry - entry.subs(to_y, simultaneous=True)) ** 2 for entry in entries))
 
 
@@ -158,5 +158,5 @@ def hessian_of(tensors: dict[tuple[int, ...], sympy.Expr], dim: int) -> sympy.Ma
     for size in range(1, dim + 1):
         minor = combine(hessian[:size, :size].det())
         if minor.is_nonpositive:
-            raise ValueError(f"f must have a positive definite Hessian at its minimum, got {hessian}")
+            raise ValueError(f"f must have a positive definite Hessian at its minimum, got {checks.short(hessian)}")
     return hessian

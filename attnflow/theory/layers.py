@@ -59,6 +59,8 @@ class Layer:
         At fixed time t, layers then deviate from the equation by a tau integral_0^t e^((t-u) L) R e^(u L) H du.
         """
         a, L = expression(residual, "residual"), self.limit
+        if a.is_number and not 0 < a <= 1:
+            raise ValueError(f"residual must be in (0, 1], got {checks.short(residual)}")
         return (2 / a * self.bias - sympy.Rational(1, 2) * (L @ L)).named("R")
 
     def _repr_latex_(self) -> str:
@@ -102,9 +104,10 @@ def layer(
     >>> softmax.bias(sympy.cos(x0))([[0.9]]).round(10)
     array([-1.82966223])
     """
+    checks.instance(kernel, Kernel, "kernel", "a Kernel, as isotropic_kernel and local_kernel return")
     checks.choice(normalization, "normalization", _NAMES)
     if alpha is not None and normalization != "density-corrected":
-        raise ValueError(f"alpha must be None for {normalization!r}, got {alpha}")
+        raise ValueError(f"alpha must be None for {normalization!r}, got {checks.short(alpha)}")
     if normalization != "softmax" and not kernel.symmetric:
         raise ValueError(f"kernel must be of a symmetric f for {normalization!r}, got an asymmetric one")
     power = {"softmax": sympy.S.Zero, "column": sympy.S.One}.get(

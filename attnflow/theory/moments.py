@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sympy
 
 from .. import checks
-from .formulas import EPSILON, Formula, expression
+from .formulas import EPSILON, Formula, dimension, expression
 
 DISTANCE = sympy.Symbol("d", positive=True)
 DIMENSION = sympy.Symbol("n", positive=True)
@@ -63,7 +63,7 @@ def moments(h: sympy.Expr, dim: int | sympy.Symbol = DIMENSION) -> Moments:
     0.0625
     """
     h = profile(h)
-    n = dim if dim == DIMENSION else sympy.Integer(checks.integer(dim, "dim", least=1))
+    n = dimension(dim, "dim")
     whole, *J = [_integral(h, DIMENSION + k) for k in (0, 2, 4)]
     averages = (1 / DIMENSION, _sphere_average_of_fourth_power(DIMENSION))
     m2, m4 = (_tidy(average * value / whole[0]).subs(DIMENSION, n) for average, (value, _) in zip(averages, J))
@@ -74,7 +74,7 @@ def profile(h: sympy.Expr) -> sympy.Expr:
     """h in our own symbol d > 0, all other symbols positive."""
     h = expression(h, "h")
     if DISTANCE.name not in {s.name for s in h.free_symbols}:
-        raise ValueError(f"h must be an expression in the symbol d, got {h}")
+        raise ValueError(f"h must be an expression in the symbol d, got {checks.short(h)}")
     return h.subs({s: sympy.Symbol(s.name, positive=True) for s in h.free_symbols})
 
 
@@ -94,7 +94,7 @@ def _integral(h: sympy.Expr, m: sympy.Expr) -> tuple[sympy.Expr, sympy.Basic]:
     if isinstance(value, sympy.Piecewise):
         value, condition = value.args[0]
     if value.has(sympy.Integral, sympy.oo, -sympy.oo, sympy.zoo, sympy.nan):  # not known, or not finite
-        raise ValueError(f"h must have finite moments in closed form, got {h}")
+        raise ValueError(f"h must have finite moments in closed form, got {checks.short(h)}")
     actual = {a: m / 2, b: 1 / (2 * EPSILON)}
     condition = condition.subs(actual)
     if condition.is_Relational:  # epsilon > 0 multiplied out

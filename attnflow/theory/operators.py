@@ -16,7 +16,7 @@ import sympy
 
 from .. import checks
 from .algebra import combine, expand_above, inverse, vanishes
-from .formulas import Formula, compact_latex, coordinates, expression, log_density
+from .formulas import Formula, compact_latex, coordinates, expression, log_density, scalar, symbols
 
 Index = tuple[int, ...]
 
@@ -47,6 +47,14 @@ class Operator:
     variables: tuple[sympy.Symbol, ...]
     name: str = "L"
 
+    def __post_init__(self) -> None:
+        checks.instance(self.coefficients, Mapping, "coefficients", "a mapping from multi-indices to sympy expressions")
+        n = len(symbols(self.variables, "variables"))
+        for index, coefficient in self.coefficients.items():
+            if not isinstance(index, tuple) or len(index) != n:
+                raise ValueError(f"coefficients must have multi-indices of {n} entries as keys, got {checks.short(index)}")
+            checks.instance(coefficient, sympy.Expr, "coefficients", "a mapping to sympy expressions")
+
     def __call__(self, H: sympy.Expr | None = None) -> Formula:
         """The operator on an expression H; None leaves H undetermined."""
         x = self.variables
@@ -54,19 +62,26 @@ class Operator:
         return Formula(f"{self.name} H", sympy.Add(*self._terms(H)), self.variables)
 
     def __add__(self, other: Operator) -> Operator:
+        if not isinstance(other, Operator):
+            return NotImplemented
+        self._check_variables(other)
         merged = defaultdict(lambda: sympy.S.Zero, self.coefficients)
         for index, coefficient in other.coefficients.items():
             merged[index] += coefficient
         return self._like(merged)
 
     def __sub__(self, other: Operator) -> Operator:
-        return self + (-1) * other
+        return self + (-1) * other if isinstance(other, Operator) else NotImplemented
 
     def __rmul__(self, factor: sympy.Expr | int) -> Operator:
+        factor = scalar(factor, "factor")
         return self._like({index: factor * c for index, c in self.coefficients.items()})
 
     def __matmul__(self, other: Operator) -> Operator:
         """Leibniz: a d^k (b d^l) = sum over j <= k of (k over j) a (d^j b) d^(k - j + l)."""
+        if not isinstance(other, Operator):
+            return NotImplemented
+        self._check_variables(other)
         merged = defaultdict(lambda: sympy.S.Zero)
         for b_index, b in other.coefficients.items():
             derivatives = {}
@@ -89,6 +104,7 @@ class Operator:
 
     def conjugate(self, log_weight: sympy.Expr) -> Operator:
         """exp(-w) L exp(w) for w = log_weight: every d_i becomes d_i + (d_i w)."""
+        log_weight = scalar(log_weight, "log_weight")
         zero = (0,) * len(self.variables)
         shifted = {zero: multiplication(1, self.variables)}
 
@@ -107,6 +123,7 @@ class Operator:
 
     def equals(self, other: Operator) -> bool:
         """Whether the two are the same operator: every coefficient of the difference vanishes identically."""
+        checks.instance(other, Operator, "other", "an Operator")
         return all(map(vanishes, (self - other).coefficients.values()))
 
     def named(self, name: str) -> Operator:
@@ -125,6 +142,10 @@ class Operator:
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex}$"
+
+    def _check_variables(self, other: Operator) -> None:
+        if tuple(other.variables) != tuple(self.variables):
+            raise ValueError(f"other must be an Operator in {tuple(self.variables)}, got one in {tuple(other.variables)}")
 
     def _terms(self, H: sympy.Expr) -> Iterator[sympy.Expr]:
         for index, c in self.coefficients.items():
@@ -185,11 +206,16 @@ def divergence_form(g: sympy.Matrix, log_weight: sympy.Expr, log_volume: sympy.E
 def tensor(metric: int | sympy.Matrix) -> sympy.Matrix:
     """The metric tensor of a dimension (flat) or of a user's Matrix, in our coordinates."""
     if not isinstance(metric, sympy.MatrixBase):
+        if checks.lone(metric) is None:
+            raise TypeError(f"metric must be a dimension or a sympy Matrix, got {checks.short(metric)}")
         return sympy.eye(checks.integer(metric, "metric", least=1))
-    if metric.shape[0] != metric.shape[1] or not metric.is_symmetric():
-        raise ValueError(f"metric must be a symmetric square Matrix, got {metric}")
+    if not metric.shape[0] or metric.shape[0] != metric.shape[1] or not metric.is_symmetric():
+        raise ValueError(f"metric must be a symmetric square Matrix, got {checks.short(metric)}")
     x = coordinates(metric.shape[0])
-    return sympy.Matrix(metric).applyfunc(lambda entry: expression(entry, "metric", x))
+    g = sympy.Matrix(metric).applyfunc(lambda entry: expression(entry, "metric", x))
+    if any(entry.is_nonpositive for entry in g.diagonal()) or (not g.free_symbols and not g.is_positive_definite):
+        raise ValueError(f"metric must be positive definite, got {checks.short(metric)}")
+    return g
 
 
 def differentiate(F: sympy.Expr, index: Index, variables: tuple[sympy.Symbol, ...]) -> sympy.Expr:

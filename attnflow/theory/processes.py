@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import sympy
 
-from .formulas import coordinates, log_density
+from .. import checks
+from .formulas import coordinates, expression, log_density
 from .laplace import gaussian_expansion
 from .layers import Layer
 from .operators import Operator, drift_diffusion, multiplication, tensor
@@ -65,9 +66,9 @@ def process(L: Operator) -> Process:
     >>> walk.drift[0], walk.covariance[0]
     (2*Derivative(ell(x0), x0), 2)
     """
-    n = len(L.variables)
+    n = len(checks.instance(L, Operator, "L", "an Operator").variables)
     if not {sum(index) for index in L.coefficients} <= {1, 2}:
-        raise ValueError(f"L must have terms of order one and two only, got {L.latex}")
+        raise ValueError(f"L must have terms of order one and two only, got {checks.short(L.latex)}")
     units = [tuple(int(k == i) for k in range(n)) for i in range(n)]
 
     def second(i: int, j: int) -> sympy.Expr:
@@ -137,7 +138,7 @@ def token_flow(layer: Layer) -> TokenFlow:
     >>> token_flow(layer(isotropic_kernel(2))).spreading, token_flow(layer(isotropic_kernel(2), "sinkhorn")).spreading
     (-m2, -m2/2)
     """
-    step = layer.terms[1]
+    step = checks.instance(layer, Layer, "layer", "a theory.Layer").terms[1]
     x = step.variables
     velocity = tuple(step(v).expression for v in x)
     ell = log_density(None, x)
@@ -174,6 +175,9 @@ class HeadSum:
 
     def __call__(self, H: Sequence[sympy.Expr]) -> sympy.Matrix:
         """The new features (1, c), to first order, of c features in x0, x1, ...: a row of Formulas' expressions."""
+        H = checks.sequence(H, "H", "expressions, one for each feature")
+        if len(H) != self.total.shape[0]:
+            raise ValueError(f"H must have {self.total.shape[0]} entries, one for each feature, got {len(H)}")
         result = sympy.zeros(1, self.total.shape[0])
         for head, W in zip(self.layers, self.mixing):
             one_layer = head.terms[0] + head.terms[1]
@@ -182,6 +186,8 @@ class HeadSum:
 
     def step(self, row: int, column: int) -> Operator:
         """The operator from feature `row` to feature `column`: W_rc + sum_i tau_i (W_i)_rc L_i."""
+        for value, name in ((row, "row"), (column, "column")):
+            checks.integer(value, name, largest=self.total.shape[0] - 1)
         one = multiplication(self.total[row, column], self.layers[0].limit.variables)
         return sum((W[row, column] * head.terms[1] for head, W in zip(self.layers, self.mixing)), one).named("S")
 
@@ -203,7 +209,22 @@ def head_sum(layers: Sequence[Layer], mixing: Sequence[sympy.Matrix]) -> HeadSum
     >>> head_sum([one, one], [half, half]).step(0, 0).equals(one.terms[0] + one.terms[1])
     True
     """
-    layers, mixing = tuple(layers), tuple(sympy.Matrix(W) for W in mixing)
-    if not layers or len(layers) != len(mixing) or any(W.shape != mixing[0].shape or not W.is_square for W in mixing):
+    layers = checks.sequence(layers, "layers", "theory.Layer")
+    for head in layers:
+        checks.instance(head, Layer, "layers", "a sequence of theory.Layer")
+        if head.limit.variables != layers[0].limit.variables:
+            raise ValueError("layers must act on the same coordinates")
+    mixing = tuple(map(_matrix, checks.sequence(mixing, "mixing", "square matrices")))
+    if len(layers) != len(mixing) or any(W.shape != mixing[0].shape or not W.is_square for W in mixing):
         raise ValueError(f"mixing must hold one square matrix of one size per head, got {[W.shape for W in mixing]}")
     return HeadSum(layers, mixing)
+
+
+def _matrix(W) -> sympy.Matrix:
+    try:
+        result = sympy.Matrix(W) if isinstance(W, sympy.MatrixBase) or checks.listed(W) else None
+    except Exception:  # sympy has many classes for what is no matrix
+        result = None
+    if result is None or not result.rows:
+        raise TypeError(f"mixing must be square sympy matrices, got {checks.short(W)}")
+    return result.applyfunc(lambda entry: expression(entry, "mixing"))

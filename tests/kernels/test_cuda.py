@@ -104,8 +104,8 @@ def specialisations():
     squared, wrapped = af.SquaredDistance(af.Euclidean(3)).pair, af.SquaredDistance(af.Torus([1.0, 1.0])).pair
     angle, power = af.SquaredDistance(af.Sphere(2)).pair, af.PowerDistance(af.Euclidean(8), 1.5).pair
     sums = [
-        (squared, 3, 1, 4, 0, 128), (squared, 8, 8, 4, 2, 128), (wrapped, 2, 1, 4, 1, 32), (squared, 3, 1, 8, 0, 128),
-        (wrapped, 3, 8, 8, 2, 128), (angle, 3, 1, 4, 0, 128), (power, 8, 4, 8, 2, 128),
+        (squared, 3, 1, 4, 0, 128), (squared, 8, 8, 4, 1, 128), (wrapped, 2, 1, 4, 1, 32), (squared, 3, 1, 8, 0, 128),
+        (wrapped, 3, 8, 8, 1, 128), (angle, 3, 1, 4, 0, 128), (power, 8, 4, 8, 1, 128),
     ]
     for pair, dim, columns, itemsize, subtracted, threads in sums:
         each = cuda.queries_per_thread(dim, columns, itemsize)

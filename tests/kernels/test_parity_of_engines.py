@@ -66,8 +66,8 @@ def perturbed(change):
 
     def plan(f, epsilon, queries, keys, dtype, rtol):
         honest = numba_engine.plan(f, epsilon, queries, keys, dtype, rtol)
-        return lambda values, key_bias, log_sum_exp: honest(
-            values, change(np.zeros(len(keys)) if key_bias is None else np.array(key_bias)), None
+        return lambda values, key_bias: honest(
+            values, change(np.zeros(len(keys)) if key_bias is None else np.array(key_bias))
         )
 
     module.plan = plan

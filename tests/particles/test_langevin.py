@@ -5,18 +5,20 @@ interpolation nodes, the mean over the noise being a quadrature, and is applied 
 """
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
 import sympy
 from numpy.polynomial import hermite_e, legendre
+from scipy import stats
 from scipy.linalg import expm
 from scipy.special import jv, jvp, yv, yvp
 
 import attnflow as af
 from attnflow.geometry import Remetrised
 from attnflow.particles import diffusions, feynman_kac, langevin
-from attnflow.particles.langevin import _Moments
+from attnflow.particles.moments import Moments
 
 CIRCLE = np.pi / 2 * np.arange(4.0)[:, None]
 CIRCLE_EXACT = np.array([0.49864295786505, 0.64223766233036, -0.11182504254730, -0.12039868885043])
@@ -289,11 +291,42 @@ def test_the_bias_is_that_of_the_scheme_and_the_mean_is_free_of_it():
 
 def test_moments_of_batches_are_those_of_all_values():
     values = np.random.default_rng(0).normal(size=(2, 3, 50, 4, 1)) + np.linspace(0, 5, 50)[:, None, None]
-    sums = _Moments((2, 3, 4, 1))
+    sums = Moments((2, 3, 4, 1))
     for batch in np.split(values, [10, 11, 30], axis=2):
         sums.add(batch)
     np.testing.assert_allclose(sums.mean, values.mean(axis=2), rtol=1e-13)
     np.testing.assert_allclose(sums.standard_error(), values.std(axis=2, ddof=1) / np.sqrt(50), rtol=1e-13)
+
+
+def test_a_lopsided_sample_is_measured_over_all_batches():
+    values = np.random.default_rng(0).exponential(size=(2, 3, 500, 4, 1))
+    sums = Moments((2, 3, 4, 1))
+    for batch in np.split(values, [10, 11, 300], axis=2):
+        sums.add(batch)
+    np.testing.assert_allclose(sums.lopsidedness(), stats.skew(values, axis=2) ** 2 / 500, rtol=1e-10)
+
+
+@pytest.mark.parametrize("power, paths", [(3.5, 500), (4.0, 4000)])
+def test_intervals_that_miss_the_mean_of_a_lognormal_are_warned_of(power, paths):
+    # long after the start x is N(0, 1/2), and the mean of exp(power x) is exp(power^2 / 4)
+    held = warned = 0
+    for seed in range(30):
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always", af.checks.AccuracyWarning)
+            H = feynman_kac(af.Gaussian(0.0, 1.0), lambda x: np.exp(power * x[:, 0]), [[0.5]], 5.0, paths, rng=seed, steps=40)
+        warned += any("95% intervals" in str(w.message) and "point 0, column 0" in str(w.message) for w in heard)
+        held += abs(H.mean[0, 0, 0] - np.exp(power**2 / 4)) < 1.96 * H.standard_error[0, 0, 0]
+    assert warned >= 25 and held < 27  # 95% intervals would hold 28.5
+
+
+@pytest.mark.parametrize(
+    "start",
+    [lambda x: x[:, 0], lambda x: np.exp(0.5 * x[:, 0]), lambda x: 1e6 + np.cos(3 * x[:, 0]), lambda x: 7.0 + 0 * x[:, 0]],
+    ids=["linear", "exponential", "large", "constant"],
+)
+def test_benign_starts_are_not_warned_of(start):
+    for seed in range(5):  # warnings are errors here
+        feynman_kac(af.Gaussian(0.0, 1.0), start, [[0.5], [-1.0]], 1.0, 1000, rng=seed, steps=20)
 
 
 def test_long_paths_follow_the_stationary_law():

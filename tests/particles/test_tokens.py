@@ -133,6 +133,65 @@ def test_an_interrupted_run_returns_its_layers(monkeypatch):
     assert run.status == 1 and "interrupted after 3 of 10" in run.message and len(run.y) == 4
 
 
+def averaging():
+    """A layer whose weights are all equal, however far away tokens are: x - mean grows by (1 + a) with V = -1."""
+    return af.Attention(af.PseudoMetric(lambda x, y: np.zeros(np.broadcast_shapes(x.shape, y.shape)[:-1]), 1), 1.0)
+
+
+@pytest.mark.parametrize("save_every", [1, 90])
+def test_tokens_that_grow_beyond_numbers_leave_the_layers_that_were_done(save_every):
+    run = af.evolve(averaging(), [[-1.0], [1.0]], 2000, value_matrix=[[-1.0]], save_every=save_every)
+    assert run.status == -1 and "fewer layers" in run.message
+    last = run.layers[-1]
+    assert 1000 < last < 1024 and f"after {last} of 2000" in run.message
+    np.testing.assert_array_equal(run.y[:, 1, 0], 2.0**run.layers)
+
+
+@pytest.mark.parametrize("method", ["RK45", "LSODA"])
+def test_a_flow_that_grows_beyond_numbers_says_how_far_it_came(method):
+    run = af.evolve_continuous(averaging(), [[-1.0], [1.0]], [1.0, 5.0, 5000.0], method, 1e-4, value_matrix=[[-1.0]])
+    assert run.status == -1 and "fewer layers" in run.message
+    assert run.t[:2].tolist() == [1.0, 5.0] and 300 < run.t[2] < 720
+    np.testing.assert_allclose(np.log(run.y[:, 1, 0]), run.t, rtol=1e-2)  # dx/dt = x
+
+
+def test_an_interrupted_flow_returns_how_far_it_came(monkeypatch):
+    calls, real = [], af.attention.BoundLayer.attend
+
+    def attend(self, values):
+        calls.append(1)
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        return real(self, values)
+
+    monkeypatch.setattr(af.attention.BoundLayer, "attend", attend)
+    run = af.evolve_continuous(line_layer(), GAUSS.sample(20, rng=0), [0.01, 100.0])
+    assert run.status == 1 and "interrupted" in run.message and run.t[0] == 0.01 < run.t[-1] < 100 and len(run.t) == 2
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda x: af.evolve(line_layer(), x, 10**12, save_every=10**12), "layers must end within 30 days.* 1.00e.12 layers"),
+        (lambda x: af.evolve(line_layer(), x, 10**10), "layers must fit into memory.* bytes"),
+        (lambda x: af.propagate(line_layer(), x, x, 10**12), "layers must fit into memory.* bytes"),
+        (lambda x: af.propagate(line_layer("column"), x, x, 10**14, save_every=10**14), "layers must end within 30 days"),
+        (lambda x: af.propagate(line_layer(), x, x, 10**400, save_every=10**400), "layers must end within 30 days"),
+        (lambda x: af.evolve_continuous(line_layer(), x, 1e300), "t must end within 30 days"),
+        (lambda x: af.evolve_continuous(line_layer(), x, 1e30, "DOP853", value_matrix=[[1e-3]]), "t must end within 30 days"),
+        (lambda x: af.langevin(GAUSS, x, 1e300, 10), "t must end within 30 days"),
+        (lambda x: af.langevin(GAUSS, x, 1.0, 10, steps=10**13), "steps must end within 30 days"),
+        (lambda x: af.langevin(GAUSS, x, 1.0, 10**13), "paths must fit into memory"),
+        (lambda x: af.feynman_kac(GAUSS, np.cos, x, 1.0, 10**15), "paths must end within 30 days"),
+        (lambda x: af.feynman_kac(GAUSS, np.cos, x, 1e300, 10), "t must end within 30 days"),
+    ],
+)
+def test_what_cannot_fit_or_end_is_refused_at_once(build, message, monkeypatch):
+    monkeypatch.setattr(af.capacity, "available", lambda: 2**33)
+    with pytest.raises(ValueError, match=message):
+        build(GAUSS.sample(5, rng=0))
+
+
 @pytest.mark.parametrize(
     "build, message",
     [

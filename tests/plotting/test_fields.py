@@ -165,26 +165,41 @@ def test_a_very_fine_grid_is_drawn_with_fewer_cells():
     np.testing.assert_allclose(mesh.get_array(), np.sin(2 * PI * middle[0]) * middle[1], atol=1e-9)
 
 
-def test_a_solid_shows_its_three_mid_planes_on_the_walls():
-    ax = field(CUBE, lambda x: x[:, 0] + 10 * x[:, 1]).plot()
-    faces = quads(ax)
-    walls = [(faces[..., 0] == 0).all(axis=1), (faces[..., 1] == 2).all(axis=1), (faces[..., 2] == 0).all(axis=1)]
-    assert (np.sum(walls, axis=0) == 1).all()
-    colors = ax.collections[0]._facecolor3d
+def heights(ax):
+    return [float(text.get_text().partition("= ")[2]) for text in ax.texts]
+
+
+def test_a_solid_is_drawn_in_slices_that_say_where_they_are():
+    ax = field(CUBE, lambda x: x[:, 0] + 10 * x[:, 1] + np.cos(2 * PI * x[:, 2] / 3)).plot()
+    assert len(ax.collections) == len(ax.texts) == 6 and "slices across $x_3$ at $t$ = 1" in ax.get_title(loc="left")
+    assert len({mesh.norm.vmin for mesh in ax.collections}) == len({mesh.norm.vmax for mesh in ax.collections}) == 1
+    for k, (mesh, height) in enumerate(zip(ax.collections, heights(ax))):
+        x, y = corners(mesh)
+        x, y = (x[1:, 1:] + x[:-1, :-1]) / 2 - (k % 3) * 1.25, (y[1:, 1:] + y[:-1, :-1]) / 2 + (k // 3) * 2.6
+        np.testing.assert_allclose(mesh.get_array(), (x + 10 * y + np.cos(2 * PI * height / 3)) / 2, atol=0.01)
+
+
+@pytest.mark.parametrize("make", ["plane", "space"])
+@pytest.mark.parametrize("third", [np.sin, np.cos], ids=["odd", "even"])
+@pytest.mark.parametrize("waves", [1, 2, 3, 4, 6])
+def test_no_wave_vanishes_between_the_slices(waves, third, make):
+    grid = Grid((Axis("fourier", 16, 0.0, 1.0),) * 2 + (Axis("fourier", 24, 0.0, 2.0),))
+    odd = field(grid, lambda x: np.sin(2 * PI * x[:, 0]) * np.sin(2 * PI * x[:, 1]) * third(PI * waves * x[:, 2]), t=(0.0,))
+    ax = odd.plot(plt.figure().add_subplot(projection="3d") if make == "space" else None)
+    if make == "space":
+        (faces,) = ax.collections
+        assert len(np.unique(faces._facecolor3d.round(2), axis=0)) > 100
+    else:
+        assert max(np.ptp(mesh.get_array()) for mesh in ax.collections) > 1.7
+
+
+def test_in_space_the_slices_of_a_solid_lie_where_they_are():
+    ax = field(CUBE, lambda x: x[:, 0] + 10 * x[:, 1]).plot(plt.figure().add_subplot(projection="3d"))
+    middle, colors = quads(ax).mean(axis=1), ax.collections[0]._facecolor3d
+    assert len(np.unique(middle[:, 2].round(9))) == 4 and (np.ptp(quads(ax)[..., 2], axis=1) == 0).all()
     limits = Normalize(0.5 * (1 / 16 + 10 * CUBE.axes[1].nodes[0]), 0.5 * (15 / 16 + 10 * CUBE.axes[1].nodes[-1]))
-    middle = faces.mean(axis=1)
-    for wall, (x0, x1) in zip(walls, [(0.5, None), (None, 1.0), (None, None)]):
-        exact = (middle[wall, 0] if x0 is None else x0) + 10 * (middle[wall, 1] if x1 is None else x1)
-        np.testing.assert_allclose(colors[wall], matplotlib.colormaps["viridis"](limits(exact / 2)), atol=0.02)
-
-
-def test_a_solid_on_plane_axes_says_which_slice_it_shows():
-    ax = plt.figure().add_subplot()
-    assert field(CUBE, lambda x: x[:, 0] + np.cos(2 * PI * x[:, 2] / 3)).plot(ax) is ax
-    assert "where $x_3$ = 1.5 at $t$ = 1" in ax.get_title(loc="left")
-    (mesh,) = ax.collections
-    x, _ = corners(mesh)
-    np.testing.assert_allclose(mesh.get_array(), ((x[1:, 1:] + x[:-1, :-1]) / 2 - 1) / 2, atol=1e-12)
+    exact = (middle[:, 0] + 10 * middle[:, 1]) / 2
+    np.testing.assert_allclose(colors, matplotlib.colormaps["viridis"](limits(exact)), atol=0.02)
 
 
 def test_on_plane_axes_the_sphere_becomes_a_map_that_keeps_areas():
@@ -240,7 +255,7 @@ def test_an_animation_changes_colours_within_fixed_limits(make):
     animation = solution.animate()
     animation._init_draw()
     ax, bar = animation._fig.axes
-    (drawn,) = ax.collections
+    drawn = ax.collections[0]
     limits, colors = [], []
     for k, t in enumerate(solution.t):
         animation._func(k)
@@ -280,6 +295,78 @@ def test_a_pulled_back_chart_remembers_its_map():
     chart = af.Chart.pullback(polar, [(1.0, 2.0), (0.0, 2 * PI)], periodic=[False, True])
     assert chart.embedding is polar
     assert af.Chart(chart.metric, [(1.0, 2.0), (0.0, 2 * PI)], periodic=[False, True]).embedding is None
+
+
+def two_columns(x):
+    return np.stack([x[:, 0], 5 - x[:, 0] ** 2], axis=-1)
+
+
+@pytest.mark.parametrize("grid", [Grid((Axis("cells", 16, 0.0, 2.0),)), SQUARE, CUBE], ids=["line", "square", "cube"])
+def test_a_picture_says_which_column_it_shows(grid):
+    t = np.array([0.0, 1.0])
+    y = np.stack([two_columns(grid.points).reshape(*grid.shape, 2) * (1 - s / 2) for s in t])
+    solution = Solution(t=t, y=y, grid=grid)
+    for column, name in ((0, "feature $H$, column 1 of 2"), (1, "feature $H$, column 2 of 2")):
+        animation = solution.animate(column=column)
+        animation._init_draw()
+        for figure in (solution.plot(column=column).figure, animation._fig):
+            assert name in [label for ax in figure.axes for label in (ax.get_ylabel(), ax.get_xlabel())]
+    if len(grid.axes) == 1:
+        np.testing.assert_allclose(solution.plot(column=1).lines[-1].get_ydata(), y[-1, :, 1])
+    else:
+        mesh = solution.plot(column=1).collections[0]
+        assert mesh.norm.vmax == y[-1, ..., 1].max() != y[-1, ..., 0].max()
+
+
+def test_a_picture_shows_the_time_that_is_asked_for():
+    flat, line = field(SQUARE, lambda x: x[:, 1]), field(Grid((Axis("cells", 16, 0.0, 2.0),)), first)
+    (mesh,) = flat.plot(t=0.5).collections
+    _, y = corners(mesh)
+    np.testing.assert_allclose(mesh.get_array(), 0.75 * (y[1:, 1:] + y[:-1, :-1]) / 2, atol=1e-9)
+    assert flat.plot(t=0.5).get_title(loc="left").endswith("$t$ = 0.5")
+    np.testing.assert_allclose(line.plot(t=[0.5]).lines[0].get_ydata(), 0.75 * line.grid.axes[0].nodes)
+    assert len(line.plot(t=[0.0, 0.5]).lines) == 2
+    heat = af.Heat(af.Torus([1.0])).solve(lambda x: np.cos(2 * PI * x[:, 0]), 0.1)
+    drawn = heat.plot(t=0.01).lines[0]  # not saved: from dense output
+    np.testing.assert_allclose(drawn.get_ydata(), np.exp(-0.04 * PI**2) * np.cos(2 * PI * drawn.get_xdata()), atol=1e-8)
+    assert len(heat.animate(t=[0.0, 0.01, 0.02]).to_jshtml().split("data:image/png;base64")) == 4
+
+
+@pytest.mark.parametrize(
+    "choice, error, message",
+    [
+        ({"column": 1}, ValueError, "column must be less than 1, the number of columns, got 1"),
+        ({"column": -1}, ValueError, "column must be at least 0"),
+        ({"column": 0.0}, TypeError, "column must be an integer"),
+        ({"column": True}, TypeError, "column must be an integer"),
+        ({"t": 0.3}, ValueError, "t must be a saved time, got 0.3"),
+        ({"t": []}, ValueError, "t must be a time or a sequence of times"),
+        ({"t": "last"}, TypeError, "t must be a real number"),
+        ({"t": np.nan}, ValueError, "t must be finite"),
+    ],
+)
+def test_columns_and_times_that_are_not_there_are_refused(choice, error, message):
+    for draw in (field(SQUARE, first).plot, field(SQUARE, first).animate):
+        with pytest.raises(error, match=f"^{message}"):
+            draw(**choice)
+    with pytest.raises(ValueError, match="t must be one time for this picture, got 2"):
+        field(SQUARE, first).plot(t=[0.0, 1.0])
+
+
+def test_round_off_is_not_drawn_as_if_it_were_features():
+    noise = np.random.default_rng(0).normal(size=SQUARE.size)
+    (mesh,) = field(SQUARE, lambda x: 1 + 1e-15 * noise, t=(0.0,)).plot().collections
+    assert mesh.norm.vmax - mesh.norm.vmin > 0.9
+    line = Grid((Axis("cells", 16, 0.0, 2.0),))
+    assert np.ptp(field(line, lambda x: 1 + 1e-15 * noise[:16], t=(0.0,)).plot().get_ylim()) > 0.9
+
+
+def test_a_run_cut_short_says_so_in_the_title():
+    solution = field(SQUARE, first)
+    solution.status = 1
+    assert solution.plot().get_title(loc="left").endswith("(interrupted)")
+    solution.status = -1
+    assert solution.plot().get_title(loc="left").endswith("(failed)")
 
 
 def test_curves_stay_curves():

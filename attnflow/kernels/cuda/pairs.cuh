@@ -5,7 +5,7 @@
 
 enum Reduction { SQUARED, WRAPPED, INNER };
 enum Transform { IDENTITY, POWER, LOG1P, ROOT };
-enum Subtracted { NONE, GIVEN, RUNNING };  // from the logits of a query
+enum Subtracted { NONE, RUNNING };  // from the logits of a query
 
 template <typename T> struct Range;
 template <> struct Range<float> {

@@ -16,7 +16,7 @@ struct alignas(16) Key {
 
 // partial: (splits, 2 + COLUMNS, query_count): top, sum of weights, weighted sums, in units of 2^top
 extern "C" __global__ void __launch_bounds__(THREADS) absorb(
-    const REAL* queries, const REAL* shifts, const Key* keys, const int* chunks, const int* ranges,
+    const REAL* queries, const Key* keys, const int* chunks, const int* ranges,
     int range_count, int ranges_of_chunk, const REAL* periods, REAL scale, REAL exponent, int query_count,
     double* partial) {
     __shared__ Key tile[TILE];
@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) absorb(
         const int i = min(first + int(threadIdx.x) + q * THREADS, last - 1);  // the surplus repeats the last query
 #pragma unroll
         for (int d = 0; d < DIM; ++d) u[q][d] = queries[i * (long long)DIM + d];
-        sums[q].start(SHIFT == NONE ? REAL(0) : SHIFT == GIVEN ? shifts[i] : Range<REAL>::LOWEST);
+        sums[q].start(SHIFT == NONE ? REAL(0) : Range<REAL>::LOWEST);
     }
     __syncthreads();
 

@@ -1,0 +1,73 @@
+"""Compiled loops are kept on disk, in a temporary folder where nothing else can be written.
+
+numba keeps them beside the source or in the user's cache folder and raises while it is imported where it can do
+neither, as in a read-only installation run by a user without a home.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numba
+
+from . import checks
+
+
+def cached_njit(**options) -> Callable:
+    """`numba.njit` for a loop that is called from Python: it lets go of the interpreter's lock, and is kept on disk.
+
+    Examples
+    --------
+    >>> @cached_njit(error_model="numpy")
+    ... def half(x):
+    ...     return x / 2
+    >>> half(3.0)
+    1.5
+    """
+
+    def decorate(function: Callable) -> Callable:
+        try:
+            return numba.njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError:  # no folder can be written to, or there is no file that could have changed
+            loop = numba.njit(nogil=True, **options)(function)
+        if os.path.exists(function.__code__.co_filename) and (folder := _temporary_folder()):
+            before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder
+            try:
+                loop.enable_caching()
+            except RuntimeError:
+                pass
+            finally:
+                numba.config.CACHE_DIR = before
+        return loop
+
+    return decorate
+
+
+@cache
+def _temporary_folder() -> str | None:
+    """A folder that is this user's alone: whoever could write there would choose what is run."""
+    try:
+        path = Path(tempfile.gettempdir()) / f"attnflow-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            found = path.lstat()
+            mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
+            if not (mine and stat.S_ISDIR(found.st_mode)):
+                path = Path(tempfile.mkdtemp(prefix="attnflow-"))
+    except OSError:
+        path = None
+    where = "not kept, and compiled by every process anew" if path is None else f"kept in {path}"
+    warnings.warn(
+        f"compiled loops are {where}: neither the installation nor a cache folder of yours can be written; set "
+        "NUMBA_CACHE_DIR to choose one",
+        checks.AttnflowWarning,
+        stacklevel=2,
+    )
+    return None if path is None else str(path)

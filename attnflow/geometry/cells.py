@@ -1,0 +1,136 @@
+"""Integrals over the unit cube by cells, each small enough for Gauss-Legendre nodes to see all there is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .modes import Modes
+
+_ORDER = {1: 16, 2: 12, 3: 8}  # nodes per axis and cell
+_FIRST = {1: 64, 2: 8, 3: 4}  # cells per axis to begin with
+_TOLERANCE = {1: 1e-16, 2: 1e-15, 3: 1e-12}  # of a cell, relative to the whole
+_MOST = {1: 2**21, 2: 2**23, 3: 2**22}  # evaluations
+_CAUTION = 4  # halving at a pole leaves a few times what it gained
+_CHUNK = 2**15
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Cells that tile the unit cube, and what lies in each.
+
+    Attributes
+    ----------
+    corner, width : (M, n) array
+    mass : (M,) array
+        Of exp(log_q - top).
+    top : float
+    error : float
+        What cells that were not halved to the end may be off by, together and relative to the whole; an estimate.
+    """
+
+    corner: np.ndarray
+    width: np.ndarray
+    mass: np.ndarray
+    top: float
+    error: float
+
+    @property
+    def log_integral(self) -> float:
+        return float(np.log(self.mass.sum()) + self.top)
+
+
+def resolve(log_q: Callable, corner: np.ndarray, width: np.ndarray, top: float) -> Cells:
+    """Halve cells (M, n) of the unit cube until halves say the same as the whole, to round-off.
+
+    A cell's own nodes and those of its halves have no point in common, so that no wave looks alike to both.
+    Round-off is that of the sum, and what rounding of coordinates and of log_q makes of the values in a cell.
+    """
+    dim = corner.shape[1]
+    done: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    settled, error, spent = 0.0, 0.0, 0
+    mass, _ = _sums(log_q, corner, width, top, _ORDER[dim])
+    while len(width):
+        children, half = halved(corner, width)
+        parts, noise = _sums(log_q, children, half, top, _ORDER[dim])
+        spent += len(parts) * _ORDER[dim] ** dim
+        gap = np.abs(parts.reshape(len(width), -1).sum(axis=1) - mass)
+        noise = noise.reshape(len(width), -1).sum(axis=1)
+        going = (gap > np.maximum(_TOLERANCE[dim] * (settled + parts.sum()), noise)) & (width.max(axis=1) > 2.0**-52)
+        affordable = max(_MOST[dim] - spent, 0) // (4 * _ORDER[dim]) ** dim
+        if going.sum() > affordable:  # the worst go on
+            going[np.argsort(-gap * going, kind="stable")[affordable:]] = False
+        error += gap[~going].sum()
+        last = np.repeat(~going, 2**dim)
+        done.append((children[last], half[last], parts[last]))
+        settled += parts[last].sum()
+        corner, width, mass = children[~last], half[~last], parts[~last]
+    corner, width, mass = (np.concatenate(part) for part in zip(*done))
+    return Cells(corner, width, mass, top, float(_CAUTION * error / settled) if settled > 0 else 0.0)
+
+
+def masses(log_q: Callable, corner: np.ndarray, width: np.ndarray, top: float, order: int = 16) -> np.ndarray:
+    """Integral of exp(log_q - top) over each cell, (M,)."""
+    return _sums(log_q, corner, width, top, order)[0]
+
+
+def _sums(
+    log_q: Callable, corner: np.ndarray, width: np.ndarray, top: float, order: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The masses, and how well they can be known: log_q is rounded, and so is the point where it is taken."""
+    dim, eps = corner.shape[1], np.finfo(float).eps
+    node, weight = np.polynomial.legendre.leggauss(order)
+    offsets = np.stack(np.meshgrid(*[(node + 1) / 2] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
+    weights = np.ones(1)
+    for _ in range(dim):
+        weights = np.multiply.outer(weights, weight / 2).ravel()
+    result, noise = np.empty(len(width)), np.empty(len(width))
+    block = max(1, _CHUNK // len(weights))
+    for part in (slice(i, i + block) for i in range(0, len(width), block)):
+        u = corner[part, None] + width[part, None] * offsets
+        values = np.minimum(log_q(u.reshape(-1, dim)).reshape(u.shape[:2]) - top, 600.0)
+        result[part] = np.exp(values) @ weights
+        high = np.maximum(values.max(axis=1), -1e300)
+        spread = high - np.maximum(values.min(axis=1), high - 40)
+        noise[part] = spread * (1e-3 + 1 / width[part].min(axis=1)) + np.abs(high) + abs(top)
+    volume = width.prod(axis=1)
+    return result * volume, 8 * eps * noise * result * volume
+
+
+def halved(corner: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 2^n halves of each cell, together."""
+    dim = corner.shape[1]
+    corners = corner[:, None] + width[:, None] / 2 * lattice(2, dim)
+    return corners.reshape(-1, dim), np.repeat(width / 2, 2**dim, axis=0)
+
+
+def graded(modes: Modes, dim: int, first: int, least: float = 2.0**-50) -> tuple[np.ndarray, np.ndarray]:
+    """Equal cells, halved near each peak along the axes on which they are wider than it: (M, n) corners and widths."""
+    corner, width = lattice(first, dim) / first, np.full((first**dim, dim), 1 / first)
+    modes = modes[modes.peaked & ~modes.pole]
+    scale = np.maximum(modes.scale, least)
+    active = np.ones(len(corner), dtype=bool)
+    while active.any():
+        middle = corner[active, None] + width[active, None] / 2
+        size = width[active, None]
+        near = (np.abs(middle - modes.points) < np.maximum(1.5 * size, 4 * scale)).all(axis=2)
+        coarse = (near[..., None] & (size > 4 * scale)).any(axis=1)
+        where = np.flatnonzero(active)
+        active[where[~coarse.any(axis=1)]] = False
+        for k in range(dim):
+            chosen = where[coarse[:, k]]
+            width[chosen, k] /= 2
+            beside = corner[chosen].copy()
+            beside[:, k] += width[chosen, k]
+            where = np.concatenate([where, len(corner) + np.arange(len(chosen))])
+            coarse = np.concatenate([coarse, coarse[coarse[:, k]]])
+            corner, width = np.concatenate([corner, beside]), np.concatenate([width, width[chosen]])
+            active = np.concatenate([active, np.ones(len(chosen), dtype=bool)])
+    return corner, width
+
+
+def lattice(size: int, dim: int) -> np.ndarray:
+    """The integer points of [0, size)^dim: (size^dim, dim)."""
+    return np.indices((size,) * dim).reshape(dim, -1).T

@@ -1,0 +1,81 @@
+"""What cells do not see of an equation and its initial values: asked between their nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import checks
+from ..resolution import among, interpolation_error
+from .coefficients import build_grid, error_weights, loose, transfer
+from .finite_volume import KINDS, Cells
+from .problem import Problem
+
+if TYPE_CHECKING:
+    from .equations import DriftDiffusion
+
+_BLIND = 0.5  # relative error of samples that nothing explains
+_FALLS = 8.0  # by which the error of smooth samples falls at least from a grid to the next; 64 once it is small
+
+
+def unseen(pde: DriftDiffusion, problem: Problem, coarse: Cells, fine: Cells, smooth: np.ndarray | bool = False) -> float:
+    """Error of the samples on the finer cells, between them, where that of the coarser ones does not lead to expect it.
+
+    Where samples are expected to err, the solutions on both tell by how much they do; what is here comes on top:
+    what both see alike, and wrongly.
+
+    Parameters
+    ----------
+    pde, problem
+    coarse, fine : Cells
+        The finer ones on about half the spacing.
+    smooth : bool or (c,) array of bool
+        Whether initial values seemed to be smooth.
+
+    Returns
+    -------
+    float
+        The largest, each function relative to its size: in the norm of the weight, its root in the plain one.
+    """
+    grid, mass = fine.grid, error_weights(pde, fine.grid) if loose(pde) else fine.mass
+    points, density = among(grid, mass)
+    initial = callable(problem.initial)
+    logarithms = pde.ingredients(grid.points)[0]
+    tops = logarithms.max(axis=0)
+
+    def fields(x: np.ndarray) -> np.ndarray:
+        logarithms, others = pde.ingredients(x)
+        roots = np.exp(np.minimum((logarithms - tops) / 2, 300.0))
+        given = [checks.evaluate(problem.initial, x, "initial")] if initial else []
+        return np.concatenate([roots, others, *given], axis=1)
+
+    here, there = fields(grid.points), fields(coarse.grid.points)
+    plain = np.arange(here.shape[1]) < len(tops)
+    share = np.where(plain, 1.0, density[:, None]) * (2 / (1 + density[:, None]))
+    found = interpolation_error(fields, grid, here, "initial", points, share)
+
+    carried = transfer(there.reshape(1, *coarse.grid.shape, -1), coarse.grid, grid).reshape(here.shape)
+    weights = np.where(plain, grid.weights[:, None] / grid.weights.sum(), mass[:, None])
+    size = np.sqrt(np.sum(weights * here**2, axis=0))
+    size = np.where(size > 0, size, 1.0)
+    gap = np.abs(carried - here) / size
+    expected = np.sqrt(np.sum(weights * gap**2, axis=0))
+    falls = np.zeros(len(found), dtype=bool)
+    if initial:
+        falls[-problem.columns :] = smooth
+    chance = 3 / len(points) * (np.sqrt(weights * grid.size) * gap).max(axis=0) ** 2
+    allowed = np.where(falls, expected / _FALLS, np.sqrt(4 * expected**2 + chance))
+    return float(np.max(np.where((found > allowed + 1e-13) | (found > _BLIND), found, 0.0)))
+
+
+def seeing(pde: DriftDiffusion, problem: Problem, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Without those shapes, but the last three, whose cells see nothing of some column of the initial values."""
+    if not callable(problem.initial):
+        return shapes
+    for k, shape in enumerate(shapes[:-3]):
+        grid = build_grid(pde.space, KINDS, shape, problem.ranges)
+        values = checks.evaluate(problem.initial, grid.points, "initial")
+        if interpolation_error(problem.initial, grid, values, "initial").max() < _BLIND:
+            return shapes[k:]
+    return shapes[-3:]
