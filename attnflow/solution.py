@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checks, files
+from . import capacity, checks, files
 from .grid import Axis, Grid
 
 ARRAYS = ("t", "y", "layers", "points", "embedding", "local_error")  # what a file holds besides its description
@@ -208,6 +208,7 @@ class Solution:
                 f"t must be a saved time, got {missing[0]}; the nearest saved one is "
                 f"{self.t[np.argmin(np.abs(self.t - missing[0]))]}; ask for it when solving"
             )
+        capacity.fits(2 * self.y[0].nbytes * len(missing), "t")
         between = np.unique(missing)
         dense = dict(zip(between.tolist(), self.dense(between))) if missing else {}
         return [dense.get(time, self.y[k]) for time, k in zip(times, found)]

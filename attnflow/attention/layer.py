@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import capacity, checks
 from ..kernels import Attended, Choice, Plan, attend, check_backend, choose, plan
 from ..kernels.reference import dense_logits, softmax
 from ..kernels.scaling import rescale
@@ -136,7 +136,11 @@ class Attention:
         tokens = self.f.check(tokens, "tokens").astype(np.float64)
         queries = tokens if queries is None else self.f.check(queries, "queries").astype(np.float64)
         if len(queries) * len(tokens) > 2**26:
-            raise ValueError(f"tokens must make at most {2**26} dense weights, got {len(queries)} x {len(tokens)}")
+            raise ValueError(
+                f"tokens must make at most {2**26} dense weights, got {len(queries)} x {len(tokens)}: "
+                f"{8.0 * len(queries) * len(tokens):.3g} bytes"
+            )
+        capacity.fits(24 * len(queries) * len(tokens), "tokens")
         f, epsilon = rescale(self.f, self.epsilon, queries, tokens)
         bias = self.bind(tokens).key_bias
         return softmax(dense_logits(f, epsilon, queries, tokens, bias - bias.max()))[0]

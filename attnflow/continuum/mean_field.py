@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import checks
+from .. import capacity, checks
 from ..attention import Attention
 from ..geometry import Density, Euclidean, Sphere
 from ..grid import Grid
@@ -149,6 +149,7 @@ class MeanField:
         """
         times, rtol = checks.output_times(t), checks.positive(rtol, "rtol")
         step, progress = rtol ** (1 / 3) / 2, bool(progress)
+        capacity.ends(times[-1] / step, "t", 3e-4)
         shapes = _sizes(self) if grid is None else [_check_grid(self, grid)]
         coarse, error = None, np.nan
         for shape in shapes:
@@ -241,6 +242,7 @@ def _march(
 ) -> _Run:
     """All of `times` on one grid, in steps of at most `step`; with `watch`, until clusters are too narrow for it."""
     grid = equation.density.grid(shape)
+    capacity.fits(24 * grid.size * len(times), "t")
     flow, rho = Flow(equation.layer, grid), _start(equation.density, grid, watch)
     reached, fields, steps = [0.0], [rho], 0
     status, message = 0, "finished"

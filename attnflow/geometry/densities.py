@@ -86,7 +86,7 @@ class Density:
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
         """n independent tokens (n, columns): by quantiles (n = 1), exact to round-off, or rejection (n = 2, 3)."""
-        return sampling.sample(self._frame, checks.integer(n, "n", least=1), checks.generator(rng))
+        return sampling.sample(self._frame, sampling.check_count(n, self.space), checks.generator(rng))
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:

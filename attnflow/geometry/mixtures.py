@@ -10,6 +10,7 @@ from scipy import special
 
 from .. import checks
 from .densities import Density
+from .sampling import check_count
 from .spaces import Euclidean
 
 
@@ -81,7 +82,7 @@ class Mixture(Density):
         return np.sum(share * np.where(share > 0, scores, 0.0), axis=-1)  # 0 times inf, where a part vanishes
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        n, rng = checks.integer(n, "n", least=1), checks.generator(rng)
+        n, rng = check_count(n, self.space), checks.generator(rng)
         counts = rng.multinomial(n, self.weights / self.weights.sum())
         parts = [density.sample(m, rng) for density, m in zip(self.densities, counts) if m]
         return rng.permutation(np.concatenate(parts))
@@ -152,7 +153,7 @@ class KernelDensity(Density):
         return self._reduce(x)[1] / self.bandwidth
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        n, rng = checks.integer(n, "n", least=1), checks.generator(rng)
+        n, rng = check_count(n, self.space), checks.generator(rng)
         chosen = self.tokens[rng.integers(len(self.tokens), size=n)]
         return chosen + self.bandwidth * rng.normal(size=chosen.shape)
 

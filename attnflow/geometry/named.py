@@ -9,6 +9,7 @@ from scipy import special
 
 from .. import checks
 from .densities import Density
+from .sampling import check_count
 from .spaces import Circle, Euclidean, Space
 from .sphere import Sphere
 
@@ -48,7 +49,7 @@ class Uniform(Density):
         return np.zeros_like(checks.coordinates(x, "x", self.space.columns))
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        n, rng = checks.integer(n, "n", least=1), checks.generator(rng)
+        n, rng = check_count(n, self.space), checks.generator(rng)
         if isinstance(self.space, Sphere):
             return self.space.uniform(n, rng)
         if self.space.flat:
@@ -94,7 +95,7 @@ class VonMises(Density):
         return -self.kappa * np.sin(checks.coordinates(x, "x", 1) - self.loc)
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        n, rng = checks.integer(n, "n", least=1), checks.generator(rng)
+        n, rng = check_count(n, self.space), checks.generator(rng)
         if self.kappa < 1e5:  # beyond, numpy draws from a normal distribution
             return rng.vonmises(self.loc, self.kappa, (n, 1)) % (2 * np.pi)
         side = np.where(rng.random((n, 1)) < 0.5, -2.0, 2.0)
@@ -151,7 +152,7 @@ class VonMisesFisher(Density):
         return self.kappa * (toward - np.sum(toward * x, axis=-1, keepdims=True) * x)
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        n, rng = checks.integer(n, "n", least=1), checks.generator(rng)
+        n, rng = check_count(n, self.space), checks.generator(rng)
         depth = _depth_below_mode(len(self.mu), self.kappa, n, rng)
         aside = rng.normal(size=(n, len(self.mu)))
         aside -= (aside @ self.mu)[:, None] * self.mu
@@ -205,7 +206,7 @@ class Gaussian(Density):
         return -(checks.coordinates(x, "x", len(self.mean)) - self.mean) @ self._precision
 
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
-        n, rng = checks.integer(n, "n", least=1), checks.generator(rng)
+        n, rng = check_count(n, self.space), checks.generator(rng)
         return self.mean + rng.normal(size=(n, len(self.mean))) @ np.linalg.cholesky(self.cov).T
 
 

@@ -9,16 +9,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import capacity, checks
 from .cells import graded, halved, lattice
 from .modes import Modes
 
 if TYPE_CHECKING:
     from .frame import Frame
+    from .spaces import Space
 
 _NEVER = -1e300  # stands for the logarithm of zero: -inf would make differences NaN
 _FIRST = {2: 64, 3: 16}  # cells of the envelope per axis to begin with, and to end with in all
 _MOST = {2: 20_000, 3: 40_000}
 _RESTARTS = 100
+
+
+def check_count(n: int, space: Space) -> int:
+    """A number of samples, at least 1, whose coordinates fit into memory with room to compute them."""
+    n = checks.integer(n, "n", least=1)
+    capacity.fits(24 * n * space.columns, "n")
+    return n
 
 
 def sample(frame: Frame, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .. import checks
+from .. import capacity, checks
 from ..grid import Axis, Grid
 
 
@@ -97,6 +97,7 @@ class Space:
 
     def probe_points(self, count: int = 16) -> np.ndarray:
         """(count, columns) fixed, evenly scattered points: a fingerprint is taken there."""
+        capacity.fits(32 * count * self.dim, "dim")
         return self.from_unit_cube(scattered(count, self.dim))
 
     def project(self, x: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .. import capacity
 from ..similarity import PseudoMetric
 
 LARGEST = 2**26  # pairs; the N x N arrays then take about two gigabytes
@@ -34,8 +35,10 @@ def dense_logits(
     """l_ij = -f(x_i, y_j) / (2 eps) + b_j as an (M, N) array, refused above `LARGEST` pairs."""
     if len(queries) * len(keys) > LARGEST:
         raise ValueError(
-            f"tokens must make at most {LARGEST} pairs to be held densely, got {len(queries)} x {len(keys)}; use backend='numba'"
+            f"tokens must make at most {LARGEST} pairs to be held densely, got {len(queries)} x {len(keys)}: "
+            f"{8.0 * len(queries) * len(keys):.3g} bytes; use backend='numba'"
         )
+    capacity.fits(24 * len(queries) * len(keys), "tokens")
     with np.errstate(over="ignore"):  # what overflows weighs nothing
         f_values = f.evaluate(f.query_features(queries), f.key_features(keys))
         return -f_values / (2 * epsilon) + (0.0 if key_bias is None else key_bias)

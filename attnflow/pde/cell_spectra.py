@@ -27,6 +27,7 @@ _TOLERANCE = 1e-10
 _ROUGH = 40.0  # range of log w above which eigenvectors of the symmetric form lose their tails
 _FINEST = {1: 2**15, 2: 256, 3: 24}  # cells per axis of a factorisation
 _DISTINCT = 2048  # cells of a line that eigenfunctions get at least: they are not extrapolated
+_IRREGULAR = 0.6  # of the factor by which changes fall as the spacing is halved, off 4
 _GONE = 1e-8  # of an eigenfunction times the root of the weight, where a line is cut
 _WIDENINGS = 24  # by a tenth each
 _ENDLESS = 600.0  # range of log w in which functions should have ended
@@ -68,7 +69,12 @@ def cell_spectrum(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, wa
             rows[-1].append(fine + (fine - coarse) / (2.0**order - 1))
         if len(rows) < 3:
             continue
-        change = np.abs(np.expm1(rows[-1][-1] - rows[-1][-2])) + unseen(pde, found.grid) + found.round_off
+        steps = np.diff([row[0] for row in rows[-4:]], axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            falls = (np.abs(steps[:-1] / steps[1:] - 4) < _IRREGULAR).all(axis=0)
+        # p with a kink or a jump: the error is of the size of the changes, whatever the extrapolation says
+        change = np.where(falls, np.abs(np.expm1(rows[-1][-1] - rows[-1][-2])), 2 * np.abs(np.expm1(steps)).max(axis=0))
+        change += unseen(pde, found.grid) + found.round_off
         better = change < errors
         here = np.where(found.sizes > 0, np.exp(rows[-1][-1]), 0.0)
         sizes, errors = np.where(better, here, here if sizes is None else sizes), np.minimum(change, errors)

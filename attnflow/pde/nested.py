@@ -65,6 +65,7 @@ class _Estimate:
     error: float
     smooth: np.ndarray
     mean: np.ndarray
+    checked: bool = False
 
     @property
     def stats(self) -> dict:
@@ -84,21 +85,22 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
         if len(level.fields) < len(problem.times):
             if best is None:
                 return _stopped(problem, level)
-            return interrupted(problem.times, best.fields, best.levels[-1].cells.grid, best.stats)
+            return interrupted(problem.times, best.fields, best.levels[-1].cells.grid, _checked(pde, problem, best).stats)
         levels = [*levels[1 - _ROWS :], level]
         if len(levels) < 3:
             continue
         found = _extrapolate(pde, problem, levels)
-        if found.error <= rtol or best is None or found.error < best.error:
-            missed = unseen(pde, problem, levels[-3].cells, levels[-2].cells, found.smooth)
-            best = replace(found, error=max(found.error, missed, _FLOOR))
-            if best.error <= rtol:
-                break
+        if found.error <= rtol:
+            found = _checked(pde, problem, found)
+        best = found if best is None or best.checked or found.error < best.error else best
+        if best.error <= rtol:
+            break
         if pde.space.dim == 1 and shape[0] >= _FINEST_ROUGH and not found.smooth.all():
             break
         growth = np.clip(seconds[1] / max(seconds[0], 1e-3), 4, 16)
         if seconds[1] * growth > _BUDGET:
             break
+    best = _checked(pde, problem, best)
     shapes = [level.cells.grid.shape for level in best.levels]
 
     def dense(times: np.ndarray) -> np.ndarray:
@@ -107,6 +109,14 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
 
     last = best.levels[-1].cells
     return finished(pde, problem, best.fields, last.grid, rtol, best.stats, last.mass, dense, best.mean)
+
+
+def _checked(pde: DriftDiffusion, problem: Problem, found: _Estimate) -> _Estimate:
+    """With what both finer grids do not see in the estimate."""
+    if found.checked:
+        return found
+    missed = unseen(pde, problem, *(level.cells for level in found.levels[-3:-1]), found.smooth)
+    return replace(found, error=max(found.error, missed, _FLOOR), checked=True)
 
 
 def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], method: str) -> Solution:

@@ -20,7 +20,7 @@ _MOMENT = 3e-4  # seconds not worth a second thought
 def propagate(form, start, source, times: np.ndarray, tol: float, progress: bool = False) -> tuple[list, dict]:
     """u at the times (T,) from du/dt = S u + source, and how it was computed."""
     if form.modes is not None:
-        return _by_axes(form.modes, start, source, times), {"integrator": "eigenvectors"}
+        return _by_axes(form, start, source, times), {"integrator": "eigenvectors"}
     if form.xp is np and seconds(form, times, tol) == _eigen_seconds(form):
         return _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
     return _by_chebyshev(form, start, source, times, tol, progress)
@@ -59,14 +59,17 @@ def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: 
     return fields, stats
 
 
-def _by_axes(modes: list, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
-    values = reduce(np.add.outer, [along.values for along in modes])
+def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
+    modes = form.modes
+    values = np.minimum(reduce(np.add.outer, [along.values for along in modes]), 0.0)
 
     def into(fields: np.ndarray) -> np.ndarray:
         for axis, along in enumerate(modes, start=1):
             fields = along.into(fields, axis)
         return fields
 
+    if form.held is None:  # the constant stays, however long: its eigenvalue is zero but for rounding
+        values[np.unravel_index(np.abs(into(form.root[None])).argmax(), values.shape)] = 0.0
     amplitude, result = into(start), []
     pushed = None if source is None else into(source)
     for t in times:

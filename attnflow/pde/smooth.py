@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 # nodes per axis on which smoothness is judged, one after the other
 _SAMPLED = {1: (64, 512, 2**12, 2**15), 2: (32, 96, 384), 3: (16, 32, 80)}
 _LARGEST = {1: 800, 2: 400**2, 3: 48**3}  # unknowns, where each time step costs products with dense matrices;
-_LARGEST_FREE = 2**21  # where the Fourier transform is all
+_LARGEST_FREE = 2**21  # where the Fourier transform is all;
+_USUAL = {1: 800, 2: 96**2, 3: 40**3}  # up to which grids grow to more than twice what data seemed to need
 _PATIENCE = {1: 0.1, 2: 0.004, 3: 0.05}  # seconds at rtol = 1e-4, about what finite volumes take
 _MANY = 16  # cells per node: if finite volumes would need more than they have, they cannot do better
 _BUDGET = 20.0  # seconds, then
@@ -49,9 +50,9 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
     judged = _judge(pde, problem, 0.1 * rtol)
     if judged is None and not insist:
         return None
-    sizes, seen = judged or (solvable(pde, (15,) * dim), None)
+    first, seen = judged or (solvable(pde, (15,) * dim), None)
     tol = min(1e-2 * rtol, 1e-6)
-    crowded = _MANY * max(sizes) > FINEST[dim]
+    crowded = _MANY * max(first) > FINEST[dim]
     patience = np.inf if insist else _BUDGET if crowded else _PATIENCE[dim] * (1e-4 / rtol) ** 0.6
 
     def solve(sizes: tuple[int, ...]):
@@ -59,7 +60,8 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
 
     def larger(sizes: tuple[int, ...]) -> tuple[int, ...] | None:
         sizes = grown(pde, sizes)
-        return sizes if affordable(pde, sizes, problem.walls) else None
+        hopeless = math.prod(sizes) > max(_USUAL[dim], 2**dim * math.prod(first))
+        return sizes if affordable(pde, sizes, problem.walls) and not hopeless else None
 
     def difference(coarse: _Solved, fine: _Solved) -> float:
         # of the finer one: half the digits are added that geometric convergence would add
@@ -69,7 +71,7 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
 
     best, lowest = None, np.inf
     try:
-        for best, lowest in refinements(solve, sizes, larger, difference, rtol):
+        for best, lowest in refinements(solve, first, larger, difference, rtol):
             pass
     except KeyboardInterrupt:
         if best is None:

@@ -35,7 +35,10 @@ KINDS = ("fourier", "lobatto")
 
 @dataclass(frozen=True)
 class Modes:
-    """Eigenvalues (m,) of a symmetric matrix along one axis, and the way there and back."""
+    """Eigenvalues (m,) of a symmetric matrix along one axis, and the way there and back.
+
+    Those of S are their sums over the axes: none of these is positive.
+    """
 
     values: np.ndarray
     vectors: np.ndarray | None = None
@@ -46,7 +49,7 @@ class Modes:
         values, moving = np.linalg.eigh(matrix if free is None else matrix[np.ix_(free, free)])
         vectors = np.zeros((len(matrix), len(values)))
         vectors[slice(None) if free is None else free] = moving
-        return cls(np.minimum(values, 0.0), vectors)
+        return cls(values, vectors)
 
     def into(self, fields: np.ndarray, axis: int) -> np.ndarray:
         """Amplitudes of fields along an axis."""

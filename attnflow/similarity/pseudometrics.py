@@ -69,7 +69,9 @@ class PseudoMetric:
         """f for all pairs of points (M, n), (N, n): (M, N)."""
         x, y = self.check(x, "x"), self.check(y, "y")
         if len(x) * len(y) > _DENSE:
-            raise ValueError(f"x and y must make at most {_DENSE} pairs, got {len(x)} x {len(y)}")
+            raise ValueError(
+                f"x and y must make at most {_DENSE} pairs, got {len(x)} x {len(y)}: {8.0 * len(x) * len(y):.3g} bytes"
+            )
         return self.evaluate(self.query_features(x), self.key_features(y))
 
     def check(self, x: np.ndarray, name: str = "tokens") -> np.ndarray:

@@ -239,3 +239,12 @@ def test_bias_under_mahalanobis_in_the_plane_is_that_of_the_closed_form():
     x = np.array([[0.4, -0.3], [0.5, 1.0]])
     predicted = af.predicted_bias(layer, af.Gaussian([0.0, 0.0], Sigma), lambda x: x, t)(x) / layer.time_step
     np.testing.assert_allclose(predicted, x @ exact.T, rtol=5e-3, atol=2e-3)
+
+
+def test_a_bias_of_sixty_four_waves_is_that_of_one_on_a_longer_circle():
+    x, circle = np.array([[0.2], [0.9]]), af.Circle()
+    layer = af.Attention(af.SquaredDistance(circle), 1e-6)
+    slow, fast = (af.Density(circle, lambda x, m=m: 0.5 * np.cos(m * x[..., 0])) for m in (1, 64))
+    one = af.predicted_bias(layer, slow, lambda x: np.cos(x[..., 0]), 0.1)(x)
+    many = af.predicted_bias(layer, fast, lambda x: np.cos(64 * x[..., 0]), 0.1 / 64**2)(x / 64)
+    assert many / 64**2 == pytest.approx(one, rel=1e-6)

@@ -255,3 +255,11 @@ NARROW = af.Gaussian([0.0], [[1e-4]])
 def test_bad_input_names_the_argument(build, message):
     with pytest.raises((ValueError, TypeError), match=message):
         build()
+
+
+def test_waves_of_the_start_between_the_cells_are_in_the_estimate():
+    density = af.Density(af.Sphere(1), lambda x: 0.5 * np.cos(64 * np.arctan2(x[..., 1], x[..., 0])))
+    equation = MeanField(af.Attention(af.DotProduct(), 0.5), density)
+    with pytest.raises(ValueError, match="grid must resolve the density"):
+        equation.solve(0.1, grid=64)
+    assert equation.solve(0.1).stats["grid"][0] >= 512

@@ -214,3 +214,18 @@ def test_a_cusp_is_reported_and_a_coarse_grid_refused():
 def test_bad_input_names_the_argument(build, message):
     with pytest.raises((ValueError, TypeError), match=message):
         build(af.SquaredDistance(CIRCLE))
+
+
+@pytest.mark.parametrize("mode", [1024, 1500])
+def test_features_that_are_constant_on_a_thousand_nodes_are_seen(mode):
+    layer = af.Attention(af.SquaredDistance(CIRCLE), 0.05)
+    run = af.propagate(layer, af.Uniform(CIRCLE), lambda x: cos(x)[:, None] * [1, 0] + 1e-9 * np.cos(mode * x) * [0, 1], 1)
+    expected = np.exp(-0.025) * np.cos(run.grid.points)
+    assert np.abs(run.y[-1] - expected * [1, 0]).max() < 1e-12
+
+
+def test_features_that_a_given_grid_cannot_hold_are_warned_of():
+    layer = af.Attention(af.SquaredDistance(CIRCLE), 0.05)
+    with pytest.warns(af.checks.AccuracyWarning, match="quadrature"):
+        run = af.propagate(layer, af.Uniform(CIRCLE), lambda x: np.cos(64 * x[..., 0]), 1, grid=64)
+    assert run.stats["quadrature_error"] > 0.5

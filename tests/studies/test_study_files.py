@@ -93,7 +93,7 @@ def test_a_random_study_file_is_a_study_or_one_line(seeds, tmp_path, monkeypatch
         (STUDY.replace("t = 0.2", "t = 1e300").encode(), "t must end within 30 days"),
         (STUDY.replace("100,", "1000000000000000,").encode(), "sizes must fit into memory, got a request for 3.00e.17 bytes"),
         (STUDY.replace("100,", "100000000,").encode(), "sizes must fit into memory"),
-        (STUDY.replace("seeds = 3", "seeds = 1000000000").encode(), "seeds must"),
+        (STUDY.replace("seeds = 3", "seeds = 1000000000").encode(), "seeds and sizes must"),
         (STUDY.replace("kappa", "a" * 10**4).encode(), "must only have the keys"),
     ],
 )
