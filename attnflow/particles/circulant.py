@@ -15,7 +15,7 @@ import numpy as np
 
 from ..attention import Attention, BoundLayer
 from ..grid import Grid
-from ..kernels import Plan
+from ..kernels import Attended
 
 ENGINE = "circulant"
 _NODES, _PHASE = 32, 30.0  # of Gauss and Legendre on an interval, and the radians of a cosine it may hold
@@ -31,7 +31,7 @@ def has_cusp(layer: Attention) -> bool:
 
 def bind_circulant(layer: Attention, nodes: Grid, log_mass: np.ndarray) -> BoundLayer | None:
     """The layer on nodes of a torus, as `layer.bind`; None where row sums differ too much for Fourier transforms."""
-    own = Plan(ENGINE, Circulant(layer.f.pair.parameter, layer.epsilon, nodes))
+    own = Circulant(layer.f.pair.parameter, layer.epsilon, nodes)
     sums = own(None, log_mass).log_sum_exp
     if not sums.min() > sums.max() + np.log(_FAINTEST):
         return None
@@ -43,7 +43,9 @@ def bind_circulant(layer: Attention, nodes: Grid, log_mass: np.ndarray) -> Bound
 
 
 class Circulant:
-    """Sums over all nodes of a uniform grid on a torus, by Fourier transforms; called as a `Plan` calls an engine."""
+    """Sums over all nodes of a uniform grid on a torus, by Fourier transforms; a `Plan` that needs no engine."""
+
+    engine = ENGINE
 
     def __init__(self, q: float, epsilon: float, nodes: Grid) -> None:
         self._shape = nodes.shape
@@ -53,13 +55,17 @@ class Circulant:
         modes[-1] = np.arange(nodes.shape[-1] // 2 + 1)
         self._spectrum = K[np.ix_(*modes)] * nodes.size / np.prod(lengths)
 
-    def __call__(self, values: np.ndarray | None, key_bias: np.ndarray, _=None) -> tuple[np.ndarray | None, np.ndarray]:
+    @property
+    def run(self) -> Circulant:
+        return self
+
+    def __call__(self, values: np.ndarray | None, key_bias: np.ndarray, _=None) -> Attended:
         top = key_bias.max()
         mass = np.exp(key_bias - top)
         sums = self._sum(mass[:, None])[:, 0]
         mean = None if values is None else self._sum(mass[:, None] * values) / sums[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            return mean, np.log(sums) + top
+            return Attended(mean, np.log(sums) + top)
 
     def _sum(self, fields: np.ndarray) -> np.ndarray:
         axes = tuple(range(len(self._shape)))

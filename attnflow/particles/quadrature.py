@@ -205,7 +205,7 @@ def estimated_error(
     p-weighted root mean squares over some rows; H is taken relative to its size, each column by itself.
     """
     layer = bound.layer
-    if isinstance(bound.plan.run, Circulant):
+    if isinstance(bound.plan, Circulant):
         return _unresolved(bound, density, grid)
     rows = np.unique(np.linspace(0, grid.size - 1, queries).astype(int))
     finer = density.grid(tuple(2 * n + 2 for n in grid.shape))
