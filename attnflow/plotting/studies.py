@@ -16,7 +16,6 @@ from . import style
 _CLOSE = 0.15  # off one, up to which measured over predicted is called agreement
 _BELOW = 1e-3  # of the points: predictions below are not of what the points show, and not drawn
 _ROUND_OFF = 1e-10  # of the features, in predictions and deviations
-_EXACT = 1e-9  # the equation's own accuracy, in errors against it
 
 
 def plot_study(result, axes=None):
@@ -71,7 +70,7 @@ def _plot_bias(result, ax) -> None:
         ax, _bias_found(result, infinite), r"temperature $\epsilon$ (length$^2$)",
         r"error against the equation, relative $L^2(p)$", result.study.epsilons,
     )  # fmt: skip
-    if not _is_exact(result, infinite):
+    if not result.exact:
         _explain(ax, result, "bias", infinite, x=0.98)
 
 
@@ -91,7 +90,7 @@ def _bias_found(result, infinite: _Points) -> str:
     """The verdict on the errors, from the numbers."""
     if not len(infinite.x):
         return r"Bias: no cell of $N = \infty$ was finished"
-    if _is_exact(result, infinite):
+    if result.exact:
         return f"Bias: exact to round-off (errors below {_above(infinite.measured.max())})"
     falls = len(infinite.x) < 2 or bool((np.diff(infinite.measured) > 0).all())  # with epsilon
     span = _span(infinite.measured)
@@ -130,11 +129,6 @@ def _agreement(*series: _Points) -> str:
     return f"{span} times the predicted"
 
 
-def _is_exact(result, infinite: _Points) -> bool:
-    found = bool(len(infinite.x)) and bool(infinite.measured.max() < _EXACT)
-    return getattr(result, "exact", found)
-
-
 def _span(values: np.ndarray) -> str:
     return " to ".join(dict.fromkeys([f"{values.min():.2g}", f"{values.max():.2g}"]))
 
@@ -155,7 +149,7 @@ def _explain(ax, result, kind: str, points: _Points, x: float) -> None:
     if np.isfinite(points.predicted).any():
         return
     known = np.isfinite(list(getattr(result.predicted, kind).values())).any()
-    reason = "it is round-off next to the points" if known else getattr(result.predicted, "unknown", {}).get(kind, "")
+    reason = "it is round-off next to the points" if known else result.predicted.unknown.get(kind, "")
     reason = reason.partition(", got ")[0]
     text = fill(f"no prediction: {reason}", 44, max_lines=3, placeholder=" …") if reason else ""
     side = "right" if x > 0.5 else "left"

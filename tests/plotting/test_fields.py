@@ -287,7 +287,7 @@ def test_an_embedding_of_another_grid_is_refused_on_reading(tmp_path):
     solution = field(ANNULUS, first, polar)
     solution.embedding = solution.embedding[:-1]
     solution.save(tmp_path / "run.npz")
-    with pytest.raises(ValueError, match=r"embedding of shape \(287, 2\) does not fit the grid"):
+    with pytest.raises(ValueError, match=r"embedding must have shape \(288, any\), got \(287, 2\)"):
         af.load(tmp_path / "run.npz")
 
 
@@ -340,7 +340,7 @@ def test_a_picture_shows_the_time_that_is_asked_for():
         ({"column": 0.0}, TypeError, "column must be an integer"),
         ({"column": True}, TypeError, "column must be an integer"),
         ({"t": 0.3}, ValueError, "t must be a saved time, got 0.3"),
-        ({"t": []}, ValueError, "t must be a time or a sequence of times"),
+        ({"t": []}, ValueError, "t must be a sequence of times, got none"),
         ({"t": "last"}, TypeError, "t must be a real number"),
         ({"t": np.nan}, ValueError, "t must be finite"),
     ],

@@ -20,8 +20,8 @@ def close_figures():
     plt.close("all")
 
 
-def moving(start, factors=(1.0, 0.7, 0.4)):
-    return Solution(t=T, y=np.stack([start * k for k in factors]))
+def moving(start, factors=(1.0, 0.7, 0.4), status=0):
+    return Solution(t=T, y=np.stack([start * k for k in factors]), status=status)
 
 
 def on_sphere(n):
@@ -124,9 +124,7 @@ def test_lone_and_lost_tokens_are_drawn_too():
     for n in (1, 2, 3, 4):
         ax = Solution(t=T[:1], y=np.full((1, 1, n), 0.3)).plot()
         ax.figure.canvas.draw()
-        lost = moving(RNG.normal(size=(30, n)), (1.0, 2.0, np.inf))
-        lost.status = -1
-        lost.plot().figure.canvas.draw()
+        moving(RNG.normal(size=(30, n)), (1.0, 2.0, np.inf), status=-1).plot().figure.canvas.draw()
 
 
 def test_columns_of_tokens_that_move_are_coordinates():
