@@ -84,6 +84,16 @@ def coefficients(pde: DriftDiffusion, x: np.ndarray) -> tuple[np.ndarray, np.nda
     return log_w, mobility(pde, x)[:, None, None] * (np.eye(space.dim) if tensor is None else tensor)
 
 
+def tensor_fields(tensor: np.ndarray) -> np.ndarray:
+    """What a symmetric positive definite tensor (N, n, n) is made of, (N, n (n + 1) / 2), to see how smooth it is.
+
+    Its diagonal, and above it 1 + T_ij / sqrt(T_ii T_jj): rounding errors next to a zero are no structure.
+    """
+    diagonal = np.diagonal(tensor, axis1=1, axis2=2)
+    i, j = np.triu_indices(tensor.shape[-1], 1)
+    return np.concatenate([diagonal, 1 + tensor[:, i, j] / np.sqrt(diagonal[:, i] * diagonal[:, j])], axis=1)
+
+
 def free(pde: DriftDiffusion) -> bool:
     """Whether L is known to be the Laplacian of a flat space or a round sphere, where waves or harmonics are its modes."""
     known = (pde.space.flat or type(pde.space) is Sphere) and pde.mobility is None

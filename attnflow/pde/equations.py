@@ -13,7 +13,7 @@ from .. import checks
 from ..geometry import Density, Space, Uniform
 from ..solution import Solution
 from .boundaries import Walls, read_boundary
-from .coefficients import extent, log_weight, loose, mobility, on_sphere
+from .coefficients import extent, log_weight, loose, mobility, on_sphere, tensor_fields
 from .finite_volume import Cells, assemble
 from .harmonics import solve_harmonic, solve_harmonic_on
 from .march import INTEGRATORS
@@ -118,7 +118,7 @@ class DriftDiffusion:
 
     def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the equation is made of at points (N, n): logarithms of weights (N, k), and other functions (N, m)."""
-        parts = [] if self.space.flat else [self.space.metric(x).reshape(len(x), -1)]
+        parts = [] if self.space.flat else [tensor_fields(self.space.metric(x))]
         parts += [] if self.mobility is None else [mobility(self, x)[:, None]]
         return log_weight(self, x)[:, None], np.concatenate([np.empty((len(x), 0)), *parts], axis=1)
 

@@ -68,7 +68,9 @@ class General(DriftDiffusion):
 
     def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logarithms, others = super().ingredients(x)
-        return logarithms, np.concatenate([others, _velocity(self, x)], axis=1)
+        # a velocity matters beside what diffusion does across the space: rounding errors of a zero are no structure
+        diffusion = 1 / np.ptp(self.space.probe_points(), axis=0)
+        return logarithms, np.concatenate([others, _velocity(self, x) + diffusion], axis=1)
 
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         raise NotImplementedError("operator is that of a self-adjoint equation; use DriftDiffusion")

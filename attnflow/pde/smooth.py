@@ -19,7 +19,7 @@ from ..grid import Axis, Grid, bandwidth
 from ..resolution import interpolation_error
 from ..solution import Solution
 from .boundaries import Walls
-from .coefficients import coefficients, free, log_weight, relative_error, transfer, weighted_norm
+from .coefficients import coefficients, free, log_weight, relative_error, tensor_fields, transfer, weighted_norm
 from .nested import FINEST, warn_if_coarse
 from .problem import Problem, finished, interrupted, later
 from .propagator import seconds
@@ -147,7 +147,7 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[t
             if problem and not given:
                 columns.append(checks.evaluate(problem.initial, x, "initial"))
             if tensor is not None:
-                columns.append(tensor.reshape(len(x), -1))
+                columns.append(tensor_fields(tensor))
             return np.concatenate(columns, axis=1)
 
         values = sample.unfolded(fields(sample.points))

@@ -207,6 +207,11 @@ class RoundForm:
     def root(self) -> np.ndarray:
         return np.eye(1, self.size)[0]
 
+    @property
+    def bound(self) -> float:
+        """No eigenvalue is below -bound."""
+        return self.basis.degree * (self.basis.degree + 1.0)
+
     def dense(self) -> np.ndarray:
         return np.diag(self.modes[0].values)
 
