@@ -20,8 +20,6 @@ error found being 0.7 of the bound; a test holds them.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +27,7 @@ from functools import partial
 import numpy as np
 from scipy import fft, special
 
-from .threads import in_threads
+from .threads import ForkGate, in_threads
 
 TOKEN, NODE, FOURIER = 75, 0.95, 2.0  # of `work`: per token, per node it is spread to, per node of the grid and log2
 ALONE = 3e7  # work below which a second thread takes longer than it saves
@@ -37,9 +35,7 @@ LARGEST = 2**27  # nodes of FINUFFT's grid, twice as many per axis as modes: two
 FINEST = 1e-14  # below this tolerance FINUFFT's kernel would be wider than it can be
 _SHARE = 0.4  # eps over the variance of the local error
 _UNIT = np.finfo(float).eps / 2
-_PLANNING = threading.Lock()  # FINUFFT plans under locks of its own: a fork waits, its child would for ever
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_PLANNING.acquire, after_in_parent=_PLANNING.release, after_in_child=_PLANNING.release)
+_FINUFFT = ForkGate()  # it plans and spreads under locks of its own: who inherits one that is held waits for ever
 
 
 @dataclass(frozen=True)
@@ -150,7 +146,7 @@ class GaussSums:
         """Plans and the points that are theirs."""
         edges = [len(angles[0]) * k // parts for k in range(parts + 1)]
         plans = []
-        with _PLANNING:
+        with _FINUFFT:
             for some in map(slice, edges, edges[1:]):
                 plans.append((make(kind, self.series.modes, eps=tol, isign=-1 if kind == 1 else 1), some))
                 self._in_step(plans[-1][0].setpts, *(np.ascontiguousarray(x[some]) if parts > 1 else x for x in angles))
@@ -158,15 +154,16 @@ class GaussSums:
 
     def _all(self, plans, call):
         """call(plan, points) of every plan, by all threads."""
-        if len(plans) == 1:
-            return [self._in_step(call, plans[0][0], slice(None))]
         results = [None] * len(plans)
 
         def run(first, last):
             for k in range(first, last):
                 results[k] = call(*plans[k])
 
-        in_threads(run, len(plans), 1)
+        with _FINUFFT:
+            if len(plans) == 1:
+                return [self._in_step(call, plans[0][0], slice(None))]
+            in_threads(run, len(plans), 1)
         return results
 
     def around(self, modes: np.ndarray) -> np.ndarray:

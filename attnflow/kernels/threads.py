@@ -7,12 +7,15 @@ double the time to compile. The threads are kept: to start one takes as long as 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numba
+
+_PATIENCE = 60.0  # seconds that a fork waits for threads to leave a gate
 
 
 def in_threads(work: Callable[[int, int], None], count: int, piece: int) -> None:
@@ -44,6 +47,38 @@ def in_threads(work: Callable[[int, int], None], count: int, piece: int) -> None
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(numba.config.NUMBA_NUM_THREADS - 1, 1), "attnflow")
+
+
+class ForkGate:
+    """What a process must not be forked within: any number of threads are inside, a fork waits until none is.
+
+    A library's own lock that some thread holds is held for ever in a child, where that thread does not exist.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._shut, after_in_parent=self._open, after_in_child=self._reset)
+
+    def __enter__(self) -> None:
+        with self._door, self._left:
+            self._inside += 1
+
+    def __exit__(self, *_) -> None:
+        with self._left:
+            self._inside -= 1
+            self._left.notify_all()
+
+    def _reset(self) -> None:
+        self._door, self._left, self._inside = threading.Lock(), threading.Condition(threading.Lock()), 0
+
+    def _shut(self) -> None:
+        self._door.acquire()
+        with self._left:  # not for ever: a signal's handler may fork in a thread that is inside
+            self._left.wait_for(lambda: self._inside == 0, timeout=_PATIENCE)
+
+    def _open(self) -> None:
+        self._door.release()
 
 
 if hasattr(os, "register_at_fork"):
