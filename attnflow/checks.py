@@ -257,7 +257,9 @@ def spd(matrix, name: str, where: np.ndarray | None = None) -> np.ndarray:
     if matrix.shape[-1] == 2:  # by Sylvester's criterion, many times faster still
         a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
         scale = np.maximum(np.abs(a), np.abs(d))
-        if ((a > 0) & (a * d - b * c > 1e-13 * scale**2) & (np.abs(b - c) <= 1e-9 * scale)).all():
+        with np.errstate(over="ignore", invalid="ignore"):  # then the general way decides
+            certain = (a > 0) & (a * d - b * c > 1e-13 * scale**2) & (np.abs(b - c) <= 1e-9 * scale)
+        if certain.all():
             return matrix
     scale = np.abs(matrix).max(axis=(-2, -1))
     skew = np.abs(matrix - np.swapaxes(matrix, -1, -2)).max(axis=(-2, -1)) > 1e-9 * scale

@@ -338,13 +338,15 @@ RESULTS = [
             "nan": [np.nan], "huge": [10**400], "masked": masked([0.1, 0.2]), "nested": [[0.1]]}),
         ("sizes", SEQUENCE | {"one": [1], "half": [10.5], "nan": [np.nan], "minus": [-np.inf], "bool": [True],
             "huge": [10**400], "masked": masked([100, 200])}),
-        ("seeds", INTEGER | {"zero": 0}), ("normalization", NAME),
+        ("seeds", INTEGER | {"zero": 0}), ("normalization", NAME), ("seed", INTEGER),
     )),
+    optional("ConvergenceStudy", "grid", lambda v: study(grid=v), GRID),
     optional("ConvergenceStudy.run", "store", lambda v: A_STUDY.run(store=v, progress=False), PATH),
     Row("ConvergenceStudy.run", "n_jobs", lambda v: A_STUDY.run(n_jobs=v, progress=False), INTEGER | {"zero": 0}),
     optional("ConvergenceStudy.run", "client", lambda v: A_STUDY.run(client=v, progress=False), OBJECT),
     Row("ConvergenceStudy.layer", "epsilon", A_STUDY.layer, POSITIVE),
     Row("ConvergenceStudy.layers", "epsilon", A_STUDY.layers, POSITIVE),
+    Row("ConvergenceStudy.residual", "epsilon", A_STUDY.residual, POSITIVE),
     Row("StudyResult.to_csv", "path", RESULT.to_csv, PATH),
     Row("StudyResult.slope", "axis", RESULT.slope, NAME),
     Row("StudyResult.constant", "axis", RESULT.constant, NAME),
@@ -456,7 +458,7 @@ def test_the_table_is_long():
 INTERNAL = {
     "project", "from_unit_cube", "probe_points", "check", "query_features", "key_features", "evaluate", "diagonal",
     "transposed", "ranges", "cells", "log_weight", "uniform", "check_solvable", "key_bias", "formal_limit",
-    "ingredients",
+    "ingredients", "token_stream",
 }
 ANYTHING = {"progress", "self", "cls", "args", "kwargs"}
 RESULTS_ONLY = {"Comparison", "Solution", "StudyResult"}  # made by functions; what files may hold is tested beside them

@@ -69,7 +69,7 @@ def run_cell(study: ConvergenceStudy, cell: Cell) -> dict:
         infinite = features = reference.y[-1].reshape(grid.size, -1)
         expected = equation.at(grid.points)
     else:
-        tokens = study.density.sample(int(cell.size), study.generator(cell))
+        tokens = study.density.sample(int(cell.size), study.token_stream(cell))
         weights = np.full(len(tokens), 1 / len(tokens))
         start = checks.evaluate(study.initial, tokens, "initial")
         run = finished(propagate(layer, tokens, start, layers, save_every=max(layers, 1)))

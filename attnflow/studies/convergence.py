@@ -130,7 +130,7 @@ class ConvergenceStudy:
         """t / tau - floor(t / tau): the residual step of one more layer, which meets t; 0 where none is missing."""
         return depth(self.layer(epsilon), self.t)[1]
 
-    def generator(self, cell: Cell) -> np.random.Generator:
+    def token_stream(self, cell: Cell) -> np.random.Generator:
         """What draws a cell's tokens: a stream of its own, since the seed alone would reuse tokens across sizes."""
         stream = [cell.seed, int(cell.size), int(np.float64(cell.epsilon).view(np.uint64))]
         return np.random.default_rng(stream + [self.seed] * (self.seed > 0))

@@ -203,7 +203,7 @@ def test_layers_meet_the_time_whatever_the_step():
 def test_finite_tokens_meet_the_time_by_the_same_last_layer():
     made = study((0.3,), (40,), seeds=1)
     (cell,) = [c for c in made.run(progress=False).cells if c["size"] == 40]
-    tokens = P.sample(40, made.generator(cells.Cell(0.3, 40, 0)))
+    tokens = P.sample(40, made.token_stream(cells.Cell(0.3, 40, 0)))
     A = af.Attention(af.SquaredDistance(CIRCLE), 0.3).weights(tokens)
     h = np.linalg.matrix_power(A, 3) @ np.cos(tokens)
     h += (A @ h - h) / 3
