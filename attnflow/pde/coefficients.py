@@ -84,13 +84,16 @@ def coefficients(pde: DriftDiffusion, x: np.ndarray) -> tuple[np.ndarray, np.nda
     return log_w, mobility(pde, x)[:, None, None] * (np.eye(space.dim) if tensor is None else tensor)
 
 
-def tensor_fields(tensor: np.ndarray) -> np.ndarray:
-    """What a symmetric positive definite tensor (N, n, n) is made of, (N, n (n + 1) / 2), to see how smooth it is.
+def tensor_fields(tensor: np.ndarray, ambient: bool = False) -> np.ndarray:
+    """What a symmetric tensor (N, n, n) is made of, (N, n (n + 1) / 2), to see how smooth it is.
 
-    Its diagonal, and above it 1 + T_ij / sqrt(T_ii T_jj): rounding errors next to a zero are no structure.
+    Its diagonal, and above it 1 + T_ij / sqrt(T_ii T_jj): rounding errors next to a zero are no structure. Tensors in
+    three coordinates of a surface may vanish along one of them: entries as they are.
     """
     diagonal = np.diagonal(tensor, axis1=1, axis2=2)
     i, j = np.triu_indices(tensor.shape[-1], 1)
+    if ambient:
+        return np.concatenate([diagonal, tensor[:, i, j]], axis=1)
     return np.concatenate([diagonal, 1 + tensor[:, i, j] / np.sqrt(diagonal[:, i] * diagonal[:, j])], axis=1)
 
 

@@ -118,7 +118,7 @@ class DriftDiffusion:
 
     def ingredients(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the equation is made of at points (N, n): logarithms of weights (N, k), and other functions (N, m)."""
-        parts = [] if self.space.flat else [tensor_fields(self.space.metric(x))]
+        parts = [] if self.space.flat else [tensor_fields(self.space.metric(x), on_sphere(self.space))]
         parts += [] if self.mobility is None else [mobility(self, x)[:, None]]
         return log_weight(self, x)[:, None], np.concatenate([np.empty((len(x), 0)), *parts], axis=1)
 
