@@ -226,6 +226,7 @@ def test_bias_of_gaussian_tokens_is_that_of_the_closed_form(normalization, resid
     np.testing.assert_allclose(predicted, exact, rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_bias_under_mahalanobis_in_the_plane_is_that_of_the_closed_form():
     # A x = Sigma (Sigma + s G^-1)^-1 x and L x = -2 G^-1 Sigma^-1 x, for matrices that do not commute
     from scipy.linalg import expm

@@ -66,6 +66,7 @@ def test_every_normalisation_narrows_gaussian_tokens_at_its_own_rate(normalizati
         assert order([coarse[k] - exact[k], fine[k] - exact[k]], sizes) == pytest.approx(2.0, abs=0.2)
 
 
+@pytest.mark.slow
 def test_correlated_gaussian_tokens_in_the_plane_follow_their_covariance():
     # dSigma/dt = B Sigma + Sigma B', B = Sigma (Sigma + s)^-1 - 1, t = 0.1, s = 1
     exact = np.array([[0.90359703, 0.18912714], [0.18912714, 0.80903345]])

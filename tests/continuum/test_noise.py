@@ -44,7 +44,12 @@ def measured(layer, n_tokens, depths, seeds):
 
 @pytest.mark.parametrize(
     "normalization, n_tokens, epsilon",
-    [("softmax", 400, 0.08), ("softmax", 600, 0.05), (af.DensityCorrected(0.5), 600, 0.05), (af.Sinkhorn(tol=1e-4), 400, 0.08)],
+    [
+        ("softmax", 400, 0.08),
+        ("softmax", 600, 0.05),
+        pytest.param(af.DensityCorrected(0.5), 600, 0.05, marks=pytest.mark.slow),
+        pytest.param(af.Sinkhorn(tol=1e-4), 400, 0.08, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_noise_is_as_predicted_at_one_layer_and_at_twenty(normalization, n_tokens, epsilon):
@@ -54,6 +59,7 @@ def test_noise_is_as_predicted_at_one_layer_and_at_twenty(normalization, n_token
         assert value == pytest.approx(predicted, rel=0.05), depth
 
 
+@pytest.mark.slow
 def test_full_density_correction_is_noisier_at_depth_by_higher_orders():
     # the next order in 1/N is large for alpha = 1: 15% at N = 1000, 20 layers
     layer = af.Attention(F, 0.05, af.DensityCorrected(1.0))
