@@ -151,7 +151,7 @@ kappa = 1.0
 [study]
 t = 0.47
 epsilons = [0.1, 0.05]
-sizes = [200, 1000]
+sizes = [200, 3000]
 seeds = 6
 """
 
