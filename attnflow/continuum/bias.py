@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import factorial
 from typing import NamedTuple
 
@@ -116,15 +117,25 @@ def predicted_bias(layer: Attention, density: Density, initial: Callable, t: flo
     divided = np.exp(t * slower) * np.where(t * gap > 1e-9, -np.expm1(-t * apart) / apart, t)
     psi = (basis @ ((M * divided) @ (basis.T @ (r[:, None] * features)))).reshape(*grid.shape, -1)
     top = power * density.log_pdf(grid.points).max()
-    low, high = np.array([(axis.low, axis.high) for axis in grid.axes]).T
+    return _Bias(grid, psi, density, power, float(top))
 
-    def bias(points: np.ndarray) -> np.ndarray:
-        points = density.space.check(points, "points")
-        if not all(density.space.periodic):  # beyond the cut there is next to no mass, and psi / r is 0 / 0
-            points = np.clip(points, low, high)
-        return grid.interpolate(psi, points) / np.exp(power * density.log_pdf(points) - top)[:, None]
 
-    return bias
+@dataclass(frozen=True)
+class _Bias:
+    """psi / r at points, r = p^power over its top."""
+
+    grid: Grid
+    psi: np.ndarray
+    density: Density
+    power: float
+    top: float
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        points = self.density.space.check(points, "points")
+        if not all(self.density.space.periodic):  # beyond the cut there is next to no mass, and psi / r is 0 / 0
+            points = np.clip(points, *np.array([(axis.low, axis.high) for axis in self.grid.axes]).T)
+        r = np.exp(self.power * self.density.log_pdf(points) - self.top)
+        return self.grid.interpolate(self.psi, points) / r[:, None]
 
 
 def _check_known(layer: Attention, density: Density) -> None:

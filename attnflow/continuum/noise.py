@@ -16,12 +16,14 @@ weight at y that one more token at z makes,
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from .. import checks
 from ..attention import Attention, BoundLayer, Column, DensityCorrected, Sinkhorn
 from ..geometry import Density
+from ..grid import Grid
 from ..kernels.reference import dense_logits
 from ..particles.quadrature import bind_density, check_same_space
 from .limits import depth
@@ -92,8 +94,12 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
             h = h + a * (Ah - h)
         variance.append(E**2 @ mass / n_tokens)
     field = np.stack(variance, axis=-1).reshape(*grid.shape, -1)
+    return partial(_deviation, grid, field, density)
+
+
+def _deviation(grid: Grid, variance: np.ndarray, density: Density, points: np.ndarray) -> np.ndarray:
     # a sum of squares that touches zero may interpolate to just below it
-    return lambda points: np.sqrt(np.maximum(grid.interpolate(field, density.space.check(points, "points")), 0.0))
+    return np.sqrt(np.maximum(grid.interpolate(variance, density.space.check(points, "points")), 0.0))
 
 
 def _weights_and_response(bound: BoundLayer, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

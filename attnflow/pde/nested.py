@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,11 +103,7 @@ def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str
             break
     best = _checked(pde, problem, best)
     shapes = [level.cells.grid.shape for level in best.levels]
-
-    def dense(times: np.ndarray) -> np.ndarray:
-        again = later(problem, times, loose(pde))
-        return _extrapolate(pde, again, [_solve_level(pde, again, s, tol, method) for s in shapes]).fields
-
+    dense = partial(_fields_at, pde, problem, shapes, tol, method)
     last = best.levels[-1].cells
     return finished(pde, problem, best.fields, last.grid, rtol, best.stats, last.mass, dense, best.mean)
 
@@ -135,11 +132,18 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], m
     known = np.concatenate([level.initial[None], level.fields])
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / abs(ratio**2 - 1)
     error = max(error, unseen(pde, problem, *((other.cells, level.cells) if halve else (level.cells, other.cells))), _FLOOR)
-
-    def dense(times: np.ndarray) -> np.ndarray:
-        return _solve_level(pde, later(problem, times, loose(pde)), shape, _EXACT, method).fields
+    dense = partial(_fields_at, pde, problem, [shape], _EXACT, method)
 
     return finished(pde, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)
+
+
+def _fields_at(
+    pde: DriftDiffusion, problem: Problem, shapes: list[tuple[int, ...]], tol: float, method: str, times: np.ndarray
+) -> np.ndarray:
+    """Dense output: fields at the times, extrapolated from the same grids."""
+    again = later(problem, times, loose(pde))
+    levels = [_solve_level(pde, again, shape, tol, method) for shape in shapes]
+    return _extrapolate(pde, again, levels).fields if len(levels) > 1 else levels[0].fields
 
 
 def grid_shapes(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,7 +81,7 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
         return None
     seen = _unseen(pde, problem, best) if seen is None else seen
     lowest = max(lowest, seen, roundoff(best.grid))
-    dense = _dense(pde, problem, best.grid.shape, tol)
+    dense = partial(_fields_at, pde, problem, best.grid.shape, tol, None)
     return finished(pde, problem, best.fields, best.grid, rtol, _stats(best, lowest), best.mass, dense)
 
 
@@ -97,7 +97,7 @@ def solve_smooth_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...
     grid = spectral_grid(pde, shape)
     warn_if_coarse(pde, grid, log_weight(pde, grid.points))
     stats = {**_stats(here, error), "grid": list(shape)}
-    dense = _dense(pde, problem, sizes, _EXACT, grid)
+    dense = partial(_fields_at, pde, problem, sizes, _EXACT, grid)
     return finished(pde, problem, transfer(here.fields, here.grid, grid), grid, None, stats, dense=dense)
 
 
@@ -263,14 +263,12 @@ def _solve(
     return _Solved(grid, initial, fields, form.log_weight, form.mass, stats)
 
 
-def _dense(pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float, target: Grid | None = None):
-    """Dense output: times -> fields on the same nodes."""
-
-    def fields_at(times: np.ndarray) -> np.ndarray:
-        solved = _solve(pde, later(problem, times, False), sizes, tol)
-        return solved.fields if target is None else transfer(solved.fields, solved.grid, target)
-
-    return fields_at
+def _fields_at(
+    pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float, target: Grid | None, times: np.ndarray
+) -> np.ndarray:
+    """Dense output: fields at the times, solved on the same nodes and carried over to the target's."""
+    solved = _solve(pde, later(problem, times, False), sizes, tol)
+    return solved.fields if target is None else transfer(solved.fields, solved.grid, target)
 
 
 def _difference(coarse: _Solved, fine: _Solved) -> float:

@@ -136,7 +136,7 @@ class HarmonicForm:
     matrix: np.ndarray
     held: Any = None
     modes: Any = None
-    xp: Any = np
+    xp = np  # no field: harmonics are not for a graphics card
 
     @property
     def size(self) -> int:
@@ -195,7 +195,7 @@ class RoundForm:
 
     basis: Harmonics
     weight: np.ndarray
-    xp: Any = np
+    xp = np  # no field: harmonics are not for a graphics card
 
     @property
     def size(self) -> int:
