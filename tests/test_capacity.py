@@ -1,7 +1,6 @@
 """What cannot fit or end is refused before any work, with the bytes or the steps it would take."""
 
 import os
-import resource
 import subprocess
 import sys
 
@@ -65,8 +64,11 @@ def test_exact_solvers_reach_any_time(dim, options):
     np.testing.assert_allclose(run.y[-1], special.iv(1, 2) / special.iv(0, 2), **tolerance)  # the mean over p^2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such files or limits there")
 @pytest.mark.slow
 def test_available_memory_obeys_the_limit_of_the_process():
+    import resource
+
     code = "from attnflow import capacity; print(capacity.available())"
     limit = 2**36
 

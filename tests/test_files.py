@@ -77,6 +77,7 @@ def test_more_than_memory_holds_is_refused_with_its_bytes(tmp_path, monkeypatch)
         files.read_array(tmp_path / "x.npy", "tokens")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such files or limits there")
 @pytest.mark.parametrize("read", [lambda path: files.read_array(path, "path"), af.load], ids=["npy", "npz"])
 def test_only_regular_files_are_read(read, tmp_path):
     os.mkfifo(tmp_path / "pipe")
@@ -121,6 +122,7 @@ def test_partial_names_cannot_be_foreseen_and_permissions_follow_the_umask(tmp_p
     assert len(names) == 5 and stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such files or limits there")
 def test_a_file_that_cannot_be_written_is_named_as_the_user_named_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere/x.npz"), files.whole(tmp_path / "nowhere" / "x.npz"):
         pass

@@ -75,11 +75,12 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     checks.evaluate(initial, density.space.probe_points(), "initial")
     whole, rest = depth(layer, t)
     bound, grid = bind_density(layer, density, None, initial, _RESOLUTION, _LARGEST)
-    if whole * grid.size**3 > _MOST_WORK:
-        raise ValueError(
-            f"epsilon must be larger for a predicted noise: {whole} products of {grid.size} x {grid.size} matrices"
-        )
     steps = [layer.residual] * whole + [layer.residual * rest] * (rest > 0)
+    if len(steps) * grid.size**3 > _MOST_WORK:
+        raise ValueError(
+            "epsilon must be larger, or initial smoother, for a predicted noise: "
+            f"{len(steps)} products of {grid.size} x {grid.size} matrices"
+        )
     mass = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights
     mass = np.maximum(mass, mass.max() * 1e-300)  # far tails of a line: nothing, but divisible by
     A, eta = _weights_and_response(bound, mass)

@@ -15,6 +15,7 @@ _TOLERANCE = {1: 1e-16, 2: 1e-15, 3: 1e-12}  # of a cell, relative to the whole
 _MOST = {1: 2**21, 2: 2**23, 3: 2**22}  # evaluations
 _CAUTION = 4  # halving at a pole leaves a few times what it gained
 _CHUNK = 2**15
+_ABOVE = 600.0  # log_q over the top it is measured from that exp can still take
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +49,15 @@ def resolve(log_q: Callable, corner: np.ndarray, width: np.ndarray, top: float) 
     A cell's own nodes and those of its halves have no point in common, so that no wave looks alike to both.
     Round-off is that of the sum, and what rounding of coordinates and of log_q makes of the values in a cell.
     """
-    dim = corner.shape[1]
+    dim, whole = corner.shape[1], (corner, width)
     done: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     settled, error, spent = 0.0, 0.0, 0
-    mass, _ = _sums(log_q, corner, width, top, _ORDER[dim])
+    mass, _, highest = _sums(log_q, corner, width, top, _ORDER[dim])
     while len(width):
         children, half = halved(corner, width)
-        parts, noise = _sums(log_q, children, half, top, _ORDER[dim])
+        if highest > _ABOVE:
+            return resolve(log_q, *whole, top + highest)  # a peak that nobody had seen
+        parts, noise, highest = _sums(log_q, children, half, top, _ORDER[dim])
         spent += len(parts) * _ORDER[dim] ** dim
         gap = np.abs(parts.reshape(len(width), -1).sum(axis=1) - mass)
         noise = noise.reshape(len(width), -1).sum(axis=1)
@@ -67,6 +70,8 @@ def resolve(log_q: Callable, corner: np.ndarray, width: np.ndarray, top: float) 
         done.append((children[last], half[last], parts[last]))
         settled += parts[last].sum()
         corner, width, mass = children[~last], half[~last], parts[~last]
+    if highest > _ABOVE:
+        return resolve(log_q, *whole, top + highest)
     corner, width, mass = (np.concatenate(part) for part in zip(*done))
     return Cells(corner, width, mass, top, float(_CAUTION * error / settled) if settled > 0 else 0.0)
 
@@ -78,25 +83,28 @@ def masses(log_q: Callable, corner: np.ndarray, width: np.ndarray, top: float, o
 
 def _sums(
     log_q: Callable, corner: np.ndarray, width: np.ndarray, top: float, order: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The masses, and how well they can be known: log_q is rounded, and so is the point where it is taken."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The masses, and how well they can be known: log_q is rounded, and so is the point where it is taken; and the
+    largest of log_q - top, which counts as no more than _ABOVE."""
     dim, eps = corner.shape[1], np.finfo(float).eps
     node, weight = np.polynomial.legendre.leggauss(order)
     offsets = np.stack(np.meshgrid(*[(node + 1) / 2] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
     weights = np.ones(1)
     for _ in range(dim):
         weights = np.multiply.outer(weights, weight / 2).ravel()
-    result, noise = np.empty(len(width)), np.empty(len(width))
+    result, noise, highest = np.empty(len(width)), np.empty(len(width)), -np.inf
     block = max(1, _CHUNK // len(weights))
     for part in (slice(i, i + block) for i in range(0, len(width), block)):
         u = corner[part, None] + width[part, None] * offsets
-        values = np.minimum(log_q(u.reshape(-1, dim)).reshape(u.shape[:2]) - top, 600.0)
+        values = log_q(u.reshape(-1, dim)).reshape(u.shape[:2]) - top
+        highest = max(highest, float(values.max()))
+        values = np.minimum(values, _ABOVE)
         result[part] = np.exp(values) @ weights
         high = np.maximum(values.max(axis=1), -1e300)
         spread = high - np.maximum(values.min(axis=1), high - 40)
         noise[part] = spread * (1e-3 + 1 / width[part].min(axis=1)) + np.abs(high) + abs(top)
     volume = width.prod(axis=1)
-    return result * volume, 8 * eps * noise * result * volume
+    return result * volume, 8 * eps * noise * result * volume, highest
 
 
 def halved(corner: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,6 @@ def far_modes(space: Space, log_q: Callable, name: str) -> Modes:
 
 def extent_of_mass(space: Space, log_q: Callable, modes: Modes, name: str) -> tuple[tuple[float, float], ...]:
     """Per coordinate the bounds of the space, or where log_q sqrt(det g) has fallen by 42 below its modes for good."""
-    ends = np.array(space.bounds, dtype=float)
     hull = None
     for point, value, scale in zip(modes.points, modes.values, modes.scale):
         if value < modes.top - NEGLIGIBLE or (

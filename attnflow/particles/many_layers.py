@@ -47,8 +47,7 @@ def many_layers(
         if y is not None:
             return y, stats
         spent = stats["applications"]
-    else:
-        capacity.ends(int(count[-1]), "layers", 2e-5 + 1e-9 * features.size, "layers")
+    capacity.ends(int(count[-1]), "layers", 2e-5 + 1e-9 * features.size, "layers")
     saved = [features]
     try:
         for k in track(range(1, int(count[-1]) + 1), progress):

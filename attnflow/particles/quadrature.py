@@ -26,7 +26,7 @@ _FEWEST = {1: 64, 2: 32, 3: 16}
 _FINEST = {1: (1024, 4096, 2**14), 2: (128, 384), 3: (32, 64)}  # nodes per axis on which smoothness is judged
 _SEEN = {"cells": 1e-3, None: 1e-6}  # error between the nodes that is let pass: there more than of the layer's averages
 _FURTHER = 4  # times finer where something lies between
-_LARGEST = 2**16  # nodes that are chosen without being asked for: some seconds per layer
+_LARGEST = 2**17  # nodes that are chosen without being asked for: some seconds per layer
 
 
 def bind_density(
@@ -64,7 +64,7 @@ def bind_density(
     check_same_space(layer, density)
     nodes = first_grid(layer, density, grid, resolution, largest)
     if grid is None:
-        nodes = _resolve(density, values, nodes)
+        nodes = _resolve(density, values, nodes, largest)
     bound = None
     if has_cusp(layer):
         bound = bind_circulant(layer, nodes, _log_mass(density, nodes))
@@ -146,32 +146,40 @@ def _nodes_per_width(layer: Attention, density: Density, grid: Grid) -> np.ndarr
     return width / (stretch * np.array([axis.spacing for axis in grid.axes]))
 
 
-def _resolve(density: Density, values: Callable | None, grid: Grid) -> Grid:
+def _resolve(density: Density, values: Callable | None, grid: Grid, largest: int) -> Grid:
     """Refine until the nodes hold the mass of p to 1e-12 and what lies between them; where all axes wrap, until half of
-    them hold the modes of p H to 1e-10."""
-    finest = _FINEST[len(grid.shape)]
-    columns = [lambda x: density.pdf(x)[:, None]]
-    if values is not None:
-        columns.append(lambda x: density.pdf(x)[:, None] * checks.evaluate(values, x, "values"))
+    them hold the modes of p H to 1e-10. Ends at `largest` nodes."""
+    finest, judged = _FINEST[len(grid.shape)], values
     if values is not None and all(axis.kind == "fourier" for axis in grid.axes):
-        needed = _smooth_sizes(density, columns.pop(), grid)
-        if needed is None:
+        needed, judged = _smooth_sizes(density, _carried(density, values), grid), None
+        if needed is None or np.prod(needed) > largest:
             fine = density.grid(tuple(max(n, finest[0]) for n in grid.shape))
             _warn_unresolved(fine, "values are not smooth (or not periodic)")
             return fine if len(grid.shape) == 1 else grid
         grid = density.grid(needed)
-    tolerance = _SEEN.get(grid.axes[0].kind, _SEEN[None])
     while True:
         p = density.pdf(grid.points)
         missing = abs(np.sum(p * density.space.volume_element(grid.points) * grid.weights) - 1)
-        unseen = max(interpolation_error(f, grid, f(grid.points), "values").max() for f in columns)
-        if missing < 1e-12 and unseen < tolerance:
+        unseen = _between(density, judged, grid)
+        if missing < 1e-12 and not unseen:
             return grid
-        if max(grid.shape) >= finest[0] * (1 if unseen < tolerance else _FURTHER):
-            why = f"the mass of p is off by {missing:.1g}" if unseen < tolerance else f"between them p or p H is off by {unseen:.1g}"
+        if max(grid.shape) >= finest[0] * (_FURTHER if unseen else 1) or 2 ** len(grid.shape) * grid.size > largest:
+            why = f"between them p or p H is off by {unseen:.1g}" if unseen else f"the mass of p is off by {missing:.1g}"
             _warn_unresolved(grid, why)
             return grid
         grid = density.grid(tuple(2 * n for n in grid.shape))
+
+
+def _carried(density: Density, values: Callable) -> Callable:
+    """p H."""
+    return lambda x: density.pdf(x)[:, None] * checks.evaluate(values, x, "values")
+
+
+def _between(density: Density, values: Callable | None, grid: Grid) -> float:
+    """How far p and p H are from their interpolants between the nodes; 0 where that is next to nothing."""
+    fields = [lambda x: density.pdf(x)[:, None], *([] if values is None else [_carried(density, values)])]
+    found = max(float(interpolation_error(f, grid, f(grid.points), "values").max()) for f in fields)
+    return found if found >= _SEEN.get(grid.axes[0].kind, _SEEN[None]) else 0.0
 
 
 def _smooth_sizes(density: Density, function: Callable, grid: Grid) -> tuple[int, ...] | None:
@@ -204,9 +212,21 @@ def estimated_error(
 
     p-weighted root mean squares over some rows; H is taken relative to its size, each column by itself.
     """
+    circulant = isinstance(bound.plan, Circulant)
+    error = _missed_modes(bound, density, grid) if circulant else _missed(bound, density, grid, values, queries)
+    error = max(error, _between(density, values, grid))
+    if error > 1e-6:
+        warnings.warn(
+            f"the quadrature of the infinite-token layer is off by about {error:.1g} (relative): the similarity, the "
+            "density or the values are not smooth on the grid; give a finer grid",
+            checks.AccuracyWarning,
+            stacklevel=3,
+        )
+    return error
+
+
+def _missed(bound: BoundLayer, density: Density, grid: Grid, values: Callable | None, queries: int) -> float:
     layer = bound.layer
-    if isinstance(bound.plan, Circulant):
-        return _unresolved(bound, density, grid)
     rows = np.unique(np.linspace(0, grid.size - 1, queries).astype(int))
     finer = density.grid(tuple(2 * n + 2 for n in grid.shape))
     points, weight = grid.points[rows], density.pdf(grid.points[rows])
@@ -221,22 +241,15 @@ def estimated_error(
         size = np.maximum(*(np.sqrt(np.mean(h**2, axis=0)) for h in H))
         change = np.sqrt(weight @ (here.mean - there.mean) ** 2) / np.where(size > 0, size, 1.0)
         error = max(error, float(change.max()))
-    if error > 1e-6:
-        warnings.warn(
-            f"the quadrature of the infinite-token layer is off by about {error:.1g} (relative): the similarity, the "
-            "density or the values are not smooth on the grid; give a finer grid",
-            checks.AccuracyWarning,
-            stacklevel=3,
-        )
     return error
 
 
-def _unresolved(bound: BoundLayer, density: Density, grid: Grid) -> float:
+def _missed_modes(bound: BoundLayer, density: Density, grid: Grid) -> float:
     """As `estimated_error` by a similarity's own Fourier coefficients: what finer nodes see of p that these do not."""
     finer = density.grid(tuple(2 * n for n in grid.shape))
     other = bind_circulant(bound.layer, finer, _log_mass(density, finer))
-    if other is None:
-        return np.inf
+    if other is None:  # row sums that finer nodes see as too different for Fourier transforms
+        return 1.0
     shared = (slice(None, None, 2),) * len(grid.shape)
     there = other.plan(None, _log_mass(density, finer)).log_sum_exp.reshape(finer.shape)[shared].ravel()
     here, weight = bound.plan(None, _log_mass(density, grid)).log_sum_exp, density.pdf(grid.points)

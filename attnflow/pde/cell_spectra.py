@@ -82,7 +82,7 @@ def cell_spectrum(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, wa
         if done and (dim > 1 or shape[0] >= _DISTINCT):
             break
     if dim > 1:
-        cut = _at_the_cut(pde, found, cells).max()
+        cut = _at_the_cut(found, cells).max()
     return found._replace(sizes=sizes, discretisation=float(max(errors.max(), cut)))
 
 
@@ -110,7 +110,7 @@ def _reach(pde: DriftDiffusion, k: int, shape: tuple[int, ...], walls: Walls):
         return ranges, 0.0
     for _ in range(_WIDENINGS):
         found, cells = _on_cells(pde, k, shape, walls, ranges)
-        touched = _at_the_cut(pde, found, cells)[0] > _GONE
+        touched = _at_the_cut(found, cells)[0] > _GONE
         if not touched.any():
             return ranges, 0.0
         if np.ptp(cells.log_weight) > _ENDLESS:
@@ -121,7 +121,7 @@ def _reach(pde: DriftDiffusion, k: int, shape: tuple[int, ...], walls: Walls):
     return ranges, 1.0
 
 
-def _at_the_cut(pde: DriftDiffusion, found: Found, cells: Cells) -> np.ndarray:
+def _at_the_cut(found: Found, cells: Cells) -> np.ndarray:
     """Largest eigenfunction times the root of the weight at both ends of each axis, over its maximum: (dim, 2), 0 where
     no line is cut."""
     dim, shape = len(cells.grid.shape), (len(found.functions), *cells.grid.shape)
@@ -161,7 +161,10 @@ def unseen(pde: DriftDiffusion, grid: Grid) -> float:
     axis = grid.axes[0]
     if axis.kind == "cells":  # next to a wall p may end in a power, which no polynomial follows
         points = points[(points[:, 0] > axis.low + 4 * axis.spacing) & (points[:, 0] < axis.high - 4 * axis.spacing)]
-    relative = lambda log_w: 1 + (log_w - middle) / scale  # noqa: E731 -- of size 1 where all nodes say the same
+
+    def relative(log_w: np.ndarray) -> np.ndarray:
+        return 1 + (log_w - middle) / scale  # of size 1 where all nodes say the same
+
     error = interpolation_error(lambda x: relative(log_weight(pde, x)), grid, relative(log_w), "density", points)[0]
     return float(error * scale)
 

@@ -299,13 +299,12 @@ class DriftDiffusion:
             )
         if method != "auto" or not bounded or moving:
             return method == "spectral"
+        if walled and (shape is not None or not callable(problem.initial)):
+            return False  # the nodes of a given grid between walls are cell centres
         if walled and self.space.dim > 1 and rtol > _LOOSE:
             sizes = smooth_sizes(self, problem, rtol)
             return sizes is not None and max(sizes) > _CROWDED
-        if shape is None:
-            return callable(problem.initial) or not walled
-        # the nodes of a given grid between walls are cell centres
-        return not walled and affordable(self, shape) and smooth_sizes(self, problem, rtol) is not None
+        return shape is None or (affordable(self, shape) and smooth_sizes(self, problem, rtol) is not None)
 
 
 class Heat(DriftDiffusion):

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from .. import checks
-from ..geometry import Density, Remetrised, Space
+from ..geometry import Density, Remetrised
 from ..solution import Solution
 from .boundaries import read_boundary
 from .coefficients import build_grid, on_sphere

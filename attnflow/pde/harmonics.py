@@ -18,8 +18,9 @@ from ..resolution import interpolation_error
 from ..solution import Solution
 from .coefficients import free, log_weight, relative_error
 from .problem import Problem, finished, interrupted
-from .smooth import refinements, roundoff
 from .propagator import eigenpairs, propagate
+from .sampling import JUDGED
+from .smooth import refinements, roundoff
 from .spectral import spectral_grid
 from .spherical import HarmonicForm, Harmonics, RoundForm, harmonic_form, tangent_frame, tangent_tensor
 
@@ -147,7 +148,7 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[i
             needed.append(_degree(grid, values[:, 10:], rtol))
         if width is None or None in needed:
             continue
-        missed = float(interpolation_error(fields, grid, values, "initial").max())
+        missed = float(interpolation_error(fields, grid, values, JUDGED).max())
         if missed <= max(10 * rtol, roundoff(grid)):
             degree = int(np.ceil(max(needed))) + 2
             return (degree, width, missed) if raised(degree, _largest(pde)) else None
@@ -163,7 +164,7 @@ def _unseen(pde: DriftDiffusion, problem: Problem, degree: int) -> float:
         given = [checks.evaluate(problem.initial, x, "initial")] if callable(problem.initial) else []
         return np.concatenate([np.exp((log_weight(pde, x) - top) / 2)[:, None], *given], axis=1)
 
-    return float(interpolation_error(fields, grid, fields(grid.points), "initial").max())
+    return float(interpolation_error(fields, grid, fields(grid.points), JUDGED).max())
 
 
 def raised(degree: int, largest: int = _LARGEST) -> int | None:

@@ -67,7 +67,6 @@ def hermite_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarra
 
     None if k functions need a larger basis than is affordable.
     """
-    dim = pde.space.dim
     frame, width = fitted_frame(pde)
     rates = (frame.scale.max() / frame.scale) ** 2  # of the oscillator: the basis is its lowest modes, and a few more
     most, best, change = np.maximum((_kth_energy(k, rates) + 4) / rates, _SHALLOW), None, np.inf

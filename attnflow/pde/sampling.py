@@ -15,6 +15,7 @@ from .problem import Problem
 if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
+JUDGED = "initial, density or metric"
 _BLIND = 0.5  # relative error of samples that nothing explains
 _FALLS = 8.0  # by which the error of smooth samples falls at least from a grid to the next; 64 once it is small
 
@@ -53,7 +54,7 @@ def unseen(pde: DriftDiffusion, problem: Problem, coarse: Cells, fine: Cells, sm
     here, there = fields(grid.points), fields(coarse.grid.points)
     plain = np.arange(here.shape[1]) < len(tops)
     share = np.where(plain, 1.0, density[:, None]) * (2 / (1 + density[:, None]))
-    found = interpolation_error(fields, grid, here, "initial", points, share)
+    found = interpolation_error(fields, grid, here, JUDGED, points, share)
 
     carried = transfer(there.reshape(1, *coarse.grid.shape, -1), coarse.grid, grid).reshape(here.shape)
     weights = np.where(plain, grid.weights[:, None] / grid.weights.sum(), mass[:, None])

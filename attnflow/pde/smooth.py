@@ -23,6 +23,7 @@ from .coefficients import coefficients, free, log_weight, relative_error, tensor
 from .nested import FINEST, warn_if_coarse
 from .problem import Problem, finished, interrupted, later
 from .propagator import seconds
+from .sampling import JUDGED
 from .spectral import evolve, spectral_grid, symmetric_form, wrapping
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[t
             shares.append(2.0)
         if None in widths:
             continue
-        missed = interpolation_error(lambda angles: fields(sample.places(angles)), sample.angles, values, "initial")
+        missed = interpolation_error(lambda angles: fields(sample.places(angles)), sample.angles, values, JUDGED)
         missed = float(missed[: expanded].max()), float(missed[expanded:].max(initial=0.0))
         if max(missed) > max(10 * rtol, roundoff(sample.angles)):
             continue
@@ -283,17 +284,16 @@ def _difference(coarse: _Solved, fine: _Solved) -> float:
 
 
 def _unseen(pde: DriftDiffusion, problem: Problem, solved: _Solved) -> float:
-    """How far root of the weight and initial values are from their interpolants on the nodes of a solution."""
+    """How far root of the weight, metric and initial values are from their interpolants on the nodes of a solution."""
     top, grid = solved.log_weight.max(), solved.grid
 
     def fields(x: np.ndarray) -> np.ndarray:
-        root = np.exp((coefficients(pde, x)[0] - top) / 2)[:, None]
-        return np.concatenate([root, checks.evaluate(problem.initial, x, "initial")], axis=1) if fresh else root
+        log_w, tensor = coefficients(pde, x)
+        parts = [np.exp((log_w - top) / 2)[:, None], *([] if tensor is None else [tensor_fields(tensor)])]
+        parts += [checks.evaluate(problem.initial, x, "initial")] if callable(problem.initial) else []
+        return np.concatenate(parts, axis=1)
 
-    fresh = callable(problem.initial)
-    values = np.exp((solved.log_weight - top) / 2)[:, None]
-    values = np.concatenate([values, solved.initial.reshape(grid.size, -1)], axis=1) if fresh else values
-    return float(interpolation_error(fields, grid, values, "initial").max())
+    return float(interpolation_error(fields, grid, fields(grid.points), JUDGED).max())
 
 
 def _stats(solved: _Solved, error: float) -> dict:

@@ -28,8 +28,8 @@ from .chain import SMALLEST
 from .coefficients import on_sphere
 from .harmonics import harmonic_spectrum
 from .hermite import hermite_spectrum
-from .smooth import grown, smooth_sizes, solvable
 from .propagator import eigenpairs
+from .smooth import grown, smooth_sizes, solvable
 from .spectral import spectral_grid, symmetric_form, wrapping
 
 if TYPE_CHECKING:
@@ -131,7 +131,6 @@ class Spectrum(_Pair):
             corners.append(int(np.argmax(np.linalg.norm(left, axis=1))))
         memberships = np.linalg.solve(rows[corners].T, rows.T)
         return np.argmax(memberships, axis=0).reshape(self.eigenfunctions.shape[1:])
-
 
 
 def compute_spectrum(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Spectrum:

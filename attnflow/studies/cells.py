@@ -151,8 +151,9 @@ def _rest(study: ConvergenceStudy, layer: Attention, bound: BoundLayer, features
 
 
 def _once(key: tuple, compute: Callable[[], Solution]) -> Solution:
-    if key not in _kept:
-        _kept[key] = finished(compute())
-        if len(_kept) > _KEPT:
+    kept = _kept.get(key)
+    if kept is None:
+        kept = _kept[key] = finished(compute())
+        while len(_kept) > _KEPT:
             _kept.popitem(last=False)
-    return _kept[key]
+    return kept

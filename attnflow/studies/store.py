@@ -5,6 +5,7 @@ A rollback journal (SQLite's own default) rather than a log beside the file: it 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -47,12 +48,12 @@ class Store:
         if os.path.exists(self._path) and not os.path.isfile(self._path):
             return "no regular file"
         self._connection = sqlite3.connect(self._path, timeout=_PATIENCE)
-        tables = self._connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
-        columns = tuple(row[1] for row in self._connection.execute("PRAGMA table_info(cells)"))
+        tables = self._execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
+        columns = tuple(row[1] for row in self._execute("PRAGMA table_info(cells)"))
         if tables and (tables != [("cells",)] or columns != _COLUMNS):
             return "a database of something else"
         self._empty = not tables
-        faults = [row[0] for row in self._connection.execute("PRAGMA quick_check(1)") if row[0] != "ok"]
+        faults = [row[0] for row in self._execute("PRAGMA quick_check(1)") if row[0] != "ok"]
         return " ".join(str(faults[0]).split()) if faults else ""
 
     def __enter__(self) -> Store:
@@ -70,10 +71,12 @@ class Store:
         found = {}
         for key, check in {} if self._empty else keys.items():
             try:
-                row = self._connection.execute("SELECT result FROM cells WHERE key = ?", (key,)).fetchone()
+                row = self._execute("SELECT result FROM cells WHERE key = ?", (key,)).fetchone()
                 if row:
                     found[key] = json.loads(row[0])
                     check(found[key])
+            except sqlite3.OperationalError as error:  # another process holds it, or the disk fails
+                raise OSError(f"the store {self._path!r} could not be read: {error}") from None
             except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
                 raise ValueError(
                     f"store must hold whole cells, got {self._path!r} with a damaged one ({error}); "
@@ -105,11 +108,13 @@ class Store:
             raise OSError(f"a finished cell could not be written to the store {self._path!r}: {error}") from None
 
     def _write(self, statement: str, values: tuple = ()) -> None:
+        self._execute(statement, values, commit=True)
+
+    def _execute(self, statement: str, values: tuple = (), commit: bool = False) -> sqlite3.Cursor:
         for attempt in range(_ATTEMPTS):  # SQLite's own wait would not let Ctrl-C through
             try:
-                with self._connection:
-                    self._connection.execute(statement, values)
-                return
+                with self._connection if commit else contextlib.nullcontext():
+                    return self._connection.execute(statement, values)
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or attempt == _ATTEMPTS - 1:
                     raise

@@ -62,6 +62,7 @@ def in_processes(
         for process in processes:
             process.wait()
         signals.deferred = False
+    signals.check()
 
 
 def serve() -> None:
@@ -100,13 +101,14 @@ def _ask(process: subprocess.Popen, begin: bytes, tasks: deque, answers: SimpleQ
     try:
         with process.stdin, process.stdout:
             process.stdin.write(begin)
-            while tasks:
-                cell = tasks.popleft()
+            while True:
+                try:
+                    cell = tasks.popleft()
+                except IndexError:  # none is left
+                    return
                 process.stdin.write(cloudpickle.dumps(cell))
                 process.stdin.flush()
                 answers.put((cell, cloudpickle.load(process.stdout)))
-    except IndexError:  # another one took the last
-        pass
     except Exception as error:
         end = f"it ended with status {process.wait()}" if isinstance(error, (OSError, EOFError)) else str(error)
         answers.put((cell, _Answer(None, RuntimeError(f"a process could not compute {cell}: {end}"), [])))

@@ -229,3 +229,15 @@ def test_features_that_a_given_grid_cannot_hold_are_warned_of():
     with pytest.warns(af.checks.AccuracyWarning, match="quadrature"):
         run = af.propagate(layer, af.Uniform(CIRCLE), lambda x: np.cos(64 * x[..., 0]), 1, grid=64)
     assert run.stats["quadrature_error"] > 0.5
+
+
+@pytest.mark.parametrize(
+    "f, waves",
+    [(af.PowerDistance(af.Circle(), 1.0), 64), (af.SquaredDistance(af.Circle()), 64 * 65)],  # 64 and 130 nodes see one alias
+    ids=["cusp", "Gaussian"],
+)
+def test_waves_that_given_nodes_do_not_see_are_warned_of(f, waves):
+    layer = af.Attention(f, 0.1)
+    with pytest.warns(af.checks.AccuracyWarning, match="not smooth on the grid"):
+        run = af.propagate(layer, af.Uniform(af.Circle()), lambda x: np.cos(waves * x[..., 0]), 1, grid=64)
+    assert run.stats["quadrature_error"] > 0.5

@@ -157,3 +157,25 @@ def test_sums_of_operators_along_the_axes_are_finite_volumes_too():
         )
         assert modes.stats["integrator"] == "eigenvectors"
         assert np.abs(modes.at(x) - cells.at(x)).max() < 1e-4
+
+
+def test_an_array_of_cell_values_is_never_taken_for_nodes():
+    cells, points = 256, np.random.default_rng(3).random((50, 2))
+    x = (np.arange(cells) + 0.5) / cells
+    start = np.broadcast_to(np.cos(70 * np.pi * x)[:, None], (cells, cells))
+    run = af.Heat(af.Box([(0, 1)] * 2)).solve(start, 1e-7, grid=(cells, cells), rtol=1e-4)
+    exact = np.exp(-((70 * np.pi) ** 2) * 1e-7) * np.cos(70 * np.pi * points[:, 0])
+    error = np.sqrt(np.mean((run.at(points)[:, 0] - exact) ** 2) / np.mean(exact**2))
+    assert error < 3 * run.stats["estimated_error"] < 0.1
+
+
+def test_a_metric_that_aliases_on_given_nodes_is_in_the_estimate():
+    def metric(x):
+        s = np.cos(1419 * x[..., 0])
+        return np.stack([np.exp(s), 0 * s, 0 * s, np.exp(-s)], axis=-1).reshape(*x.shape, 2)
+
+    chart = af.Chart(metric, [(0, 2 * np.pi)] * 2, periodic=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", af.checks.AccuracyWarning)
+        run = af.Heat(chart).solve(lambda x: np.cos(x[..., 0]), 0.1, grid=33, method="spectral")
+    assert run.stats["estimated_error"] > 0.1

@@ -107,6 +107,7 @@ def test_a_study_that_cannot_be_is_refused_in_one_line(content, message, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such files or limits there")
 def test_a_study_is_read_from_a_regular_file_only(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe")
     for path in ("/dev/zero", tmp_path / "pipe", tmp_path):
