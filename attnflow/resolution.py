@@ -15,7 +15,7 @@ import numpy as np
 from . import checks
 from .grid import Axis, Grid, to_angles, to_sphere
 
-_POINTS = {1: 256, 2: 32, 3: 12}  # per axis
+_POINTS = {1: 256, 2: 20, 3: 8}  # per axis
 _REMEMBERED = 2**10  # nodes of an axis up to which the way to the points between them is kept
 
 

@@ -45,7 +45,7 @@ class Solution:
     dense : callable or None
         Increasing times (M,) -> fields (M, *grid.shape, c) at any times >= 0, solved anew on the same grid
         from the initial values: as accurate as the saved ones. Not saved to files.
-    local_error : (*grid.shape, c) array or None
+    local_error : (*grid.shape, c) array, a function that computes it when it is asked for, or None
         Estimated absolute error at the grid's nodes, at any of the times; see `error`.
     """
 
@@ -59,7 +59,7 @@ class Solution:
     stats: dict[str, Any] = field(default_factory=dict)
     embedding: np.ndarray | None = None
     dense: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False)
-    local_error: np.ndarray | None = None
+    local_error: np.ndarray | Callable[[], np.ndarray] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         self.status = checks.integer(self.status, "status", least=-1)
@@ -101,9 +101,10 @@ class Solution:
         if self.local_error is not None:
             if self.grid is None:
                 raise ValueError("local_error must be None without a grid")
-            self.local_error = read(self.local_error, "local_error")
-            if self.local_error.shape != self.y.shape[1:]:
-                raise ValueError(f"local_error must have shape {self.y.shape[1:]}, got {self.local_error.shape}")
+            if not callable(self.local_error):
+                self.local_error = read(self.local_error, "local_error")
+                if self.local_error.shape != self.y.shape[1:]:
+                    raise ValueError(f"local_error must have shape {self.y.shape[1:]}, got {self.local_error.shape}")
 
     def __repr__(self) -> str:
         where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
@@ -181,12 +182,18 @@ class Solution:
                 "finished have one"
             )
         points = self.grid.check(points)
-        between = self.grid.interpolate(np.log(np.maximum(self.local_error, 1e-300)), points)
+        between = self.grid.interpolate(np.log(np.maximum(self.node_errors(), 1e-300)), points)
         # interpolation by all nodes of an axis rounds as the largest value does, times the number of nodes
         reach = max((axis.size for axis in self.grid.axes if axis.kind not in ("cells", "periodic")), default=1)
         rounding = np.finfo(float).eps * reach * np.abs(self.y).reshape(-1, self.y.shape[-1]).max(axis=0)
         with np.errstate(over="ignore"):
             return np.maximum(np.exp(between), rounding)
+
+    def node_errors(self) -> np.ndarray | None:
+        """`local_error` as an array, computed once; None where there is no estimate."""
+        if callable(self.local_error):
+            self.local_error = self.local_error()
+        return self.local_error
 
     def frames(self, t: float | Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Times (K,) and y at them (K, ...): saved ones, or any >= 0 where there is dense output; None: all saved."""
@@ -224,6 +231,7 @@ class Solution:
             "message": self.message,
             "stats": self.stats,
         }
+        self.node_errors()
         arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
         with files.whole(path) as file:
             np.savez_compressed(file, meta=np.array(json.dumps(meta, default=_plain)), **arrays)

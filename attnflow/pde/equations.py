@@ -19,12 +19,13 @@ from .harmonics import solve_harmonic, solve_harmonic_on
 from .march import INTEGRATORS
 from .nested import solve_cells, solve_nested
 from .problem import Problem, read_problem, read_shape
+from .sampling import blind
 from .smooth import affordable, smooth_sizes, solve_smooth, solve_smooth_on
 from .spectra import Spectrum, compute_spectrum
 from .spectral import wrapping
 
 _LOOSE = 5e-6  # rtol above which finite volumes are faster between walls,
-_CROWDED = 64  # up to this many nodes per axis
+_CROWDED = 24  # unless so many per axis see nothing
 METHODS = ("auto", "spectral", "finite-volume", *INTEGRATORS)
 
 
@@ -302,8 +303,7 @@ class DriftDiffusion:
         if walled and (shape is not None or not callable(problem.initial)):
             return False  # the nodes of a given grid between walls are cell centres
         if walled and self.space.dim > 1 and rtol > _LOOSE:
-            sizes = smooth_sizes(self, problem, rtol)
-            return sizes is not None and max(sizes) > _CROWDED
+            return blind(self, problem, (_CROWDED,) * self.space.dim) and smooth_sizes(self, problem, rtol) is not None
         return shape is None or (affordable(self, shape) and smooth_sizes(self, problem, rtol) is not None)
 
 

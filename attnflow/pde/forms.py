@@ -175,7 +175,7 @@ class FokkerPlanck(DriftDiffusion):
         return Solution(
             backward.t, backward.y * invariant, grid=backward.grid, status=backward.status, message=backward.message,
             stats=stats, embedding=backward.embedding, dense=dense,
-            local_error=None if backward.local_error is None else backward.local_error * invariant,
+            local_error=None if backward.local_error is None else partial(_scaled_errors, backward, invariant),
         )  # fmt: skip
 
     @property
@@ -208,6 +208,10 @@ class FokkerPlanck(DriftDiffusion):
 def _divided(pde: FokkerPlanck, initial: Callable, x: np.ndarray) -> np.ndarray:
     values = checks.evaluate(initial, x, "initial")
     return values / pde._invariant(x)[:, None]
+
+
+def _scaled_errors(backward: Solution, factor: np.ndarray) -> np.ndarray:
+    return backward.node_errors() * factor
 
 
 def _multiplied(dense: Callable, factor: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -165,7 +166,7 @@ def finished(
     return Solution(
         problem.times, fields, grid=grid, status=status, message=message, stats=stats,
         embedding=embedded(pde.space, grid), dense=dense,
-        local_error=None if status else pointwise_error(pde, problem, fields, grid, error, mass),
+        local_error=None if status else partial(pointwise_error, pde, problem, fields, grid, error, mass),
     )  # fmt: skip
 
 

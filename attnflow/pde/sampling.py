@@ -74,9 +74,12 @@ def seeing(pde: DriftDiffusion, problem: Problem, shapes: list[tuple[int, ...]])
     """Without those shapes, but the last three, whose cells see nothing of some column of the initial values."""
     if not callable(problem.initial):
         return shapes
-    for k, shape in enumerate(shapes[:-3]):
-        grid = build_grid(pde.space, KINDS, shape, problem.ranges)
-        values = checks.evaluate(problem.initial, grid.points, "initial")
-        if interpolation_error(problem.initial, grid, values, "initial").max() < _BLIND:
-            return shapes[k:]
-    return shapes[-3:]
+    k = next((k for k, shape in enumerate(shapes[:-3]) if not blind(pde, problem, shape)), -3)
+    return shapes[k:]
+
+
+def blind(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...]) -> bool:
+    """Whether cells of that shape see nothing of some column of the initial values."""
+    grid = build_grid(pde.space, KINDS, shape, problem.ranges)
+    values = checks.evaluate(problem.initial, grid.points, "initial")
+    return bool(interpolation_error(problem.initial, grid, values, "initial").max() >= _BLIND)
