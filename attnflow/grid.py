@@ -252,6 +252,8 @@ class _Doubled(Axis):
 
 def _contract(axes: Sequence[Axis], values: np.ndarray, x: np.ndarray) -> np.ndarray:
     columns = values.shape[-1]
+    if all(axis.kind in ("cells", "periodic") for axis in axes):
+        return _gathered(axes, values, x)
     first = axes[0].interpolation(x[:, 0]) @ values.reshape(axes[0].size, -1)
     result = np.asarray(first).reshape(len(x), -1)
     for k, axis in enumerate(axes[1:], start=1):
@@ -259,6 +261,16 @@ def _contract(axes: Sequence[Axis], values: np.ndarray, x: np.ndarray) -> np.nda
         matrix = matrix.toarray() if sparse.issparse(matrix) else matrix
         result = np.einsum("mi,mic->mc", matrix, result.reshape(len(x), axis.size, -1))
     return result.reshape(len(x), columns)
+
+
+def _gathered(axes: Sequence[Axis], values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Local interpolation along all axes: a few nodes around each point."""
+    index, weights = np.zeros((len(x), 1), dtype=int), np.ones((len(x), 1))
+    for k, axis in enumerate(axes):
+        nodes, share = _stencil(x[:, k], axis)
+        index = (index[:, :, None] * axis.size + nodes[:, None]).reshape(len(x), -1)
+        weights = (weights[:, :, None] * share[:, None]).reshape(len(x), -1)
+    return np.matmul(weights[:, None], values.reshape(-1, values.shape[-1])[index])[:, 0]
 
 
 def _trigonometric(x: np.ndarray, nodes: np.ndarray, period: float) -> np.ndarray:
@@ -272,7 +284,14 @@ def _trigonometric(x: np.ndarray, nodes: np.ndarray, period: float) -> np.ndarra
 
 
 def _local(x: np.ndarray, axis: Axis) -> sparse.csr_array:
-    """Lagrange interpolation through the nearest nodes; beyond the outermost ones it reaches one spacing, no further."""
+    """`_stencil` as a matrix."""
+    nodes, weights = _stencil(x, axis)
+    starts = nodes.shape[1] * np.arange(len(x) + 1)
+    return sparse.csr_array((weights.ravel(), nodes.ravel(), starts), shape=(len(x), axis.size))
+
+
+def _stencil(x: np.ndarray, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest nodes (M, width) and their Lagrange weights; beyond the outermost they reach one spacing, no further."""
     width = min(_WIDTH, axis.size)
     u = (x - axis.nodes[0]) / axis.spacing
     if axis.kind == "cells":
@@ -282,12 +301,17 @@ def _local(x: np.ndarray, axis: Axis) -> sparse.csr_array:
         first = np.clip(first, 0, axis.size - width)
     columns = first[:, None] + np.arange(width)
     gap = u[:, None] - columns
-    weights = np.empty((len(x), width))
-    for j in range(width):
-        others = [k for k in range(width) if k != j]
-        weights[:, j] = gap[:, others].prod(axis=1) / np.prod([float(j - k) for k in others])
-    starts = width * np.arange(len(x) + 1)
-    return sparse.csr_array((weights.ravel(), (columns % axis.size).ravel(), starts), shape=(len(x), axis.size))
+    one = np.ones((len(x), 1))
+    before = np.concatenate([one, np.cumprod(gap[:, :-1], axis=1)], axis=1)
+    after = np.concatenate([np.cumprod(gap[:, :0:-1], axis=1)[:, ::-1], one], axis=1)
+    weights = before * after / _differences(width)
+    return columns % axis.size, weights
+
+
+@lru_cache
+def _differences(width: int) -> np.ndarray:
+    """Products of j - k over the other k, (width,)."""
+    return np.array([math.prod(float(j - k) for k in range(width) if k != j) for j in range(width)])
 
 
 @lru_cache(maxsize=64)

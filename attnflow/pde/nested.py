@@ -112,7 +112,8 @@ def _checked(pde: DriftDiffusion, problem: Problem, found: _Estimate) -> _Estima
     """With what both finer grids do not see in the estimate."""
     if found.checked:
         return found
-    missed = unseen(pde, problem, *(level.cells for level in found.levels[-3:-1]), found.smooth)
+    pair = ((level.cells, level.initial) for level in found.levels[-2:])
+    missed = unseen(pde, problem, *pair, found.smooth, found.error)
     return replace(found, error=max(found.error, missed, _FLOOR), checked=True)
 
 
@@ -131,7 +132,8 @@ def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], m
     weights = _weights(pde, level.cells)
     known = np.concatenate([level.initial[None], level.fields])
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / abs(ratio**2 - 1)
-    error = max(error, unseen(pde, problem, *((other.cells, level.cells) if halve else (level.cells, other.cells))), _FLOOR)
+    pair = sorted((level, other), key=lambda found: found.cells.grid.size)
+    error = max(error, unseen(pde, problem, *((found.cells, found.initial) for found in pair), least=error), _FLOOR)
     dense = partial(_fields_at, pde, problem, [shape], _EXACT, method)
 
     return finished(pde, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)

@@ -20,7 +20,14 @@ _BLIND = 0.5  # relative error of samples that nothing explains
 _FALLS = 8.0  # by which the error of smooth samples falls at least from a grid to the next; 64 once it is small
 
 
-def unseen(pde: DriftDiffusion, problem: Problem, coarse: Cells, fine: Cells, smooth: np.ndarray | bool = False) -> float:
+def unseen(
+    pde: DriftDiffusion,
+    problem: Problem,
+    coarse: tuple[Cells, np.ndarray],
+    fine: tuple[Cells, np.ndarray],
+    smooth: np.ndarray | bool = False,
+    least: float = 0.0,
+) -> float:
     """Error of the samples on the finer cells, between them, where that of the coarser ones does not lead to expect it.
 
     Where samples are expected to err, the solutions on both tell by how much they do; what is here comes on top:
@@ -29,33 +36,40 @@ def unseen(pde: DriftDiffusion, problem: Problem, coarse: Cells, fine: Cells, sm
     Parameters
     ----------
     pde, problem
-    coarse, fine : Cells
-        The finer ones on about half the spacing.
+    coarse, fine : Cells, (*grid, c) array
+        Cells and initial values there; the finer ones on about half the spacing.
     smooth : bool or (c,) array of bool
         Whether initial values seemed to be smooth.
+    least : float
+        What smaller errors do not matter against; for them it is 0.
 
     Returns
     -------
     float
         The largest, each function relative to its size: in the norm of the weight, its root in the plain one.
     """
-    grid, mass = fine.grid, error_weights(pde, fine.grid) if loose(pde) else fine.mass
+    (cells, start), (coarse, coarse_start) = fine, coarse
+    grid, mass = cells.grid, error_weights(pde, cells.grid) if loose(pde) else cells.mass
     points, density = among(grid, mass)
     initial = callable(problem.initial)
-    logarithms = pde.ingredients(grid.points)[0]
-    tops = logarithms.max(axis=0)
+    known = pde.ingredients(grid.points)
+    tops = known[0].max(axis=0)
+
+    def together(logarithms: np.ndarray, others: np.ndarray, given: np.ndarray) -> np.ndarray:
+        roots = np.exp(np.minimum((logarithms - tops) / 2, 300.0))
+        return np.concatenate([roots, others, given.reshape(len(roots), -1)] if initial else [roots, others], axis=1)
 
     def fields(x: np.ndarray) -> np.ndarray:
-        logarithms, others = pde.ingredients(x)
-        roots = np.exp(np.minimum((logarithms - tops) / 2, 300.0))
-        given = [checks.evaluate(problem.initial, x, "initial")] if initial else []
-        return np.concatenate([roots, others, *given], axis=1)
+        return together(*pde.ingredients(x), checks.evaluate(problem.initial, x, "initial") if initial else x)
 
-    here, there = fields(grid.points), fields(coarse.grid.points)
+    here = together(*known, start)
     plain = np.arange(here.shape[1]) < len(tops)
     share = np.where(plain, 1.0, density[:, None]) * (2 / (1 + density[:, None]))
     found = interpolation_error(fields, grid, here, JUDGED, points, share)
+    if found.max() <= least:
+        return 0.0
 
+    there = together(*pde.ingredients(coarse.grid.points), coarse_start)
     carried = transfer(there.reshape(1, *coarse.grid.shape, -1), coarse.grid, grid).reshape(here.shape)
     weights = np.where(plain, grid.weights[:, None] / grid.weights.sum(), mass[:, None])
     size = np.sqrt(np.sum(weights * here**2, axis=0))

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import checks
 from ..grid import Axis, Grid, bandwidth
-from ..resolution import interpolation_error
+from ..resolution import between, interpolation_error
 from ..solution import Solution
 from .boundaries import Walls
 from .coefficients import coefficients, free, log_weight, relative_error, tensor_fields, transfer, weighted_norm
@@ -138,22 +138,20 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[t
         return None
     walls, given = problem.walls if problem else (), problem and not callable(problem.initial)
     for size in _SAMPLED[pde.space.dim]:
-        sample, tops = _Sample(pde, size), []
-
-        def fields(x: np.ndarray) -> np.ndarray:
-            """What solutions are made of, and after it the metric, if it changes."""
-            log_w, tensor = coefficients(pde, x)
-            tops.append((log_w.max(), log_w.min()))
-            columns = [np.exp((log_w - tops[0][0]) / 2)[:, None]]
-            if problem and not given:
-                columns.append(checks.evaluate(problem.initial, x, "initial"))
-            if tensor is not None:
-                columns.append(tensor_fields(tensor))
-            return np.concatenate(columns, axis=1)
-
-        values = sample.unfolded(fields(sample.points))
-        if tops[0][0] - tops[0][1] > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
+        sample = _Sample(pde, size)
+        nodes, x = len(sample.points), np.concatenate([sample.points, sample.places(between(sample.angles))])
+        log_w, tensor = coefficients(pde, x)
+        top = log_w[:nodes].max()
+        if top - log_w[:nodes].min() > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
+        # what solutions are made of, and after it the metric, if it changes
+        columns = [np.exp((log_w - top) / 2)[:, None]]
+        if problem and not given:
+            columns.append(checks.evaluate(problem.initial, x, "initial"))
+        if tensor is not None:
+            columns.append(tensor_fields(tensor))
+        fields = np.concatenate(columns, axis=1)
+        values = sample.unfolded(fields[:nodes])
         expanded = 1 + (problem.columns if problem and not given else 0)
         # what solutions are made of has modes of its own, twice as many nodes; the metric may alias into their upper
         # half: it is multiplied by, not expanded
@@ -166,7 +164,7 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[t
             shares.append(2.0)
         if None in widths:
             continue
-        missed = interpolation_error(lambda angles: fields(sample.places(angles)), sample.angles, values, JUDGED)
+        missed = interpolation_error(fields[nodes:], sample.angles, values, JUDGED)
         missed = float(missed[: expanded].max()), float(missed[expanded:].max(initial=0.0))
         if max(missed) > max(10 * rtol, roundoff(sample.angles)):
             continue
