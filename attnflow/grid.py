@@ -205,7 +205,7 @@ class Grid:
         """Values (*shape, c) carried over to points (M, columns): (M, c), at the axes' order."""
         axes, values = self.unrolled(values)
         x = to_angles(points) if self.sphere else points
-        chunk = max(1, 2**22 // max(axes[0].size, int(np.prod(values.shape[1:]))))
+        chunk = max(1, 2**22 // max(axes[0].size, int(np.prod(values.shape[1:])), _WIDTH ** len(axes)))
         return np.concatenate([_contract(axes, values, x[i : i + chunk]) for i in range(0, len(x), chunk)])
 
     def unrolled(self, values: np.ndarray) -> tuple[tuple[Axis, ...], np.ndarray]:
@@ -270,7 +270,13 @@ def _gathered(axes: Sequence[Axis], values: np.ndarray, x: np.ndarray) -> np.nda
         nodes, share = _stencil(x[:, k], axis)
         index = (index[:, :, None] * axis.size + nodes[:, None]).reshape(len(x), -1)
         weights = (weights[:, :, None] * share[:, None]).reshape(len(x), -1)
-    return np.matmul(weights[:, None], values.reshape(-1, values.shape[-1])[index])[:, 0]
+    return _rows(index, weights, math.prod(axis.size for axis in axes)) @ values.reshape(-1, values.shape[-1])
+
+
+def _rows(columns: np.ndarray, entries: np.ndarray, size: int) -> sparse.csr_array:
+    """A matrix of as many entries in each row, `entries` (M, k) in `columns` (M, k)."""
+    starts = np.arange(0, columns.size + 1, columns.shape[1])
+    return sparse.csr_array((entries.ravel(), columns.ravel(), starts), shape=(len(columns), size))
 
 
 def _trigonometric(x: np.ndarray, nodes: np.ndarray, period: float) -> np.ndarray:
@@ -285,9 +291,7 @@ def _trigonometric(x: np.ndarray, nodes: np.ndarray, period: float) -> np.ndarra
 
 def _local(x: np.ndarray, axis: Axis) -> sparse.csr_array:
     """`_stencil` as a matrix."""
-    nodes, weights = _stencil(x, axis)
-    starts = nodes.shape[1] * np.arange(len(x) + 1)
-    return sparse.csr_array((weights.ravel(), nodes.ravel(), starts), shape=(len(x), axis.size))
+    return _rows(*_stencil(x, axis), axis.size)
 
 
 def _stencil(x: np.ndarray, axis: Axis) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+from scipy import sparse
 
 from . import checks
-from .grid import Axis, Grid, to_angles, to_sphere
+from .grid import Axis, Grid, to_sphere
 
-_POINTS = {1: 256, 2: 16, 3: 8}  # per axis
+_POINTS = {1: 256, 2: 14, 3: 6}  # per axis
+_SCATTERED = {1: 512, 2: 256, 3: 256}  # in all, where they follow a mass
 _REMEMBERED = 2**10  # nodes of an axis up to which the way to the points between them is kept
 
 
@@ -61,12 +63,14 @@ def interpolation_error(
     there = function
     if callable(function):
         there = checks.evaluate(function, between(grid) if points is None else points, name)
-    top = np.maximum(np.abs(there).max(axis=0), np.abs(values.reshape(grid.size, -1)).max(axis=0))
-    top = np.where(top > 0, top, 1.0)  # squares of what is left neither overflow nor vanish
-    there, values = there / top, values / top
     here = _at_points_between(grid, values) if points is None else grid.interpolate(values, points)
+    top = np.maximum(np.abs(there).max(axis=0), np.abs(here).max(axis=0))
     if weights is None:
-        scale = np.maximum(_mean_square(there), _mean_square(values.reshape(grid.size, -1)))
+        top = np.maximum(top, np.abs(values.reshape(grid.size, -1)).max(axis=0))
+    top = np.where(top > 0, top, 1.0)  # squares of what is left neither overflow nor vanish
+    there, here = there / top, here / top
+    if weights is None:
+        scale = np.maximum(_mean_square(there), _mean_square(values.reshape(grid.size, -1) / top))
         gap = _mean_square(here - there)
     else:
         weights = weights.reshape(len(there), -1)
@@ -89,7 +93,7 @@ def between(grid: Grid) -> np.ndarray:
 
 
 def among(grid: Grid, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points like those `between`, and as many again in cells drawn by their mass, so that narrow ones are not missed.
+    """Points drawn half by volume and half by mass, so that narrow ones are not missed; the same every time.
 
     Parameters
     ----------
@@ -101,46 +105,45 @@ def among(grid: Grid, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     points : (M, columns) array
-    density : (M,) array
-        Of the mass there, relative to its mean over the nodes; the points have density (1 + density) / 2.
+    shares : (M, 2) array
+        Weights of the points in a mean over the volume, and in one over the mass.
     """
-    first = between(grid)
-    cumulative = np.cumsum(mass)
-    draw = jittered(len(first), 0)
+    parts = np.stack([grid.weights / grid.weights.sum(), mass / mass.sum()], axis=1)
+    both = parts.sum(axis=1)
+    cumulative = np.cumsum(both)
+    draw, spread = _draws(min(len(grid.axes), 3))
     cells = np.minimum(np.searchsorted(cumulative, draw * cumulative[-1], side="right"), grid.size - 1)
-    coordinates = np.stack([axis.nodes[k] for axis, k in zip(grid.axes, np.unravel_index(cells, grid.shape))], axis=1)
-    spacing = np.array([axis.spacing for axis in grid.axes])
-    spread = np.random.default_rng(len(draw)).random(coordinates.shape) - 0.5
-    second = coordinates + spacing * spread
-    places = np.concatenate([_nearest(grid, first), cells])
-    points = np.concatenate([first, to_sphere(second) if grid.sphere else second])
-    return points, mass[places] * (grid.size / cumulative[-1])
+    places = zip(grid.axes, np.unravel_index(cells, grid.shape), spread)
+    points = np.stack([axis.nodes[k] + axis.spacing * x for axis, k, x in places], axis=1)
+    return to_sphere(points) if grid.sphere else points, 2 * parts[cells] / both[cells, None]
 
 
-def _nearest(grid: Grid, points: np.ndarray) -> np.ndarray:
-    """Index of the node whose cell holds each point, (M,)."""
-    x = to_angles(points) if grid.sphere else points
-    index = []
-    for k, axis in enumerate(grid.axes):
-        offset = np.rint((x[:, k] - axis.nodes[0]) / axis.spacing).astype(int)
-        index.append(offset % axis.size if axis.kind in ("fourier", "periodic") else np.clip(offset, 0, axis.size - 1))
-    return np.ravel_multi_index(index, grid.shape)
+@lru_cache
+def _draws(dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """What draws cells (M,), and where in its cell each point is, in spacings from the middle (dim, M)."""
+    count = _SCATTERED[dim]
+    return jittered(count, 0), np.random.default_rng([20260, count, dim]).random((dim, count)) - 0.5
 
 
 def _at_points_between(grid: Grid, values: np.ndarray) -> np.ndarray:
     """The interpolant of (*shape, c) there, (M, c), axis by axis."""
     axes, values = grid.unrolled(values)
+    columns, done = values.shape[-1], 1
     for k, axis in enumerate(axes):
-        matrix = (_matrix if axis.size <= _REMEMBERED else _matrix.__wrapped__)(grid.axes[k], axis, len(axes), k)
-        moved = np.moveaxis(values, k, 0)
-        result = np.asarray(matrix @ moved.reshape(axis.size, -1))
-        values = np.moveaxis(result.reshape(len(result), *moved.shape[1:]), 0, k)
-    return values.reshape(-1, values.shape[-1])
+        build = _matrix if axis.size <= _REMEMBERED else _matrix.__wrapped__
+        matrix = build(grid.axes[k], axis, len(axes), k)
+        if len(axes) == 1:
+            return np.asarray(matrix @ values)
+        values = matrix @ values.reshape(done, axis.size, -1)
+        done *= len(matrix)
+    return values.reshape(-1, columns)
 
 
 @lru_cache(maxsize=32)
 def _matrix(axis: Axis, unrolled: Axis, dim: int, k: int):
-    return unrolled.interpolation(_coordinates(axis, dim, k))
+    """Interpolation to the points between along axis k of dim; dense beyond one dimension."""
+    matrix = unrolled.interpolation(_coordinates(axis, dim, k))
+    return matrix.toarray() if dim > 1 and sparse.issparse(matrix) else matrix
 
 
 def _coordinates(axis: Axis, dim: int, k: int) -> np.ndarray:

@@ -50,9 +50,9 @@ def unseen(
     """
     (cells, start), (coarse, coarse_start) = fine, coarse
     grid, mass = cells.grid, error_weights(pde, cells.grid) if loose(pde) else cells.mass
-    points, density = among(grid, mass)
+    points, shares = among(grid, mass)
     initial = callable(problem.initial)
-    known = pde.ingredients(grid.points)
+    known = pde.ingredients(grid.points, None if grid.sphere else cells.log_weight)
     tops = known[0].max(axis=0)
 
     def together(logarithms: np.ndarray, others: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -64,8 +64,7 @@ def unseen(
 
     here = together(*known, start)
     plain = np.arange(here.shape[1]) < len(tops)
-    share = np.where(plain, 1.0, density[:, None]) * (2 / (1 + density[:, None]))
-    found = interpolation_error(fields, grid, here, JUDGED, points, share)
+    found = interpolation_error(fields, grid, here, JUDGED, points, np.where(plain, shares[:, :1], shares[:, 1:]))
     if found.max() <= least:
         return 0.0
 
