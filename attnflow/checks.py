@@ -140,6 +140,8 @@ def reals(value, name: str, bools: bool = False) -> np.ndarray:
     A masked array without masked entries is its data. `bools` lets arrays (not lone bools) of them through as 0 and 1:
     features may be indicators, coordinates and parameters may not.
     """
+    if type(value) is np.ndarray and value.dtype == np.float64:  # the usual case, many times in a solve
+        return value
     try:
         result = np.asarray(value)
     except Exception:  # ragged; or another library's refusal, which may be of any class
@@ -243,8 +245,9 @@ def scalar_field(value: Callable, x: np.ndarray, name: str) -> np.ndarray:
             f"{name} must return shape {x.shape[:-1]} for points of shape {x.shape}, got {result.shape}; "
             "index the coordinate, as in x[..., 0]"
         )
-    if np.isnan(result).any() or (result == np.inf).any():
-        where = tuple(int(i) for i in np.argwhere(np.isnan(result) | (result == np.inf))[0])
+    good = result < np.inf
+    if not good.all():
+        where = tuple(int(i) for i in np.argwhere(~good)[0])
         raise ValueError(f"{name} must be finite or -inf, got {result[where]} at x = {entries(x[where])}")
     return result
 
@@ -357,9 +360,9 @@ def _has_masked(value) -> bool:
 
 
 def _finite(result: np.ndarray, name: str) -> np.ndarray:
-    bad = ~np.isfinite(result)
-    if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
+    good = np.isfinite(result)
+    if not good.all():
+        where = tuple(int(i) for i in np.argwhere(~good)[0])
         raise ValueError(f"{name} must be finite, got {result[where]} at index {where}")
     return result
 

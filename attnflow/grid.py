@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
 
 import numpy as np
-from scipy import sparse, special
+from scipy import fft, sparse, special
 
 from . import capacity, checks
 
@@ -223,7 +223,7 @@ def bandwidth(values: np.ndarray, rtol: float) -> tuple[int, ...] | None:
     """
     axes = tuple(range(values.ndim - 1))
     size = np.abs(values).max(axis=axes)
-    spectrum = np.abs(np.fft.rfftn(values / np.where(size > 0, size, 1.0), axes=axes, norm="forward"))
+    spectrum = np.abs(fft.rfftn(values / np.where(size > 0, size, 1.0), axes=axes, norm="forward"))
     widths = []
     for k, n in enumerate(values.shape[:-1]):
         amplitude = spectrum.max(axis=axes[:k] + axes[k + 1 :] + (-1,))

@@ -64,17 +64,15 @@ def interpolation_error(
     if callable(function):
         there = checks.evaluate(function, between(grid) if points is None else points, name)
     here = _at_points_between(grid, values) if points is None else grid.interpolate(values, points)
-    top = np.maximum(np.abs(there).max(axis=0), np.abs(here).max(axis=0))
-    if weights is None:
-        top = np.maximum(top, np.abs(values.reshape(grid.size, -1)).max(axis=0))
+    nodes = values.reshape(grid.size, -1) if weights is None else there
+    top = np.maximum(np.abs(np.concatenate([there, here])).max(axis=0), np.abs(nodes).max(axis=0))
     top = np.where(top > 0, top, 1.0)  # squares of what is left neither overflow nor vanish
-    there, here = there / top, here / top
+    there, gap = there / top, (here - there) / top
     if weights is None:
-        scale = np.maximum(_mean_square(there), _mean_square(values.reshape(grid.size, -1) / top))
-        gap = _mean_square(here - there)
+        scale, gap = np.maximum(_mean_square(there), _mean_square(nodes / top)), _mean_square(gap)
     else:
         weights = weights.reshape(len(there), -1)
-        scale, gap = np.sum(weights * there**2, axis=0), np.sum(weights * (here - there) ** 2, axis=0)
+        scale, gap = np.sum(weights * there**2, axis=0), np.sum(weights * gap**2, axis=0)
     return np.sqrt(gap / np.where(scale > 0, scale, 1.0))
 
 

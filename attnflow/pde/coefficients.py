@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import fft
+from scipy import fft, sparse
 
 from .. import checks
 from ..geometry import Space, Sphere, Uniform
@@ -218,11 +218,9 @@ def transfer(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
         if old.kind == new.kind == "fourier" and _FEW < old.size <= new.size and old.size % 2:
             values = fft.irfft(fft.rfft(values, axis=k), new.size, axis=k) * (new.size / old.size)
             continue
-        moved = np.moveaxis(values, k, 0)
         few = old.kind in ("cells", "periodic", "colatitude") or max(old.size, new.size) <= 4 * _FEW
         matrix = (_resampling if few else _resampling.__wrapped__)(old, new)
-        result = matrix @ moved.reshape(len(moved), -1)
-        values = np.moveaxis(np.asarray(result).reshape(new.size, *moved.shape[1:]), 0, k)
+        values = _apply(matrix, values, k)
     return values
 
 
@@ -230,15 +228,32 @@ _DEPTH = 24.0  # of the root of the weight, below its top, where a line is cut
 _WIDENINGS = 24  # by half the width each, until the weight has ended
 _KEPT = 2**12  # nodes up to which grids are kept for the next solve
 _FEW = 256  # nodes from which on waves are carried over by the fast Fourier transform
+_DENSE = 2**13  # entries up to which a matrix of few nonzero ones is applied as a full one
+_NARROW = 16
 _REACH = 3  # rows beyond a pole that interpolation looks at
+
+
+def _apply(matrix, values: np.ndarray, k: int) -> np.ndarray:
+    """The matrix applied along axis k."""
+    before, (size, *after) = values.shape[:k], values.shape[k:]
+    flat = values.reshape(math.prod(before), size, -1)
+    if sparse.issparse(matrix):
+        result = (matrix @ flat.swapaxes(0, 1).reshape(size, -1)).reshape(-1, len(flat), flat.shape[-1]).swapaxes(0, 1)
+    elif flat.shape[-1] < _NARROW:  # one product instead of many
+        result = (flat.swapaxes(1, 2).reshape(-1, size) @ matrix.T).reshape(len(flat), flat.shape[-1], -1).swapaxes(1, 2)
+    else:
+        result = matrix @ flat
+    return result.reshape(*before, -1, *after)
 
 
 @lru_cache(maxsize=128)
 def _resampling(old: Axis, new: Axis):
+    """Interpolation as a matrix; dense where it is small."""
     if old.kind == "colatitude":
         reach = _REACH * old.spacing
         old = Axis("cells", old.size + 2 * _REACH, -reach, old.high + reach)
-    return old.interpolation(new.nodes)
+    matrix = old.interpolation(new.nodes)
+    return matrix.toarray() if sparse.issparse(matrix) and math.prod(matrix.shape) <= _DENSE else matrix
 
 
 def _angular_frame(x: np.ndarray) -> np.ndarray:

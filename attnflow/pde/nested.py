@@ -11,6 +11,7 @@ the coarser nodes, where the finer ones are interpolated to sixth order.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -159,8 +160,8 @@ def grid_shapes(
     dim = pde.space.dim
     globe = on_sphere(pde.space) and dim == 2
     shape = np.array([8, 16]) if globe else _proportions(pde, ranges, 3 / 2 if rtol < 5e-5 and dim == 2 else 1)
-    largest = FINEST[dim] ** dim
-    shapes = [tuple(int(n) * 2**k for n in shape) for k in range(20) if float(np.prod(shape)) * 2 ** (k * dim) <= largest]
+    count = FINEST[dim] ** dim // math.prod(shape.tolist())
+    shapes = [tuple(n * 2**k for n in shape.tolist()) for k in range(20) if 2 ** (k * dim) <= count]
     while len(shapes) > 3:
         grid = build_grid(pde.space, KINDS, shapes[0], ranges)
         log_w = log_weight(pde, grid.points)

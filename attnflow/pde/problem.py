@@ -144,15 +144,15 @@ def finished(
     `deviation` from it, the root weighted mean square, zero in the steady state.
     """
     error, status, message = stats["estimated_error"], 0, "finished"
-    norm = f"{error:.1g} in {pde.norm_name}"
     if not np.isfinite(fields).all() or not np.isfinite(error):
         status, message = -1, "the linear solves overflowed: p^drift changes too fast for this grid; use more cells"
     elif rtol is None:
-        message = f"finished on the given grid; estimated relative error {norm}"
+        message = f"finished on the given grid; estimated relative error {error:.1g} in {pde.norm_name}"
     elif error > rtol:
         message = (
-            f"estimated relative error {norm}, on the finest grid {stats['grid']}, above rtol = {rtol:g}: initial "
-            "or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to accept its error"
+            f"estimated relative error {error:.1g} in {pde.norm_name}, on the finest grid {stats['grid']}, above rtol = "
+            f"{rtol:g}: initial or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to "
+            "accept its error"
         )
     if status or (rtol is not None and error > rtol):
         warnings.warn(message, checks.AccuracyWarning, stacklevel=4)

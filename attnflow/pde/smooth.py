@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,7 @@ _MANY = 16  # cells per node: if finite volumes would need more than they have, 
 _BUDGET = 20.0  # seconds, then
 _ROUNDOFF = 1e-15
 _EXACT = 1e-15  # of the time integration on a given grid
+_KEPT = 2**12  # nodes up to which samples' points are kept for the next solve
 
 
 def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
@@ -138,8 +139,8 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[t
         return None
     walls, given = problem.walls if problem else (), problem and not callable(problem.initial)
     for size in _SAMPLED[pde.space.dim]:
-        sample = _Sample(pde, size)
-        nodes, x = len(sample.points), np.concatenate([sample.points, sample.places(between(sample.angles))])
+        sample = _sample(spectral_grid(pde, (size,) * pde.space.dim))
+        nodes, x = sample.nodes, sample.points
         log_w, tensor = coefficients(pde, x)
         top = log_w[:nodes].max()
         if top - log_w[:nodes].min() > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
@@ -195,46 +196,63 @@ def solvable(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(max(3, n | 1) if wraps else max(3, n) for n, wraps in zip(sizes, wrapping(pde)))
 
 
+def _sample(grid: Grid) -> _Sample:
+    return (_kept_sample if grid.size <= _KEPT else _Sample)(grid)
+
+
 @dataclass(frozen=True)
 class _Sample:
     """Equispaced nodes where an axis wraps and Chebyshev's between walls: equispaced in an angle in which fields are even.
 
-    In these angles all axes wrap.
+    In these angles all axes wrap. As many nodes, or for walls one more, as the given grid has along its axes.
     """
 
-    pde: DriftDiffusion
-    size: int
+    grid: Grid
+
+    @cached_property
+    def wraps(self) -> tuple[bool, ...]:
+        return tuple(axis.kind == "fourier" for axis in self.grid.axes)
 
     @cached_property
     def angles(self) -> Grid:
         """All of them, even where fields are the same again."""
-        if all(wrapping(self.pde)):
-            return spectral_grid(self.pde, (self.size,) * self.pde.space.dim)
-        axes = zip(self.pde.space.bounds, wrapping(self.pde))
-        return Grid(tuple(Axis("fourier", *((self.size, *ends) if wraps else (2 * self.size, 0.0, 2 * np.pi))) for ends, wraps in axes))
+        if all(self.wraps):
+            return self.grid
+        axes = zip(self.grid.axes, self.wraps)
+        return Grid(tuple(axis if wraps else Axis("fourier", 2 * axis.size, 0.0, 2 * np.pi) for axis, wraps in axes))
+
+    @cached_property
+    def nodes(self) -> int:
+        """Those where fields are not the same again."""
+        return math.prod(axis.size + (not wraps) for axis, wraps in zip(self.grid.axes, self.wraps))
 
     @cached_property
     def points(self) -> np.ndarray:
-        """Those where fields are not the same again, (N, columns)."""
-        if all(wrapping(self.pde)):
-            return self.angles.points
-        nodes = (a.nodes if wraps else a.nodes[: self.size + 1] for a, wraps in zip(self.angles.axes, wrapping(self.pde)))
-        return self.places(np.stack([x.ravel() for x in np.meshgrid(*nodes, indexing="ij")], axis=-1))
+        """The nodes, and after them points between the angles, (N, columns)."""
+        if all(self.wraps):
+            points = np.concatenate([self.grid.points, between(self.grid)])
+        else:
+            axes = zip(self.angles.axes, self.grid.axes, self.wraps)
+            nodes = (angle.nodes if wraps else angle.nodes[: axis.size + 1] for angle, axis, wraps in axes)
+            nodes = np.stack([x.ravel() for x in np.meshgrid(*nodes, indexing="ij")], axis=-1)
+            points = self._places(np.concatenate([nodes, between(self.angles)]))
+        points.flags.writeable = False
+        return points
 
-    def places(self, angles: np.ndarray) -> np.ndarray:
-        """Points of the space."""
-        if all(wrapping(self.pde)):
-            return angles
-        axes = zip(angles.T, self.pde.space.bounds, wrapping(self.pde))
-        return np.stack([x if wraps else low + (high - low) * (1 - np.cos(x)) / 2 for x, (low, high), wraps in axes], axis=1)
+    def _places(self, angles: np.ndarray) -> np.ndarray:
+        axes = zip(angles.T, self.grid.axes, self.wraps)
+        places = (x if wraps else axis.low + (axis.high - axis.low) * (1 - np.cos(x)) / 2 for x, axis, wraps in axes)
+        return np.stack(list(places), axis=1)
 
     def unfolded(self, values: np.ndarray) -> np.ndarray:
-        """Fields at the points (N, c) on all angles, (*grid, c)."""
-        walled = [not wraps for wraps in wrapping(self.pde)]
-        values = values.reshape(*(self.size + wall for wall in walled), -1)
-        for k in np.flatnonzero(walled):
-            values = np.concatenate([values, values.take(range(self.size - 1, 0, -1), axis=k)], axis=k)
+        """Fields at the nodes (N, c) on all angles, (*grid, c)."""
+        values = values.reshape(*(axis.size + (not wraps) for axis, wraps in zip(self.grid.axes, self.wraps)), -1)
+        for k in np.flatnonzero(np.logical_not(self.wraps)):
+            values = np.concatenate([values, values.take(range(self.grid.axes[k].size - 1, 0, -1), axis=k)], axis=k)
         return values
+
+
+_kept_sample = lru_cache(maxsize=16)(_Sample)
 
 
 @dataclass(frozen=True)
