@@ -13,7 +13,7 @@ from .. import checks
 from ..geometry import Density, Space, Uniform
 from ..solution import Solution
 from .boundaries import Walls, read_boundary
-from .coefficients import extent, log_weight, loose, mobility, on_sphere, tensor_fields
+from .coefficients import coefficients, extent, log_weight, loose, mobility, on_sphere, tensor_fields
 from .finite_volume import Cells, assemble
 from .harmonics import solve_harmonic, solve_harmonic_on
 from .march import INTEGRATORS
@@ -117,17 +117,17 @@ class DriftDiffusion:
         """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
         return assemble(self, shape, walls, columns, self.ranges() if ranges is None else ranges)
 
-    def ingredients(self, x: np.ndarray, log_w: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def ingredients(self, x: np.ndarray, cells: Cells | None = None) -> tuple[np.ndarray, np.ndarray]:
         """What the equation is made of at points (N, n): logarithms of weights (N, k), and other functions (N, m).
 
-        `log_w` is `log_weight` at the points, if it is known already.
+        `cells` are those around the points, if there are any already.
         """
-        globe = on_sphere(self.space)
-        metric = None if self.space.flat else self.space.metric(x)
-        parts = [] if metric is None else [tensor_fields(metric, globe)]
-        parts += [] if self.mobility is None else [mobility(self, x)[:, None]]
-        log_w = log_weight(self, x, None if globe else metric) if log_w is None else log_w
-        return log_w[:, None], np.concatenate([np.empty((len(x), 0)), *parts], axis=1)
+        if self.on_globe:  # angles have poles: functions on the sphere
+            parts = [] if self.space.flat else [tensor_fields(self.space.metric(x), True)]
+            parts += [] if self.mobility is None else [mobility(self, x)[:, None]]
+            return log_weight(self, x)[:, None], np.concatenate([np.empty((len(x), 0)), *parts], axis=1)
+        log_w, tensor = coefficients(self, x) if cells is None else (cells.log_weight, cells.tensor)
+        return log_w[:, None], np.empty((len(x), 0)) if tensor is None else tensor_fields(tensor)
 
     def log_weight(self, x: np.ndarray) -> np.ndarray:
         """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""

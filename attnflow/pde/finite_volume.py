@@ -39,6 +39,8 @@ class Cells:
     grid : Grid
     log_weight : (n,) array
         Logarithm of the conserved weight w per coordinate volume.
+    tensor : (n, dim, dim) array or None
+        m g^ij; None for the identity everywhere.
     offsets : tuple of tuple of int
         Each pair of neighbours once.
     exchange : (len(offsets), *grid) array
@@ -57,6 +59,7 @@ class Cells:
 
     grid: Grid
     log_weight: np.ndarray
+    tensor: np.ndarray | None
     offsets: tuple[tuple[int, ...], ...]
     exchange: np.ndarray
     loss: np.ndarray
@@ -142,6 +145,7 @@ def assemble(
     return Cells(
         grid,
         log_w,
+        tensor,
         offsets,
         exchange,
         loss,

@@ -66,8 +66,8 @@ class General(DriftDiffusion):
         operator = cells.operator() + _advection(cells, _velocity(self, cells.grid.points), walls)
         return replace(cells, coupled=sparse.csr_array(sparse.kron(operator, sparse.eye_array(columns))), monotone=False)
 
-    def ingredients(self, x: np.ndarray, log_w: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        logarithms, others = super().ingredients(x, log_w)
+    def ingredients(self, x: np.ndarray, cells: Cells | None = None) -> tuple[np.ndarray, np.ndarray]:
+        logarithms, others = super().ingredients(x, cells)
         # a velocity matters beside what diffusion does across the space: rounding errors of a zero are no structure
         diffusion = 1 / np.ptp(self.space.probe_points(), axis=0)
         return logarithms, np.concatenate([others, _velocity(self, x) + diffusion], axis=1)
@@ -153,7 +153,7 @@ class Heads(DriftDiffusion):
         source = None if parts[0].source is None else source
         return replace(parts[0], coupled=sparse.csr_array(total), source=source, monotone=False)
 
-    def ingredients(self, x: np.ndarray, log_w: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def ingredients(self, x: np.ndarray, cells: Cells | None = None) -> tuple[np.ndarray, np.ndarray]:
         logarithms, others = zip(*(equation.ingredients(x) for equation in self.equations))
         return np.concatenate(logarithms, axis=1), np.concatenate(others, axis=1)
 

@@ -48,11 +48,11 @@ def unseen(
     float
         The largest, each function relative to its size: in the norm of the weight, its root in the plain one.
     """
-    (cells, start), (coarse, coarse_start) = fine, coarse
+    (cells, start), (coarser, coarse_start) = fine, coarse
     grid, mass = cells.grid, error_weights(pde, cells.grid) if loose(pde) else cells.mass
     points, shares = among(grid, mass)
     initial = callable(problem.initial)
-    known = pde.ingredients(grid.points, None if grid.sphere else cells.log_weight)
+    known = pde.ingredients(grid.points, cells)
     tops = known[0].max(axis=0)
 
     def together(logarithms: np.ndarray, others: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -68,8 +68,8 @@ def unseen(
     if found.max() <= least:
         return 0.0
 
-    there = together(*pde.ingredients(coarse.grid.points), coarse_start)
-    carried = transfer(there.reshape(1, *coarse.grid.shape, -1), coarse.grid, grid).reshape(here.shape)
+    there = together(*pde.ingredients(coarser.grid.points, coarser), coarse_start)
+    carried = transfer(there.reshape(1, *coarser.grid.shape, -1), coarser.grid, grid).reshape(here.shape)
     weights = np.where(plain, grid.weights[:, None] / grid.weights.sum(), mass[:, None])
     size = np.sqrt(np.sum(weights * here**2, axis=0))
     size = np.where(size > 0, size, 1.0)
