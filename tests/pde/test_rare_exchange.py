@@ -133,11 +133,19 @@ def test_a_spectrum_that_is_not_discrete_is_not_given_digits(log_pdf):
         assert DriftDiffusion(af.Density(LINE, log_pdf), 1.0).spectrum(3).estimated_error > 0.01
 
 
-@pytest.mark.parametrize("m", [512, *(pytest.param(m, marks=pytest.mark.slow) for m in (500, 1024))])
+@pytest.mark.parametrize("m", [512, pytest.param(500, marks=pytest.mark.slow)])
 def test_a_weight_that_waves_between_the_nodes_slows_down_as_homogenisation_says(m):
     """For fast waves the rate falls by the means of w and 1 / w: I_0(c)^-2, up to O(1 / m^2)."""
     spectrum = DriftDiffusion(wells(0.5, m), 1.0).spectrum(3)
     assert spectrum.gap == pytest.approx(0.8842, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("m", [1024, 4096])
+def test_a_weight_of_more_waves_than_cells_can_follow_is_warned_of(m):
+    with pytest.warns(af.checks.AccuracyWarning, match="good to"):
+        spectrum = DriftDiffusion(wells(0.5, m), 1.0).spectrum(3)
+    assert abs(spectrum.gap - 0.8842) < 0.8842 * (spectrum.estimated_error + 1e-3)
 
 
 @pytest.mark.parametrize("space", [pytest.param(af.Sphere(2), marks=pytest.mark.slow), af.Box([(-1, 1), (-1, 1)])])
