@@ -11,6 +11,9 @@ density times the features have beyond the grid's modes.
 
 from __future__ import annotations
 
+import itertools
+from functools import reduce
+
 import numpy as np
 
 from ..attention import Attention, BoundLayer
@@ -19,6 +22,7 @@ from ..kernels import Attended
 
 ENGINE = "circulant"
 _NODES, _PHASE = 32, 30.0  # of Gauss and Legendre on an interval, and the radians of a cosine it may hold
+_ENTRIES = 2**22  # of a matrix of cosines at a time
 _REACH = 42.0  # exp(-42) is nothing beside 1
 _FAINTEST = 1e-10  # of row sums beside the largest: a Fourier transform rounds off relative to that
 
@@ -77,8 +81,8 @@ class Circulant:
 def coefficients(q: float, e: float, lengths: np.ndarray, largest: tuple[int, ...]) -> np.ndarray:
     """K(m) for 0 <= m_a <= largest[a] on a torus of these side lengths.
 
-    The cube of distances that count is cut into pyramids with their tops at the cusp, z = r (1, c t): there the integrand
-    is smooth in t and smooth in r but at 0, towards which the intervals halve.
+    The box of distances that count is halved towards the cusp; in what each halving leaves, away from the cusp, the
+    integrand is smooth, and the cosines are products.
 
     Examples
     --------
@@ -90,28 +94,29 @@ def coefficients(q: float, e: float, lengths: np.ndarray, largest: tuple[int, ..
     n = len(lengths)
     sides = np.minimum(lengths / 2, (_REACH * e) ** (1 / q))
     waves = [2 * np.pi / length * np.arange(most + 1) for length, most in zip(lengths, largest)]
-    phase = sum(k[-1] * side for k, side in zip(waves, sides))
+    # of a long side, or a steep function: no box is much longer than far from the cusp, or than the function takes to fall
+    pieces = np.ceil(max(1, q / 8) * sides / sides.min()).astype(int)
+    halvings = int(np.ceil(53 / (n + q)))
     total = 0.0
-    for a in range(n):
-        others = [b for b in range(n) if b != a]
-        halvings = sides[a] * 0.5 ** np.arange(np.ceil(53 / (n + q)), -1, -1)
-        r, weight = _gauss(np.concatenate([[0.0], halvings]), phase / sides[a])
-        square, integrand = np.ones((len(r), *[1] * (n - 1))), weight.reshape(-1, *[1] * (n - 1))
-        bases = []
-        for place, b in enumerate(others):
-            c = sides[b] / sides[a]
-            t, weight = _gauss(np.linspace(0, 1, 1 + int(np.ceil(c))), waves[b][-1] * sides[b])
-            along = [1] * (n - 1)
-            along[place] = len(t)
-            square = square + (c * t.reshape(along)) ** 2
-            integrand = integrand * c * r.reshape(-1, *[1] * (n - 1)) * weight.reshape(along)
-            bases.append(np.cos(c * r[:, None, None] * t[:, None] * waves[b]))
-        radius = r.reshape(-1, *[1] * (n - 1)) * np.sqrt(square)
-        field = integrand * np.exp(-(radius**q) / e)
-        for basis in bases:
-            field = np.einsum("rt...,rtk->r...k", field, basis)
-        total = total + np.moveaxis(np.tensordot(np.cos(np.outer(waves[a], r)), field, 1), 0, a)
+    for level in range(halvings + 1):
+        edges = [side * 0.5**level * np.linspace(0, 1, 2 * count + 1) for side, count in zip(sides, pieces)]
+        halves = [[_gauss(x[: len(x) // 2 + 1], k[-1]), _gauss(x[len(x) // 2 :], k[-1])] for x, k in zip(edges, waves)]
+        for box in itertools.product((0, 1), repeat=n):
+            if any(box) or level == halvings:
+                nodes = [pair[half] for pair, half in zip(halves, box)]
+                square = reduce(np.add.outer, [x**2 for x, _ in nodes])
+                field = np.exp(-(square ** (q / 2)) / e)
+                for (x, weight), k in zip(nodes, waves):
+                    field = _cosines(field, x, weight, k)
+                total = total + field
     return 2**n * total
+
+
+def _cosines(field: np.ndarray, x: np.ndarray, weight: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Sums over the first axis, of weights and cos(k x), which becomes the last."""
+    rows = max(1, _ENTRIES // len(k))
+    blocks = (slice(i, i + rows) for i in range(0, len(x), rows))
+    return sum(np.tensordot(field[i], weight[i, None] * np.cos(np.outer(x[i], k)), (0, 0)) for i in blocks)
 
 
 def _gauss(edges: np.ndarray, wave: float) -> tuple[np.ndarray, np.ndarray]:
