@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import capacity, checks
 from ..kernels import Attended, Choice, Plan, attend, check_backend, choose, plan
-from ..kernels.reference import dense_logits, softmax
+from ..kernels.reference import shifted_logits, softmax
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .normalizations import Normalization, Sinkhorn
@@ -135,6 +135,8 @@ class Attention:
         """
         tokens = self.f.check(tokens, "tokens").astype(np.float64)
         queries = tokens if queries is None else self.f.check(queries, "queries").astype(np.float64)
+        if queries.shape[1] != tokens.shape[1]:
+            raise ValueError(f"queries must have {tokens.shape[1]} columns as tokens have, got shape {queries.shape}")
         if len(queries) * len(tokens) > 2**26:
             raise ValueError(
                 f"tokens must make at most {2**26} dense weights, got {len(queries)} x {len(tokens)}: "
@@ -143,7 +145,7 @@ class Attention:
         capacity.fits(24 * len(queries) * len(tokens), "tokens")
         f, epsilon = rescale(self.f, self.epsilon, queries, tokens)
         bias = self.bind(tokens).key_bias
-        return softmax(dense_logits(f, epsilon, queries, tokens, bias - bias.max()))[0]
+        return softmax(shifted_logits(f, epsilon, queries, tokens, bias - bias.max())[0])[0]
 
     def plan(self, tokens: np.ndarray, columns: int = 1, layers: int = 1) -> Choice:
         """Which engine "auto" takes for these tokens, and why: prints as a table of predicted seconds.
@@ -179,6 +181,7 @@ class Attention:
         for content in (tokens, self.f.query_features(tokens), self.f.key_features(tokens), log_mass):
             digest.update(b"" if content is None else np.ascontiguousarray(content).tobytes())
         key = f"{digest.hexdigest()} {tokens.dtype} {tokens.shape} {self.epsilon} {self.normalization} {self.rtol}"
+        key = f"{key} {self.backend} {self.dtype}"
         last = self._last  # read once: another thread may bind other tokens meanwhile
         if last is None or last[0] != key:
             last = self._last = (key, _bind(self, tokens.astype(np.float64), log_mass))

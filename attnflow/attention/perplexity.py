@@ -66,6 +66,8 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
     queries = _some(tokens, min(_SAMPLE, max(_FEWEST, _KEPT // len(tokens))))
     above = np.concatenate([rows - _least(rows)[:, None] for rows in _rows(f, queries, tokens)])
     some = above[(above > 0) & (above < np.inf)]
+    if some.size == 0 and (tokens != tokens[0]).any():
+        raise ValueError("tokens must lie where f neither overflows nor vanishes between different ones; rescale them")
     if some.size == 0:
         raise ValueError("tokens must differ for a perplexity to choose epsilon: no two values of f in a row do")
 

@@ -105,6 +105,8 @@ def plan(
     ValueError
         If the engine can't compute this pseudo-metric, or the tokens are beyond the range of `dtype`.
     """
+    if queries is not None and queries.shape[1] != keys.shape[1]:
+        raise ValueError(f"queries must have {keys.shape[1]} columns as tokens have, got shape {queries.shape}")
     choice = choose(f, epsilon, queries, keys, dtype, rtol, columns, applications) if backend == "auto" else None
     name = backend if choice is None else choice.engine
     return _prepared(name, choice, (f, epsilon, queries, keys, dtype, rtol))

@@ -23,8 +23,9 @@ def plan(
         if level == -np.inf:
             raise blind(0)
         bias = None if key_bias is None else key_bias - level  # f is not rounded away beside it
-        weights, log_sum_exp = softmax(dense_logits(f, epsilon, queries, keys, bias))
-        return np.empty((len(queries), 0)) if values is None else weights @ values, log_sum_exp + level
+        logits, shift = shifted_logits(f, epsilon, queries, keys, bias)
+        weights, log_sum_exp = softmax(logits)
+        return np.empty((len(queries), 0)) if values is None else weights @ values, log_sum_exp + shift + level
 
     return run
 
@@ -33,6 +34,14 @@ def dense_logits(
     f: PseudoMetric, epsilon: float, queries: np.ndarray, keys: np.ndarray, key_bias: np.ndarray | None
 ) -> np.ndarray:
     """l_ij = -f(x_i, y_j) / (2 eps) + b_j as an (M, N) array, refused above `LARGEST` pairs."""
+    logits, shift = shifted_logits(f, epsilon, queries, keys, key_bias)
+    return logits + shift[:, None]
+
+
+def shifted_logits(
+    f: PseudoMetric, epsilon: float, queries: np.ndarray, keys: np.ndarray, key_bias: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The logits less those of each row's least f, and these (M,): a constant in f is not divided by eps."""
     if len(queries) * len(keys) > LARGEST:
         raise ValueError(
             f"tokens must make at most {LARGEST} pairs to be held densely, got {len(queries)} x {len(keys)}: "
@@ -41,7 +50,9 @@ def dense_logits(
     capacity.fits(24 * len(queries) * len(keys), "tokens")
     with np.errstate(over="ignore"):  # what overflows weighs nothing
         f_values = f.evaluate(f.query_features(queries), f.key_features(keys))
-        return -f_values / (2 * epsilon) + (0.0 if key_bias is None else key_bias)
+        least = f_values.min(axis=1)
+        least = np.where(np.isfinite(least), least, 0.0)
+        return (least[:, None] - f_values) / (2 * epsilon) + (0.0 if key_bias is None else key_bias), -least / (2 * epsilon)
 
 
 def softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

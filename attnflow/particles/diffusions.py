@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import capacity
 from ..geometry import Density, Remetrised, Space, Sphere
 
 _SHARE = 0.2  # of the statistical error that the weak error may take, all features being of order one
@@ -79,7 +80,8 @@ def choose_steps(
     rng = np.random.default_rng(0)  # the choice depends on the arguments alone
     x = points[np.linspace(0, len(points) - 1, _PILOTS).astype(int)]
     fastest = _rate(density, drift, x).max()
-    count = int(np.clip(np.ceil(t * fastest / _LONGEST), 16, 400))
+    with np.errstate(over="ignore"):
+        count = int(np.clip(np.ceil(t * fastest / _LONGEST), 16, 400))
     h = min(t / count, _LONGEST / fastest if fastest > 0 else np.inf)
     for k in range(count):
         x = scheme.advance(x, h, rng.normal(size=(scheme.draws, *x.shape)))
@@ -90,7 +92,9 @@ def choose_steps(
             fastest = max(fastest, _rate(density, drift, x).max())
     bias = _SHARE / np.sqrt(paths)
     longest = np.sqrt(bias / 0.1) if scheme.weak_order == 2 or extrapolated else bias / 0.2
-    return max(10, int(np.ceil(t * fastest / np.clip(longest, _SHORTEST, _LONGEST))))
+    count = float(t) * float(fastest) / float(np.clip(longest, _SHORTEST, _LONGEST))
+    capacity.ends(count, "t", 2e-5)
+    return max(10, int(np.ceil(count)))
 
 
 def _heun(density: Density, drift: float) -> Callable:

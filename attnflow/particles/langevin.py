@@ -267,9 +267,9 @@ def _read_steps(density, drift, scheme, x, times, steps, paths, pairs=False) -> 
     if steps is None:
         return choose_steps(density, drift, scheme, x, times[-1], paths, extrapolated=pairs)
     steps = checks.integer(steps, "steps", least=1)
-    least = int(times[-1] * (2 if pairs else 1) / scheme.longest) + 1
+    least = np.floor(float(times[-1]) / scheme.longest * (2 if pairs else 1)) + 1
     if steps < least:
-        raise ValueError(f"steps must be at least {least} to time {times[-1]:g} on {density.space}, got {steps}")
+        raise ValueError(f"steps must be at least {least:.0f} to time {times[-1]:g} on {density.space}, got {steps}")
     return steps
 
 

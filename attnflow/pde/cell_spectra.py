@@ -31,6 +31,7 @@ _IRREGULAR = 0.6  # of the factor by which changes fall as the spacing is halved
 _GONE = 1e-8  # of an eigenfunction times the root of the weight, where a line is cut
 _WIDENINGS = 24  # by a tenth each
 _ENDLESS = 600.0  # range of log w in which functions should have ended
+_PAIR = 1e-6  # of an eigenvalue: the distance to the next, below which both count as one
 _EPS = np.finfo(float).eps
 
 
@@ -83,6 +84,8 @@ def cell_spectrum(pde: DriftDiffusion, k: int, shape: tuple[int, ...] | None, wa
             break
     if dim > 1:
         cut = _at_the_cut(found, cells).max()
+    elif (np.diff(sizes) < _PAIR * sizes[1:]).any():  # a double root is known to half the digits
+        cut = max(cut, np.sqrt(_EPS))
     return found._replace(sizes=sizes, discretisation=float(max(errors.max(), cut)))
 
 

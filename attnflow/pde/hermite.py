@@ -21,6 +21,7 @@ import numpy as np
 from scipy.linalg import eigh, eigvalsh_tridiagonal
 from scipy.ndimage import distance_transform_edt
 
+from ..geometry import Density
 from ..geometry.differences import partial_derivatives
 from ..grid import Grid
 from .coefficients import build_grid, log_weight, mobility
@@ -36,6 +37,7 @@ _STEP = 1e-2  # of the differences of log w, in z
 _NOISE = 1e-11  # of these differences
 _DEEP = 36.0  # of log sqrt(w) below its top, where w has ended
 _UNKNOWN = 10.0  # the same, where H = u / sqrt(w) has too few digits left
+_LOST = 1e-3  # of the mass that nodes see less or more than there is
 _SHALLOW = 6.0  # degree along every axis at least
 _SHARE = 0.02  # of the largest tail, from which on an axis gets higher degrees
 _LARGEST = {1: 100, 2: 1200, 3: 1200}  # basis functions
@@ -86,6 +88,7 @@ def hermite_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarra
     if falls > 0.5:  # slowly: what all further changes would add up to
         change *= falls / max(1 - falls, 1e-3)
     sizes, vectors, basis = best
+    change = max(change, basis.missing())
     round_off = _NOISE * (1 + np.sqrt((frame.scale.min() ** -2) / sizes[1:].min(initial=np.inf)))
     grid, functions = basis.on_grid(vectors)
     sizes = sizes.copy()
@@ -162,6 +165,24 @@ class _Basis:
         _, vectors = eigh(matrix, subset_by_index=[0, min(k, len(matrix)) - 1], driver="evr")
         _, singular, turn = np.linalg.svd(np.concatenate([G @ vectors for G in lowered]), full_matrices=False)
         return singular[::-1] ** 2, vectors @ turn[::-1].T
+
+    def missing(self) -> float:
+        """What part of p the nodes do not see, a well that is narrow and far away for one; 0 where it is too little to
+        tell from errors of the quadrature, or p does not say its norm at once."""
+        density = self.pde.density
+        if self.dim > 1 and type(density) is Density:
+            return 0.0
+        try:
+            log_p = density.log_pdf(self.frame.points(self.z))
+        except ValueError:  # only a power of p normalises
+            return 0.0
+        # each node's own weight: h_0's is in the tables
+        first = self._products(self._values)[:, self.degrees.sum(axis=1) == 0][:, 0]
+        with np.errstate(divide="ignore"):
+            shares = 2 * np.log(np.abs(first)) + (self.z**2).sum(axis=1) / 2 + log_p
+        mass = np.exp(shares).sum() * (2 * np.pi) ** (self.dim / 2) * np.prod(self.frame.scale)
+        lost = abs(1 - mass) if self.pde.drift == 1 else 1 - mass
+        return float(lost) if lost > (_LOST if self.pde.drift == 1 else 0.5) else 0.0
 
     def tails(self, vectors: np.ndarray, most: np.ndarray) -> np.ndarray:
         """What the upper part of the degrees along each axis holds of functions, (dim,)."""

@@ -158,6 +158,8 @@ def finished(
         warnings.warn(message, checks.AccuracyWarning, stacklevel=4)
     if rtol is not None:
         error = max(error, _STEPS * min(rtol, 1e-4))
+        if not status and stats["integrator"] != "eigenvectors":
+            stats = {**stats, "estimated_error": error}
     mass = error_weights(pde, grid) if mass is None else mass
     flat = fields.reshape(len(fields), grid.size, -1)
     mean = np.einsum("i,tic->tc", mass, flat) if mean is None else mean

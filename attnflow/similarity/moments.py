@@ -21,11 +21,15 @@ def power_moments(q: float, epsilon: float, dim: int) -> tuple[float, float]:
     np.float64(0.0892062058)
     """
     dim = checks.integer(dim, "dim", least=1)
-    scale = (2 * checks.positive(epsilon, "epsilon")) ** (2 / q)
+    with np.errstate(over="ignore"):
+        scale = np.float64(2 * checks.positive(epsilon, "epsilon")) ** (2 / q)
+        square = scale**2
+    if not np.isfinite(square):
+        raise ValueError(f"epsilon must be smaller for moments of d^{q:g} to be numbers, got {epsilon:g}")
     m2 = scale * np.exp(gammaln((dim + 2) / q) - gammaln(dim / q)) / dim
     if not np.isfinite(m2):
         raise ValueError(f"q must be larger for a second moment to exist in floating point, got {q}")
-    m4 = 3 * scale**2 * np.exp(gammaln((dim + 4) / q) - gammaln(dim / q)) / (dim * (dim + 2))
+    m4 = 3 * square * np.exp(gammaln((dim + 4) / q) - gammaln(dim / q)) / (dim * (dim + 2))
     return m2, m4
 
 

@@ -68,6 +68,8 @@ class PseudoMetric:
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """f for all pairs of points (M, n), (N, n): (M, N)."""
         x, y = self.check(x, "x"), self.check(y, "y")
+        if x.shape[1] != y.shape[1]:
+            raise ValueError(f"y must have {x.shape[1]} columns as x has, got shape {y.shape}")
         if len(x) * len(y) > _DENSE:
             raise ValueError(
                 f"x and y must make at most {_DENSE} pairs, got {len(x)} x {len(y)}: {8.0 * len(x) * len(y):.3g} bytes"

@@ -76,6 +76,11 @@ class Store:
                     found[key] = json.loads(row[0])
                     check(found[key])
             except sqlite3.OperationalError as error:  # another process holds it, or the disk fails
+                if "decode" in str(error):
+                    raise ValueError(
+                        f"store must hold whole cells, got {self._path!r} with a damaged one (no text); nothing in it was "
+                        "changed: move it away, or delete the row"
+                    ) from None
                 raise OSError(f"the store {self._path!r} could not be read: {error}") from None
             except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
                 raise ValueError(
