@@ -247,6 +247,8 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
         if j == 1:
             change = [size(3 * c, k) for k, c in enumerate(corrections)]
             smooth = _is_smooth(change, levels, size)
+            if len(change) > 2 and (smooth & ~_in_order(change[0], change[1])).any():
+                return _extrapolate(pde, problem, levels[1:])  # the coarsest follows no power of the spacing yet
         rows = [fine + correction for fine, correction in zip(restricted, corrections)]
         means = [fine + (fine - coarse) / (2.0**order - 1) for coarse, fine in zip(means, means[1:])]
         fields = fields + np.where(smooth, transfer(corrections[-1], grids[-1 - j], grids[-1]), 0.0)
@@ -274,6 +276,11 @@ def _is_smooth(change: list[np.ndarray], levels: list[Level], size: Callable) ->
         for k in (len(levels) - 2, len(levels) - 1)
     ]
     return falls & (gaps[1] < np.maximum(gaps[0] / 4, 1e-9))
+
+
+def _in_order(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Whether changes from grid to grid fall as where h^2 leads, (c,)."""
+    return ((2 * after < before) & (before < 8 * after)) | (before < _ROUNDOFF)
 
 
 def _weights(pde: DriftDiffusion, cells: Cells) -> np.ndarray:
