@@ -64,7 +64,8 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
     if not 1 < target < len(tokens):
         raise ValueError(f"target must be between 1 and the number of tokens {len(tokens)}, got {target}")
     queries = _some(tokens, min(_SAMPLE, max(_FEWEST, _KEPT // len(tokens))))
-    above = np.concatenate([rows - _least(rows)[:, None] for rows in _rows(f, queries, tokens)])
+    with np.errstate(over="ignore"):
+        above = np.concatenate([rows - _least(rows)[:, None] for rows in _rows(f, queries, tokens)])
     some = above[(above > 0) & (above < np.inf)]
     if some.size == 0 and (tokens != tokens[0]).any():
         raise ValueError("tokens must lie where f neither overflows nor vanishes between different ones; rescale them")

@@ -20,6 +20,7 @@ from ..similarity import PseudoMetric
 from . import cuda_kernels as cuda
 from . import nufft
 from .reference import blind
+from .scaling import centred
 
 SPARSE = 2**22  # pairs from which on neighbours are looked for
 FULL_CELLS = 4096  # keys that a query of a sweep meets, above which more queries share them
@@ -120,7 +121,7 @@ class Run:
         cp, pair = self.cp, self.pair
         if pair.reduction in ("squared", "wrapped") and not pair.geodesic:
             # single precision and |u|^2 + |v|^2 - 2 u.v lose what lies far from the origin; differences don't
-            x = x - self.v.mean(axis=0) if self.dtype == np.float32 or self._is_high else x
+            x = centred(pair, x, self.v, cp) if self.dtype == np.float32 or self._is_high else x
         return cp.ascontiguousarray(x.astype(self.dtype))
 
     def _bias(self, key_bias):

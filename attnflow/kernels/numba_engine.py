@@ -14,6 +14,7 @@ import numpy as np
 from ..similarity import PseudoMetric
 from ..similarity.pairs import Pair, evaluate, transformed
 from .reference import blind
+from .scaling import centred
 from .threads import in_threads
 from .tiles import QUERIES, REDUCTIONS, TILE, TOGETHER, TRANSFORMS, absorb, gaussian
 
@@ -64,7 +65,7 @@ class _Dense:
             alone = queries is None and f.pair.reduction != "general"
             self.own = -evaluate(f.pair, u, v) / (2 * epsilon) if alone else None  # a query's own logit
         if dtype == np.float32 and f.pair.reduction in ("squared", "wrapped") and not f.pair.geodesic:
-            u, v = _centred(f.pair, u, v)  # differences do not notice, and less is rounded away
+            u, v = (centred(f.pair, x, v) for x in (u, v))  # differences do not notice, and less is rounded away
         self.u, self.v = u, v
         with np.errstate(all="ignore"):  # what overflows shows in the result
             self.bounds = _bounds(f.pair, u, v)
@@ -124,16 +125,6 @@ class _Dense:
         highest, lowest = (-f / (2 * self.epsilon) for f in self.bounds)
         reached = lowest if self.own is None else np.maximum(lowest, self.own + bias)
         return highest if (highest - reached).max() < _SPAN[self.dtype.type] else None
-
-
-def _centred(pair: Pair, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features about the keys' mean; where they wrap, about the mean on the circle, half a period to either side."""
-    if pair.reduction != "wrapped":
-        centre = v.mean(axis=0)
-        return u - centre, v - centre
-    period = np.asarray(pair.period)
-    centre = np.angle(np.exp(2j * np.pi * v / period).mean(axis=0)) * period / (2 * np.pi)
-    return tuple(x - centre - period * np.rint((x - centre) / period) for x in (u, v))
 
 
 def _bounds(pair: Pair, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -15,6 +15,7 @@ from math import ceil, floor, frexp, ldexp, log2
 import numpy as np
 
 from ..similarity import PseudoMetric
+from ..similarity.pairs import Pair
 
 _MOST = {np.float64: 500, np.float32: 60}  # exponent of the largest feature: its square is a number
 _LEAST = 2.0**-1000  # of eps, where features limit k
@@ -115,6 +116,15 @@ def _log_or_square(top: int, features: int, epsilon: float, number: type) -> str
             f"epsilon must be at least {range_.tiny / range_.eps:.1g} for log(1 + d^2) in {range_.dtype}, got {epsilon!r}"
         )
     return "log1p"
+
+
+def centred(pair: Pair, x, v, xp=np):
+    """Features x (M, m) about the mean of v (N, m); where they wrap about that on the circle, half a period to either side."""
+    if pair.reduction != "wrapped":
+        return x - v.mean(axis=0)
+    period = xp.asarray(pair.period)
+    centre = xp.angle(xp.exp(2j * np.pi / period * v).mean(axis=0)) * period / (2 * np.pi)
+    return x - centre - period * xp.rint((x - centre) / period)
 
 
 def scale_columns(values: np.ndarray, dtype: str | type) -> tuple[np.ndarray, np.ndarray | None]:

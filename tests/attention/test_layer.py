@@ -79,6 +79,13 @@ def test_tokens_changed_in_place_are_noticed():
     np.testing.assert_array_equal(made(x, VALUES), layer("sinkhorn")(x, VALUES))
 
 
+def test_an_engine_changed_in_place_is_noticed():
+    made = layer(backend="numba")
+    made(TOKENS)
+    made.backend, made.dtype = "cells", "float32"
+    assert (made.bind(TOKENS).stats["engine"], made.bind(TOKENS).stats["dtype"]) == ("cells", "float32")
+
+
 def test_a_map_whose_parameters_change_is_noticed():
     scale = [1.0]
     made = af.Attention(af.SquaredMap(lambda x: scale[0] * np.concatenate([np.cos(x), np.sin(x)], -1)), 0.1, "column")
@@ -136,6 +143,12 @@ def test_perplexity_of_known_rows():
         (lambda: layer()(np.zeros(3)), "tokens\\[:, None\\]"),
         (lambda: layer()(np.zeros((3, 2))), "tokens must have 1 column"),
         (lambda: layer()(TOKENS, np.zeros(7)), "values must have shape"),
+        (lambda: af.Attention(af.DotProduct(), 1.0)(np.eye(2), None, np.ones((4, 1))), "queries must have 2 columns"),
+        (lambda: af.Attention(af.Cosine(), 1.0, backend="reference")(np.eye(2), None, np.ones((4, 3))), "queries must have 2"),
+        (lambda: af.Attention(af.DotProduct(), 1.0).weights(np.eye(2), np.ones((4, 1))), "queries must have 2 columns"),
+        (lambda: af.DotProduct()(np.eye(2), np.ones((4, 1))), "y must have 2 columns"),
+        (lambda: af.PowerDistance(af.Euclidean(2), 0.1).moments(1e40), "epsilon must be smaller"),
+        (lambda: af.epsilon_for_perplexity(af.PowerDistance(af.Euclidean(1), 1.0), 1e300 * TOKENS, 5.0), "tokens must lie where f"),
         (lambda: layer(residual=0.5)(TOKENS, VALUES, TOKENS), "queries must be None for residual"),
         (lambda: layer().weights(np.zeros((9000, 1))), "tokens must make at most"),
         (lambda: layer(backend="reference")(np.zeros((9000, 1))), "tokens must make at most"),

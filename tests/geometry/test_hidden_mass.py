@@ -101,6 +101,8 @@ SLOW = pytest.mark.slow
         (TORUS, lambda x: np.cos(64 * x[..., 0]) + np.cos(48 * x[..., 1]), [0.0, 0.0], 2 * WAVE, 1e-11),
         # the sectoral harmonic of degree 96: with x = sin^96 of the colatitude, the mean of exp(x cos) is I_0(x)
         pytest.param(SPHERE, lambda x: ((x[..., 0] + 1j * x[..., 1]) ** 96).real, [1.0, 0.0, 0.0], 1 - np.log(12.862246146833309), 1e-9, marks=SLOW),
+        (UNIT, lambda x: np.where(x[..., 0] > 0.3137, 0.0, -np.inf), [0.9], -np.log(0.6863), 1e-11),
+        (UNIT, lambda x: np.where(abs(x[..., 0] - 0.41) < 0.2234, 0.0, -np.inf), [0.5], -np.log(0.4468), 1e-11),
         (UNIT, normal(0.7771, 1e-7), [0.7771], -np.log(np.sqrt(2 * np.pi) * 1e-7), 1e-7),
         (SQUARE, spot([0.3123, 0.8017], 8e-5), [0.3123, 0.8017], -np.log(2 * np.pi * 6.4e-9), 1e-9),
         (SQUARE, either(flat, spot([0.1371, 0.4421], 1.2e-4)), [0.9, 0.9], -np.log(2), 1e-9),

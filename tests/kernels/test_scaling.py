@@ -127,6 +127,32 @@ def test_a_constant_in_f_changes_nothing(dtype):
             np.testing.assert_allclose(af.Attention(plus(constant), 1.0, backend=engine)(tokens, V), mean, atol=1e-14)
 
 
+def test_a_constant_in_f_is_not_rounded_by_the_temperature():
+    """With f exact, the weights of any engine are those without the constant."""
+    tokens = np.rint(64 * X) / 64
+
+    def plus(constant):
+        return af.PseudoMetric(lambda x, y: np.rint(64 * ((x - y) ** 2).sum(axis=-1)) / 64 + constant, 2)
+
+    for engine in ("reference", "numba"):
+        plain, shifted = (af.Attention(plus(constant), 0.1, backend=engine) for constant in (0.0, 2.0**45))
+        np.testing.assert_allclose(shifted(tokens, V), plain(tokens, V), rtol=0, atol=1e-14)
+        np.testing.assert_allclose(shifted.weights(tokens), plain.weights(tokens), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("side, epsilon", [(1e5, 0.02), (2 * np.pi, 1e-7)])
+def test_single_precision_does_not_see_the_seam_of_a_torus(side, epsilon):
+    width = 3 * np.sqrt(epsilon)
+    near = width * RNG.normal(size=(200, 1))
+    values = RNG.normal(size=(200, 1))
+    f = af.SquaredDistance(af.Torus([side]))
+    expected = af.Attention(f, epsilon, backend="reference")(near, values)
+    for tokens in (near, near % side, near - 0.3 * side):
+        run = af.Attention(f, epsilon, dtype="float32", backend="numba")
+        np.testing.assert_allclose(run(tokens, values), expected, rtol=0, atol=1e-5)
+        assert run.bind(tokens).stats["engine"] == "numba"
+
+
 @pytest.mark.parametrize("engine", ["reference", "numba", "cells", "nufft"])
 def test_whole_turns_on_a_torus_change_nothing(engine):
     if engine == "nufft":

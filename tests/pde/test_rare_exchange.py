@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import integrate
 
 import attnflow as af
 from attnflow.pde import ConformalHeat, DriftDiffusion
@@ -99,6 +100,20 @@ def test_unequal_wells_relax_as_one_step_between_them():
     left, right = weight[x < 0].sum(), weight[x > 0].sum()
     heights = np.interp([-1, 1], x, H)
     assert heights[0] / heights[1] == pytest.approx(-right / left, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:log_pdf is not smooth")
+@pytest.mark.parametrize("mean, variance", [(10.0, 1e-4), (10.0, 0.01), (8.0, 1e-4)])
+def test_a_narrow_well_far_from_a_wide_one_is_not_missed(mean, variance):
+    """Both halves of p relax onto each other at the rate 4 / integral of 1 / p, the wells being as good as empty between."""
+    p = af.Mixture([af.Gaussian(0.0, 1.0), af.Gaussian(mean, variance)], [0.5, 0.5])
+    x = np.linspace(-1, mean + 0.2, 4_000_001)
+    inverse = np.exp(-p.log_pdf(x[:, None]))
+    barrier = integrate.trapezoid(np.where(inverse < 1e-3 * inverse.max(), 0, inverse), x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", af.checks.AccuracyWarning)
+        spectrum = DriftDiffusion(p, 1.0).spectrum(3)
+    assert spectrum.gap == pytest.approx(4 / barrier, rel=0.02)
 
 
 def test_an_ordinary_well_loses_nothing():

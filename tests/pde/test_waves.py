@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special
+from scipy import linalg, special
 
 import attnflow as af
 from attnflow.checks import AccuracyWarning
@@ -138,6 +138,21 @@ def test_fast_waves_of_density_and_metric_are_seen():
         for method in ("spectral", "finite-volume"):
             run = pde.solve(lambda x: np.cos(x[:, 0]), 0.1, grid=64, method=method)
             assert run.stats["estimated_error"] > 0.05
+
+
+@pytest.mark.parametrize("m", [600, 1000])
+def test_fast_waves_of_a_weight_are_solved_as_said(m):
+    """H = sum_j h_j exp(i (1 + m j) x) for the weight exp(cos(m x)): a system of Bessel functions."""
+    j = np.arange(-20, 21)
+    weight, k = special.iv(j[:, None] - j, 1.0), 1.0 + m * j
+    rates, modes = linalg.eigh(k[:, None] * weight * k, weight)
+    h = modes @ (np.exp(-0.5 * rates) * (modes.T @ weight[:, 20]))
+    x = 2 * np.pi * np.random.default_rng(m).random(2000)
+    pde = af.DriftDiffusion(af.Density(af.Circle(), lambda x: 0.5 * np.cos(m * x[..., 0])))
+    solution = pde.solve(lambda x: np.cos(x[:, 0]), 0.5, rtol=1e-6)
+    w = np.exp(np.cos(m * x))
+    error = solution.at(x[:, None])[:, 0] - (np.exp(1j * np.outer(x, k)) @ h).real
+    assert np.sqrt(np.sum(w * error**2) / np.sum(w * np.cos(x) ** 2)) < max(1e-6, 3 * solution.stats["estimated_error"])
 
 
 def test_the_weighted_mean_under_a_narrow_weight_is_that_of_bessel_functions():

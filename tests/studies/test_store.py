@@ -27,7 +27,11 @@ def edit(path, change):
         for key, result in connection.execute("SELECT key, result FROM cells").fetchall():
             row = json.loads(result)
             if row["size"] == 60:
-                connection.execute("UPDATE cells SET result = ? WHERE key = ?", (change(row), key))
+                value = change(row)
+                as_text = isinstance(value, str)  # whatever its bytes are
+                value = value.encode("utf-8", "surrogateescape") if as_text else value
+                place = "CAST(? AS TEXT)" if as_text else "?"
+                connection.execute(f"UPDATE cells SET result = {place} WHERE key = ?", (value, key))
                 return
 
 
@@ -54,6 +58,7 @@ ROWS = {
     "a list": lambda row: "[1, 2]",
     "ten thousand brackets": lambda row: "[" * 10_000 + "]" * 10_000,
     "bytes": lambda row: b"\xff\xfe\x00",
+    "text that is none": lambda row: json.dumps(row).replace("engine", "eng\udcffne"),
     "nothing": lambda row: None,
     "a number": lambda row: 7,
 }
