@@ -40,9 +40,11 @@ class Signals:
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, _, error: BaseException | None, __) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if isinstance(error, Exception):  # a call that was interrupted may say so in an exception of its own
+            self.check()
 
     def _handle(self, number: int, _frame) -> None:
         self.arrived = number
