@@ -219,7 +219,7 @@ class ConvergenceStudy:
                 if missing:
                     kept.prepare()
                 results = compute(self, missing, n_jobs, client, signals)
-                with _note(lambda: _so_far(done, cells, store)), contextlib.closing(results):
+                with _note(signals, lambda: _so_far(done, cells, store)), contextlib.closing(results):
                     for cell, result in track(results, progress and bool(missing), len(missing), "cell"):
                         signals.check()  # one that was lost in a callback: the cell may be half a one
                         check_row(self, cell, result)
@@ -231,9 +231,13 @@ class ConvergenceStudy:
 
 
 @contextlib.contextmanager
-def _note(so_far: Callable[[], str]) -> Iterator[None]:
+def _note(signals: Signals, so_far: Callable[[], str]) -> Iterator[None]:
     try:
-        yield
+        try:
+            yield
+        except Exception:  # a call that was interrupted may say so in an exception of its own
+            signals.check()
+            raise
     except (Exception, Terminated) as error:
         error.add_note(f"after {so_far()}")
         raise
