@@ -107,7 +107,7 @@ def test_unequal_wells_relax_as_one_step_between_them():
 def test_a_narrow_well_far_from_a_wide_one_is_not_missed(mean, variance):
     """Both halves of p relax onto each other at the rate 4 / integral of 1 / p, the wells being as good as empty between."""
     p = af.Mixture([af.Gaussian(0.0, 1.0), af.Gaussian(mean, variance)], [0.5, 0.5])
-    x = np.linspace(-1, mean + 0.2, 4_000_001)
+    x = np.linspace(-1, mean + 0.2, 400_001)
     inverse = np.exp(-p.log_pdf(x[:, None]))
     barrier = integrate.trapezoid(np.where(inverse < 1e-3 * inverse.max(), 0, inverse), x)
     with warnings.catch_warnings():

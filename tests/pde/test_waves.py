@@ -140,7 +140,7 @@ def test_fast_waves_of_density_and_metric_are_seen():
             assert run.stats["estimated_error"] > 0.05
 
 
-@pytest.mark.parametrize("m", [600, 1000])
+@pytest.mark.parametrize("m", [600, pytest.param(1000, marks=pytest.mark.slow)])
 def test_fast_waves_of_a_weight_are_solved_as_said(m):
     """H = sum_j h_j exp(i (1 + m j) x) for the weight exp(cos(m x)): a system of Bessel functions."""
     j = np.arange(-20, 21)
