@@ -180,8 +180,8 @@ class Attention:
         # the features, not only the tokens: a map's parameters may have been trained on meanwhile
         for content in (tokens, self.f.query_features(tokens), self.f.key_features(tokens), log_mass):
             digest.update(b"" if content is None else np.ascontiguousarray(content).tobytes())
-        key = f"{digest.hexdigest()} {tokens.dtype} {tokens.shape} {self.epsilon} {self.normalization} {self.rtol}"
-        key = f"{key} {self.backend} {self.dtype}"
+        options = self.epsilon, self.normalization, self.rtol, self.backend, self.dtype
+        key = " ".join(map(str, (digest.hexdigest(), tokens.dtype, tokens.shape, *options)))
         last = self._last  # read once: another thread may bind other tokens meanwhile
         if last is None or last[0] != key:
             last = self._last = (key, _bind(self, tokens.astype(np.float64), log_mass))

@@ -229,7 +229,7 @@ _WIDENINGS = 24  # by half the width each, until the weight has ended
 _KEPT = 2**12  # nodes up to which grids are kept for the next solve
 _FEW = 256  # nodes from which on waves are carried over by the fast Fourier transform
 _DENSE = 2**13  # entries up to which a matrix of few nonzero ones is applied as a full one
-_NARROW = 16
+_NARROW = 16  # entries after an axis below which many small products cost more than one after a copy
 _REACH = 3  # rows beyond a pole that interpolation looks at
 
 

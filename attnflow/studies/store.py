@@ -75,16 +75,12 @@ class Store:
                 if row:
                     found[key] = json.loads(row[0])
                     check(found[key])
-            except sqlite3.OperationalError as error:  # another process holds it, or the disk fails
-                if "decode" in str(error):
-                    raise ValueError(
-                        f"store must hold whole cells, got {self._path!r} with a damaged one (no text); nothing in it was "
-                        "changed: move it away, or delete the row"
-                    ) from None
-                raise OSError(f"the store {self._path!r} could not be read: {error}") from None
             except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
+                unread = isinstance(error, sqlite3.OperationalError)
+                if unread and "decode" not in str(error):  # another process holds it, or the disk fails
+                    raise OSError(f"the store {self._path!r} could not be read: {error}") from None
                 raise ValueError(
-                    f"store must hold whole cells, got {self._path!r} with a damaged one ({error}); "
+                    f"store must hold whole cells, got {self._path!r} with a damaged one ({'no text' if unread else error}); "
                     "nothing in it was changed: move it away, or delete the row"
                 ) from None
         return found

@@ -38,6 +38,17 @@ def test_steps_stay_between_their_values_on_chosen_grids_too():
     assert run.stats["monotone"] and run.y.min() >= -1e-12 and run.y.max() <= 1 + 1e-12
 
 
+def test_what_the_steps_in_time_leave_is_in_the_estimate():
+    """exp(-t |k|^2) cos k.x in a constant skew metric, whose nodes are exact."""
+    g = np.array([[1, 0.98], [0.98, 1]])
+    space = af.Chart(lambda x: np.broadcast_to(g, (*x.shape, 2)).copy(), [(0, 2 * np.pi)] * 2, periodic=True)
+    solution = af.Heat(space).solve(lambda x: np.cos(x[:, 0] - x[:, 1]), 0.01, rtol=1e-5)
+    x = solution.grid.points
+    error = solution.y[-1].ravel() - np.exp(-1.0) * np.cos(x[:, 0] - x[:, 1])
+    assert solution.stats["integrator"] == "chebyshev"
+    assert np.sqrt(2 * np.mean(error**2)) < 3 * solution.stats["estimated_error"] < 3e-5
+
+
 def test_something_narrow_between_the_nodes_is_found():
     run = af.Heat(af.Circle()).solve(arc(0.515, 0.595), 0.05, rtol=0.1)
     exact = heated_arc(0.515, 0.595, 0.05)

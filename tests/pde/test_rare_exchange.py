@@ -91,6 +91,14 @@ def test_three_equal_wells_have_one_double_rate():
     assert len(np.unique(labels)) == 3 and all(len(np.unique(labels[well == i])) == 1 for i in range(3))
 
 
+@pytest.mark.parametrize("m, rate", [(40, 0.6233030394773), (100, 0.6237712672652)])
+def test_a_double_root_claims_no_more_digits_than_it_has(m, rate):
+    """Rates by a system of Bessel functions, as in test_waves."""
+    density = af.Density(af.Circle(), lambda x: 0.5 * np.cos(m * x[..., 0] + 0.4))
+    spectrum = DriftDiffusion(density, 2.0).spectrum(3)
+    assert abs(spectrum.gap / rate - 1) < spectrum.estimated_error < 1e-7
+
+
 def test_unequal_wells_relax_as_one_step_between_them():
     """Between two minima H is constant, and its weighted mean is zero."""
     p = af.Density(LINE, lambda x: -30 * (x[..., 0] ** 2 - 1) ** 2 + 2 * x[..., 0])
