@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+from types import FrameType
 
+_AGAIN = 0.005  # seconds until a signal that came at a bad moment is raised again
 
 class Terminated(SystemExit):
     """SIGTERM as an exception: what is open is closed on the way out, and the exit status is 143."""
@@ -31,6 +33,7 @@ class Signals:
         self.arrived: int | None = None
         self.deferred = False
         self._before: dict[int, object] = {}
+        self._again: threading.Timer | None = None
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # others get no signals
@@ -43,17 +46,36 @@ class Signals:
     def __exit__(self, _, error: BaseException | None, __) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if isinstance(error, Exception):  # a call that was interrupted may say so in an exception of its own
+        # a call that was interrupted may say so in an exception of its own; or end before the signal is raised again
+        if isinstance(error, Exception) or (error is None and self._again is not None):
             self.check()
 
-    def _handle(self, number: int, _frame) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.arrived = number
-        if not self.deferred:
+        if self.deferred:
+            return
+        if _loading(frame):
+            self._again = threading.Timer(_AGAIN, signal.raise_signal, (number,))
+            self._again.daemon = True
+            self._again.start()
+        else:
             self.check()
 
     def check(self) -> None:
         """Raise what has arrived."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         if self.arrived == signal.SIGTERM:
             raise Terminated
         if self.arrived == signal.SIGINT:
             raise KeyboardInterrupt
+
+
+def _loading(frame: FrameType | None) -> bool:
+    """Inside llvmlite, as while a compiled loop is read from disk: an exception there frees memory twice, a crash."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("llvmlite"):
+            return True
+        frame = frame.f_back
+    return False

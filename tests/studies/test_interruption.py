@@ -17,6 +17,7 @@ import attnflow as af
 from attnflow.attention import BoundLayer
 from attnflow.cli import main
 from attnflow.studies import cells
+from attnflow.studies.signals import Signals, Terminated
 
 CIRCLE, P = af.Circle(), af.VonMises(1.0)
 
@@ -109,6 +110,22 @@ def test_a_cell_that_fails_ends_the_study_and_says_how_to_go_on(tmp_path, jobs):
     (note,) = caught.value.__notes__
     assert "of 10 cells; run again with the same store to resume" in note
     assert study(Fails()).run(tmp_path / "s.sqlite", progress=False).resumed >= 2
+
+
+@pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_no_exception_is_raised_where_it_would_free_memory_twice(number, error):
+    # between two lines of llvmlite, while a compiled loop is read from disk: then Python itself crashed
+    inside = {"__name__": "llvmlite.binding", "raise_signal": signal.raise_signal, "sleep": time.sleep}
+    exec("def load(number, seconds, done):\n raise_signal(number)\n sleep(seconds)\n done.append(True)", inside)
+    done = []
+    with pytest.raises(error), Signals() as signals:
+        inside["load"](number, 0.05, done)
+        time.sleep(5)
+        done.append("it never came")
+    assert done == [True] and signals.arrived == number
+    with pytest.raises(error), Signals():
+        inside["load"](number, 0.0, done)  # it ends before the signal is raised again
+    assert done == [True, True]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
