@@ -18,6 +18,9 @@ from .grid import Axis, Grid, to_sphere
 
 _POINTS = {1: 256, 2: 14, 3: 6}  # per axis
 _SCATTERED = {1: 512, 2: 256, 3: 256}  # in all, where they follow a mass
+_LOOK = {1: 2**16, 2: 2**8, 3: 2**5}  # per axis, where the usual points leave room for something narrow:
+_CALM = 0.01  # half of them within this part of their range;
+_NARROW = 0.02  # and what is seen then is a narrow peak on less than this share of the domain
 _REMEMBERED = 2**10  # nodes of an axis up to which the way to the points between them is kept
 
 
@@ -74,6 +77,52 @@ def interpolation_error(
         weights = weights.reshape(len(there), -1)
         scale, gap = np.sum(weights * there**2, axis=0), np.sum(weights * gap**2, axis=0)
     return np.sqrt(gap / np.where(scale > 0, scale, 1.0))
+
+
+def narrow_peaks(function: Callable, grid: Grid, known: np.ndarray, name: str = "function") -> np.ndarray | None:
+    """Points (M, columns) on peaks that grids, and the points between their nodes, may miss; None if there are none.
+
+    The look is close, and only taken where some column of the values `known` at a few scattered points leaves room for
+    such a peak: where half of them are all but the same. One that stands on a wave is not found.
+
+    Examples
+    --------
+    >>> from attnflow.grid import Axis
+    >>> grid = Grid((Axis("fourier", 64, 0.0, 2 * np.pi),))
+    >>> peak = lambda x: np.exp(-((x - 1) ** 2) / 2e-8)             # 1e-4 wide
+    >>> points = narrow_peaks(peak, grid, peak(np.arange(6.0)[:, None] + 0.5))
+    >>> bool(np.all(abs(points - 1) < 3e-4))
+    True
+    """
+    ordered = np.sort(known, axis=0)
+    room = ordered[3 * len(known) // 4] - ordered[len(known) // 4] <= _CALM * (ordered[-1] - ordered[0])
+    if not room.any():
+        return None
+    dim = min(len(grid.axes), 3)
+    unit = np.stack(np.meshgrid(*(jittered(_LOOK[dim], 10 + k) for k in range(dim)), indexing="ij"), axis=-1).reshape(-1, dim)
+    values = checks.evaluate(function, _from_unit(grid, unit), name)
+    narrow = np.flatnonzero(room & (values != values[0]).any(axis=0) & (_carriers(values) < _NARROW * len(unit)))
+    found = []
+    for j in narrow:
+        usual = np.median(values[:, j])
+        places, heights = [unit], [abs(values[:, j] - usual)]
+        for step in range(12):  # uphill
+            best = max(zip(places, heights), key=lambda pair: pair[1].max())
+            best = best[0][best[1].argmax()]
+            spread = np.random.default_rng([20260, step]).uniform(-1, 1, (256, dim)) / (_LOOK[dim] * 2**step)
+            places.append(np.clip(best + spread, 0, 1))
+            heights.append(abs(checks.evaluate(function, _from_unit(grid, places[-1]), name)[:, j] - usual))
+        heights = np.concatenate(heights)
+        high = np.flatnonzero(heights > heights.max() / 10)
+        found.append(np.concatenate(places)[high[:: len(high) // 64 + 1]])
+    return _from_unit(grid, np.concatenate(found)) if found else None
+
+
+def _carriers(values: np.ndarray) -> np.ndarray:
+    """How many of the values (N, c) make up what a column has beside its median."""
+    gap = abs(values - np.median(values, axis=0))
+    gap = gap / np.where(gap.any(axis=0), gap.max(axis=0), 1.0)
+    return gap.sum(axis=0) ** 2 / np.maximum((gap**2).sum(axis=0), 0.5)
 
 
 def _mean_square(fields: np.ndarray) -> np.ndarray:
@@ -146,8 +195,16 @@ def _matrix(axis: Axis, unrolled: Axis, dim: int, k: int):
 
 def _coordinates(axis: Axis, dim: int, k: int) -> np.ndarray:
     """Those of the points between along axis k of dim; evenly over the sphere's area in colatitude."""
-    unit = jittered(_POINTS[min(dim, 3)], k)
+    return _stretched(axis, jittered(_POINTS[min(dim, 3)], k))
+
+
+def _stretched(axis: Axis, unit: np.ndarray) -> np.ndarray:
     return np.arccos(1 - 2 * unit) if axis.kind == "colatitude" else axis.low + (axis.high - axis.low) * unit
+
+
+def _from_unit(grid: Grid, unit: np.ndarray) -> np.ndarray:
+    points = np.stack([_stretched(axis, x) for axis, x in zip(grid.axes, unit.T)], axis=1)
+    return to_sphere(points) if grid.sphere else points
 
 
 @lru_cache(maxsize=16)

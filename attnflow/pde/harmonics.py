@@ -149,6 +149,8 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[i
         if width is None or None in needed:
             continue
         missed = float(interpolation_error(fields, grid, values, JUDGED).max())
+        if values.shape[1] > 10:
+            missed = max(missed, problem.missed_peaks(grid, values[:, 10:]))
         if missed <= max(10 * rtol, roundoff(grid)):
             degree = int(np.ceil(max(needed))) + 2
             return (degree, width, missed) if raised(degree, _largest(pde)) else None
@@ -164,7 +166,8 @@ def _unseen(pde: DriftDiffusion, problem: Problem, degree: int) -> float:
         given = [checks.evaluate(problem.initial, x, "initial")] if callable(problem.initial) else []
         return np.concatenate([np.exp((log_weight(pde, x) - top) / 2)[:, None], *given], axis=1)
 
-    return float(interpolation_error(fields, grid, fields(grid.points), JUDGED).max())
+    missed = float(interpolation_error(fields, grid, fields(grid.points), JUDGED).max())
+    return max(missed, problem.missed_peaks(grid, problem.sample(grid)) if callable(problem.initial) else 0.0)
 
 
 def raised(degree: int, largest: int = _LARGEST) -> int | None:

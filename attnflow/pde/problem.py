@@ -14,9 +14,11 @@ import numpy as np
 from .. import capacity, checks
 from ..geometry import Space
 from ..grid import Grid
+from ..resolution import interpolation_error, narrow_peaks
 from ..solution import Solution
 from .boundaries import Walls, check_walls, read_boundary
-from .coefficients import error_weights, on_sphere, transfer
+from .coefficients import build_grid, error_weights, on_sphere, transfer
+from .finite_volume import KINDS
 from .pointwise import pointwise_error
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Problem:
     backend : str
         Where fields are computed: "numpy" or "cupy".
     progress : bool
+    peaks : (M, columns) array or None
+        Points on narrow peaks of the initial values, which a grid has to see.
     """
 
     initial: Callable | np.ndarray
@@ -53,6 +57,18 @@ class Problem:
     ranges: tuple[tuple[float, float], ...] | None = None
     backend: str = "numpy"
     progress: bool = False
+    peaks: np.ndarray | None = None
+
+    def missed_peaks(self, grid: Grid, values: np.ndarray, points: np.ndarray | None = None) -> float:
+        """Error of the interpolant of initial values (*grid, c) on those peaks, relative to what stands out there.
+
+        `points` are the peaks in the coordinates of the grid, where these are others.
+        """
+        if self.peaks is None:
+            return 0.0
+        usual = np.median(values.reshape(grid.size, -1), axis=0)
+        there = checks.evaluate(self.initial, self.peaks, "initial")
+        return float(interpolation_error(there - usual, grid, values - usual, points=self.peaks if points is None else points).max())
 
     def sample(self, grid: Grid) -> np.ndarray:
         """Initial values on a grid, (*grid, c); an array is interpolated at the grid's order."""
@@ -73,7 +89,8 @@ def read_problem(
     times, space = checks.output_times(t), pde.space
     walls = read_boundary(boundary, space)
     if callable(initial):
-        columns = checks.evaluate(initial, space.probe_points(), "initial").shape[1]
+        known = checks.evaluate(initial, space.probe_points(), "initial")
+        columns = known.shape[1]
     else:
         initial = checks.array(initial, "initial", bools=True).astype(float)
         if initial.ndim == 0:
@@ -90,7 +107,10 @@ def read_problem(
         columns = initial.shape[-1]
     if any(walls):
         check_walls(walls, space, columns)
-    return Problem(initial, columns, times, walls, pde.ranges(times[-1]), backend, bool(progress))
+    ranges, peaks = pde.ranges(times[-1]), None
+    if callable(initial):
+        peaks = narrow_peaks(initial, build_grid(space, KINDS, (8,) * space.dim, ranges), known, "initial")
+    return Problem(initial, columns, times, walls, ranges, backend, bool(progress), peaks)
 
 
 def namespace(backend: str):

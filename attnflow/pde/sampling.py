@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 JUDGED = "initial, density or metric"
 _BLIND = 0.5  # relative error of samples that nothing explains
+_HALF_SEEN = 0.1  # the same on narrow peaks, which no finer grid follows
 _FALLS = 8.0  # by which the error of smooth samples falls at least from a grid to the next; 64 once it is small
 
 
@@ -51,7 +52,10 @@ def unseen(
     (cells, start), (coarser, coarse_start) = fine, coarse
     grid, mass = cells.grid, error_weights(pde, cells.grid) if loose(pde) else cells.mass
     points, shares = among(grid, mass)
-    initial = callable(problem.initial)
+    missed = problem.missed_peaks(grid, start)
+    if missed > _HALF_SEEN:
+        return missed
+    initial = callable(problem.initial) and problem.peaks is None  # points among cells say nothing of narrow peaks
     known = pde.ingredients(grid.points, cells)
     tops = known[0].max(axis=0)
 
@@ -95,4 +99,5 @@ def blind(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...]) -> bool
     """Whether cells of that shape see nothing of some column of the initial values."""
     grid = build_grid(pde.space, KINDS, shape, problem.ranges)
     values = checks.evaluate(problem.initial, grid.points, "initial")
-    return bool(interpolation_error(problem.initial, grid, values, "initial").max() >= _BLIND)
+    error = interpolation_error(problem.initial, grid, values, "initial").max() if problem.peaks is None else 0.0
+    return bool(error >= _BLIND or problem.missed_peaks(grid, values) >= _HALF_SEEN)

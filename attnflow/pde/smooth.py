@@ -167,6 +167,9 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[t
             continue
         missed = interpolation_error(fields[nodes:], sample.angles, values, JUDGED)
         missed = float(missed[: expanded].max()), float(missed[expanded:].max(initial=0.0))
+        if problem and problem.peaks is not None:
+            peak = problem.missed_peaks(sample.angles, values[..., 1 : 1 + problem.columns], sample.turned(problem.peaks))
+            missed = max(missed[0], peak), missed[1]
         if max(missed) > max(10 * rtol, roundoff(sample.angles)):
             continue
         sizes = [max(s * k for s, k in zip(shares, along)) for along in zip(*widths)]
@@ -244,6 +247,12 @@ class _Sample:
         places = (x if wraps else axis.low + (axis.high - axis.low) * (1 - np.cos(x)) / 2 for x, axis, wraps in axes)
         return np.stack(list(places), axis=1)
 
+    def turned(self, places: np.ndarray) -> np.ndarray:
+        """Angles of points (N, n)."""
+        axes = zip(places.T, self.grid.axes, self.wraps)
+        angles = (x if wraps else np.arccos(1 - 2 * (x - axis.low) / (axis.high - axis.low)) for x, axis, wraps in axes)
+        return np.stack(list(angles), axis=1)
+
     def unfolded(self, values: np.ndarray) -> np.ndarray:
         """Fields at the nodes (N, c) on all angles, (*grid, c)."""
         values = values.reshape(*(axis.size + (not wraps) for axis, wraps in zip(self.grid.axes, self.wraps)), -1)
@@ -309,7 +318,8 @@ def _unseen(pde: DriftDiffusion, problem: Problem, solved: _Solved) -> float:
         parts += [checks.evaluate(problem.initial, x, "initial")] if callable(problem.initial) else []
         return np.concatenate(parts, axis=1)
 
-    return float(interpolation_error(fields, grid, fields(grid.points), JUDGED).max())
+    missed = problem.missed_peaks(grid, solved.initial)
+    return max(missed, float(interpolation_error(fields, grid, fields(grid.points), JUDGED).max()))
 
 
 def _stats(solved: _Solved, error: float) -> dict:
