@@ -18,6 +18,7 @@ from .attention import Attention, epsilon_for_perplexity, perplexity
 from .geometry import Circle, Euclidean, VonMises
 from .kernels import backends
 from .kernels.tiles import absorb
+from .norms import norm
 from .particles import propagate
 from .similarity import Cosine, DotProduct, SquaredDistance
 from .studies import parity
@@ -128,7 +129,8 @@ def _propagate(options: argparse.Namespace) -> int:
     run = propagate(layer, tokens, values, layers, progress=True)
     if run.status:
         print(f"attnflow: {run.message}", file=sys.stderr)
-    spread = np.sqrt(((run.y - run.y.mean(axis=1, keepdims=True)) ** 2).sum(axis=2).mean(axis=1))
+    share = np.full(len(tokens), 1 / len(tokens))
+    spread = np.array([norm(share, y - y.mean(axis=0)) for y in run.y])
     attended = perplexity(layer.bind(tokens))
     out = _folder(options.out)
     run.save(out / "propagate.npz")

@@ -21,6 +21,7 @@ _SCATTERED = {1: 512, 2: 256, 3: 256}  # in all, where they follow a mass
 _LOOK = {1: 2**16, 2: 2**8, 3: 2**5}  # per axis, where the usual points leave room for something narrow:
 _CALM = 0.01  # half of them within this part of their range;
 _NARROW = 0.02  # and what is seen then is a narrow peak on less than this share of the domain
+_SQUARED = 1e-250  # means of squares within which nothing of them has vanished
 _REMEMBERED = 2**10  # nodes of an axis up to which the way to the points between them is kept
 
 
@@ -67,16 +68,24 @@ def interpolation_error(
     if callable(function):
         there = checks.evaluate(function, between(grid) if points is None else points, name)
     here = _at_points_between(grid, values) if points is None else grid.interpolate(values, points)
-    nodes = values.reshape(grid.size, -1) if weights is None else there
-    top = np.maximum(np.abs(np.concatenate([there, here])).max(axis=0), np.abs(nodes).max(axis=0))
-    top = np.where(top > 0, top, 1.0)  # squares of what is left neither overflow nor vanish
-    there, gap = there / top, (here - there) / top
-    if weights is None:
-        scale, gap = np.maximum(_mean_square(there), _mean_square(nodes / top)), _mean_square(gap)
-    else:
+    nodes = values.reshape(grid.size, -1)
+    if weights is not None:
         weights = weights.reshape(len(there), -1)
-        scale, gap = np.sum(weights * there**2, axis=0), np.sum(weights * gap**2, axis=0)
-    return np.sqrt(gap / np.where(scale > 0, scale, 1.0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        size, missed = _squares(there, here, nodes, weights)
+    if not _SQUARED < size.min() <= size.max() < 1 / _SQUARED:  # they overflow or vanish
+        top = np.maximum(np.abs(np.concatenate([there, here])).max(axis=0), np.abs(nodes).max(axis=0))
+        top = np.where(top > 0, top, 1.0)
+        size, missed = _squares(there / top, here / top, nodes / top, weights)
+    return np.sqrt(missed / np.where(size > 0, size, 1.0))
+
+
+def _squares(there: np.ndarray, here: np.ndarray, nodes: np.ndarray, weights: np.ndarray | None):
+    """Of the function and of the difference, summed over points or weighted by them, (c,) each."""
+    gap = here - there
+    if weights is None:
+        return np.maximum(_mean_square(there), _mean_square(nodes)), _mean_square(gap)
+    return np.sum(weights * there**2, axis=0), np.sum(weights * gap**2, axis=0)
 
 
 def narrow_peaks(function: Callable, grid: Grid, known: np.ndarray, name: str = "function") -> np.ndarray | None:
@@ -94,7 +103,7 @@ def narrow_peaks(function: Callable, grid: Grid, known: np.ndarray, name: str = 
     >>> bool(np.all(abs(points - 1) < 3e-4))
     True
     """
-    ordered = np.sort(known, axis=0)
+    ordered = np.sort(known / 2, axis=0)  # whose differences do not overflow
     room = ordered[3 * len(known) // 4] - ordered[len(known) // 4] <= _CALM * (ordered[-1] - ordered[0])
     if not room.any():
         return None

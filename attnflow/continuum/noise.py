@@ -25,6 +25,7 @@ from ..attention import Attention, BoundLayer, Column, DensityCorrected, Sinkhor
 from ..geometry import Density
 from ..grid import Grid
 from ..kernels.reference import dense_logits
+from ..norms import unit
 from ..particles.quadrature import bind_density, check_same_space
 from .limits import depth
 
@@ -85,8 +86,9 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     mass = np.maximum(mass, mass.max() * 1e-300)  # far tails of a line: nothing, but divisible by
     A, eta = _weights_and_response(bound, mass)
     S, A_eta = A / mass, A @ eta
-    variance = []
-    for h in checks.evaluate(initial, grid.points, "initial").T:
+    start, variance = checks.evaluate(initial, grid.points, "initial"), []
+    size = unit(start, axis=0)
+    for h in (start / size).T:
         E = np.zeros_like(A)
         for a in steps:
             Ah = A @ h
@@ -95,12 +97,12 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
             h = h + a * (Ah - h)
         variance.append(E**2 @ mass / n_tokens)
     field = np.stack(variance, axis=-1).reshape(*grid.shape, -1)
-    return partial(_deviation, grid, field, density)
+    return partial(_deviation, grid, field, size, density)
 
 
-def _deviation(grid: Grid, variance: np.ndarray, density: Density, points: np.ndarray) -> np.ndarray:
+def _deviation(grid: Grid, variance: np.ndarray, size: np.ndarray, density: Density, points: np.ndarray) -> np.ndarray:
     # a sum of squares that touches zero may interpolate to just below it
-    return np.sqrt(np.maximum(grid.interpolate(variance, density.space.check(points, "points")), 0.0))
+    return size * np.sqrt(np.maximum(grid.interpolate(variance, density.space.check(points, "points")), 0.0))
 
 
 def _weights_and_response(bound: BoundLayer, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from .. import checks
+from ..norms import unit
 
 _LOPSIDED = 0.04  # skewness^2 / paths above which fewer than about nine in ten 95% intervals hold the mean,
 _BY_CHANCE = 5.0  # and this / paths more, which few paths show without cause
@@ -23,13 +24,20 @@ class Moments:
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count, self.mean = 0, np.full(shape, np.nan)
+        self.count, self._unit, self._mean = 0, 1.0, np.full(shape, np.nan)
         self._squares, self._cubes = np.zeros(shape), np.zeros(shape)
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self._unit * self._mean
 
     def add(self, values: np.ndarray) -> None:
         """Values (2, T, batch, M, c)."""
+        if not self.count:
+            self._unit = unit(values, axis=(0, 1, 2, 3))
+        values = values / self._unit
         new, mean = values.shape[2], values.mean(axis=2)
-        gap = mean - self.mean if self.count else np.zeros_like(mean)
+        gap = mean - self._mean if self.count else np.zeros_like(mean)
         old, total = self.count, self.count + new
         centred = values - mean[:, :, None]
         power = centred**2
@@ -38,20 +46,20 @@ class Moments:
             cubes = np.sum(power * centred, axis=2) + 3 * gap * (old * squares - new * self._squares) / total
             self._cubes += cubes + gap**3 * (old * new * (old - new) / total**2)
         self._squares += squares + gap**2 * (old * new / total)
-        self.mean = mean - gap * (old / total)
+        self._mean = mean - gap * (old / total)
         self.count = total
 
     def standard_error(self) -> np.ndarray:
         if self.count < 2:
-            return np.full_like(self.mean, np.nan)
-        return np.sqrt(self._squares / ((self.count - 1) * self.count))
+            return np.full_like(self._mean, np.nan)
+        return self._unit * np.sqrt(self._squares / ((self.count - 1) * self.count))
 
     def lopsidedness(self) -> np.ndarray:
         """skewness^2 / count: 0 where values spread evenly about their mean, 1 where one differs from all others.
 
         A quarter of it is the share of 95% intervals that miss the mean in addition (Edgeworth, to first order).
         """
-        rounding = self.count * (1e-12 * self.mean) ** 2  # what is no larger says nothing
+        rounding = self.count * (1e-12 * self._mean) ** 2  # what is no larger says nothing
         scale = np.where(self._squares > rounding, self._squares, np.inf)
         return (self._cubes / scale) ** 2 / scale
 

@@ -18,6 +18,7 @@ from ..geometry import Density
 from ..grid import Grid, bandwidth
 from ..kernels import attend
 from .circulant import Circulant, bind_circulant, has_cusp
+from ..norms import column_norms
 from ..resolution import interpolation_error
 
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
@@ -238,8 +239,8 @@ def _missed(bound: BoundLayer, density: Density, grid: Grid, values: Callable | 
     )
     error = float(np.sqrt(weight @ np.expm1(here.log_sum_exp - there.log_sum_exp) ** 2))
     if H is not None:
-        size = np.maximum(*(np.sqrt(np.mean(h**2, axis=0)) for h in H))
-        change = np.sqrt(weight @ (here.mean - there.mean) ** 2) / np.where(size > 0, size, 1.0)
+        size = np.maximum(*(column_norms(np.full(len(h), 1 / len(h)), h) for h in H))
+        change = column_norms(weight, here.mean - there.mean) / np.where(size > 0, size, 1.0)
         error = max(error, float(change.max()))
     return error
 

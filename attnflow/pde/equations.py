@@ -20,6 +20,7 @@ from .march import INTEGRATORS
 from .nested import solve_cells, solve_nested
 from .problem import Problem, read_problem, read_shape
 from .sampling import blind
+from .scales import moderated, restored
 from .smooth import affordable, smooth_sizes, solve_smooth, solve_smooth_on
 from .spectra import Spectrum, compute_spectrum
 from .spectral import wrapping
@@ -76,6 +77,7 @@ class DriftDiffusion:
     density: Density
     drift: float = 2.0
     mobility: Callable | None = None
+    mixes_columns: ClassVar[bool] = False
     keeps_extrema: ClassVar[bool] = True  # features stay between the initial extrema, if no wall feeds in
 
     def __post_init__(self) -> None:
@@ -199,6 +201,10 @@ class DriftDiffusion:
         rtol = checks.positive(rtol, "rtol")
         shape = read_shape(grid, self.space)
         problem = read_problem(self, initial, t, shape, boundary, backend, progress)
+        problem, powers = moderated(problem, self.mixes_columns)
+        return restored(self._solved(problem, shape, rtol, method), powers)
+
+    def _solved(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> Solution:
         if self._spectral_suits(problem, shape, rtol, method):
             if shape is not None:
                 return (solve_harmonic_on if self.on_globe else solve_smooth_on)(self, problem, shape)

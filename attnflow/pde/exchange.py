@@ -161,7 +161,8 @@ def _mean(rate: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _geometric_mean(rate: np.ndarray, axis: int) -> np.ndarray:
-    return np.sqrt(rate * _shifted(rate, 1, axis))
+    root = np.sqrt(rate)  # a product of two rates may overflow or vanish
+    return root * _shifted(root, 1, axis)
 
 
 def beside(field: np.ndarray, offset) -> np.ndarray:

@@ -110,7 +110,7 @@ class Heads(DriftDiffusion):
     True
     """
 
-    keeps_extrema = False  # of a column: the matrices mix them
+    keeps_extrema, mixes_columns = False, True
 
     def __init__(self, equations: Sequence[DriftDiffusion], mixing: Sequence) -> None:
         equations = tuple(equations) if checks.listed(equations) else ()

@@ -149,7 +149,7 @@ def _rational(cells: Cells, values, times, tol: float, method: str, backend: str
     else:
         exponential = Exponential(cells.operator(), cells.source)
     # beyond, modes would decay that are zero to rounding errors, and products of two rates overflow
-    steps = np.minimum(np.diff(times, prepend=0.0), _FOREVER / max(cells.bound, np.finfo(float).tiny))
+    steps = np.minimum(np.diff(times, prepend=0.0), _FOREVER / max(cells.bound, 1e-200))
     repeated = [k + 1 < len(steps) and abs(steps[k + 1] - steps[k]) <= 1e-13 * times[-1] for k in range(len(steps))]
     result = []
     try:

@@ -192,7 +192,7 @@ def warn_if_coarse(pde: DriftDiffusion, grid: Grid, log_w: np.ndarray) -> None:
             f"grid is too coarse for p: the weight p^{pde.drift:g} changes by a factor {np.exp(change):.3g} from one cell "
             f"to the next on {list(grid.shape)}; use about {int(np.ceil(change / 0.5))} times more",
             checks.AccuracyWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .equations import DriftDiffusion
 
 _BYTES = {1: 350, 2: 140, 3: 230}  # a cell, at least: what finite volumes take for one feature at one time
+_FAINT, _MANY = 1e-100, 2**12  # sizes below which as many points are asked
 _STEPS = 0.01  # of rtol is left to the integration in time, which a comparison of grids does not see
 
 
@@ -36,8 +37,8 @@ class Problem:
     ----------
     initial : callable or (*grid, c) array
         Features at time 0.
-    columns : int
-        c.
+    sizes : (c,) array
+        Of the columns, as a few points tell: their largest absolute values there.
     times : (T,) array
         Increasing, >= 0.
     walls : Walls
@@ -51,13 +52,17 @@ class Problem:
     """
 
     initial: Callable | np.ndarray
-    columns: int
+    sizes: np.ndarray
     times: np.ndarray
     walls: Walls
     ranges: tuple[tuple[float, float], ...] | None = None
     backend: str = "numpy"
     progress: bool = False
     peaks: np.ndarray | None = None
+
+    @property
+    def columns(self) -> int:
+        return len(self.sizes)
 
     def missed_peaks(self, grid: Grid, values: np.ndarray, points: np.ndarray | None = None) -> float:
         """Error of the interpolant of initial values (*grid, c) on those peaks, relative to what stands out there.
@@ -90,7 +95,9 @@ def read_problem(
     walls = read_boundary(boundary, space)
     if callable(initial):
         known = checks.evaluate(initial, space.probe_points(), "initial")
-        columns = known.shape[1]
+        if (np.abs(known).max(axis=0) < _FAINT).any():  # a few points may meet tails alone
+            known = checks.evaluate(initial, space.probe_points(_MANY), "initial")
+        sizes = np.abs(known).max(axis=0).astype(float)
     else:
         initial = checks.array(initial, "initial", bools=True).astype(float)
         if initial.ndim == 0:
@@ -104,13 +111,15 @@ def read_problem(
         if initial.shape[:-1] != shape or initial.size == 0:
             sizes = ", ".join(map(str, shape))
             raise ValueError(f"initial must have shape ({sizes}) or ({sizes}, c) on the grid, got {initial.shape}")
-        columns = initial.shape[-1]
+        sizes = np.abs(initial).max(axis=tuple(range(initial.ndim - 1)))
     if any(walls):
-        check_walls(walls, space, columns)
+        check_walls(walls, space, len(sizes))
     ranges, peaks = pde.ranges(times[-1]), None
     if callable(initial):
         peaks = narrow_peaks(initial, build_grid(space, KINDS, (8,) * space.dim, ranges), known, "initial")
-    return Problem(initial, columns, times, walls, ranges, backend, bool(progress), peaks)
+        if peaks is not None:
+            sizes = np.maximum(sizes, np.abs(checks.evaluate(initial, peaks, "initial")).max(axis=0))
+    return Problem(initial, sizes, times, walls, ranges, backend, bool(progress), peaks)
 
 
 def namespace(backend: str):
@@ -175,7 +184,7 @@ def finished(
             "accept its error"
         )
     if status or (rtol is not None and error > rtol):
-        warnings.warn(message, checks.AccuracyWarning, stacklevel=4)
+        warnings.warn(message, checks.AccuracyWarning, stacklevel=5)
     if rtol is not None:
         error = max(error, _STEPS * min(rtol, 1e-4))
         if not status and stats["integrator"] != "eigenvectors":

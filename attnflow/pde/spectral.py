@@ -271,10 +271,10 @@ def evolve(
 ):
     """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed."""
     xp = form.xp
-    start = xp.asarray(np.moveaxis(initial, -1, 0)) * form.root
+    start = xp.asarray(_columns_first(initial)) * form.root
     source = None
     if form.held is not None:
-        wall = xp.asarray(np.moveaxis(wall_values(form.grid, walls, initial), -1, 0)) * form.root
+        wall = xp.asarray(_columns_first(wall_values(form.grid, walls, initial))) * form.root
         start = form.held * start
         source = form.held * form.bare(wall)
     fields, stats = propagate(form, start, source, times, tol, progress)
@@ -282,7 +282,12 @@ def evolve(
     if form.held is not None:
         fields = fields * form.held + (1 - form.held) * (wall / form.root)
     fields = fields if xp is np else xp.asnumpy(fields)
-    return np.moveaxis(fields, 1, -1), stats
+    return fields.transpose(0, *range(2, fields.ndim), 1), stats
+
+
+def _columns_first(fields: np.ndarray) -> np.ndarray:
+    """(*grid, c) as (c, *grid)."""
+    return fields.transpose(fields.ndim - 1, *range(fields.ndim - 1))
 
 
 def held_nodes(grid: Grid, walls: Walls) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from .. import checks
 from ..attention import Attention, BoundLayer
 from ..continuum import limit
 from ..kernels import ENGINES
+from ..norms import norm
 from ..particles import circulant, propagate
 from ..particles.quadrature import bind_density
 from ..solution import Solution
@@ -75,10 +76,10 @@ def run_cell(study: ConvergenceStudy, cell: Cell) -> dict:
         run = finished(propagate(layer, tokens, start, layers, save_every=max(layers, 1)))
         features, stats = _rest(study, layer, layer.bind(tokens), run.y[-1]), run.stats
         infinite, expected = reference.at(tokens), equation.at(tokens)
-    scale = np.sum(weights @ expected**2)
+    scale = norm(weights, expected)
     if not scale > 0:
         raise ValueError(f"t must leave something of initial to compare with, got {study.t:g}: the solution is 0 there")
-    error, deviation = (np.sqrt(np.sum(weights @ d**2) / scale) for d in (features - expected, features - infinite))
+    error, deviation = (norm(weights, d) / scale for d in (features - expected, features - infinite))
     unsure = max(equation.stats["estimated_error"], _LEAST) + reference.stats["quadrature_error"] + layer.rtol * np.sqrt(layers)
     return {
         "epsilon": cell.epsilon,
@@ -86,8 +87,8 @@ def run_cell(study: ConvergenceStudy, cell: Cell) -> dict:
         "seed": cell.seed,
         "layers": layers + (study.residual(cell.epsilon) > 0),
         "t": study.t,
-        "error": float(error),
-        "deviation": float(deviation),
+        "error": error,
+        "deviation": deviation,
         "accuracy": float(unsure),
         "seconds": round(time.perf_counter() - began, 4),
         "engine": stats["engine"],

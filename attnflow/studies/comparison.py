@@ -9,6 +9,7 @@ import numpy as np
 from .. import checks
 from ..geometry import Density
 from ..grid import Grid
+from ..norms import norm
 from ..solution import Solution
 
 
@@ -90,8 +91,8 @@ def compare(a: Solution, b: Solution, density: Density | None = None) -> Compari
     error = []
     for i, j in zip(rows, columns):
         u, v = (_values(solution, k, points) for solution, k in ((a, i), (b, j)))
-        square, scale = (np.sum(weights @ field**2) for field in (u - v, v))
-        error.append(np.sqrt(square / scale) if scale > 0 else np.inf if square > 0 else 0.0)
+        apart, scale = norm(weights, u - v), norm(weights, v)
+        error.append(apart / scale if scale > 0 else np.inf if apart > 0 else 0.0)
     return Comparison(a.t[rows], np.array(error))
 
 

@@ -16,6 +16,7 @@ from .. import checks, files
 from ..attention import Sinkhorn
 from ..continuum import predicted_bias, predicted_noise
 from ..geometry import Euclidean, Sphere, Torus
+from ..norms import norm
 from ..similarity import Mahalanobis
 from .cells import COLUMNS, equation_of
 from .comparison import grid_weights
@@ -147,7 +148,7 @@ class StudyResult:
         study, bias, noise, unknown = self.study, {}, {}, {}
         grid = study.density.grid({1: 400, 2: 64, 3: 16}[study.density.space.dim])
         weights = grid_weights(grid, study.density)
-        norm = _norm(equation_of(study).at(grid.points), weights)
+        scale = norm(weights, equation_of(study).at(grid.points))
 
         def relative(predict: Callable, kind: str, epsilon: float, *extra) -> float:
             try:
@@ -155,7 +156,7 @@ class StudyResult:
             except ValueError as error:  # no prediction known here: say so by NaN, measured values stand alone
                 unknown.setdefault(kind, str(error))
                 return np.nan
-            return _norm(of_points(grid.points), weights) / norm
+            return norm(weights, of_points(grid.points)) / scale
 
         smallest, largest = min(study.epsilons), max(study.epsilons)
         finite = any(np.isfinite(study.sizes))
@@ -263,11 +264,6 @@ class StudyResult:
             if c["size"] != "inf":
                 groups.setdefault((c["epsilon"], c["size"]), []).append(c["deviation"])
         return [(e, n, float(np.sqrt(np.mean(np.square(d))))) for (e, n), d in sorted(groups.items())]
-
-
-def _norm(features: np.ndarray, weights: np.ndarray) -> float:
-    """The p-weighted L2 norm."""
-    return float(np.sqrt(np.sum(weights @ features**2)))
 
 
 def _fit(columns: np.ndarray, target: np.ndarray, needs: str) -> Estimate:

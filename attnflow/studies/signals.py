@@ -55,7 +55,7 @@ class Signals:
         if self.deferred:
             return
         if _loading(frame):
-            self._again = threading.Timer(_AGAIN, signal.raise_signal, (number,))
+            self._again = threading.Timer(_AGAIN, _raise_again, (number,))
             self._again.daemon = True
             self._again.start()
         else:
@@ -70,6 +70,13 @@ class Signals:
             raise Terminated
         if self.arrived == signal.SIGINT:
             raise KeyboardInterrupt
+
+
+def _raise_again(number: int) -> None:
+    if hasattr(signal, "pthread_kill"):  # wakes the main thread where it waits
+        signal.pthread_kill(threading.main_thread().ident, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _loading(frame: FrameType | None) -> bool:

@@ -87,7 +87,8 @@ def test_three_equal_wells_have_one_double_rate():
     overlaps = np.einsum("i,ki,li->kl", weight, spectrum.eigenfunctions[:3], spectrum.eigenfunctions[:3])
     assert overlaps / overlaps[0, 0] == pytest.approx(np.eye(3), abs=1e-9)
     labels, x = spectrum.metastable_sets(), spectrum.grid.points[:, 0]
-    well = np.round(x / (2 * np.pi / 3)) % 3
+    turns = x / (2 * np.pi / 3)
+    well = np.where(abs(turns - np.round(turns)) < 0.499, np.round(turns) % 3, np.nan)  # a node may lie on a barrier's top
     assert len(np.unique(labels)) == 3 and all(len(np.unique(labels[well == i])) == 1 for i in range(3))
 
 
