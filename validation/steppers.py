@@ -10,7 +10,7 @@ from scipy.linalg import expm
 import attnflow as af
 from attnflow.pde import DriftDiffusion
 from attnflow.pde.boundaries import read_boundary
-from attnflow.pde.march import SOLVE_IVP, march
+from attnflow.pde.volumes.march import SOLVE_IVP, march
 
 from . import Report
 

@@ -1,7 +1,13 @@
-"""The limit equations: drift-diffusion and its relatives on tori, boxes, lines, spheres and charts."""
+"""The limit equations: drift-diffusion and its relatives on tori, boxes, lines, spheres and charts.
 
+Top first, and a file imports only from below: `coupled`, `forward` and `conformal` equations; `equations`; `spectrum`;
+`methods`, which takes one of `volumes`, `nodes` and `harmonics`; `report`; `refinement`; `problem`; `generator`, the data
+of an equation, which is what goes down; `grids`; the propagator and the rest.
+"""
+
+from .conformal import ConformalHeat
+from .coupled import General, Heads
 from .equations import DriftDiffusion, Heat
-from .forms import ConformalHeat, FokkerPlanck
-from .general import General, Heads
+from .forward import FokkerPlanck
 
 __all__ = ["ConformalHeat", "DriftDiffusion", "FokkerPlanck", "General", "Heads", "Heat"]

@@ -116,6 +116,11 @@ def check_walls(walls: Walls, space: Space, columns: int) -> None:
                 side.at(point, columns)
 
 
+def has_dirichlet(walls: Walls) -> bool:
+    """Whether features are held at some wall."""
+    return any(side is not None for pair in walls for side in pair or ())
+
+
 def _read_axis(axis, ends: tuple[bool, bool], k: int) -> tuple[Dirichlet | None, Dirichlet | None] | None:
     """`ends` says which end of the axis is a wall; a line cut for computing is no-flux at its cut."""
     if not any(ends):

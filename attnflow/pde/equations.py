@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,128 +14,50 @@ from .. import checks
 from ..geometry import Density, Space, Uniform
 from ..solution import Solution
 from .boundaries import Walls, read_boundary
-from .coefficients import coefficients, extent, log_weight, loose, mobility, on_sphere, tensor_fields
-from .finite_volume import Cells, assemble
-from .harmonics import solve_harmonic, solve_harmonic_on
-from .march import INTEGRATORS
-from .nested import solve_cells, solve_nested
-from .problem import Problem, read_problem, read_shape
-from .sampling import blind
-from .scales import moderated, restored
-from .smooth import affordable, smooth_sizes, solve_smooth, solve_smooth_on
-from .spectra import Spectrum, compute_spectrum
-from .spectral import wrapping
-
-_LOOSE = 5e-6  # rtol above which finite volumes are faster between walls,
-_CROWDED = 24  # unless so many per axis see nothing
-METHODS = ("auto", "spectral", "finite-volume", *INTEGRATORS)
+from .generator import Generator
+from .grids import on_sphere
+from .methods import METHODS, solve_problem
+from .problem import Problem, moderated, read_problem, read_shape
+from .report import restored
+from .spectrum import Spectrum, compute_spectrum
+from .volumes.operator import Cells, assemble
 
 
-@dataclass(frozen=True)
-class DriftDiffusion:
-    """dH/dt = m (Delta_g H + drift <grad log p, grad H>_g) = w^-1 d_i (w m g^ij d_j H), w = p^drift sqrt(det g) / m.
+class Equation:
+    """What all equations have in common: they are solved.
 
-    The limit of attention layers: drift 2 for softmax, 1 for Sinkhorn, 2 (1 - alpha) with density
-    correction, m = 1. Layers that keep the k nearest or a sparse few keys diffuse faster where tokens are rare: with
-    drift 2 and a mobility m(x), their second moment over its reference. The integral of H w is conserved (without
-    Dirichlet walls), extrema never grow, and H tends to its w-weighted mean.
-
-    Parameters
-    ----------
-    density : Density
-        p, on a torus, box, line or chart of dimension 1 to 3, or on S^1 or S^2.
-    drift : float
-    mobility : callable or None
-        m at points (N, n): (N,), positive; None is 1.
-
-    Raises
-    ------
-    TypeError
-        If density is not a Density.
-    ValueError
-        If the mobility is not positive somewhere.
-
-    Notes
-    -----
-    Any space makes an equation; `solve`, `operator` and `spectrum` raise NotImplementedError on others than these.
-
-    See Also
-    --------
-    Heat : the same without drift.
-    ConformalHeat, FokkerPlanck : other forms of it.
-    General, Heads : equations that are not self-adjoint.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from attnflow.geometry import VonMises
-    >>> pde = DriftDiffusion(VonMises(1.0))
-    >>> solution = pde.solve(lambda x: np.cos(x[:, 0]), t=100.0)
-    >>> solution.at(np.array([[0.0]])).round(8)   # I_1(2) / I_0(2)
-    array([[0.69777466]])
+    A new one tells its `generator`, or the `cells` of an operator that has none; one whose features are not those that
+    are solved for says in `_asked` what is, and in `_presented` how the answer is.
     """
 
-    density: Density
-    drift: float = 2.0
-    mobility: Callable | None = None
+    generator: Generator
+    self_adjoint: ClassVar[bool] = True
     mixes_columns: ClassVar[bool] = False
-    keeps_extrema: ClassVar[bool] = True  # features stay between the initial extrema, if no wall feeds in
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.density, Density):
-            raise TypeError(f"density must be an attnflow Density, got {type(self.density).__name__}")
-        object.__setattr__(self, "drift", checks.real(self.drift, "drift"))
-        if self.mobility is not None:
-            mobility(self, self.space.probe_points())
 
     @property
     def space(self) -> Space:
-        """The density's space."""
-        return self.density.space
-
-    @property
-    def on_globe(self) -> bool:
-        """Whether the space is S^2, whatever its metric."""
-        return on_sphere(self.space) and self.space.dim == 2
-
-    @property
-    def pull(self) -> float:
-        """The power of p in the weight."""
-        return self.drift
-
-    @property
-    def norm_name(self) -> str:
-        """The norm that errors are measured in, in words."""
-        power = 1.0 if loose(self) else self.pull
-        if power == 0 and self.mobility is None:
-            return "the L2 norm"
-        mobile = self.mobility is not None and self.pull == self.drift
-        return f"the norm weighted by {'p' if power == 1 else f'p^{power:g}'}{' / mobility' if mobile else ''}"
+        """Where features live."""
+        return self.generator.space
 
     def ranges(self, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
         """Where the equation is solved up to the time `horizon`: (low, high) per axis, None for spheres."""
-        return extent(self, horizon)
+        return self.generator.ranges(horizon)
 
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
-        return assemble(self, shape, walls, columns, self.ranges() if ranges is None else ranges)
-
-    def ingredients(self, x: np.ndarray, cells: Cells | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """What the equation is made of at points (N, n): logarithms of weights (N, k), and other functions (N, m).
-
-        `cells` are those around the points, if there are any already.
-        """
-        if self.on_globe:  # angles have poles: functions on the sphere
-            parts = [] if self.space.flat else [tensor_fields(self.space.metric(x), True)]
-            parts += [] if self.mobility is None else [mobility(self, x)[:, None]]
-            return log_weight(self, x)[:, None], np.concatenate([np.empty((len(x), 0)), *parts], axis=1)
-        log_w, tensor = coefficients(self, x) if cells is None else (cells.log_weight, cells.tensor)
-        return log_w[:, None], np.empty((len(x), 0)) if tensor is None else tensor_fields(tensor)
+        return assemble(self.generator, shape, walls, columns, self.ranges() if ranges is None else ranges)
 
     def log_weight(self, x: np.ndarray) -> np.ndarray:
         """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""
-        constant = self.density.log_pdf(x[:1]) - self.density.relative_log_pdf(x[:1]) if self.drift else 0.0
-        return log_weight(self, x) + self.drift * constant
+        return self.generator.normalised_log_weight(x)
+
+    def check_solvable(self) -> None:
+        """Raise NotImplementedError where `solve` would."""
+        if self.space.dim > (2 if on_sphere(self.space) else 3):
+            raise NotImplementedError(
+                "density must live on a torus, box, line or chart of dimension 1, 2 or 3 or on S^1 or S^2 for the "
+                f"equation to be solved, got {self.space}"
+            )
 
     def solve(
         self,
@@ -200,22 +123,77 @@ class DriftDiffusion:
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
         shape = read_shape(grid, self.space)
-        problem = read_problem(self, initial, t, shape, boundary, backend, progress)
-        problem, powers = moderated(problem, self.mixes_columns)
-        return restored(self._solved(problem, shape, rtol, method), powers)
+        problem, powers = moderated(self._asked(initial, t, shape, boundary, backend, progress))
+        cells = partial(self.cells, walls=problem.walls, columns=problem.columns, ranges=problem.ranges)
+        solution = solve_problem(self.generator, problem, shape, rtol, method, cells, self.self_adjoint)
+        return self._presented(restored(solution, powers))
 
-    def _solved(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> Solution:
-        if self._spectral_suits(problem, shape, rtol, method):
-            if shape is not None:
-                return (solve_harmonic_on if self.on_globe else solve_smooth_on)(self, problem, shape)
-            solve = solve_harmonic if self.on_globe else solve_smooth
-            solution = solve(self, problem, rtol, insist=method == "spectral")
-            if solution is not None:
-                return solution
-        integrator = method if method in INTEGRATORS else "auto"
-        if shape is not None:
-            return solve_cells(self, problem, shape, integrator)
-        return solve_nested(self, problem, rtol, integrator)
+    def _asked(self, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool) -> Problem:
+        problem = read_problem(self.generator, self.ranges, initial, t, shape, boundary, backend, progress)
+        return replace(problem, mixed=self.mixes_columns)
+
+    def _presented(self, solution: Solution) -> Solution:
+        return solution
+
+
+@dataclass(frozen=True)
+class DriftDiffusion(Equation):
+    """dH/dt = m (Delta_g H + drift <grad log p, grad H>_g) = w^-1 d_i (w m g^ij d_j H), w = p^drift sqrt(det g) / m.
+
+    The limit of attention layers: drift 2 for softmax, 1 for Sinkhorn, 2 (1 - alpha) with density
+    correction, m = 1. Layers that keep the k nearest or a sparse few keys diffuse faster where tokens are rare: with
+    drift 2 and a mobility m(x), their second moment over its reference. The integral of H w is conserved (without
+    Dirichlet walls), extrema never grow, and H tends to its w-weighted mean.
+
+    Parameters
+    ----------
+    density : Density
+        p, on a torus, box, line or chart of dimension 1 to 3, or on S^1 or S^2.
+    drift : float
+    mobility : callable or None
+        m at points (N, n): (N,), positive; None is 1.
+
+    Raises
+    ------
+    TypeError
+        If density is not a Density.
+    ValueError
+        If the mobility is not positive somewhere.
+
+    Notes
+    -----
+    Any space makes an equation; `solve`, `operator` and `spectrum` raise NotImplementedError on others than these.
+
+    See Also
+    --------
+    Heat : the same without drift.
+    ConformalHeat, FokkerPlanck : other forms of it.
+    General, Heads : equations that are not self-adjoint.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from attnflow.geometry import VonMises
+    >>> pde = DriftDiffusion(VonMises(1.0))
+    >>> solution = pde.solve(lambda x: np.cos(x[:, 0]), t=100.0)
+    >>> solution.at(np.array([[0.0]])).round(8)   # I_1(2) / I_0(2)
+    array([[0.69777466]])
+    """
+
+    density: Density
+    drift: float = 2.0
+    mobility: Callable | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.density, Density):
+            raise TypeError(f"density must be an attnflow Density, got {type(self.density).__name__}")
+        object.__setattr__(self, "drift", checks.real(self.drift, "drift"))
+        if self.mobility is not None:
+            self.generator.mobility_at(self.space.probe_points())
+
+    @cached_property
+    def generator(self) -> Generator:
+        return Generator(self.density.space, self.density, self.drift, self.mobility)
 
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         """The finite-volume operator on `grid` cells (an int or one per axis), without Dirichlet sources.
@@ -287,36 +265,7 @@ class DriftDiffusion:
         """
         self.check_solvable()
         k = checks.integer(k, "k", least=1)
-        return compute_spectrum(self, k, read_shape(grid, self.space), read_boundary(boundary, self.space))
-
-    def check_solvable(self) -> None:
-        """Raise NotImplementedError where `solve` would."""
-        if self.space.dim > (2 if on_sphere(self.space) else 3):
-            raise NotImplementedError(
-                "density must live on a torus, box, line or chart of dimension 1, 2 or 3 or on S^1 or S^2 for the "
-                f"equation to be solved, got {self.space}"
-            )
-
-    def _spectral_suits(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> bool:
-        if self.on_globe:
-            if method == "spectral" and problem.backend != "numpy":
-                raise ValueError(f"backend must be 'numpy' for spherical harmonics, got {problem.backend!r}")
-            return method == "spectral" or (method == "auto" and shape is None and problem.backend == "numpy")
-        bounded = bool(np.isfinite(self.space.bounds).all())
-        walled = not all(wrapping(self))
-        moving = any(side is not None and side.moves for pair in problem.walls for side in pair or ())
-        if method == "spectral" and (not bounded or moving or (walled and not callable(problem.initial))):
-            raise ValueError(
-                "method must be 'finite-volume' or 'auto' on endless lines, where a wall changes in time, and "
-                f"between walls when initial is an array of cell values, got {method!r}"
-            )
-        if method != "auto" or not bounded or moving:
-            return method == "spectral"
-        if walled and (shape is not None or not callable(problem.initial)):
-            return False  # the nodes of a given grid between walls are cell centres
-        if walled and self.space.dim > 1 and rtol > _LOOSE:
-            return blind(self, problem, (_CROWDED,) * self.space.dim) and smooth_sizes(self, problem, rtol) is not None
-        return shape is None or (affordable(self, shape) and smooth_sizes(self, problem, rtol) is not None)
+        return compute_spectrum(self.generator, k, read_shape(grid, self.space), read_boundary(boundary, self.space))
 
 
 class Heat(DriftDiffusion):

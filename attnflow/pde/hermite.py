@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import eigh, eigvalsh_tridiagonal
@@ -24,11 +23,10 @@ from scipy.ndimage import distance_transform_edt
 from ..geometry import Density
 from ..geometry.differences import partial_derivatives
 from ..grid import Grid
-from .coefficients import build_grid, log_weight, mobility
-from .finite_volume import KINDS
-
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
+from .boundaries import Walls
+from .eigenvalues import TOLERANCE, Found
+from .generator import Generator
+from .grids import cell_grid, on_sphere
 
 _NODES = {1: 512, 2: 160, 3: 64}  # per axis of the grid that the Gaussian is fitted on,
 _REACH = 9.0  # as many standard deviations to each side
@@ -63,18 +61,21 @@ class Frame:
         return (x - self.centre) @ self.axes / self.scale
 
 
-def hermite_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarray, np.ndarray, Grid, float, float] | None:
-    """Minus the k eigenvalues (k,), the first exactly 0, eigenfunctions (k, grid.size) not normalised, their grid, the
-    relative change with the degree, and what rounding errors may be; the degree is raised until that is below tol.
+def hermite_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Found | None:
+    """The degree is raised until the eigenvalues stand.
 
-    None if k functions need a larger basis than is affordable.
+    None if k functions need a larger basis than is affordable; where some axis ends; on a given grid.
     """
-    frame, width = fitted_frame(pde)
+    space = generator.space
+    if shape is not None or on_sphere(space) or not space.flat or np.isfinite(space.bounds).any():
+        return None
+    tol = TOLERANCE if space.dim == 1 else 10 * TOLERANCE
+    frame, width = fitted_frame(generator)
     rates = (frame.scale.max() / frame.scale) ** 2  # of the oscillator: the basis is its lowest modes, and a few more
     most, best, change = np.maximum((_kth_energy(k, rates) + 4) / rates, _SHALLOW), None, np.inf
     before = change
     while change > tol and (degrees := _below(most)) is not None:
-        finer = _Basis(pde, frame, width, degrees)
+        finer = _Basis(generator, frame, width, degrees)
         sizes, vectors = finer.smallest(k)
         if best is not None:
             gap = np.abs(best[0] - sizes)[1:] + best[0][0] + sizes[0]
@@ -93,19 +94,19 @@ def hermite_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarra
     grid, functions = basis.on_grid(vectors)
     sizes = sizes.copy()
     sizes[0], functions[0] = 0.0, 1.0
-    return sizes, functions, grid, change, float(round_off)
+    return Found(sizes, functions, grid, change, float(round_off))
 
 
-def fitted_frame(pde: DriftDiffusion) -> tuple[Frame, np.ndarray]:
+def fitted_frame(generator: Generator) -> tuple[Frame, np.ndarray]:
     """The frame of the Gaussian with the mean and covariance of w, and how far w reaches along its axes, (dim,)."""
-    low, high = np.array(pde.ranges()).T
+    low, high = np.array(generator.ranges()).T
     dim = len(low)
     frame = Frame((low + high) / 2, np.eye(dim), (high - low) / (2 * _REACH))
     side = _REACH * (2 * np.arange(_NODES[dim]) + 1 - _NODES[dim]) / _NODES[dim]
     z = np.stack([axis.ravel() for axis in np.meshgrid(*[side] * dim, indexing="ij")], axis=-1)
     for _ in range(_FITS):
         x = frame.points(z)
-        log_w = log_weight(pde, x)
+        log_w = generator.log_weight(x)
         weight = np.exp(log_w - log_w.max())
         weight /= weight.sum()
         centre = weight @ z
@@ -148,9 +149,9 @@ class _Basis:
     """Hermite functions of given degrees (basis, dim), on Gauss's nodes; each row of a matrix here is a node's, times the root
     of its quadrature weight."""
 
-    def __init__(self, pde: DriftDiffusion, frame: Frame, width: np.ndarray, degrees: np.ndarray) -> None:
-        self.pde, self.degrees = pde, degrees
-        self.dim = pde.space.dim
+    def __init__(self, generator: Generator, frame: Frame, width: np.ndarray, degrees: np.ndarray) -> None:
+        self.generator, self.degrees = generator, degrees
+        self.dim = generator.space.dim
         most = degrees.max(axis=0)
         axes = [_axis(n) for n in most]
         # h_n ends at 2 sqrt(n + 1): no wider than w, which may fall faster than its Gaussian
@@ -169,7 +170,7 @@ class _Basis:
     def missing(self) -> float:
         """What part of p the nodes do not see, a well that is narrow and far away for one; 0 where it is too little to
         tell from errors of the quadrature, or p does not say its norm at once."""
-        density = self.pde.density
+        density = self.generator.density
         if self.dim > 1 and type(density) is Density:
             return 0.0
         try:
@@ -181,8 +182,8 @@ class _Basis:
         with np.errstate(divide="ignore"):
             shares = 2 * np.log(np.abs(first)) + (self.z**2).sum(axis=1) / 2 + log_p
         mass = np.exp(shares).sum() * (2 * np.pi) ** (self.dim / 2) * np.prod(self.frame.scale)
-        lost = abs(1 - mass) if self.pde.drift == 1 else 1 - mass
-        return float(lost) if lost > (_LOST if self.pde.drift == 1 else 0.5) else 0.0
+        lost = abs(1 - mass) if self.generator.drift == 1 else 1 - mass
+        return float(lost) if lost > (_LOST if self.generator.drift == 1 else 0.5) else 0.0
 
     def tails(self, vectors: np.ndarray, most: np.ndarray) -> np.ndarray:
         """What the upper part of the degrees along each axis holds of functions, (dim,)."""
@@ -194,7 +195,7 @@ class _Basis:
         """sqrt(m t_i) G_i of all basis functions, (nodes, basis) each."""
         half, slopes = self._log_root
         x = self.frame.points(self.z)
-        rate = np.ones(len(x)) if self.pde.mobility is None else mobility(self.pde, x)
+        rate = np.ones(len(x)) if self.generator.mobility is None else self.generator.mobility_at(x)
         whole = self._products(self._values)
         result = []
         for i in range(self.dim):
@@ -207,9 +208,9 @@ class _Basis:
     @cached_property
     def _log_root(self) -> tuple[np.ndarray, np.ndarray]:
         """log sqrt(w) at the nodes and its slopes (nodes, dim), those where w is negligible no steeper than the others."""
-        half = log_weight(self.pde, self.frame.points(self.z)) / 2
+        half = self.generator.log_weight(self.frame.points(self.z)) / 2
         half -= half.max()
-        slopes = partial_derivatives(lambda z: log_weight(self.pde, self.frame.points(z)) / 2, self.z, "log_pdf", _STEP)
+        slopes = partial_derivatives(lambda z: self.generator.log_weight(self.frame.points(z)) / 2, self.z, "log_pdf", _STEP)
         steepest = np.abs(slopes[half > -_DEEP]).max(axis=0)
         return half, np.where((half > -_DEEP)[:, None], slopes, np.clip(slopes, -steepest, steepest))
 
@@ -222,9 +223,9 @@ class _Basis:
     def on_grid(self, vectors: np.ndarray) -> tuple[Grid, np.ndarray]:
         """H = u / sqrt(w) of coefficients (basis, k) on cells, (k, size). Where too few digits of u are left, what H is
         at the nearest cell where it is known: beyond, it hardly changes."""
-        grid = build_grid(self.pde.space, KINDS, (_SHOWN[self.dim],) * self.dim, self.pde.ranges())
+        grid = cell_grid(self.generator.space, (_SHOWN[self.dim],) * self.dim, self.generator.ranges())
         z = self.frame.inverse(grid.points)
-        half = log_weight(self.pde, grid.points) / 2
+        half = self.generator.log_weight(grid.points) / 2
         half -= half.max()
         tilt = -(z**2).sum(axis=1) / 4 - half  # log of h_0 / sqrt(w)
         tilt -= tilt[np.argmax(half)]

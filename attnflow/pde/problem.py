@@ -1,37 +1,31 @@
-"""What is asked of a solver once every argument is checked, and how its answer is reported."""
+"""What is asked of an equation: initial values, times and walls, read and checked, of moderate size."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import capacity, checks
 from ..geometry import Space
 from ..grid import Grid
+from ..norms import unit
 from ..resolution import interpolation_error, narrow_peaks
-from ..solution import Solution
+from .backends import namespace
 from .boundaries import Walls, check_walls, read_boundary
-from .coefficients import build_grid, error_weights, on_sphere, transfer
-from .finite_volume import KINDS
-from .pointwise import pointwise_error
-
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
+from .generator import Generator
+from .grids import cell_grid, on_sphere, transfer
 
 _BYTES = {1: 350, 2: 140, 3: 230}  # a cell, at least: what finite volumes take for one feature at one time
 _FAINT, _MANY = 1e-100, 2**12  # sizes below which as many points are asked
-_STEPS = 0.01  # of rtol is left to the integration in time, which a comparison of grids does not see
+_USUAL = 1e-100, 1e100  # sizes whose squares neither overflow nor vanish
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Initial values, output times and walls.
+    """What is asked of an equation, once every argument is checked.
 
     Attributes
     ----------
@@ -49,6 +43,10 @@ class Problem:
     progress : bool
     peaks : (M, columns) array or None
         Points on narrow peaks of the initial values, which a grid has to see.
+    mixed : bool
+        Whether the equation mixes columns: one then leaves the range of its initial values.
+    norm_name : str
+        What errors are measured in, in words.
     """
 
     initial: Callable | np.ndarray
@@ -59,6 +57,8 @@ class Problem:
     backend: str = "numpy"
     progress: bool = False
     peaks: np.ndarray | None = None
+    mixed: bool = False
+    norm_name: str = ""
 
     @property
     def columns(self) -> int:
@@ -85,13 +85,22 @@ class Problem:
         source = replace(grid, axes=tuple(replace(axis, size=n) for axis, n in zip(grid.axes, sizes)))
         return transfer(self.initial[None], source, grid)[0]
 
+    def at_times(self, times: np.ndarray, bound: bool) -> Problem:
+        """Asked for other output times, for dense output; `bound` where its ranges reach to its last time only."""
+        if bound and times[-1] > self.times[-1] * (1 + 1e-12):
+            raise ValueError(f"t must be at most {self.times[-1]:g}, where the line was cut for that time, got {times[-1]:g}")
+        return replace(self, times=times, progress=False)
+
 
 def read_problem(
-    pde: DriftDiffusion, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool
+    generator: Generator, ranges_to: Callable, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool
 ) -> Problem:
-    """Check every argument; raises ValueError or TypeError naming the one at fault."""
+    """Check every argument; raises ValueError or TypeError naming the one at fault.
+
+    `ranges_to` tells where the equation is solved up to a time.
+    """
     namespace(checks.choice(backend, "backend", ("numpy", "cupy")))
-    times, space = checks.output_times(t), pde.space
+    times, space = checks.output_times(t), generator.space
     walls = read_boundary(boundary, space)
     if callable(initial):
         known = checks.evaluate(initial, space.probe_points(), "initial")
@@ -114,35 +123,12 @@ def read_problem(
         sizes = np.abs(initial).max(axis=tuple(range(initial.ndim - 1)))
     if any(walls):
         check_walls(walls, space, len(sizes))
-    ranges, peaks = pde.ranges(times[-1]), None
+    ranges, peaks = ranges_to(times[-1]), None
     if callable(initial):
-        peaks = narrow_peaks(initial, build_grid(space, KINDS, (8,) * space.dim, ranges), known, "initial")
+        peaks = narrow_peaks(initial, cell_grid(space, (8,) * space.dim, ranges), known, "initial")
         if peaks is not None:
             sizes = np.maximum(sizes, np.abs(checks.evaluate(initial, peaks, "initial")).max(axis=0))
-    return Problem(initial, sizes, times, walls, ranges, backend, bool(progress), peaks)
-
-
-def namespace(backend: str):
-    """The arrays' module, numpy or cupy.
-
-    Raises
-    ------
-    ImportError, RuntimeError
-        If CuPy is not installed, or finds no device.
-    """
-    if backend == "numpy":
-        return np
-    try:
-        import cupy
-    except ImportError:
-        raise ImportError("backend 'cupy' needs CuPy: pip install 'attnflow[gpu]'") from None
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy's own error classes need a driver to be told apart
-        raise RuntimeError(f"backend 'cupy' needs a CUDA device and its driver: {error}") from None
-    if not count:
-        raise RuntimeError("backend 'cupy' needs a CUDA device, found none")
-    return cupy
+    return Problem(initial, sizes, times, walls, ranges, backend, bool(progress), peaks, norm_name=generator.norm_name)
 
 
 def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...] | None:
@@ -163,64 +149,42 @@ def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...
     return sizes
 
 
-def finished(
-    pde: DriftDiffusion, problem: Problem, fields: np.ndarray, grid: Grid, rtol: float | None, stats: dict,
-    mass: np.ndarray | None = None, dense: Callable | None = None, mean: np.ndarray | None = None,
-) -> Solution:
-    """The Solution, which says so when its estimated error exceeds rtol (None: the user chose the grid).
+def moderated(problem: Problem) -> tuple[Problem, np.ndarray | None]:
+    """The problem for columns of usual size, and the powers of two (c,) they are too small by; None if all are usual.
 
-    Its stats monitor each output time: the weighted `mean`, conserved without Dirichlet walls, and the
-    `deviation` from it, the root weighted mean square, zero in the steady state.
+    Sizes are those of values at a few points, or of an array, and of Dirichlet values that are numbers; one for all
+    columns where an equation mixes them.
     """
-    error, status, message = stats["estimated_error"], 0, "finished"
-    if not np.isfinite(fields).all() or not np.isfinite(error):
-        status, message = -1, "the linear solves overflowed: p^drift changes too fast for this grid; use more cells"
-    elif rtol is None:
-        message = f"finished on the given grid; estimated relative error {error:.1g} in {pde.norm_name}"
-    elif error > rtol:
-        message = (
-            f"estimated relative error {error:.1g} in {pde.norm_name}, on the finest grid {stats['grid']}, above rtol = "
-            f"{rtol:g}: initial or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to "
-            "accept its error"
-        )
-    if status or (rtol is not None and error > rtol):
-        warnings.warn(message, checks.AccuracyWarning, stacklevel=5)
-    if rtol is not None:
-        error = max(error, _STEPS * min(rtol, 1e-4))
-        if not status and stats["integrator"] != "eigenvectors":
-            stats = {**stats, "estimated_error": error}
-    mass = error_weights(pde, grid) if mass is None else mass
-    flat = fields.reshape(len(fields), grid.size, -1)
-    mean = np.einsum("i,tic->tc", mass, flat) if mean is None else mean
-    deviation = np.sqrt(np.einsum("i,tic->tc", mass, (flat - mean[:, None]) ** 2))
-    stats = {**stats, "mean": mean.tolist(), "deviation": deviation.tolist()}
-    return Solution(
-        problem.times, fields, grid=grid, status=status, message=message, stats=stats,
-        embedding=embedded(pde.space, grid), dense=dense,
-        local_error=None if status else partial(pointwise_error, pde, problem, fields, grid, error, mass),
-    )  # fmt: skip
+    sizes = problem.sizes
+    for side in (side for pair in problem.walls for side in pair or () if side):
+        if not callable(side.value):
+            sizes = np.maximum(sizes, np.abs(side.value))
+    if problem.mixed:
+        sizes = np.full_like(sizes, sizes.max())
+    unusual = (sizes > 0) & ((sizes < _USUAL[0]) | (sizes > _USUAL[1]))
+    if not unusual.any():
+        return problem, None
+    powers = np.where(unusual, unit(sizes[None], axis=0), 1.0)
+    less = 1 / powers
+    walls = tuple(pair and tuple(side and replace(side, value=times_powers(side.value, less)) for side in pair) for pair in problem.walls)
+    return replace(problem, initial=times_powers(problem.initial, less), walls=walls), powers
 
 
-def later(problem: Problem, times: np.ndarray, bound: bool) -> Problem:
-    """The problem with other output times, for dense output; `bound` where its ranges reach to its last time only."""
-    if bound and times[-1] > problem.times[-1] * (1 + 1e-12):
-        raise ValueError(f"t must be at most {problem.times[-1]:g}, where the line was cut for that time, got {times[-1]:g}")
-    return replace(problem, times=times, progress=False)
+def times_powers(value, powers: np.ndarray):
+    """A function, or an array (..., c), times a power of two per column."""
+    return _Times(value, powers) if callable(value) else value * powers
 
 
-def interrupted(times: np.ndarray, fields: np.ndarray, grid: Grid, stats: dict) -> Solution:
-    """What was computed before the keyboard interrupt."""
-    error = stats["estimated_error"]
-    known = f"estimated relative error {error:.1g} in the weighted norm on grid {stats['grid']}"
-    how_far = known if np.isfinite(error) else "error unknown"
-    message = f"interrupted at t = {times[-1]:.4g}: {how_far}"
-    return Solution(times, fields, grid=grid, status=1, message=message, stats=stats)
+@dataclass(frozen=True)
+class _Times:
+    """A function times powers of two per column."""
 
+    function: Callable
+    powers: np.ndarray
 
-def embedded(space: Space, grid: Grid) -> np.ndarray | None:
-    """Where the grid's nodes sit in the plane or in space, for pictures; None for the coordinates themselves."""
-    embedding = getattr(space, "embedding", None)
-    if embedding is None:
-        return None
-    nodes = np.asarray(embedding(grid.points), dtype=float)
-    return nodes if nodes.shape[-1] in (2, 3) else None
+    @property
+    def __wrapped__(self) -> Callable:  # whose arguments decide whether a wall's value moves
+        return self.function
+
+    def __call__(self, *arguments) -> np.ndarray:
+        return self.function(*arguments) * self.powers

@@ -2,8 +2,8 @@
 
 A form has its `size`, `root` (the constant's image), `bound` of the spectrum, `doubled(scale)`, the function
 v -> 2 (v + scale S v), the same as `plane(scale)`, matrices for fields on two axes (or None), and its `apply_seconds`,
-`dense` matrix, `modes` along each axis of (c, ...) fields (or None), `held` (0 on Dirichlet walls, or None) and namespace `xp`: `spectral.SymmetricForm`,
-`spherical.HarmonicForm`.
+`dense` matrix, `modes` along each axis of (c, ...) fields (or None), `moves` (0 on Dirichlet walls, or None) and
+namespace `xp`: `nodes.operator.SymmetricForm`, `harmonics.operator.HarmonicForm`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def propagate(form, start, source, times: np.ndarray, tol: float, progress: bool
     """u at the times (T,) from du/dt = S u + source, and how it was computed."""
     if form.modes is not None:
         return _by_axes(form, start, source, times), {"integrator": "eigenvectors"}
-    if form.xp is np and seconds(form, times, tol) == _eigen_seconds(form):
+    if form.xp is np and predicted_seconds(form, times, tol) == _eigen_seconds(form):
         return _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
     return _by_chebyshev(form, start, source, times, tol, progress)
 
 
-def seconds(form, times: np.ndarray, tol: float) -> float:
+def predicted_seconds(form, times: np.ndarray, tol: float) -> float:
     """Roughly what `propagate` takes, beyond the modes of the axes."""
     if form.modes is not None:
         each = sum(5e-8 if modes.vectors is None else 5e-10 * len(modes.values) for modes in form.modes)
@@ -41,7 +41,7 @@ def _eigen_seconds(form) -> float:
 
 def _chebyshev_seconds(form, times: np.ndarray, tol: float) -> float:
     degree = chebyshev.degree_for(float(times[-1]) * form.bound / 2, tol)
-    return degree * form.apply_seconds * (1 if form.held is None else 2)
+    return degree * form.apply_seconds * (1 if form.moves is None else 2)
 
 
 def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: bool) -> tuple[list, dict]:
@@ -68,7 +68,7 @@ def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarr
             fields = along.into(fields, axis)
         return fields
 
-    if form.held is None:  # the constant stays, however long: its eigenvalue is zero but for rounding
+    if form.moves is None:  # the constant stays, however long: its eigenvalue is zero but for rounding
         values[np.unravel_index(np.abs(into(form.root[None])).argmax(), values.shape)] = 0.0
     amplitude, result = into(start), []
     pushed = None if source is None else into(source)
@@ -102,11 +102,11 @@ def _by_modes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndar
 def eigenpairs(form) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (k,) of S from 0 down and orthonormal eigenvectors (m, k), zero on Dirichlet walls."""
     matrix = form.dense()
-    if form.held is None:
+    if form.moves is None:
         values, vectors = np.linalg.eigh(-matrix)
         values[np.argmax(np.abs(form.root.ravel() @ vectors))] = 0.0  # the constant's, but for rounding
     else:
-        free = form.held.ravel() > 0
+        free = form.moves.ravel() > 0
         values, moving = np.linalg.eigh(-matrix[np.ix_(free, free)])
         vectors = np.zeros((len(matrix), len(values)))
         vectors[free] = moving

@@ -6,7 +6,7 @@ import pytest
 import attnflow as af
 from attnflow import checks
 from attnflow.particles import bind_density
-from attnflow.pde.spectral import spectral_matrix
+from attnflow.pde.nodes.operator import spectral_matrix
 
 CIRCLE, P = af.Circle(), af.VonMises(1.0)
 F = af.SquaredDistance(CIRCLE)
@@ -139,7 +139,7 @@ def generator_error(layer, density, initial):
     """Relative L2 distance of (A H - H) / tau from L H, L the Fourier matrix of the limit."""
     nodes = density.space.grid(129)
     start = checks.evaluate(initial, nodes.points, "initial")
-    expected = spectral_matrix(af.limit(layer, density), nodes) @ start
+    expected = spectral_matrix(af.limit(layer, density).generator, nodes) @ start
     bound, grid = bind_density(layer, density)
     rate = (bound.attend(checks.evaluate(initial, grid.points, "initial"), nodes.points).mean - start) / layer.time_step
     return np.linalg.norm(rate - expected) / np.linalg.norm(expected)

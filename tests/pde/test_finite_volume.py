@@ -6,7 +6,7 @@ import sympy
 
 import attnflow as af
 from attnflow.pde import DriftDiffusion, Heat
-from attnflow.pde.exponential import exponential_poles
+from attnflow.pde.volumes.rational import exponential_poles
 
 B = 0.5
 SLOPE = af.Density(af.Box([(0, np.pi)]), lambda x: B * x[..., 0])

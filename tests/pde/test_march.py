@@ -7,7 +7,8 @@ import pytest
 from scipy.linalg import expm
 
 import attnflow as af
-from attnflow.pde import chebyshev, march, stencil
+from attnflow.pde import chebyshev
+from attnflow.pde.volumes import march, stencil
 
 TIMES = [0.0, 0.01, 0.3, 4.0]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.pde.coefficients import transfer
+from attnflow.pde.grids import transfer
 
 G = np.array([[2.0, 0.5], [0.5, 1.0]])
 K = np.array([1.0, 2.0])

@@ -5,7 +5,7 @@ import pytest
 
 import attnflow as af
 from attnflow.pde import DriftDiffusion, Heat
-from attnflow.pde.spectral import spectral_matrix
+from attnflow.pde.nodes.operator import spectral_matrix
 
 CIRCLE, LINE = DriftDiffusion(af.VonMises(1.0)), DriftDiffusion(af.Gaussian(0.0, 1.0))
 BOX, SQUARE = Heat(af.Box([(0, 1)])), Heat(af.Box([(0, 1), (0, 1)]))
@@ -75,7 +75,7 @@ def test_bad_arguments_are_refused_by_name(pde, arguments, error, message):
         (lambda: CIRCLE.spectrum(0), ValueError, "k must be at least 1"),
         (lambda: BOX.spectrum(8, grid=9), ValueError, "k must be at most 7"),
         (lambda: DriftDiffusion(af.Gaussian(0.0, 1.0), 0.0).spectrum(3), ValueError, "drift must be positive"),
-        (lambda: spectral_matrix(CIRCLE, CIRCLE.space.grid(8)), ValueError, "odd size"),
+        (lambda: spectral_matrix(CIRCLE.generator, CIRCLE.space.grid(8)), ValueError, "odd size"),
         (lambda: LINE.operator(None), ValueError, "grid must be"),
     ],
 )

@@ -10,7 +10,7 @@ from scipy import integrate
 
 import attnflow as af
 from attnflow.pde import ConformalHeat, DriftDiffusion
-from attnflow.pde.chain import chain_eigenpairs
+from attnflow.pde.volumes.chain import chain_eigenpairs
 
 LINE = af.Euclidean(1)
 CIRCLE = {

@@ -5,8 +5,9 @@ import pytest
 
 import attnflow as af
 from attnflow.pde import DriftDiffusion, Heat, chebyshev
+from attnflow.pde.grids import node_grid
+from attnflow.pde.nodes.operator import spectral_matrix, symmetric_form
 from attnflow.pde.propagator import eigenpairs
-from attnflow.pde.spectral import spectral_grid, spectral_matrix, symmetric_form
 
 VON_MISES = [-2.39819200632760, -5.24051706548912, -10.1740608680591, -17.1524814264963]
 
@@ -14,7 +15,7 @@ VON_MISES = [-2.39819200632760, -5.24051706548912, -10.1740608680591, -17.152481
 def test_spectral_matrix_is_the_operator_to_round_off():
     pde = DriftDiffusion(af.VonMises(1.5))
     grid = pde.space.grid(41)
-    x, L = grid.points[:, 0], spectral_matrix(pde, grid)
+    x, L = grid.points[:, 0], spectral_matrix(pde.generator, grid)
     assert np.abs(L @ np.cos(x) - (3 * np.sin(x) ** 2 - np.cos(x))).max() < 1e-11
     assert np.abs(L.sum(axis=1)).max() < 1e-11
     assert np.abs(np.exp(3 * np.cos(x)) @ L).max() < 1e-10
@@ -24,7 +25,7 @@ def test_spectral_matrix_is_the_operator_to_round_off():
 def test_fields_on_two_axes_evolve_as_eigenvectors_do(periodic):
     space = af.Torus([2.0, 3.0]) if periodic else af.Box([(0, 2.0), (0, 3.0)])
     pde = DriftDiffusion(af.Density(space, lambda x: np.cos(np.pi * x[..., 0]) * np.cos(2 * np.pi / 3 * x[..., 1])))
-    form = symmetric_form(pde, spectral_grid(pde, (9, 11)), (None, None))
+    form = symmetric_form(pde.generator, node_grid(pde.space, (9, 11)), (None, None))
     start, times = np.random.default_rng(0).standard_normal((2, 9, 11)), np.array([0.0, 0.01, 0.3])
     values, vectors = eigenpairs(form)
     amplitudes = start.reshape(2, -1) @ vectors

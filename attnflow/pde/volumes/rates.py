@@ -15,19 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..grid import Grid
-from .boundaries import Dirichlet, Walls
-from .coefficients import coefficients
-
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
+from ...grid import Grid
+from ..boundaries import Dirichlet, Walls
+from ..generator import Generator
 
 
-def pairs(grid: Grid, tensor: np.ndarray | None, walls: Walls) -> tuple[tuple[tuple[int, ...], ...], np.ndarray]:
+def exchange_rates(grid: Grid, tensor: np.ndarray | None, walls: Walls) -> tuple[tuple[tuple[int, ...], ...], np.ndarray]:
     """Offsets and exchange rates (P, *grid)."""
     dim, unit = len(grid.shape), np.eye(len(grid.shape), dtype=int)
     D = _scaled(grid, tensor)
@@ -45,7 +41,7 @@ def pairs(grid: Grid, tensor: np.ndarray | None, walls: Walls) -> tuple[tuple[tu
         rates[tuple(unit[k] - unit[l])] = _shifted(skew - cross / 2, -1, l)
         for side, other in ((k, l), (l, k)):
             rates[tuple(unit[side])] -= skew + _shifted(skew, -1, other)
-            for end in _held(walls, other):
+            for end in _dirichlet_ends(walls, other):
                 beside = (slice(None),) * other + (-end,)
                 rates[tuple(unit[side])][beside] -= _wall_skew(D, other, side, beside, grid) / 2
     if grid.axes[0].kind == "colatitude":
@@ -60,7 +56,7 @@ def pairs(grid: Grid, tensor: np.ndarray | None, walls: Walls) -> tuple[tuple[tu
 
 
 def wall_rates(
-    pde: DriftDiffusion, grid: Grid, tensor: np.ndarray | None, walls: Walls
+    generator: Generator, grid: Grid, tensor: np.ndarray | None, walls: Walls
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Dirichlet]]:
     """Per Dirichlet wall and way a cell reaches it: cells, symmetric rates of exchange, the wall points, the side.
 
@@ -72,12 +68,12 @@ def wall_rates(
     D = _scaled(grid, tensor)
     skewed = {axis for plane in _skew_planes(D) for axis in plane}
     for a, axis in enumerate(grid.axes):
-        for end in _held(walls, a):
+        for end in _dirichlet_ends(walls, a):
             side, beside = walls[a][end], (slice(None),) * a + (-end,)
             cells = index[beside].ravel()
             wall = grid.points[cells].copy()
             wall[:, a] = axis.high if end else axis.low
-            there = 1.0 if tensor is None else coefficients(pde, wall)[1][:, a, a]
+            there = 1.0 if tensor is None else generator.coefficients(wall)[1][:, a, a]
             straight = 2 * np.sqrt(D[(a, a, *beside)].ravel() * there) / spacing[a]
             for l in sorted(skewed - {a}) if a in skewed else ():
                 skew = _wall_skew(D, a, l, beside, grid)
@@ -151,7 +147,7 @@ def _wall_skew(D: np.ndarray, a: int, l: int, beside: tuple, grid: Grid) -> np.n
     return np.where(inside, np.abs(near[a, l]) / 2 * _taper(near), 0.0)
 
 
-def _held(walls: Walls, a: int) -> list[int]:
+def _dirichlet_ends(walls: Walls, a: int) -> list[int]:
     """The ends (0, 1) of axis a that are Dirichlet walls."""
     return [end for end, side in enumerate(walls[a] or ()) if side is not None]
 
@@ -165,7 +161,7 @@ def _geometric_mean(rate: np.ndarray, axis: int) -> np.ndarray:
     return root * _shifted(root, 1, axis)
 
 
-def beside(field: np.ndarray, offset) -> np.ndarray:
+def at_offset(field: np.ndarray, offset) -> np.ndarray:
     """At each cell the value at an offset from it, around the ends."""
     for axis, step in enumerate(offset):
         field = _shifted(field, step, axis) if step else field

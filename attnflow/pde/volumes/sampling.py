@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from .. import checks
-from ..resolution import among, interpolation_error
-from .coefficients import build_grid, error_weights, loose, transfer
-from .finite_volume import KINDS, Cells
-from .problem import Problem
+from ... import checks
+from ...resolution import among, interpolation_error
+from ..generator import Generator
+from ..grids import cell_grid, transfer
+from ..problem import Problem
+from ..refinement import JUDGED
+from .operator import Cells
 
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
-
-JUDGED = "initial, density or metric"
 _BLIND = 0.5  # relative error of samples that nothing explains
 _HALF_SEEN = 0.1  # the same on narrow peaks, which no finer grid follows
 _FALLS = 8.0  # by which the error of smooth samples falls at least from a grid to the next; 64 once it is small
 
 
-def unseen(
-    pde: DriftDiffusion,
+def missed_by_cells(
+    generator: Generator,
     problem: Problem,
     coarse: tuple[Cells, np.ndarray],
     fine: tuple[Cells, np.ndarray],
@@ -36,7 +32,7 @@ def unseen(
 
     Parameters
     ----------
-    pde, problem
+    generator, problem
     coarse, fine : Cells, (*grid, c) array
         Cells and initial values there; the finer ones on about half the spacing.
     smooth : bool or (c,) array of bool
@@ -50,13 +46,13 @@ def unseen(
         The largest, each function relative to its size: in the norm of the weight, its root in the plain one.
     """
     (cells, start), (coarser, coarse_start) = fine, coarse
-    grid, mass = cells.grid, error_weights(pde, cells.grid) if loose(pde) else cells.mass
+    grid, mass = cells.grid, generator.error_weights(cells.grid) if generator.outgrows_tokens else cells.mass
     points, shares = among(grid, mass)
     missed = problem.missed_peaks(grid, start)
     if missed > _HALF_SEEN:
         return missed
     initial = callable(problem.initial) and problem.peaks is None  # points among cells say nothing of narrow peaks
-    known = pde.ingredients(grid.points, cells)
+    known = cells.ingredients(grid.points, (cells.log_weight, cells.tensor))
     tops = known[0].max(axis=0)
 
     def together(logarithms: np.ndarray, others: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -64,7 +60,7 @@ def unseen(
         return np.concatenate([roots, others, given.reshape(len(roots), -1)] if initial else [roots, others], axis=1)
 
     def fields(x: np.ndarray) -> np.ndarray:
-        return together(*pde.ingredients(x), checks.evaluate(problem.initial, x, "initial") if initial else x)
+        return together(*cells.ingredients(x), checks.evaluate(problem.initial, x, "initial") if initial else x)
 
     here = together(*known, start)
     plain = np.arange(here.shape[1]) < len(tops)
@@ -72,7 +68,7 @@ def unseen(
     if found.max() <= least:
         return 0.0
 
-    there = together(*pde.ingredients(coarser.grid.points, coarser), coarse_start)
+    there = together(*coarser.ingredients(coarser.grid.points, (coarser.log_weight, coarser.tensor)), coarse_start)
     carried = transfer(there.reshape(1, *coarser.grid.shape, -1), coarser.grid, grid).reshape(here.shape)
     weights = np.where(plain, grid.weights[:, None] / grid.weights.sum(), mass[:, None])
     size = np.sqrt(np.sum(weights * here**2, axis=0))
@@ -87,17 +83,17 @@ def unseen(
     return float(np.max(np.where((found > allowed + 1e-13) | (found > _BLIND), found, 0.0)))
 
 
-def seeing(pde: DriftDiffusion, problem: Problem, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def shapes_that_see(generator: Generator, problem: Problem, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Without those shapes, but the last three, whose cells see nothing of some column of the initial values."""
     if not callable(problem.initial):
         return shapes
-    k = next((k for k, shape in enumerate(shapes[:-3]) if not blind(pde, problem, shape)), -3)
+    k = next((k for k, shape in enumerate(shapes[:-3]) if not sees_nothing(generator, problem, shape)), -3)
     return shapes[k:]
 
 
-def blind(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...]) -> bool:
+def sees_nothing(generator: Generator, problem: Problem, shape: tuple[int, ...]) -> bool:
     """Whether cells of that shape see nothing of some column of the initial values."""
-    grid = build_grid(pde.space, KINDS, shape, problem.ranges)
+    grid = cell_grid(generator.space, shape, problem.ranges)
     values = checks.evaluate(problem.initial, grid.points, "initial")
     error = interpolation_error(problem.initial, grid, values, "initial").max() if problem.peaks is None else 0.0
     return bool(error >= _BLIND or problem.missed_peaks(grid, values) >= _HALF_SEEN)

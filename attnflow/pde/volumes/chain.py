@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..compilation import cached_njit
-from .finite_volume import Cells
+from ...compilation import cached_njit
+from ..eigenvalues import SMALLEST
+from .operator import Cells
 
-SMALLEST = 1e-300  # what lies below is not told from zero
 _TINY = np.finfo(float).eps
 _CLOSE = 1e-3  # relative distance of eigenvalues whose functions are made orthogonal
 _SOLVES = 3  # of inverse iteration: one would do, but for an unlucky start

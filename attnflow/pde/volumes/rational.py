@@ -16,7 +16,7 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import splu
 
-from ..compilation import cached_njit
+from ...compilation import cached_njit
 
 DEGREE = 14
 

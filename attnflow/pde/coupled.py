@@ -7,7 +7,9 @@ Jacobian, on nested grids that say how accurate they are. Their spectrum is comp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -15,13 +17,14 @@ from scipy import sparse
 from .. import checks
 from ..geometry import Density
 from .boundaries import Walls
-from .coefficients import on_sphere
-from .equations import DriftDiffusion
-from .finite_volume import Cells, assemble
-from .problem import Problem
+from .equations import DriftDiffusion, Equation
+from .generator import Generator
+from .grids import on_sphere
+from .volumes.operator import Cells
 
 
-class General(DriftDiffusion):
+@dataclass(frozen=True, init=False)
+class General(Equation):
     """dH/dt = Delta_g H + drift <grad log p, grad H>_g + c . grad H with a velocity c(x) that is no gradient.
 
     The first-order limit of softmax attention with a general pseudo-metric f(x, y) that is smallest at y = x
@@ -52,37 +55,37 @@ class General(DriftDiffusion):
     True
     """
 
+    density: Density
+    velocity: Callable
+    drift: float
+    self_adjoint: ClassVar[bool] = False
+
     def __init__(self, density: Density, velocity: Callable, drift: float = 2.0) -> None:
-        super().__init__(density, drift)
-        if on_sphere(self.space):
-            raise NotImplementedError(f"density must live on a torus, box, line or chart, got {self.space}")
+        if not isinstance(density, Density):
+            raise TypeError(f"density must be an attnflow Density, got {type(density).__name__}")
+        object.__setattr__(self, "density", density)
+        object.__setattr__(self, "drift", checks.real(drift, "drift"))
+        if on_sphere(density.space):
+            raise NotImplementedError(f"density must live on a torus, box, line or chart, got {density.space}")
         if not callable(velocity):
             raise TypeError(f"velocity must be callable on points (N, n), got {type(velocity).__name__}")
         object.__setattr__(self, "velocity", velocity)
-        _velocity(self, self.space.probe_points())
+        _evaluate(velocity, self.space.probe_points())
+
+    @cached_property
+    def generator(self) -> Generator:
+        """That of its drift-diffusion part."""
+        return Generator(self.density.space, self.density, self.drift)
 
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
-        cells = assemble(self, shape, walls, columns, self.ranges() if ranges is None else ranges)
-        operator = cells.operator() + _advection(cells, _velocity(self, cells.grid.points), walls)
-        return replace(cells, coupled=sparse.csr_array(sparse.kron(operator, sparse.eye_array(columns))), monotone=False)
-
-    def ingredients(self, x: np.ndarray, cells: Cells | None = None) -> tuple[np.ndarray, np.ndarray]:
-        logarithms, others = super().ingredients(x, cells)
-        # a velocity matters beside what diffusion does across the space: rounding errors of a zero are no structure
-        diffusion = 1 / np.ptp(self.space.probe_points(), axis=0)
-        return logarithms, np.concatenate([others, _velocity(self, x) + diffusion], axis=1)
-
-    def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
-        raise NotImplementedError("operator is that of a self-adjoint equation; use DriftDiffusion")
-
-    def spectrum(self, k: int, grid=None, boundary=None):
-        raise NotImplementedError("spectrum is complex for an equation that is not self-adjoint, and not computed")
-
-    def _spectral_suits(self, problem: Problem, shape, rtol: float, method: str) -> bool:
-        return _refuse_spectral(method)
+        cells = super().cells(shape, walls, columns, ranges)
+        operator = cells.operator() + _advection(cells, _evaluate(self.velocity, cells.grid.points), walls)
+        coupled = sparse.csr_array(sparse.kron(operator, sparse.eye_array(columns)))
+        return replace(cells, coupled=coupled, monotone=False, ingredients=partial(_with_velocity, cells.ingredients, self))
 
 
-class Heads(DriftDiffusion):
+@dataclass(frozen=True, init=False, eq=False)
+class Heads(Equation):
     """dH/dt = sum_i (L_i H) W_i: several heads at once, each mixing the columns by its own matrix.
 
     One layer of heads A_i is H -> sum_i A_i H W_i = H sum_i W_i + sum_i tau_i (L_i H) W_i, a small step of an
@@ -110,11 +113,14 @@ class Heads(DriftDiffusion):
     True
     """
 
-    keeps_extrema, mixes_columns = False, True
+    equations: tuple[Equation, ...]
+    mixing: tuple[np.ndarray, ...]
+    self_adjoint: ClassVar[bool] = False
+    mixes_columns: ClassVar[bool] = True
 
-    def __init__(self, equations: Sequence[DriftDiffusion], mixing: Sequence) -> None:
+    def __init__(self, equations: Sequence[DriftDiffusion | General], mixing: Sequence) -> None:
         equations = tuple(equations) if checks.listed(equations) else ()
-        if not equations or not all(isinstance(e, DriftDiffusion) for e in equations):
+        if not equations or not all(isinstance(e, (DriftDiffusion, General)) for e in equations):
             raise TypeError("equations must be a sequence of DriftDiffusion equations")
         first = equations[0]
         for other in equations[1:]:
@@ -126,9 +132,22 @@ class Heads(DriftDiffusion):
         sizes = {W.shape for W in matrices if W.ndim}
         if len(sizes) > 1 or any(len(shape) != 2 or shape[0] != shape[1] for shape in sizes):
             raise ValueError(f"mixing must be numbers or square matrices of one size, got shapes {sorted(sizes)}")
-        super().__init__(first.density, first.drift, first.mobility)
         object.__setattr__(self, "equations", equations)
         object.__setattr__(self, "mixing", tuple(matrices))
+
+    @property
+    def generator(self) -> Generator:
+        """The first head's: errors and means are measured in its weight."""
+        return self.equations[0].generator
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Heads):
+            return NotImplemented
+        same = len(self.mixing) == len(other.mixing) and all(map(np.array_equal, self.mixing, other.mixing))
+        return same and self.equations == other.equations
+
+    def __hash__(self) -> int:
+        return hash(self.equations)
 
     def ranges(self, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
         """The box that holds every head's."""
@@ -151,30 +170,25 @@ class Heads(DriftDiffusion):
         if any(part.moving_source is not None for part in parts):
             raise NotImplementedError("boundary must not change in time for several heads")
         source = None if parts[0].source is None else source
-        return replace(parts[0], coupled=sparse.csr_array(total), source=source, monotone=False)
-
-    def ingredients(self, x: np.ndarray, cells: Cells | None = None) -> tuple[np.ndarray, np.ndarray]:
-        logarithms, others = zip(*(equation.ingredients(x) for equation in self.equations))
-        return np.concatenate(logarithms, axis=1), np.concatenate(others, axis=1)
-
-    def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
-        raise NotImplementedError("operator is that of a self-adjoint equation; ask the heads' own equations")
-
-    def spectrum(self, k: int, grid=None, boundary=None):
-        raise NotImplementedError("spectrum is complex for an equation that is not self-adjoint, and not computed")
-
-    def _spectral_suits(self, problem: Problem, shape, rtol: float, method: str) -> bool:
-        return _refuse_spectral(method)
+        made_of = partial(_of_all, [part.ingredients for part in parts])
+        coupled = sparse.csr_array(total)
+        return replace(parts[0], coupled=coupled, source=source, monotone=False, ingredients=made_of)
 
 
-def _refuse_spectral(method: str) -> bool:
-    if method == "spectral":
-        raise ValueError(f"method must not be {method!r} for an equation that is not self-adjoint; use 'auto'")
-    return False
+def _of_all(ingredients: list[Callable], x: np.ndarray, known=None) -> tuple[np.ndarray, np.ndarray]:
+    logarithms, others = zip(*(each(x) for each in ingredients))
+    return np.concatenate(logarithms, axis=1), np.concatenate(others, axis=1)
 
 
-def _velocity(pde: General, x: np.ndarray) -> np.ndarray:
-    values = checks.reals(pde.velocity(x), "velocity(points)").astype(float, copy=False)
+def _with_velocity(ingredients: Callable, equation: General, x: np.ndarray, known=None) -> tuple[np.ndarray, np.ndarray]:
+    logarithms, others = ingredients(x, known)
+    # a velocity matters beside what diffusion does across the space: rounding errors of a zero are no structure
+    diffusion = 1 / np.ptp(equation.space.probe_points(), axis=0)
+    return logarithms, np.concatenate([others, _evaluate(equation.velocity, x) + diffusion], axis=1)
+
+
+def _evaluate(velocity: Callable, x: np.ndarray) -> np.ndarray:
+    values = checks.reals(velocity(x), "velocity(points)").astype(float, copy=False)
     if values.shape != x.shape:
         raise ValueError(f"velocity must return shape {x.shape} for points of shape {x.shape}, got {values.shape}")
     if not np.isfinite(values).all():

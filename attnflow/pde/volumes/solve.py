@@ -13,39 +13,32 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import checks
-from ..grid import Grid
-from ..solution import Solution
-from .coefficients import build_grid, error_weights, log_weight, loose, on_sphere, relative_error, transfer
-from .coefficients import weighted_maximum, weighted_norm
-from .finite_volume import KINDS, STEEPEST, Cells, steepness
+from ...solution import Solution
+from ..generator import Generator
+from ..grids import cell_grid, on_sphere, relative_error, steepness, transfer, weighted_maximum, weighted_norm
+from ..problem import Problem
+from ..refinement import EXACT, MOST_CELLS
+from ..report import report, report_interrupted, warn_if_coarse
 from .march import march
-from .problem import Problem, finished, interrupted, later
-from .sampling import seeing, unseen
+from .operator import STEEPEST, Cells
+from .sampling import missed_by_cells, shapes_that_see
 
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
+Assemble = Callable[[tuple[int, ...]], Cells]  # cells per axis -> the operator on them
 
 _COARSEST = {1: 32, 2: 8, 3: 8}
-FINEST = {1: 2**19, 2: 512, 3: 96}
 _FINEST_ROUGH = 2**15  # cells that jumps get in one dimension
 _ROWS = 4  # grids that enter an extrapolation; a fifth gains nothing in double precision
 _ROUNDOFF = 1e-11
 _FLOOR = 2e-13  # of any estimate: the rational exponential and rounding errors
 _GENTLE = 16.0  # change of log w per cell above which a grid is too coarse to start from
-_COARSE = 4.0  # change of log w per cell of a given grid that is warned of,
-_NEGLIGIBLE = 1e-8  # where w is more than this part of its maximum
 _MATTERS = 48.0  # log w below its maximum where a grid need not follow it
 _BUDGET = 20.0  # seconds a next, finer grid may be expected to take
-_EXACT = 1e-15  # of the time integration on a given grid
 
 
 @dataclass(frozen=True)
@@ -74,97 +67,99 @@ class _Estimate:
         return _stats(self.levels[-1], self.error, bool(self.smooth.all()))
 
 
-def solve_nested(pde: DriftDiffusion, problem: Problem, rtol: float, method: str) -> Solution:
+def solve_refined(generator: Generator, problem: Problem, rtol: float, method: str, assemble: Assemble) -> Solution:
     """Halve the spacing until the estimated error is below rtol or the grid is the finest allowed."""
     tol = min(1e-3 * rtol, 1e-6)
     levels: list[Level] = []
     best = None
     seconds = [0.0, 0.0]
-    for shape in seeing(pde, problem, grid_shapes(pde, problem.ranges, rtol)):
+    for shape in shapes_that_see(generator, problem, grid_shapes(generator, problem.ranges, rtol)):
         began = time.perf_counter()
-        level = _solve_level(pde, problem, shape, tol, method)
+        level = _solve_level(assemble, problem, shape, tol, method)
         seconds = [seconds[1], time.perf_counter() - began]
         if len(level.fields) < len(problem.times):
             if best is None:
                 return _stopped(problem, level)
-            return interrupted(problem.times, best.fields, best.levels[-1].cells.grid, _checked(pde, problem, best).stats)
+            return report_interrupted(problem.times, best.fields, best.levels[-1].cells.grid, _checked(generator, problem, best).stats)
         levels = [*levels[1 - _ROWS :], level]
         if len(levels) < 3:
             continue
-        found = _extrapolate(pde, problem, levels)
+        found = _extrapolate(generator, problem, levels)
         if found.error <= rtol:
-            found = _checked(pde, problem, found)
+            found = _checked(generator, problem, found)
         best = found if best is None or best.checked or found.error < best.error else best
         if best.error <= rtol:
             break
-        if pde.space.dim == 1 and shape[0] >= _FINEST_ROUGH and not found.smooth.all():
+        if generator.space.dim == 1 and shape[0] >= _FINEST_ROUGH and not found.smooth.all():
             break
         growth = np.clip(seconds[1] / max(seconds[0], 1e-3), 4, 16)
         if seconds[1] * growth > _BUDGET:
             break
-    best = _checked(pde, problem, best)
+    best = _checked(generator, problem, best)
     shapes = [level.cells.grid.shape for level in best.levels]
-    dense = partial(_fields_at, pde, problem, shapes, tol, method)
+    dense = partial(_fields_at, generator, assemble, problem, shapes, tol, method)
     last = best.levels[-1].cells
-    return finished(pde, problem, best.fields, last.grid, rtol, best.stats, last.mass, dense, best.mean)
+    return report(generator, problem, best.fields, last.grid, rtol, best.stats, last.mass, dense, best.mean)
 
 
-def _checked(pde: DriftDiffusion, problem: Problem, found: _Estimate) -> _Estimate:
+def _checked(generator: Generator, problem: Problem, found: _Estimate) -> _Estimate:
     """With what both finer grids do not see in the estimate."""
     if found.checked:
         return found
     pair = ((level.cells, level.initial) for level in found.levels[-2:])
-    missed = unseen(pde, problem, *pair, found.smooth, found.error)
+    missed = missed_by_cells(generator, problem, *pair, found.smooth, found.error)
     return replace(found, error=max(found.error, missed, _FLOOR), checked=True)
 
 
-def solve_cells(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], method: str) -> Solution:
+def solve_given(
+    generator: Generator, problem: Problem, shape: tuple[int, ...], method: str, assemble: Assemble
+) -> Solution:
     """On the given cells, as they are; the error is estimated from a coarser solution."""
-    level = _solve_level(pde, problem, shape, _EXACT, method)
+    level = _solve_level(assemble, problem, shape, EXACT, method)
     if len(level.fields) < len(problem.times):
         return _stopped(problem, level)
-    warn_if_coarse(pde, level.cells.grid, level.cells.log_weight)
+    warn_if_coarse(generator, level.cells.grid, level.cells.log_weight)
     halve = min(shape) >= 8
-    compared = tuple(_even(pde, n // 2 if halve else 2 * n, k) for k, n in enumerate(shape))
-    other = _solve_level(pde, replace(problem, progress=False), compared, _EXACT, method)
+    compared = tuple(_even(generator, n // 2 if halve else 2 * n, k) for k, n in enumerate(shape))
+    other = _solve_level(assemble, replace(problem, progress=False), compared, EXACT, method)
     grid = level.cells.grid
     difference = transfer(other.fields, other.cells.grid, grid) - level.fields
     ratio = float(np.mean([n / m for n, m in zip(shape, compared)]))
-    weights = _weights(pde, level.cells)
+    weights = _weights(generator, level.cells)
     known = np.concatenate([level.initial[None], level.fields])
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / abs(ratio**2 - 1)
     pair = sorted((level, other), key=lambda found: found.cells.grid.size)
-    error = max(error, unseen(pde, problem, *((found.cells, found.initial) for found in pair), least=error), _FLOOR)
-    dense = partial(_fields_at, pde, problem, [shape], _EXACT, method)
-
-    return finished(pde, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)
+    error = max(error, missed_by_cells(generator, problem, *((found.cells, found.initial) for found in pair), least=error), _FLOOR)
+    dense = partial(_fields_at, generator, assemble, problem, [shape], EXACT, method)
+    return report(generator, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)
 
 
 def _fields_at(
-    pde: DriftDiffusion, problem: Problem, shapes: list[tuple[int, ...]], tol: float, method: str, times: np.ndarray
+    generator: Generator, assemble: Assemble, problem: Problem, shapes: list[tuple[int, ...]], tol: float, method: str,
+    times: np.ndarray,
 ) -> np.ndarray:
     """Dense output: fields at the times, extrapolated from the same grids."""
-    again = later(problem, times, loose(pde))
-    levels = [_solve_level(pde, again, shape, tol, method) for shape in shapes]
-    return _extrapolate(pde, again, levels).fields if len(levels) > 1 else levels[0].fields
+    again = problem.at_times(times, generator.outgrows_tokens)
+    levels = [_solve_level(assemble, again, shape, tol, method) for shape in shapes]
+    return _extrapolate(generator, again, levels).fields if len(levels) > 1 else levels[0].fields
 
 
 def grid_shapes(
-    pde: DriftDiffusion, ranges: tuple[tuple[float, float], ...] | None, rtol: float = 1.0
+    generator: Generator, ranges: tuple[tuple[float, float], ...] | None, rtol: float = 1.0
 ) -> list[tuple[int, ...]]:
     """Cells per axis, each shape twice the one before, from the first that follows the density; three at least.
 
     In two dimensions they start finer by half where rtol is below 5e-5: 48 cells a side then often are enough, where
     32 are not and 64 take twice as long.
     """
-    dim = pde.space.dim
-    globe = on_sphere(pde.space) and dim == 2
-    shape = np.array([8, 16]) if globe else _proportions(pde, ranges, 3 / 2 if rtol < 5e-5 and dim == 2 else 1)
-    count = FINEST[dim] ** dim // math.prod(shape.tolist())
+    dim = generator.space.dim
+    globe = on_sphere(generator.space) and dim == 2
+    shape = np.array([8, 16]) if globe else _proportions(generator, ranges, 3 / 2 if rtol < 5e-5 and dim == 2 else 1)
+    count = MOST_CELLS[dim] ** dim // math.prod(shape.tolist())
     shapes = [tuple(n * 2**k for n in shape.tolist()) for k in range(20) if 2 ** (k * dim) <= count]
     while len(shapes) > 3:
-        grid = build_grid(pde.space, KINDS, shapes[0], ranges)
-        log_w = log_weight(pde, grid.points)
+        grid = cell_grid(generator.space, shapes[0], ranges)
+        log_w = generator.log_weight(grid.points)
         if steepness(log_w, grid, least=log_w.max() - _MATTERS) <= _GENTLE and steepness(log_w, grid) <= STEEPEST:
             break
         del shapes[0]
@@ -184,52 +179,38 @@ def romberg_orders(cells: Cells) -> tuple[int, ...]:
     return (2, 3, 4) if cells.source is not None or (walled and skewed) else (2, 4, 6)
 
 
-def warn_if_coarse(pde: DriftDiffusion, grid: Grid, log_w: np.ndarray) -> None:
-    """AccuracyWarning where the conserved weight changes too much from cell to cell, and there is any of it."""
-    change = steepness(log_w, grid, least=log_w.max() + np.log(_NEGLIGIBLE))
-    if change > _COARSE:
-        warnings.warn(
-            f"grid is too coarse for p: the weight p^{pde.drift:g} changes by a factor {np.exp(change):.3g} from one cell "
-            f"to the next on {list(grid.shape)}; use about {int(np.ceil(change / 0.5))} times more",
-            checks.AccuracyWarning,
-            stacklevel=5,
-        )
-
-
-def _proportions(pde: DriftDiffusion, ranges: tuple[tuple[float, float], ...] | None, finer: float) -> np.ndarray:
+def _proportions(generator: Generator, ranges: tuple[tuple[float, float], ...] | None, finer: float) -> np.ndarray:
     """The coarsest shape: cells about as long as wide in the metric, within a factor of two."""
-    dim = pde.space.dim
+    dim = generator.space.dim
     if dim == 1 or ranges is None:
         return np.full(dim, int(finer * _COARSEST[dim]))
     low, high = np.array(ranges).T
     middle = low + (high - low) * np.linspace(0.1, 0.9, 5)[:, None]
-    metric = pde.space.metric(middle)
+    metric = generator.space.metric(middle)
     length = (high - low) * np.sqrt(np.diagonal(metric, axis1=1, axis2=2)).mean(axis=0)
     share = np.clip(length / np.exp(np.log(length).mean()), 1 / 2, 2)
     return 2 * np.round(finer * _COARSEST[dim] * share / 2).astype(int)
 
 
-def _even(pde: DriftDiffusion, size: int, k: int) -> int:
+def _even(generator: Generator, size: int, k: int) -> int:
     """Longitudes come in pairs: the grid continues over the poles."""
-    return size + size % 2 if on_sphere(pde.space) and k == 1 else size
+    return size + size % 2 if on_sphere(generator.space) and k == 1 else size
 
 
-def _solve_level(
-    pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...], tol: float, method: str
-) -> Level:
-    cells = pde.cells(shape, problem.walls, problem.columns, problem.ranges)
+def _solve_level(assemble: Assemble, problem: Problem, shape: tuple[int, ...], tol: float, method: str) -> Level:
+    cells = assemble(shape)
     initial = problem.sample(cells.grid)
     return Level(cells, initial, *march(cells, initial, problem.times, tol, method, problem.backend, problem.progress))
 
 
-def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> _Estimate:
+def _extrapolate(generator: Generator, problem: Problem, levels: list[Level]) -> _Estimate:
     """The finest fields with every correction added, the estimated error of `Solution.at`, and whether all were added.
 
     Corrections live on coarser nodes; they are small and smooth, so local interpolation carries them over. Columns
     whose error does not fall as h^2 (steps in the initial values or the density) are left as computed.
     """
     finest, grids = levels[-1], [level.cells.grid for level in levels]
-    weights = [_weights(pde, level.cells) for level in levels]
+    weights = [_weights(generator, level.cells) for level in levels]
     scale = np.concatenate([finest.initial[None], finest.fields])
     scale = weighted_norm(scale, weights[-1]).max(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
@@ -248,7 +229,7 @@ def _extrapolate(pde: DriftDiffusion, problem: Problem, levels: list[Level]) -> 
             change = [size(3 * c, k) for k, c in enumerate(corrections)]
             smooth = _is_smooth(change, levels, size)
             if len(change) > 2 and (smooth & ~_in_order(change[0], change[1])).any():
-                return _extrapolate(pde, problem, levels[1:])  # the coarsest follows no power of the spacing yet
+                return _extrapolate(generator, problem, levels[1:])  # the coarsest follows no power of the spacing yet
         rows = [fine + correction for fine, correction in zip(restricted, corrections)]
         means = [fine + (fine - coarse) / (2.0**order - 1) for coarse, fine in zip(means, means[1:])]
         fields = fields + np.where(smooth, transfer(corrections[-1], grids[-1 - j], grids[-1]), 0.0)
@@ -283,9 +264,9 @@ def _in_order(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return ((2 * after < before) & (before < 8 * after)) | (before < _ROUNDOFF)
 
 
-def _weights(pde: DriftDiffusion, cells: Cells) -> np.ndarray:
+def _weights(generator: Generator, cells: Cells) -> np.ndarray:
     """Of the norm of errors: the cells' own masses, except on a line where those need not decay."""
-    return error_weights(pde, cells.grid) if loose(pde) else cells.mass
+    return generator.error_weights(cells.grid) if generator.outgrows_tokens else cells.mass
 
 
 def _stopped(problem: Problem, level: Level) -> Solution:
@@ -294,7 +275,7 @@ def _stopped(problem: Problem, level: Level) -> Solution:
     grid = level.cells.grid
     fields = level.fields if count else problem.sample(grid)[None]
     times = problem.times[:count] if count else np.zeros(1)
-    return interrupted(times, fields, grid, _stats(level, float("nan"), False))
+    return report_interrupted(times, fields, grid, _stats(level, float("nan"), False))
 
 
 def _stats(level: Level, error: float, extrapolated: bool) -> dict:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ..compilation import cached_njit
+from ...compilation import cached_njit
 
 
 @cached_njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")

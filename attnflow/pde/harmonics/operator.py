@@ -14,17 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from .. import checks
-from ..grid import Axis, Grid
-from .coefficients import free, log_weight, mobility
-
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
+from ... import checks
+from ...grid import Axis, Grid
+from ..generator import Generator
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ class HarmonicForm:
     weight: np.ndarray
     factor: np.ndarray
     matrix: np.ndarray
-    held: Any = None
+    moves: Any = None
     modes: Any = None
     xp = np  # no field: harmonics are not for a graphics card
 
@@ -201,7 +198,7 @@ class RoundForm:
     def size(self) -> int:
         return len(self.basis.orders)
 
-    held = None
+    moves = None
 
     @property
     def root(self) -> np.ndarray:
@@ -242,7 +239,7 @@ class Degrees:
     back = into
 
 
-def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm | RoundForm | None:
+def harmonic_form(generator: Generator, degree: int, width: int) -> HarmonicForm | RoundForm | None:
     """S up to the degree, with quadrature exact for w T of degree `width`.
 
     None if w spans so much that M is singular to rounding errors.
@@ -251,13 +248,13 @@ def harmonic_form(pde: DriftDiffusion, degree: int, width: int) -> HarmonicForm 
     around = 2 * np.pi * np.arange(2 * degree + 3 + width) / (2 * degree + 3 + width)
     z = axis.nodes
     basis = Harmonics(degree, np.arctan2(np.sqrt((1 - z) * (1 + z)), z), around)
-    if free(pde):
+    if generator.is_laplacian:
         return RoundForm(basis, np.outer(axis.weights, np.full(len(around), 2 * np.pi / len(around))))
     x = basis.points
     shape = (axis.size, len(around))
-    log_w = log_weight(pde, x).reshape(shape)
+    log_w = generator.log_weight(x).reshape(shape)
     weight = np.exp(log_w - log_w.max()) * axis.weights[:, None] * (2 * np.pi / len(around))
-    tensor = weight * tangent_tensor(pde, x).transpose(1, 2, 0).reshape(2, 2, *shape)
+    tensor = weight * tangent_tensor(generator, x).transpose(1, 2, 0).reshape(2, 2, *shape)
     try:
         factor = np.linalg.cholesky(basis.products(weight, (0, 0), (0, 0)))
     except np.linalg.LinAlgError:
@@ -277,11 +274,11 @@ def tangent_frame(x: np.ndarray) -> np.ndarray:
     return np.stack([np.stack([x[:, 2] * cos, x[:, 2] * sin, -radius], 1), np.stack([-sin, cos, 0 * cos], 1)], axis=2)
 
 
-def tangent_tensor(pde: DriftDiffusion, x: np.ndarray) -> np.ndarray:
+def tangent_tensor(generator: Generator, x: np.ndarray) -> np.ndarray:
     """m g^-1 in the frame at points (N, 3): (N, 2, 2)."""
     frame = tangent_frame(x)
-    tensor = np.linalg.inv(checks.spd(frame.swapaxes(1, 2) @ pde.space.metric(x) @ frame, "metric", x))
-    return tensor if pde.mobility is None else mobility(pde, x)[:, None, None] * tensor
+    tensor = np.linalg.inv(checks.spd(frame.swapaxes(1, 2) @ generator.space.metric(x) @ frame, "metric", x))
+    return tensor if generator.mobility is None else generator.mobility_at(x)[:, None, None] * tensor
 
 
 def _legendre(degree: int, colatitudes: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ Cell i and its neighbour i + o exchange at a rate c >= 0 that is symmetric but f
     dH_i/dt = sum_o  c_io  exp((log w_{i+o} - log w_i) / 2)  (H_{i+o} - H_i)
 
 so constants stay, sum_i w_i H_i is conserved, L is self-adjoint in w, and with all c >= 0 no new extrema
-appear. `exchange` says what c is.
+appear. `rates` says what c is.
 """
 
 from __future__ import annotations
@@ -13,20 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from ..grid import Grid
-from .boundaries import Walls
-from .coefficients import build_grid, coefficients, log_weight
-from .exchange import beside, pairs, wall_rates
+from ...grid import Grid
+from ..boundaries import Walls
+from ..generator import Generator
+from ..grids import cell_grid, steepness
+from .rates import at_offset, exchange_rates, wall_rates
 
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
-
-KINDS = ("periodic", "cells")
 STEEPEST = 100.0  # largest change of log w from a cell to the next for which exp is still harmless
 
 
@@ -53,6 +49,8 @@ class Cells:
         t -> (n, c), where a wall's value changes in time.
     monotone : bool
         Whether every rate is >= 0: the discrete maximum principle then holds.
+    ingredients : callable
+        What the equation is made of at points, to see how smooth it is: see `Generator.ingredients`.
     coupled : (n c, n c) sparse array or None
         The operator on raveled (n, c) fields where it is not self-adjoint, or mixes columns; it stands for all pairs.
     """
@@ -66,6 +64,7 @@ class Cells:
     source: np.ndarray | None
     moving_source: Callable | None
     monotone: bool
+    ingredients: Callable
     coupled: sparse.csr_array | None = None
 
     @cached_property
@@ -79,7 +78,7 @@ class Cells:
         """Gershgorin's bound of the spectrum: every eigenvalue of L is >= -bound."""
         reach = self.loss.copy().reshape(self.grid.shape)
         for offset, rate in zip(self.offsets, np.abs(self.exchange)):
-            reach += rate + beside(rate, np.negative(offset))
+            reach += rate + at_offset(rate, np.negative(offset))
         return float(reach.max())
 
     def bands(self) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +104,7 @@ class Cells:
 
 
 def assemble(
-    pde: DriftDiffusion, shape: tuple[int, ...], walls: Walls, columns: int, ranges: tuple[tuple[float, float], ...] | None
+    generator: Generator, shape: tuple[int, ...], walls: Walls, columns: int, ranges: tuple[tuple[float, float], ...] | None
 ) -> Cells:
     """The operator on shape[k] cells along axis k of the ranges.
 
@@ -115,24 +114,24 @@ def assemble(
         If p vanishes at a cell centre, p^drift changes by more than e^100 between neighbours, or the metric is
         not positive definite somewhere.
     """
-    grid = build_grid(pde.space, KINDS, shape, ranges)
-    log_w, tensor = coefficients(pde, grid.points)
+    grid = cell_grid(generator.space, shape, ranges)
+    log_w, tensor = generator.coefficients(grid.points)
     if steepness(log_w, grid) > STEEPEST:
         raise ValueError(
             f"grid must resolve the density: p^drift changes by more than e^{STEEPEST:g} between neighbouring cells "
             f"of {list(shape)}; use more cells or a smoother density"
         )
-    offsets, exchange = pairs(grid, tensor, walls)
+    offsets, exchange = exchange_rates(grid, tensor, walls)
     log_field = log_w.reshape(grid.shape)
     loss = np.zeros(grid.shape)
     for offset, rate in zip(offsets, exchange):
-        change = beside(log_field, offset) - log_field
+        change = at_offset(log_field, offset) - log_field
         rise = np.exp(change / 2, where=rate != 0, out=np.ones(shape))
-        loss += rate * rise + beside(rate / rise, np.negative(offset))
+        loss += rate * rise + at_offset(rate / rise, np.negative(offset))
     loss = loss.ravel()
     clamped = []
-    for cells, rate, wall, side in wall_rates(pde, grid, tensor, walls):
-        rate = rate * np.exp((log_weight(pde, wall) - log_w[cells]) / 2)
+    for cells, rate, wall, side in wall_rates(generator, grid, tensor, walls):
+        rate = rate * np.exp((generator.log_weight(wall) - log_w[cells]) / 2)
         clamped.append((cells, rate[:, None], wall, side))
         loss[cells] += rate
 
@@ -152,16 +151,5 @@ def assemble(
         source() if clamped else None,
         source if any(side.moves for *_, side in clamped) else None,
         monotone=bool((exchange >= 0).all()) and all((rate >= 0).all() for _, rate, _, _ in clamped),
+        ingredients=generator.ingredients,
     )
-
-
-def steepness(log_w: np.ndarray, grid: Grid, least: float = -np.inf) -> float:
-    """The largest change of log w between neighbouring cells, one of which has at least `least`."""
-    field, worst = log_w.reshape(grid.shape), 0.0
-    for k, axis in enumerate(grid.axes):
-        wraps = axis.kind in ("periodic", "fourier")
-        closed = np.concatenate([field, field.take([0], axis=k)], axis=k) if wraps else field
-        low, high = (closed.take(range(i, closed.shape[k] - 1 + i), axis=k) for i in (0, 1))
-        change = np.where(np.maximum(low, high) >= least, np.abs(high - low), 0.0)
-        worst = max(worst, float(change.max(initial=0.0)))
-    return worst

@@ -16,21 +16,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import fft
 
-from ..grid import Axis, Grid
-from .boundaries import Walls
-from .coefficients import build_grid, coefficients, on_sphere
-from .problem import namespace
-from .propagator import propagate
-
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
-
-KINDS = ("fourier", "lobatto")
+from ...grid import Axis, Grid
+from ..backends import namespace
+from ..boundaries import Walls
+from ..generator import Generator
+from ..propagator import propagate
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class SymmetricForm:
         sqrt(q w), of norm 1.
     log_weight : (size,) array
         log w, up to a constant of the density.
-    held : (*grid) array or None
+    moves : (*grid) array or None
         1 where features move, 0 on Dirichlet walls.
     xp : module
         The arrays' namespace, numpy or cupy.
@@ -82,7 +77,7 @@ class SymmetricForm:
     tensor: Any
     root: Any
     log_weight: np.ndarray
-    held: Any = None
+    moves: Any = None
     xp: Any = np
 
     @property
@@ -93,7 +88,7 @@ class SymmetricForm:
     def apply_seconds(self) -> float:
         """Roughly what `apply` takes for one field."""
         dim = len(self.grid.axes)
-        each, work = 3e-6 if dim == 2 and self.held is None else 8e-6 * dim, 2e-9 * dim + 2.5e-10 * sum(self.grid.shape)
+        each, work = 3e-6 if dim == 2 and self.moves is None else 8e-6 * dim, 2e-9 * dim + 2.5e-10 * sum(self.grid.shape)
         if self.tensor is not None:
             each, work = 2e-5 * dim, 1.5e-9 * dim**2 + 2 * work
         return each + work * self.size
@@ -112,7 +107,7 @@ class SymmetricForm:
         if self.tensor is not None or self.xp is not np:
             return None
         axes, dim = self.grid.axes, len(self.grid.axes)
-        free = [None] * dim if self.held is None else [self.held.max(axis=_others(dim, k)) > 0 for k in range(dim)]
+        free = [None] * dim if self.moves is None else [self.moves.max(axis=_others(dim, k)) > 0 for k in range(dim)]
         root = self.root / np.sqrt(self.grid.weights).reshape(self.grid.shape)
         if np.ptp(root) <= 1e-14 * root.max():
             return [_free_modes(axis, None if f is None else tuple(f)) for axis, f in zip(axes, free)]
@@ -155,7 +150,7 @@ class SymmetricForm:
     def _potential(self):
         return sum(_along(L, self.root[None], k)[0] for k, L in enumerate(self._laplacians)) / self.root
 
-    def bare(self, v):
+    def apply_without_walls(self, v):
         """S v for fields (c, *grid), Dirichlet walls left out."""
         if self.tensor is None:
             return sum(_along(L, v, k) for k, L in enumerate(self._laplacians)) - self._potential * v
@@ -166,7 +161,7 @@ class SymmetricForm:
 
     def apply(self, v):
         """S v for fields (c, *grid)."""
-        return self.bare(v) if self.held is None else self.held * self.bare(self.held * v)
+        return self.apply_without_walls(v) if self.moves is None else self.moves * self.apply_without_walls(self.moves * v)
 
     def doubled(self, scale: float) -> Callable:
         """v -> 2 (v + scale S v), a new array."""
@@ -178,29 +173,29 @@ class SymmetricForm:
             result = own * v
             for k, matrix in enumerate(matrices):
                 result += _along(matrix, v, k)
-            if self.held is not None:  # held nodes are zero and stay so
-                result *= self.held
+            if self.moves is not None:  # held nodes are zero and stay so
+                result *= self.moves
             return result
 
         return function
 
     def plane(self, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """own, across and along with own v + across v + v along = 2 (v + scale S v) for a field on two axes; else None."""
-        if len(self.derivatives) != 2 or self.tensor is not None or self.held is not None or self.xp is not np:
+        if len(self.derivatives) != 2 or self.tensor is not None or self.moves is not None or self.xp is not np:
             return None
         across, along = ((2 * scale) * L for L in self._laplacians)
         return 2 - (2 * scale) * self._potential, across, np.ascontiguousarray(along.T)
 
     def dense(self) -> np.ndarray:
         """S as a matrix, (size, size)."""
-        if len(self.derivatives) == 1 and self.tensor is None and self.held is None:
+        if len(self.derivatives) == 1 and self.tensor is None and self.moves is None:
             return self._laplacians[0] - np.diag(self._potential)
         identity = np.eye(self.grid.size).reshape(-1, *self.grid.shape)
         matrix = self.apply(identity).reshape(self.grid.size, -1)
         return (matrix + matrix.T) / 2
 
 
-def symmetric_form(pde: DriftDiffusion, grid: Grid, walls: Walls, backend: str = "numpy") -> SymmetricForm:
+def symmetric_form(generator: Generator, grid: Grid, walls: Walls, backend: str = "numpy") -> SymmetricForm:
     """S on a grid of fourier axes of odd size and lobatto axes.
 
     Raises
@@ -210,18 +205,18 @@ def symmetric_form(pde: DriftDiffusion, grid: Grid, walls: Walls, backend: str =
         derivative does not see.
     """
     for axis in grid.axes:
-        if axis.kind not in KINDS or (axis.kind == "fourier" and axis.size % 2 == 0):
+        if axis.kind not in ("fourier", "lobatto") or (axis.kind == "fourier" and axis.size % 2 == 0):
             raise ValueError(
                 "grid must have axes of kind 'lobatto', or of kind 'fourier' and odd size, "
                 f"got kind {axis.kind!r}, size {axis.size}"
             )
     xp = namespace(backend)
-    log_w, tensor = coefficients(pde, grid.points)
+    log_w, tensor = generator.coefficients(grid.points)
     root = (np.exp((log_w - log_w.max()) / 2) * np.sqrt(grid.weights)).reshape(grid.shape)
     root /= np.linalg.norm(root)
     if tensor is not None:
         tensor = xp.asarray(np.moveaxis(tensor.reshape(*grid.shape, *tensor.shape[1:]), (-2, -1), (0, 1)))
-    held = held_nodes(grid, walls)
+    held = dirichlet_nodes(grid, walls)
     return SymmetricForm(
         grid,
         tensor,
@@ -232,12 +227,12 @@ def symmetric_form(pde: DriftDiffusion, grid: Grid, walls: Walls, backend: str =
     )
 
 
-def spectral_matrix(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
+def spectral_matrix(generator: Generator, grid: Grid) -> np.ndarray:
     """The dense matrix of L: values at the nodes to values of L H there; no-flux at walls.
 
     Parameters
     ----------
-    pde : DriftDiffusion
+    generator : Generator
     grid : Grid
         See `symmetric_form`.
 
@@ -253,34 +248,34 @@ def spectral_matrix(pde: DriftDiffusion, grid: Grid) -> np.ndarray:
     Examples
     --------
     >>> import attnflow as af
-    >>> from attnflow.pde.spectral import spectral_matrix
+    >>> from attnflow.pde.nodes.operator import spectral_matrix
     >>> p = af.VonMises(1.0)
     >>> grid = p.space.grid(41)
     >>> H = np.cos(grid.points[:, 0])
     >>> expected = -H + 2 * np.sin(grid.points[:, 0]) ** 2   # H'' - 2 sin H'
-    >>> bool(np.abs(spectral_matrix(af.DriftDiffusion(p), grid) @ H - expected).max() < 1e-11)
+    >>> bool(np.abs(spectral_matrix(af.DriftDiffusion(p).generator, grid) @ H - expected).max() < 1e-11)
     True
     """
-    form = symmetric_form(pde, grid, (None,) * len(grid.axes))
+    form = symmetric_form(generator, grid, (None,) * len(grid.axes))
     root = form.root.ravel()
     return form.dense() * (root / root[:, None])
 
 
-def evolve(
+def evolve_nodes(
     form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: float, walls: Walls, progress: bool = False
 ):
     """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed."""
     xp = form.xp
     start = xp.asarray(_columns_first(initial)) * form.root
     source = None
-    if form.held is not None:
+    if form.moves is not None:
         wall = xp.asarray(_columns_first(wall_values(form.grid, walls, initial))) * form.root
-        start = form.held * start
-        source = form.held * form.bare(wall)
+        start = form.moves * start
+        source = form.moves * form.apply_without_walls(wall)
     fields, stats = propagate(form, start, source, times, tol, progress)
     fields = xp.stack(fields) / form.root
-    if form.held is not None:
-        fields = fields * form.held + (1 - form.held) * (wall / form.root)
+    if form.moves is not None:
+        fields = fields * form.moves + (1 - form.moves) * (wall / form.root)
     fields = fields if xp is np else xp.asnumpy(fields)
     return fields.transpose(0, *range(2, fields.ndim), 1), stats
 
@@ -290,7 +285,7 @@ def _columns_first(fields: np.ndarray) -> np.ndarray:
     return fields.transpose(fields.ndim - 1, *range(fields.ndim - 1))
 
 
-def held_nodes(grid: Grid, walls: Walls) -> np.ndarray | None:
+def dirichlet_nodes(grid: Grid, walls: Walls) -> np.ndarray | None:
     """1 on the nodes of Dirichlet walls, (*grid); None if there are none."""
     if not any(walls):
         return None
@@ -312,16 +307,6 @@ def wall_values(grid: Grid, walls: Walls, like: np.ndarray) -> np.ndarray:
                 nodes = index.take(-end, axis=k).ravel()
                 flat[nodes] = side.at(grid.points[nodes], flat.shape[1])
     return result
-
-
-def spectral_grid(pde: DriftDiffusion, sizes: tuple[int, ...]) -> Grid:
-    """The grid of that many nodes per axis."""
-    return build_grid(pde.space, KINDS, sizes)
-
-
-def wrapping(pde: DriftDiffusion) -> tuple[bool, ...]:
-    """Whether each axis of the grids wraps; the angle on a circle of unit vectors does."""
-    return (True,) if on_sphere(pde.space) else pde.space.periodic
 
 
 def _along(matrix, v, k: int):

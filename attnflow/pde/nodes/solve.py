@@ -7,27 +7,23 @@ say how accurate the finer one is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import checks
-from ..grid import Axis, Grid, bandwidth
-from ..resolution import between, interpolation_error
-from ..solution import Solution
-from .boundaries import Walls
-from .coefficients import coefficients, free, log_weight, relative_error, tensor_fields, transfer, weighted_norm
-from .nested import FINEST, warn_if_coarse
-from .problem import Problem, finished, interrupted, later
-from .propagator import seconds
-from .sampling import JUDGED
-from .spectral import evolve, spectral_grid, symmetric_form, wrapping
-
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
+from ... import checks
+from ...grid import Axis, Grid, bandwidth
+from ...resolution import between, interpolation_error
+from ...solution import Solution
+from ..boundaries import Walls
+from ..generator import Generator, tensor_fields
+from ..grids import node_grid, relative_error, transfer, weighted_norm, wrapping
+from ..problem import Problem
+from ..propagator import predicted_seconds
+from ..refinement import EXACT, JUDGED, MOST_CELLS, interpolation_round_off, refinements
+from ..report import report, report_interrupted, warn_if_coarse
+from .operator import evolve_nodes, symmetric_form
 
 # nodes per axis on which smoothness is judged, one after the other
 _SAMPLED = {1: (64, 512, 2**12, 2**15), 2: (32, 96, 384), 3: (16, 32, 80)}
@@ -38,32 +34,31 @@ _PATIENCE = {1: 0.1, 2: 0.004, 3: 0.05}  # seconds at rtol = 1e-4, about what fi
 _MANY = 16  # cells per node: if finite volumes would need more than they have, they cannot do better
 _BUDGET = 20.0  # seconds, then
 _ROUNDOFF = 1e-15
-_EXACT = 1e-15  # of the time integration on a given grid
 _KEPT = 2**12  # nodes up to which samples' points are kept for the next solve
 
 
-def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
+def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
     """Grow the grid until two solutions agree to rtol; the finer one is returned.
 
     None if the fields are not smooth, or no two agree up to the largest affordable grid, or finite volumes would be
     faster; unless told to `insist` on the best there is.
     """
-    dim = pde.space.dim
-    judged = _judge(pde, problem, 0.1 * rtol)
+    dim = generator.space.dim
+    judged = _judge(generator, problem, 0.1 * rtol)
     if judged is None and not insist:
         return None
-    first, seen = judged or (solvable(pde, (15,) * dim), None)
+    first, seen = judged or (allowed_sizes(generator, (15,) * dim), None)
     tol = min(1e-2 * rtol, 1e-6)
-    crowded = _MANY * max(first) > FINEST[dim]
+    crowded = _MANY * max(first) > MOST_CELLS[dim]
     patience = np.inf if insist else _BUDGET if crowded else _PATIENCE[dim] * (1e-4 / rtol) ** 0.6
 
     def solve(sizes: tuple[int, ...]):
-        return _solve(pde, problem, sizes, tol, patience)
+        return _solve(generator, problem, sizes, tol, patience)
 
     def larger(sizes: tuple[int, ...]) -> tuple[int, ...] | None:
-        sizes = grown(pde, sizes)
+        sizes = next_sizes(generator, sizes)
         hopeless = math.prod(sizes) > max(_USUAL[dim], 2**dim * math.prod(first))
-        return sizes if affordable(pde, sizes, problem.walls) and not hopeless else None
+        return sizes if is_affordable(generator, sizes, problem.walls) and not hopeless else None
 
     def difference(coarse: _Solved, fine: _Solved) -> float:
         # of the finer one: half the digits are added that geometric convergence would add
@@ -78,70 +73,50 @@ def solve_smooth(pde: DriftDiffusion, problem: Problem, rtol: float, insist: boo
     except KeyboardInterrupt:
         if best is None:
             raise
-        return interrupted(problem.times, best.fields, best.grid, _stats(best, lowest))
+        return report_interrupted(problem.times, best.fields, best.grid, _stats(best, lowest))
     if best is None or (not insist and lowest > rtol):
         return None
-    seen = _unseen(pde, problem, best) if seen is None else seen
-    lowest = max(lowest, seen, roundoff(best.grid))
-    dense = partial(_fields_at, pde, problem, best.grid.shape, tol, None)
-    return finished(pde, problem, best.fields, best.grid, rtol, _stats(best, lowest), best.mass, dense)
+    seen = _unseen(generator, problem, best) if seen is None else seen
+    lowest = max(lowest, seen, interpolation_round_off(best.grid))
+    dense = partial(_fields_at, generator, problem, best.grid.shape, tol, None)
+    return report(generator, problem, best.fields, best.grid, rtol, _stats(best, lowest), best.mass, dense)
 
 
-def solve_smooth_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, ...]) -> Solution:
+def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...]) -> Solution:
     """On the given nodes. An even size on an axis that wraps is solved with one node more and interpolated back."""
-    sizes = solvable(pde, shape)
-    here = _solve(pde, problem, sizes, _EXACT)
-    larger = grown(pde, sizes)
-    other = larger if affordable(pde, larger, problem.walls) else solvable(pde, tuple(int(0.7 * n) for n in sizes))
-    other = _solve(pde, problem, other, _EXACT)
+    sizes = allowed_sizes(generator, shape)
+    here = _solve(generator, problem, sizes, EXACT)
+    larger = next_sizes(generator, sizes)
+    other = larger if is_affordable(generator, larger, problem.walls) else allowed_sizes(generator, tuple(int(0.7 * n) for n in sizes))
+    other = _solve(generator, problem, other, EXACT)
     error = _difference(*sorted((here, other), key=lambda solved: solved.grid.size))
-    error = max(error, _unseen(pde, problem, here), roundoff(here.grid))
-    grid = spectral_grid(pde, shape)
-    warn_if_coarse(pde, grid, log_weight(pde, grid.points))
+    error = max(error, _unseen(generator, problem, here), interpolation_round_off(here.grid))
+    grid = node_grid(generator.space, shape)
+    warn_if_coarse(generator, grid, generator.log_weight(grid.points))
     stats = {**_stats(here, error), "grid": list(shape)}
-    dense = partial(_fields_at, pde, problem, sizes, _EXACT, grid)
-    return finished(pde, problem, transfer(here.fields, here.grid, grid), grid, None, stats, dense=dense)
+    dense = partial(_fields_at, generator, problem, sizes, EXACT, grid)
+    return report(generator, problem, transfer(here.fields, here.grid, grid), grid, None, stats, dense=dense)
 
 
-def refinements(
-    solve: Callable, size, larger: Callable, difference: Callable, tol: float
-) -> Iterator[tuple[object, float]]:
-    """Better and better solutions, each with its difference from the one of the size before, until that is below tol.
-
-    Ends where `solve` or `larger` says None: too expensive.
-    """
-    coarse, best, lowest = solve(size), None, np.inf
-    while coarse is not None and lowest > tol:
-        size = larger(size)
-        fine = None if size is None else solve(size)
-        if fine is None:
-            return
-        error = difference(coarse, fine)
-        if best is None or error < lowest:
-            best, lowest = fine, error
-            yield best, lowest
-        coarse = fine
-
-
-def smooth_sizes(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, ...] | None:
+def smooth_sizes(generator: Generator, problem: Problem | None, rtol: float) -> tuple[int, ...] | None:
     """Nodes per axis to start from: they hold sqrt(w), the metric and the initial values to rtol.
 
     None if only too many would do, on an endless line, and where sqrt(w) spans more than rtol / 1e-15:
     in the wells of the weight the features are lost in rounding errors, from where global interpolation spreads them.
     """
-    judged = _judge(pde, problem, rtol)
+    judged = _judge(generator, problem, rtol)
     return None if judged is None else judged[0]
 
 
-def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[tuple[int, ...], float] | None:
+def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[tuple[int, ...], float] | None:
     """Those sizes, and how far what they hold is from its samples on finer nodes, between those."""
-    if not np.isfinite(pde.space.bounds).all():
+    if not np.isfinite(generator.space.bounds).all():
         return None
     walls, given = problem.walls if problem else (), problem and not callable(problem.initial)
-    for size in _SAMPLED[pde.space.dim]:
-        sample = _sample(spectral_grid(pde, (size,) * pde.space.dim))
+    for size in _SAMPLED[generator.space.dim]:
+        sample = _sample(node_grid(generator.space, (size,) * generator.space.dim))
         nodes, x = sample.nodes, sample.points
-        log_w, tensor = coefficients(pde, x)
+        log_w, tensor = generator.coefficients(x)
         top = log_w[:nodes].max()
         if top - log_w[:nodes].min() > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
@@ -170,33 +145,28 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[t
         if problem and problem.peaks is not None:
             peak = problem.missed_peaks(sample.angles, values[..., 1 : 1 + problem.columns], sample.turned(problem.peaks))
             missed = max(missed[0], peak), missed[1]
-        if max(missed) > max(10 * rtol, roundoff(sample.angles)):
+        if max(missed) > max(10 * rtol, interpolation_round_off(sample.angles)):
             continue
         sizes = [max(s * k for s, k in zip(shares, along)) for along in zip(*widths)]
-        sizes = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(sizes, wrapping(pde))]
-        sizes = solvable(pde, tuple(int(np.ceil(k)) for k in sizes))
-        return (sizes, max(missed)) if affordable(pde, grown(pde, sizes), walls) else None
+        sizes = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(sizes, wrapping(generator.space))]
+        sizes = allowed_sizes(generator, tuple(int(np.ceil(k)) for k in sizes))
+        return (sizes, max(missed)) if is_affordable(generator, next_sizes(generator, sizes), walls) else None
     return None
 
 
-def roundoff(grid: Grid) -> float:
-    """What rounding errors leave of interpolation on a spectral grid, relatively."""
-    return 2e-15 * sum(grid.shape)
-
-
-def grown(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
+def next_sizes(generator: Generator, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """The next larger sizes worth a comparison."""
-    return solvable(pde, tuple(int(np.ceil(1.2 * n + 2)) for n in sizes))
+    return allowed_sizes(generator, tuple(int(np.ceil(1.2 * n + 2)) for n in sizes))
 
 
-def affordable(pde: DriftDiffusion, sizes: tuple[int, ...], walls: Walls = ()) -> bool:
+def is_affordable(generator: Generator, sizes: tuple[int, ...], walls: Walls = ()) -> bool:
     """Whether that many nodes are a matter of seconds at most."""
-    return math.prod(sizes) <= (_LARGEST_FREE if free(pde) and not any(walls) and all(wrapping(pde)) else _LARGEST[len(sizes)])
+    return math.prod(sizes) <= (_LARGEST_FREE if generator.is_laplacian and not any(walls) and all(wrapping(generator.space)) else _LARGEST[len(sizes)])
 
 
-def solvable(pde: DriftDiffusion, sizes: tuple[int, ...]) -> tuple[int, ...]:
+def allowed_sizes(generator: Generator, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """At least three nodes per axis, an odd number where it wraps."""
-    return tuple(max(3, n | 1) if wraps else max(3, n) for n, wraps in zip(sizes, wrapping(pde)))
+    return tuple(max(3, n | 1) if wraps else max(3, n) for n, wraps in zip(sizes, wrapping(generator.space)))
 
 
 def _sample(grid: Grid) -> _Sample:
@@ -277,23 +247,23 @@ class _Solved:
 
 
 def _solve(
-    pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float, patience: float = np.inf
+    generator: Generator, problem: Problem, sizes: tuple[int, ...], tol: float, patience: float = np.inf
 ) -> _Solved | None:
     """None if that would take more than `patience` seconds."""
-    grid = spectral_grid(pde, sizes)
-    form = symmetric_form(pde, grid, problem.walls, problem.backend)
-    if seconds(form, problem.times, tol) > patience:
+    grid = node_grid(generator.space, sizes)
+    form = symmetric_form(generator, grid, problem.walls, problem.backend)
+    if predicted_seconds(form, problem.times, tol) > patience:
         return None
     initial = problem.sample(grid)
-    fields, stats = evolve(form, initial, problem.times, tol, problem.walls, problem.progress)
+    fields, stats = evolve_nodes(form, initial, problem.times, tol, problem.walls, problem.progress)
     return _Solved(grid, initial, fields, form.log_weight, form.mass, stats)
 
 
 def _fields_at(
-    pde: DriftDiffusion, problem: Problem, sizes: tuple[int, ...], tol: float, target: Grid | None, times: np.ndarray
+    generator: Generator, problem: Problem, sizes: tuple[int, ...], tol: float, target: Grid | None, times: np.ndarray
 ) -> np.ndarray:
     """Dense output: fields at the times, solved on the same nodes and carried over to the target's."""
-    solved = _solve(pde, later(problem, times, False), sizes, tol)
+    solved = _solve(generator, problem.at_times(times, False), sizes, tol)
     return solved.fields if target is None else transfer(solved.fields, solved.grid, target)
 
 
@@ -308,12 +278,12 @@ def _difference(coarse: _Solved, fine: _Solved) -> float:
     return relative_error(weighted_norm(gap, weights), weighted_norm(known, weights))
 
 
-def _unseen(pde: DriftDiffusion, problem: Problem, solved: _Solved) -> float:
+def _unseen(generator: Generator, problem: Problem, solved: _Solved) -> float:
     """How far root of the weight, metric and initial values are from their interpolants on the nodes of a solution."""
     top, grid = solved.log_weight.max(), solved.grid
 
     def fields(x: np.ndarray) -> np.ndarray:
-        log_w, tensor = coefficients(pde, x)
+        log_w, tensor = generator.coefficients(x)
         parts = [np.exp((log_w - top) / 2)[:, None], *([] if tensor is None else [tensor_fields(tensor)])]
         parts += [checks.evaluate(problem.initial, x, "initial")] if callable(problem.initial) else []
         return np.concatenate(parts, axis=1)

@@ -8,125 +8,89 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import checks
-from ..grid import Grid, bandwidth
-from ..resolution import interpolation_error
-from ..solution import Solution
-from .coefficients import free, log_weight, relative_error
-from .problem import Problem, finished, interrupted
-from .propagator import eigenpairs, propagate
-from .sampling import JUDGED
-from .smooth import refinements, roundoff
-from .spectral import spectral_grid
-from .spherical import HarmonicForm, Harmonics, RoundForm, harmonic_form, tangent_frame, tangent_tensor
-
-if TYPE_CHECKING:
-    from .equations import DriftDiffusion
+from ... import checks
+from ...grid import Grid, bandwidth
+from ...resolution import interpolation_error
+from ...solution import Solution
+from ..generator import Generator
+from ..grids import node_grid, relative_error
+from ..problem import Problem
+from ..propagator import propagate
+from ..refinement import EXACT, JUDGED, interpolation_round_off, refinements
+from ..report import report, report_interrupted
+from .operator import HarmonicForm, Harmonics, RoundForm, harmonic_form, tangent_frame, tangent_tensor
 
 _SAMPLED = (32, 64, 192)  # colatitudes on which smoothness is judged
 _LARGEST = 34  # degree: about a second
 _LARGEST_FREE = 200  # where harmonics are the modes
 _ROUNDOFF = 1e-15
-_WORTHWHILE = 1e-7  # of eigenvalues: finite volumes do no better
-_EXACT = 1e-15  # of the time integration on a given grid
 
 
-def solve_harmonic(pde: DriftDiffusion, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
+def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
     """Raise the degree until two solutions agree to rtol; the finer one is returned.
 
     None if the fields are not smooth or no two agree up to the largest degree, unless told to `insist` on the best
     there is.
     """
-    found = _judge(pde, problem, 0.1 * rtol)
+    found = _judge(generator, problem, 0.1 * rtol)
     if found is None and not insist:
         return None
     degree, width, seen = found or (7, _SAMPLED[1], None)
-    solve = partial(_solve, pde, problem, width, min(1e-3 * rtol, 1e-6))
+    solve = partial(_solve, generator, problem, width, min(1e-3 * rtol, 1e-6))
     best, error = None, np.inf
     try:
-        for best, error in refinements(solve, degree, partial(raised, largest=_largest(pde)), _difference, rtol):
+        for best, error in refinements(solve, degree, partial(next_degree, largest=_largest(generator)), _difference, rtol):
             pass
     except KeyboardInterrupt:
         if best is None:
             raise
-        grid = _natural_grid(pde, best.form.basis.degree, width)
-        return interrupted(problem.times, best.fields(grid), grid, best.report(grid, error))
+        grid = natural_grid(generator, best.form.basis.degree, width)
+        return report_interrupted(problem.times, best.fields(grid), grid, best.report(grid, error))
     if best is None and insist:
-        raise _too_concentrated(pde)
+        raise _too_concentrated(generator)
     if best is None or (error > rtol and not insist):
         return None
-    grid = _natural_grid(pde, best.form.basis.degree, width)
-    error = max(error, _unseen(pde, problem, best.form.basis.degree) if seen is None else seen, roundoff(grid))
-    return finished(pde, problem, best.fields(grid), grid, rtol, best.report(grid, error), dense=partial(best.at, grid))
+    grid = natural_grid(generator, best.form.basis.degree, width)
+    error = max(error, _unseen(generator, problem, best.form.basis.degree) if seen is None else seen, interpolation_round_off(grid))
+    return report(generator, problem, best.fields(grid), grid, rtol, best.report(grid, error), dense=partial(best.at, grid))
 
 
-def solve_harmonic_on(pde: DriftDiffusion, problem: Problem, shape: tuple[int, int]) -> Solution:
+def solve_given(generator: Generator, problem: Problem, shape: tuple[int, int]) -> Solution:
     """On the given colatitudes and longitudes, by harmonics of the largest degree they (and a second) hold."""
-    degree = min(shape[0] - 1, shape[1] // 2 - 1, _largest(pde))
-    _, width = smooth_degree(pde, None, _ROUNDOFF) or (degree, _SAMPLED[1])
-    here, other = (_solve(pde, problem, width, _EXACT, n) for n in (degree, raised(degree, _largest(pde)) or int(0.8 * degree)))
+    degree = min(shape[0] - 1, shape[1] // 2 - 1, _largest(generator))
+    _, width = smooth_degree(generator, None, _ROUNDOFF) or (degree, _SAMPLED[1])
+    here, other = (_solve(generator, problem, width, EXACT, n) for n in (degree, next_degree(degree, _largest(generator)) or int(0.8 * degree)))
     if here is None or other is None:
-        raise _too_concentrated(pde)
+        raise _too_concentrated(generator)
     error = _difference(*sorted((here, other), key=lambda solved: solved.form.basis.degree))
-    error = max(error, _unseen(pde, problem, degree), roundoff(spectral_grid(pde, shape)))
-    grid = spectral_grid(pde, shape)
-    return finished(pde, problem, here.fields(grid), grid, None, here.report(grid, error), dense=partial(here.at, grid))
+    error = max(error, _unseen(generator, problem, degree), interpolation_round_off(node_grid(generator.space, shape)))
+    grid = node_grid(generator.space, shape)
+    return report(generator, problem, here.fields(grid), grid, None, here.report(grid, error), dense=partial(here.at, grid))
 
 
-def harmonic_spectrum(pde: DriftDiffusion, k: int, tol: float) -> tuple[np.ndarray, np.ndarray, Grid, float, float] | None:
-    """The k smallest eigenvalues of L, eigenfunctions (k, *grid), their grid, the eigenvalues' relative error, and |L|.
-
-    Refined towards `tol`; None where w and the metric are not smooth, k is too large, or finite volumes do better.
-    """
-    found = smooth_degree(pde, None, tol)
-    if found is None:
-        return None
-    degree, width = max(found[0], int(np.ceil(np.sqrt(k))) + 2), found[1]
-
-    def solve(degree: int):
-        form = harmonic_form(pde, degree, width)
-        if form is None:
-            return None
-        values, vectors = eigenpairs(form)
-        return form, values[:k], vectors[:, :k]
-
-    def difference(coarse: tuple, fine: tuple) -> float:
-        return float(np.max(np.abs(coarse[1] - fine[1])[1:] / np.abs(fine[1][1:]), initial=0.0))
-
-    best, error = None, np.inf
-    for best, error in refinements(solve, degree, raised, difference, tol):
-        pass
-    if error > _WORTHWHILE:
-        return None
-    form, values, vectors = best
-    grid = _natural_grid(pde, form.basis.degree, width)
-    return values, Harmonics.on(grid, form.basis.degree).values(form.coefficients(vectors.T)), grid, error, form.bound
-
-
-def smooth_degree(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, int] | None:
+def smooth_degree(generator: Generator, problem: Problem | None, rtol: float) -> tuple[int, int] | None:
     """A degree to start from, which holds sqrt(w), T and the initial values to rtol, and that of w T to round-off.
 
     None if only too large ones would do, and where sqrt(w) spans more than rtol / 1e-15, as on the torus.
     """
-    judged = _judge(pde, problem, rtol)
+    judged = _judge(generator, problem, rtol)
     return None if judged is None else judged[:2]
 
 
-def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[int, int, float] | None:
+def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[int, int, float] | None:
     """Those degrees, and how far what they hold is from its samples on finer nodes, between those."""
     for size in _SAMPLED:
-        grid, tops = spectral_grid(pde, (size, 2 * size)), []
+        grid, tops = node_grid(generator.space, (size, 2 * size)), []
 
         def fields(x: np.ndarray) -> np.ndarray:
             """Of sqrt(w) and sqrt(w) T, and of initial values."""
-            log_w = log_weight(pde, x)
+            log_w = generator.log_weight(x)
             tops.append((log_w.max(), log_w.min()))
             frame = tangent_frame(x)
-            ambient = (frame @ tangent_tensor(pde, x) @ frame.swapaxes(1, 2)).reshape(len(x), 9)  # smooth at the poles
+            ambient = (frame @ tangent_tensor(generator, x) @ frame.swapaxes(1, 2)).reshape(len(x), 9)  # smooth at the poles
             tops.append(np.abs(ambient).max())
             ambient += tops[1]  # entries are judged by the largest of them
             root = np.exp((log_w - tops[0][0]) / 2)[:, None]
@@ -151,33 +115,33 @@ def _judge(pde: DriftDiffusion, problem: Problem | None, rtol: float) -> tuple[i
         missed = float(interpolation_error(fields, grid, values, JUDGED).max())
         if values.shape[1] > 10:
             missed = max(missed, problem.missed_peaks(grid, values[:, 10:]))
-        if missed <= max(10 * rtol, roundoff(grid)):
+        if missed <= max(10 * rtol, interpolation_round_off(grid)):
             degree = int(np.ceil(max(needed))) + 2
-            return (degree, width, missed) if raised(degree, _largest(pde)) else None
+            return (degree, width, missed) if next_degree(degree, _largest(generator)) else None
     return None
 
 
-def _unseen(pde: DriftDiffusion, problem: Problem, degree: int) -> float:
+def _unseen(generator: Generator, problem: Problem, degree: int) -> float:
     """How far root of the weight and initial values are from their interpolants on nodes that hold a degree."""
-    grid = spectral_grid(pde, (degree + 1, 2 * degree + 2))
-    top = log_weight(pde, grid.points).max()
+    grid = node_grid(generator.space, (degree + 1, 2 * degree + 2))
+    top = generator.log_weight(grid.points).max()
 
     def fields(x: np.ndarray) -> np.ndarray:
         given = [checks.evaluate(problem.initial, x, "initial")] if callable(problem.initial) else []
-        return np.concatenate([np.exp((log_weight(pde, x) - top) / 2)[:, None], *given], axis=1)
+        return np.concatenate([np.exp((generator.log_weight(x) - top) / 2)[:, None], *given], axis=1)
 
     missed = float(interpolation_error(fields, grid, fields(grid.points), JUDGED).max())
     return max(missed, problem.missed_peaks(grid, problem.sample(grid)) if callable(problem.initial) else 0.0)
 
 
-def raised(degree: int, largest: int = _LARGEST) -> int | None:
+def next_degree(degree: int, largest: int = _LARGEST) -> int | None:
     """The next larger degree worth a comparison; None beyond the affordable."""
     larger = int(np.ceil(1.2 * degree + 1))
     return larger if larger <= largest else None
 
 
-def _largest(pde: DriftDiffusion) -> int:
-    return _LARGEST_FREE if free(pde) else _LARGEST
+def _largest(generator: Generator) -> int:
+    return _LARGEST_FREE if generator.is_laplacian else _LARGEST
 
 
 @dataclass(frozen=True)
@@ -210,23 +174,23 @@ class _Solved:
         }
 
 
-def _solve(pde: DriftDiffusion, problem: Problem, width: int, tol: float, degree: int) -> _Solved | None:
-    form = harmonic_form(pde, degree, width)
+def _solve(generator: Generator, problem: Problem, width: int, tol: float, degree: int) -> _Solved | None:
+    form = harmonic_form(generator, degree, width)
     if form is None:
         return None
-    fields = np.moveaxis(_initial(pde, problem, form.basis), -1, 0)
+    fields = np.moveaxis(_initial(generator, problem, form.basis), -1, 0)
     start = form.start(fields)
     evolved, stats = propagate(form, start, None, problem.times, tol, problem.progress)
     return _Solved(form, start, form.coefficients(np.stack(evolved)), stats, tol)
 
 
-def _initial(pde: DriftDiffusion, problem: Problem, basis: Harmonics) -> np.ndarray:
+def _initial(generator: Generator, problem: Problem, basis: Harmonics) -> np.ndarray:
     """Initial values on the quadrature nodes, (n, k, c)."""
     x = basis.points
     if callable(problem.initial):
         values = checks.evaluate(problem.initial, x, "initial").astype(float)
     else:
-        values = spectral_grid(pde, problem.initial.shape[:2]).interpolate(problem.initial, x)
+        values = node_grid(generator.space, problem.initial.shape[:2]).interpolate(problem.initial, x)
     return values.reshape(len(basis.colatitudes), len(basis.longitudes), -1)
 
 
@@ -239,18 +203,18 @@ def _difference(coarse: _Solved, fine: _Solved) -> float:
     return max(relative_error(norm(gap), norm(known)) for norm in norms)
 
 
-def _too_concentrated(pde: DriftDiffusion) -> ValueError:
-    log_w = log_weight(pde, spectral_grid(pde, (_SAMPLED[0], 2 * _SAMPLED[0])).points)
+def _too_concentrated(generator: Generator) -> ValueError:
+    log_w = generator.log_weight(node_grid(generator.space, (_SAMPLED[0], 2 * _SAMPLED[0])).points)
     return ValueError(
         "method must be 'auto' or 'finite-volume' for a density that concentrated: the logarithm of the weight p^drift "
         f"spans {np.ptp(log_w):.3g}, too much for harmonics, got 'spectral'"
     )
 
 
-def _natural_grid(pde: DriftDiffusion, degree: int, width: int) -> Grid:
+def natural_grid(generator: Generator, degree: int, width: int) -> Grid:
     """Holds harmonics of the degree, and integrates w H^2."""
     size = 2 * degree + 2 + width
-    return spectral_grid(pde, (size, size + size % 2))
+    return node_grid(generator.space, (size, size + size % 2))
 
 
 def _degree(grid: Grid, field: np.ndarray, rtol: float) -> int | None:

@@ -16,12 +16,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import integrate, sparse
 
-from .. import capacity
-from ..progress import track
-from . import chebyshev
-from .exponential import DEGREE, Exponential, LineExponential
-from .finite_volume import Cells
-from .problem import namespace
+from ... import capacity
+from ...progress import track
+from .. import chebyshev
+from ..backends import namespace
+from .operator import Cells
+from .rational import DEGREE, Exponential, LineExponential
 from .stencil import advance, apply
 
 SOLVE_IVP = ("BDF", "Radau", "LSODA", "RK45", "RK23", "DOP853")

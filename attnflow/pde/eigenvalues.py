@@ -1,0 +1,62 @@
+"""What every method says of eigenvalues: their sizes, functions, and how far they are known."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..grid import Grid
+from ..resolution import between, interpolation_error
+from .boundaries import Walls, has_dirichlet
+from .generator import Generator
+
+TOLERANCE = 1e-10  # of eigenvalues, relative
+
+SMALLEST = 1e-300  # what lies below is not told from zero
+
+_EPS = np.finfo(float).eps
+
+
+class Found(NamedTuple):
+    """Minus the eigenvalues (k,), the constant's exactly 0; functions (k, n), not normalised; relative errors."""
+
+    sizes: np.ndarray
+    functions: np.ndarray
+    grid: Grid
+    discretisation: float
+    round_off: float
+
+    @property
+    def error(self) -> float:
+        return max(self.discretisation, self.round_off)
+
+
+def lost_digits(bound: float, sizes: np.ndarray, walls: Walls) -> float:
+    """What rounding errors of a matrix of norm `bound` are, relative to the least eigenvalue but the constant's."""
+    least = sizes[int(not has_dirichlet(walls)) :].min(initial=bound)
+    return float(_EPS * bound / least) if least > 0 else np.inf
+
+
+def missed_weight(generator: Generator, grid: Grid) -> float:
+    """How far the weight between the nodes is from what they say of it: of its root, in one dimension of log w."""
+    log_w = generator.log_weight(grid.points)
+    if len(grid.axes) > 1:
+        root = np.exp((log_w - log_w.max()) / 2)
+        return float(interpolation_error(lambda x: np.exp((generator.log_weight(x) - log_w.max()) / 2), grid, root, "density")[0])
+    middle, scale = log_w.mean(), max(1.0, np.ptp(log_w))
+    points = between(grid)
+    axis = grid.axes[0]
+    if axis.kind == "cells":  # next to a wall p may end in a power, which no polynomial follows
+        points = points[(points[:, 0] > axis.low + 4 * axis.spacing) & (points[:, 0] < axis.high - 4 * axis.spacing)]
+
+    def relative(log_w: np.ndarray) -> np.ndarray:
+        return 1 + (log_w - middle) / scale  # of size 1 where all nodes say the same
+
+    error = interpolation_error(lambda x: relative(generator.log_weight(x)), grid, relative(log_w), "density", points)[0]
+    return float(error * scale)
+
+
+def relative_change(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference of positive numbers, relative to the second; where both are 0 there is none."""
+    return float(np.max(np.abs(a - b) / np.where(b > 0, b, np.where(a > 0, a, 1.0)), initial=0.0))

@@ -1,0 +1,1 @@
+"""Smooth data on S^2: spherical harmonics."""

@@ -1,0 +1,1 @@
+"""Smooth data: Fourier nodes where an axis wraps, Legendre nodes between walls."""

@@ -1,0 +1,40 @@
+"""Better and better solutions, until two say that the finer one is accurate enough.
+
+Every method is driven by it, and judges smoothness by samples that are compared with the functions themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ..grid import Grid
+
+JUDGED = "initial, density or metric"  # what samples are taken of, in messages
+MOST_CELLS = {1: 2**19, 2: 512, 3: 96}  # per axis, that finite volumes may have
+EXACT = 1e-15  # relative error of the time integration on a given grid
+
+def refinements(
+    solve: Callable, size, larger: Callable, difference: Callable, tol: float
+) -> Iterator[tuple[object, float]]:
+    """Better and better solutions, each with its difference from the one of the size before, until that is below tol.
+
+    Ends where `solve` or `larger` says None: too expensive.
+    """
+    coarse, best, lowest = solve(size), None, np.inf
+    while coarse is not None and lowest > tol:
+        size = larger(size)
+        fine = None if size is None else solve(size)
+        if fine is None:
+            return
+        error = difference(coarse, fine)
+        if best is None or error < lowest:
+            best, lowest = fine, error
+            yield best, lowest
+        coarse = fine
+
+
+def interpolation_round_off(grid: Grid) -> float:
+    """What rounding errors leave of interpolation on a spectral grid, relatively."""
+    return 2e-15 * sum(grid.shape)

@@ -1,0 +1,1 @@
+"""Any data: cells that exchange features with their neighbours."""
