@@ -12,6 +12,8 @@ from __future__ import annotations
 import itertools
 import os
 import reprlib
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 _LARGEST = 2**63 - 1  # of counts and sizes
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _FEW = 9  # entries of an array that a message prints
 
 
@@ -36,6 +39,14 @@ class IsolatedTokensWarning(AttnflowWarning):
 
 class AccuracyWarning(AttnflowWarning):
     """The asked accuracy was not reached; the message says what was."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """A warning that points at the line which led to it: the first outside this package."""
+    frame, level = sys._getframe(1), 2
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def positive(value: float, name: str) -> float:

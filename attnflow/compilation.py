@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -64,10 +63,9 @@ def _temporary_folder() -> str | None:
     except OSError:
         path = None
     where = "not kept, and compiled by every process anew" if path is None else f"kept in {path}"
-    warnings.warn(
+    checks.warn(
         f"compiled loops are {where}: neither the installation nor a cache folder of yours can be written; set "
         "NUMBA_CACHE_DIR to choose one",
         checks.AttnflowWarning,
-        stacklevel=2,
     )
     return None if path is None else str(path)

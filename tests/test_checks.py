@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import attnflow as af
 from attnflow import checks
 
 
@@ -65,3 +66,20 @@ def test_one_dimensional_features_are_one_column():
 
 def test_minus_infinity_passes_as_the_logarithm_of_zero():
     assert checks.scalar_field(lambda x: x[..., 0] - np.inf, np.ones((2, 1)), "log_pdf").tolist() == [-np.inf] * 2
+
+
+def test_warnings_point_at_the_line_outside_the_package():
+    """However deep inside they arise: the file named is the one that called."""
+    p = af.Density(af.Box([(0, 1)]), lambda x: 100.0 * x[..., 0])
+    layer, square = af.Attention(af.SquaredDistance(af.Circle()), 1e-7), af.Box([(0, 1), (0, 1)])
+    calls = [
+        lambda: af.DriftDiffusion(p).solve(lambda x: x[:, 0], 0.1, grid=8, method="finite-volume"),
+        lambda: af.Heat(af.Box([(0, 1)])).solve(lambda x: abs(x[:, 0] - 0.3), 0.1, rtol=1e-14),
+        lambda: af.DriftDiffusion(af.Density(square, lambda x: 10 * np.cos(6.283 * x).sum(-1))).spectrum(3, grid=(7, 6)),
+        lambda: af.propagate(layer, np.linspace(0, 6, 5)[:, None], np.ones((5, 1)), 2),
+        lambda: af.feynman_kac(af.Gaussian(0.0, 1.0), lambda x: np.exp(9 * x[:, 0]), np.zeros((1, 1)), 1.0, 50, rng=0),
+    ]
+    for call in calls:
+        with pytest.warns(checks.AttnflowWarning) as caught:
+            call()
+        assert {w.filename for w in caught if issubclass(w.category, checks.AttnflowWarning)} == {__file__}

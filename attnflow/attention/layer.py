@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -245,11 +244,10 @@ class BoundLayer:
             alone &= np.abs(log_sum_exp) < 1e9  # beside a larger constant of f that can not be seen
         count = int(alone.sum()) if len(own) > 1 else 0
         if count:
-            warnings.warn(
+            checks.warn(
                 f"{count} of {len(own)} tokens attend only to themselves: epsilon = {self.layer.epsilon:g} "
                 "is below their spacing",
                 checks.IsolatedTokensWarning,
-                stacklevel=5,
             )
         return count
 

@@ -16,7 +16,6 @@ Sources: Coifman & Lafon 2006 (alpha); Sander et al. 2022 (Sinkhorn).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -108,11 +107,10 @@ class Sinkhorn:
                 break
             log_v = (log_v - log_kv) / 2
         else:
-            warnings.warn(
+            checks.warn(
                 f"Sinkhorn stopped after {self.max_iter} sweeps with row sums off by {gap:.1g}, tol {tol:.1g}: "
                 "raise max_iter or epsilon",
                 checks.ConvergenceWarning,
-                stacklevel=2,
             )
         return log_v, {"sinkhorn_sweeps": sweep, "sinkhorn_gap": gap}
 

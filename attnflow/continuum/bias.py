@@ -22,7 +22,6 @@ All is computed for psi = r H, which decays at the ends of a line, by Fourier mo
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import factorial
@@ -180,11 +179,10 @@ def _resolving_grid(density: Density, initial: Callable, power: float) -> tuple[
         if bandwidth(on_grid, _HELD) is not None and unseen < _SEEN:
             break
     else:
-        warnings.warn(
+        checks.warn(
             f"the predicted bias needs smooth log_pdf and initial: {grid.shape} nodes do not hold them to {_HELD:g}; "
             f"between the nodes they are off by {unseen:.1g}",
             checks.AccuracyWarning,
-            stacklevel=3,
         )
     widths = bandwidth(on_grid[..., :1], _HELD) or grid.shape
     return grid, features, r, np.maximum(_STEPS, _STEPS_PER_MODE * np.array(widths))

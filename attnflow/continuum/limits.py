@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 
 import numpy as np
@@ -77,11 +76,10 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion:
     width = np.sqrt(f.second_moment(layer.epsilon, density.space.dim))
     periods = [high - low for (low, high), wraps in zip(density.space.bounds, density.space.periodic) if wraps]
     if f.space is not None and periods and width > min(periods) / 6:
-        warnings.warn(
+        checks.warn(
             f"epsilon = {layer.epsilon:g} makes the similarity {width:.3g} wide on a period of {min(periods):.3g}: "
             "it wraps around, and the layer's time step is no longer m2 / 2",
             checks.AccuracyWarning,
-            stacklevel=2,
         )
     if not symmetric:
         return General(density, partial(_velocity, f, density.space))

@@ -9,7 +9,6 @@ A_rho the layer whose keys weigh rho (Sander et al. 2022; Geshkovski et al. 2023
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -297,7 +296,7 @@ def _report(equation: MeanField, run: _Run, error: float, rtol: float | None) ->
             "give a finer grid, a shorter time or a larger rtol"
         )
     if run.status == -1 or (run.status == 0 and rtol is not None and not error <= rtol):
-        warnings.warn(message, checks.AccuracyWarning, stacklevel=3)
+        checks.warn(message, checks.AccuracyWarning)
     mass = (run.fields * cell_volumes(run.grid)).reshape(len(run.times), -1).sum(axis=1)
     stats = {
         "quantity": "density",

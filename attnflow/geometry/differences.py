@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -34,11 +33,10 @@ def partial_derivatives(
     trusted = gap <= 1e-5 * (1 + np.abs(fine))
     if not trusted.all():
         worst = np.where(np.isnan(gap), np.inf, gap).max()
-        warnings.warn(
+        checks.warn(
             f"{name} is not smooth on the scale {step.max():g}: its numerical derivative is uncertain by {worst:.1g}; "
             "give the derivative in closed form",
             checks.AccuracyWarning,
-            stacklevel=3,
         )
     return fine
 

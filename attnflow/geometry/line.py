@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from .cells import graded, masses, resolve
-
-if TYPE_CHECKING:
-    from .frame import Frame
+from .modes import Modes
 
 _FIRST = 64  # cells to begin with
 _CHUNK = 2**14  # quantiles found together
 _HALVINGS = 60  # towards a pole
 _BLUR = 2.0**26  # spacings of numbers within which distances from a pole are not known well enough
+
+
+class UnitDensity(Protocol):
+    """What is asked of a density on the unit interval; a `Frame` of dimension 1 has it."""
+
+    name: str
+    modes: Modes
+    top: float
+
+    def points(self, v: np.ndarray) -> np.ndarray: ...
+
+    def log_density(self, v: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +38,7 @@ class Line:
 
     Attributes
     ----------
-    frame : Frame
+    frame : UnitDensity
     left, width, mass : (M,) array
         The mass is relative to exp(top).
     power : (M,) array
@@ -38,7 +48,7 @@ class Line:
         As of `Cells`.
     """
 
-    frame: Frame
+    frame: UnitDensity
     left: np.ndarray
     width: np.ndarray
     mass: np.ndarray
@@ -88,8 +98,8 @@ class Line:
         return np.where(power > 0, rising, np.where(power < 0, falling, u))
 
 
-def line(frame: Frame) -> Line:
-    """The distribution on the unit interval of a frame of dimension 1.
+def line(frame: UnitDensity) -> Line:
+    """The distribution on the unit interval of a density on it.
 
     Raises
     ------
@@ -129,7 +139,7 @@ def line(frame: Frame) -> Line:
     return Line(frame, left[order], width[order], mass[order], power[order], frame.top, float(error))
 
 
-def _end(frame: Frame, pole: float, side: float, reach: float) -> tuple[float, float, float, float, float]:
+def _end(frame: UnitDensity, pole: float, side: float, reach: float) -> tuple[float, float, float, float, float]:
     """Left end, width, mass and power of the cell between a pole and `reach` from it, and the error of the mass."""
     width = reach * np.array([1.0, 2.0, 4.0])
     start = pole + width if side > 0 else pole - 2 * width
@@ -144,7 +154,7 @@ def _end(frame: Frame, pole: float, side: float, reach: float) -> tuple[float, f
     return pole if side > 0 else pole - reach, reach, mass, side * power, mass * abs(power - before) / power
 
 
-def _spacing(frame: Frame, v: float) -> float:
+def _spacing(frame: UnitDensity, v: float) -> float:
     """How far apart numbers are there, in units of the unit interval: its own, or those of the coordinate."""
     eps, ends = np.finfo(float).eps, np.clip([v - 1e-6, v + 1e-6], 0.0, 1.0)
     stretch = np.abs(np.diff(frame.points(ends[:, None]), axis=0)).max() / np.ptp(ends)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from .. import checks
@@ -47,11 +45,10 @@ def log_integral(frame: Frame) -> float:
 
 def _reported(result: float, error: float, frame: Frame) -> float:
     if not error < 1e-8:
-        warnings.warn(
+        checks.warn(
             f"the integral of {frame.name} is known to about {error:.1g} only (an estimate, not a bound): "
             "it is not smooth on the finest cells",
             checks.AccuracyWarning,
-            stacklevel=5,
         )
     return result
 
@@ -83,7 +80,7 @@ def _on_grids(frame: Frame) -> tuple[float, float]:
         if np.isfinite(top):
             samples = relative(grid.points, values)
             result = float(np.log(grid.weights @ samples) + top)
-            places = (None, peaks) if len(peaks) else (None,)
+            places = (None, peaks) if len(peaks) else (None)
             error = max(float(interpolation_error(relative, grid, samples, frame.name, at)[0]) for at in places)
             change = abs(result - previous)
             square = error**2 if error < min(rough**1.5, 1e-3) else error

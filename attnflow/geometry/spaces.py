@@ -16,7 +16,6 @@ import numpy as np
 from .. import capacity, checks
 from ..grid import Axis, Grid
 
-
 _WIDEST = 1e150  # of an axis: distances are squared
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -270,11 +269,10 @@ class NufftSums:
         scale = max(_largest(values), np.finfo(float).tiny)
         off = max(_largest(mean - direct_mean) / scale, _largest(log_sum_exp - direct))
         if off > 2 * self._rtol:  # each engine has its own error
-            warnings.warn(
+            checks.warn(
                 f"backend 'nufft' is off by {off:.2g} for rtol={self._rtol:.3g}: FINUFFT is less accurate than it was "
                 "when this was written; use backend='numba', and tell us",
                 checks.AccuracyWarning,
-                stacklevel=2,
             )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from .. import checks
@@ -71,9 +69,9 @@ def warn_if_lopsided(sums: Moments) -> None:
     lopsided = np.nan_to_num(sums.lopsidedness()[0], nan=np.inf)  # not a number: cubes overflowed
     if lopsided.max() > _LOPSIDED + _BY_CHANCE / sums.count:
         _, point, column = np.unravel_index(np.argmax(lopsided), lopsided.shape)
-        warnings.warn(
+        checks.warn(
             f"paths must be more for 95% intervals to hold the mean: at point {point}, column {column}, a few of the "
             f"{sums.count} paths make most of the spread (skewness {np.sqrt(lopsided.max() * sums.count):.2g}); mean +- "
             "1.96 standard_error is too short there, and the mean more likely too near to zero than too far from it",
-            checks.AccuracyWarning, stacklevel=3,
+            checks.AccuracyWarning,
         )  # fmt: skip

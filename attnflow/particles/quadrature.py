@@ -7,7 +7,6 @@ sigma / h = 2.6 on even when features and density are as rough as the kernel.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,9 +16,9 @@ from ..attention import Attention, BoundLayer
 from ..geometry import Density
 from ..grid import Grid, bandwidth
 from ..kernels import attend
-from .circulant import Circulant, bind_circulant, has_cusp
 from ..norms import column_norms
 from ..resolution import interpolation_error
+from .circulant import Circulant, bind_circulant, has_cusp
 
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
 _LEAST_RESOLUTION = 2.0  # a given grid below it is refused
@@ -199,10 +198,9 @@ def _smooth_sizes(density: Density, function: Callable, grid: Grid) -> tuple[int
 
 
 def _warn_unresolved(grid: Grid, why: str) -> None:
-    warnings.warn(
+    checks.warn(
         f"the infinite-token layer is not resolved by {grid.shape} nodes: {why}; smooth them, or give a finer grid",
         checks.AccuracyWarning,
-        stacklevel=5,
     )
 
 
@@ -217,11 +215,10 @@ def estimated_error(
     error = _missed_modes(bound, density, grid) if circulant else _missed(bound, density, grid, values, queries)
     error = max(error, _between(density, values, grid))
     if error > 1e-6:
-        warnings.warn(
+        checks.warn(
             f"the quadrature of the infinite-token layer is off by about {error:.1g} (relative): the similarity, the "
             "density or the values are not smooth on the grid; give a finer grid",
             checks.AccuracyWarning,
-            stacklevel=3,
         )
     return error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -47,7 +46,7 @@ def report(
             "accept its error"
         )
     if status or (rtol is not None and error > rtol):
-        warnings.warn(message, checks.AccuracyWarning, stacklevel=5)
+        checks.warn(message, checks.AccuracyWarning)
     if rtol is not None:
         error = max(error, _STEPS * min(rtol, 1e-4))
         if not status and stats["integrator"] != "eigenvectors":
@@ -114,9 +113,8 @@ def warn_if_coarse(generator: Generator, grid: Grid, log_w: np.ndarray) -> None:
     """AccuracyWarning where the conserved weight changes too much from cell to cell, and there is any of it."""
     change = steepness(log_w, grid, least=log_w.max() + np.log(_NEGLIGIBLE))
     if change > _COARSE:
-        warnings.warn(
+        checks.warn(
             f"grid is too coarse for p: the weight p^{generator.drift:g} changes by a factor {np.exp(change):.3g} from one cell "
             f"to the next on {list(grid.shape)}; use about {int(np.ceil(change / 0.5))} times more",
             checks.AccuracyWarning,
-            stacklevel=5,
         )

@@ -15,7 +15,6 @@ The first that reaches its tolerance is taken, or the one that says it is the mo
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -175,7 +174,7 @@ def _warn(found: Found, conserved: bool, given: bool) -> None:
         message = f"eigenvalues are good to {found.error:.1g} of themselves only on a grid of {shape}; {remedy}"
     else:
         return
-    warnings.warn(message, checks.AccuracyWarning, stacklevel=4)
+    checks.warn(message, checks.AccuracyWarning)
 
 
 def _normalised(generator: Generator, functions: np.ndarray, grid: Grid) -> np.ndarray:

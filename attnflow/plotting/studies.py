@@ -12,7 +12,6 @@ import numpy as np
 
 from . import style
 
-
 _CLOSE = 0.15  # off one, up to which measured over predicted is called agreement
 _BELOW = 1e-3  # of the points: predictions below are not of what the points show, and not drawn
 _ROUND_OFF = 1e-10  # of the features, in predictions and deviations

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,29 +21,18 @@ from ..particles import circulant, propagate
 from ..particles.quadrature import bind_density
 from ..solution import Solution
 from .comparison import grid_weights
-
-if TYPE_CHECKING:
-    from .convergence import ConvergenceStudy
+from .design import Cell, Design
 
 COLUMNS = ("epsilon", "size", "seed", "layers", "t", "error", "deviation", "accuracy", "seconds", "engine")
 _ENGINES = (*ENGINES, circulant.ENGINE)
 _LEAST = 1e-10  # the tolerance of the equation's integrator, which its estimate, of grids, does not see
 _KEPT = 64
-FORM = 2  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
-
-
-class Cell(NamedTuple):
-    """epsilon, number of tokens (numpy.inf for the infinite-token layer), seed."""
-
-    epsilon: float
-    size: float
-    seed: int
 
 
 _kept: OrderedDict[tuple, Solution] = OrderedDict()
 
 
-def run_cell(study: ConvergenceStudy, cell: Cell) -> dict:
+def run_cell(study: Design, cell: Cell) -> dict:
     """Compute one cell.
 
     Returns
@@ -95,7 +83,7 @@ def run_cell(study: ConvergenceStudy, cell: Cell) -> dict:
     }
 
 
-def check_row(study: ConvergenceStudy, cell: Cell, row: dict) -> None:
+def check_row(study: Design, cell: Cell, row: dict) -> None:
     """ValueError unless a row is that of the cell: every column, of its type, finite, of this cell and no other."""
     if not isinstance(row, dict) or set(row) != set(COLUMNS):
         raise ValueError(f"a cell must have the columns {COLUMNS}, got {str(row)[:60]}")
@@ -115,7 +103,7 @@ def check_row(study: ConvergenceStudy, cell: Cell, row: dict) -> None:
     checks.choice(row["engine"], "engine", _ENGINES)
 
 
-def equation_of(study: ConvergenceStudy) -> Solution:
+def equation_of(study: Design) -> Solution:
     """The limit equation at the study's time."""
     return _once(
         (study.fingerprint,), lambda: limit(study.layer(study.epsilons[0]), study.density).solve(study.initial, study.t)
@@ -131,7 +119,7 @@ def finished(solution: Solution) -> Solution:
     return solution
 
 
-def _infinite(study: ConvergenceStudy, epsilon: float) -> Solution:
+def _infinite(study: Design, epsilon: float) -> Solution:
     """The infinite-token layers of one temperature, at the last."""
 
     def compute() -> Solution:
@@ -145,7 +133,7 @@ def _infinite(study: ConvergenceStudy, epsilon: float) -> Solution:
     return _once((study.fingerprint, epsilon), compute)
 
 
-def _rest(study: ConvergenceStudy, layer: Attention, bound: BoundLayer, features: np.ndarray) -> np.ndarray:
+def _rest(study: Design, layer: Attention, bound: BoundLayer, features: np.ndarray) -> np.ndarray:
     """The last layer, of a residual step that meets the study's time."""
     rest = study.residual(layer.epsilon)
     return features + rest * (bound.attend(features).mean - features) if rest else features

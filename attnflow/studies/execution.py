@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from .cells import Cell, run_cell
+from .cells import run_cell
+from .design import Cell, Design
 from .signals import Signals
 from .workers import in_processes
 
-if TYPE_CHECKING:
-    from .convergence import ConvergenceStudy
-
 
 def compute(
-    study: ConvergenceStudy, cells: list[Cell], n_jobs: int, client, signals: Signals
+    study: Design, cells: list[Cell], n_jobs: int, client, signals: Signals
 ) -> Iterator[tuple[Cell, dict]]:
     """Results as they finish. Close it: then nothing is left running, but what a client has begun."""
     if client is not None:
@@ -24,12 +21,12 @@ def compute(
     return _here(study, cells) if n_jobs <= 1 else in_processes(study, cells, n_jobs, signals)
 
 
-def _here(study: ConvergenceStudy, cells: list[Cell]) -> Iterator[tuple[Cell, dict]]:
+def _here(study: Design, cells: list[Cell]) -> Iterator[tuple[Cell, dict]]:
     for cell in cells:
         yield cell, run_cell(study, cell)
 
 
-def _by_client(study: ConvergenceStudy, cells: list[Cell], client) -> Iterator[tuple[Cell, dict]]:
+def _by_client(study: Design, cells: list[Cell], client) -> Iterator[tuple[Cell, dict]]:
     pending = [(cell, client.submit(run_cell, study, cell)) for cell in cells]
     try:
         while pending:

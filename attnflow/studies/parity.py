@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import checks
 from ..attention import Attention
-from ..kernels import ENGINES, backends as describe_backends
+from ..kernels import ENGINES
+from ..kernels import backends as describe_backends
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -20,9 +20,7 @@ from ..norms import norm
 from ..similarity import Mahalanobis
 from .cells import COLUMNS, equation_of
 from .comparison import grid_weights
-
-if TYPE_CHECKING:
-    from .convergence import ConvergenceStudy
+from .design import Design
 
 _AXES = ("epsilon", "size")
 _ROUND_OFF = 1e-10  # relative: a predicted bias below it is what its cancellation leaves
@@ -60,7 +58,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """Finished cells of a ConvergenceStudy.
+    """Finished cells of a study.
 
     Attributes
     ----------
@@ -73,7 +71,7 @@ class StudyResult:
         How many cells came out of the store.
     """
 
-    study: ConvergenceStudy
+    study: Design
     cells: list[dict]
     message: str
     resumed: int = 0

@@ -15,15 +15,14 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cloudpickle  # functions of a script or a notebook, lambdas; read only from a pipe to one's own child or parent
 
-from .cells import Cell, run_cell
+from .. import checks
+from .cells import run_cell
+from .design import Cell, Design
 from .signals import Signals
-
-if TYPE_CHECKING:
-    from .convergence import ConvergenceStudy
 
 _POLL = 0.1  # seconds between looks for a signal
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -39,7 +38,7 @@ class _Answer(NamedTuple):
 
 
 def in_processes(
-    study: ConvergenceStudy, cells: list[Cell], n_jobs: int, signals: Signals
+    study: Design, cells: list[Cell], n_jobs: int, signals: Signals
 ) -> Iterator[tuple[Cell, dict]]:
     """Results as they finish; closed, it leaves no process behind."""
     begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps(study)
@@ -52,7 +51,7 @@ def in_processes(
         for _ in cells:
             cell, answer = _next(answers, signals)
             for message, category in answer.warned:
-                warnings.warn(message, category, stacklevel=4)
+                checks.warn(message, category)
             if answer.error is not None:
                 raise answer.error
             yield cell, answer.row
@@ -123,7 +122,7 @@ def _next(answers: SimpleQueue, signals: Signals) -> tuple[Cell, _Answer]:
             pass
 
 
-def _answer(study: ConvergenceStudy, cell: Cell) -> bytes:
+def _answer(study: Design, cell: Cell) -> bytes:
     row = error = None
     with warnings.catch_warnings(record=True) as warned:
         try:
