@@ -17,7 +17,7 @@ from . import checks, files
 from .attention import Attention, epsilon_for_perplexity, perplexity
 from .geometry import Circle, Euclidean, VonMises
 from .kernels import backends
-from .kernels.tiles import absorb
+from .kernels.numba_engine.tiles import absorb
 from .norms import norm
 from .particles import propagate
 from .similarity import Cosine, DotProduct, SquaredDistance

@@ -6,6 +6,7 @@ neither, as in a read-only installation run by a user without a home.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -18,8 +19,11 @@ import numba
 from . import checks
 
 
-def cached_njit(**options) -> Callable:
+def cached_njit(shared: tuple[str, ...] = (), **options) -> Callable:
     """`numba.njit` for a loop that is called from Python: it lets go of the interpreter's lock, and is kept on disk.
+
+    What is kept there belongs to the loop's own file, and to the files `shared`: those of everything else that is
+    compiled into it. numba alone would run old code after an edit of these.
 
     Examples
     --------
@@ -32,13 +36,14 @@ def cached_njit(**options) -> Callable:
 
     def decorate(function: Callable) -> Callable:
         try:
-            return numba.njit(nogil=True, cache=True, **options)(function)
+            return _stamped(numba.njit(nogil=True, cache=True, **options)(function), shared)
         except RuntimeError:  # no folder can be written to, or there is no file that could have changed
             loop = numba.njit(nogil=True, **options)(function)
         if os.path.exists(function.__code__.co_filename) and (folder := _temporary_folder()):
             before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder
             try:
                 loop.enable_caching()
+                _stamped(loop, shared)
             except RuntimeError:
                 pass
             finally:
@@ -46,6 +51,19 @@ def cached_njit(**options) -> Callable:
         return loop
 
     return decorate
+
+
+def _stamped(loop: Callable, shared: tuple[str, ...]) -> Callable:
+    """The loop, whose file on disk is out of date when a shared one has changed."""
+    if shared:
+        kept = loop._cache._cache_file  # numba has no other way in
+        kept._source_stamp = (kept._source_stamp, *map(_stamp, shared))
+    return loop
+
+
+@cache
+def _stamp(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 @cache

@@ -7,8 +7,29 @@ import numpy as np
 import pytest
 import sympy
 from bad_values import (
-    BOUNDS, DRIFT, EXPRESSION, FEATURES, GRID, INTEGER, METRIC, NAME, OBJECT, PAIRS, PATH, POSITIVE, REAL, SCALARS,
-    SEEDS, SEQUENCE, TENSORS, THEORY_DIM, TIME, VECTORS, arrays, masked, points,
+    BOUNDS,
+    DRIFT,
+    EXPRESSION,
+    FEATURES,
+    GRID,
+    INTEGER,
+    METRIC,
+    NAME,
+    OBJECT,
+    PAIRS,
+    PATH,
+    POSITIVE,
+    REAL,
+    SCALARS,
+    SEEDS,
+    SEQUENCE,
+    TENSORS,
+    THEORY_DIM,
+    TIME,
+    VECTORS,
+    arrays,
+    masked,
+    points,
 )
 
 import attnflow as af

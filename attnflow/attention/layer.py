@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import capacity, checks
 from ..kernels import Attended, Choice, Plan, attend, check_backend, choose, plan
-from ..kernels.reference import shifted_logits, softmax
+from ..kernels.reference_engine import shifted_logits, softmax
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .normalizations import Normalization, Sinkhorn

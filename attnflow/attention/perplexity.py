@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from .. import checks
-from ..kernels.reference import blind
+from ..kernels.rules import nothing_to_see
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .layer import BoundLayer
@@ -99,7 +99,7 @@ def _rows(f: PseudoMetric, queries: np.ndarray, keys: np.ndarray) -> Iterator[np
 def _least(f_values: np.ndarray) -> np.ndarray:
     least = f_values.min(axis=1)
     if least.max() == np.inf:
-        raise blind(int(least.argmax()))
+        raise nothing_to_see(int(least.argmax()))
     return least
 
 

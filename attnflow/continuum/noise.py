@@ -24,7 +24,7 @@ from .. import checks
 from ..attention import Attention, BoundLayer, Column, DensityCorrected, Sinkhorn
 from ..geometry import Density
 from ..grid import Grid
-from ..kernels.reference import dense_logits
+from ..kernels.reference_engine import dense_logits
 from ..norms import unit
 from ..particles.quadrature import bind_density, check_same_space
 from .limits import depth

@@ -1,15 +1,7 @@
 """Which engine is cheapest for given tokens: predicted seconds of each, in units of this machine's dense tile.
 
-All costs are counted in pairs of the dense engine (squared distance in two dimensions, one value column, float64);
-what a pair takes here is measured once, in a few hundredths of a second, and kept in the user's cache folder. The counts
-below were fitted to timings of the engines on uniform tokens; `python -m validation.benchmarks auto` compares the
-choice with the best engine.
-
-dense    M N times what the reduction, the transform and the columns add
-cells    a token's share of sorting and searching, and the keys met within reach (counted on a sample)
-nufft    a token's share of spreading, w^n nodes for w digits, and two Fourier transforms of the fine grid
-
-Threads share the sums; what comes before them, and a beginning that every application has, they don't.
+Every engine that has a `predict` says what it costs, see `costs`; what a pair of the dense tile takes here is measured
+once, in a few hundredths of a second, and kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -26,18 +18,11 @@ import numba
 import numpy as np
 
 from ..similarity import PseudoMetric
-from ..similarity.pairs import Pair
-from . import cells, gauss_sums, nufft, numba_engine
-from .registry import ENGINES
-from .scaling import rescale
+from .costs import Request
+from .registry import ENGINES, module
 
 SMALL = 2**22  # pairs that the dense engine sums in a moment: nothing else is considered
-TRANSFORM = {"identity": 0.0, "affine": 0.1, "root": 0.6, "log1p": 1.1, "power": 2.4}
-GEODESIC, COLUMN, WRAP, SINGLE = 1.8, 0.07, 0.14, 0.38  # float32 costs the last of float64
-SEARCH, NEAR = (100, 175, 360), (0.95, 1.25, 1.55)  # cells, by dimension: pairs per token, and per key met
-MET = (1.0, 1.1, 2.1)  # keys met, by dimension, over those within reach; at most all
-PREPARED = {"cells": (4e5, 50), "nufft": (1.3e6, 55)}  # what comes before the sums: in all, and per token
-BEGUN = {"cells": 3e5, "nufft": 3.5e5}  # per application
+_DENSE = "numba"  # whose tile costs are counted in
 
 
 @dataclass(frozen=True)
@@ -101,89 +86,23 @@ def choose(
     >>> choose(af.SquaredDistance(af.Circle()), 0.1, None, tokens).engine
     'numba'
     """
-    size = len(keys)
-    count = size if queries is None else len(queries)
-    facts: dict[str, object] = {"queries": count, "keys": size}
-    tokens = size if queries is None else count + size
-    share = (SINGLE if dtype == "float32" else 1.0) / numba.get_num_threads()  # nufft is always in double precision
-    step = float(count) * size * _dense(f.pair, f.key_features(keys[:1]).shape[1], columns)
-    pairs = {"numba": applications * step * share}
-    if float(count) * size <= SMALL:
-        return Choice("numba", _seconds(pairs), {}, facts)
-    reasons: dict[str, str] = {}
-    f, epsilon = rescale(f, epsilon, queries, keys, dtype)
-    near = _near(f, epsilon, keys[:1] if queries is None else queries, keys, rtol, reasons)
-    if near is not None:
-        v = f.key_features(keys)
-        within = facts["keys within reach"] = round(_within_reach(f.pair, near, v if queries is None else f.query_features(queries), v))
-        n = v.shape[1] - 1
-        met = min(MET[n] * within, size)
-        step = count * (SEARCH[n] + (NEAR[n] + COLUMN * (columns - 1) + TRANSFORM[f.pair.transform]) * met)
-        pairs["cells"] = _prepared("cells", tokens) + applications * (BEGUN["cells"] + step * share)
-        spread = _nufft(f, epsilon, keys, rtol, count, reasons, facts)
-        if spread is not None:
-            uncertain, step = spread
-            transforms = -(-(columns + 1) // 2) + (applications - 1) * -(-columns // 2)
-            pairs["nufft"] = _prepared("nufft", tokens) + transforms * (BEGUN["nufft"] + step) + uncertain * pairs["cells"]
-    best = min(pairs, key=pairs.get)
-    return Choice(best, _seconds(pairs), reasons, facts)
-
-
-def _seconds(pairs: dict[str, float]) -> dict[str, float]:
-    return {name: count * dense_unit() for name, count in pairs.items()}
-
-
-def _prepared(engine: str, tokens: int) -> float:
-    in_all, per_token = PREPARED[engine]
-    return in_all + per_token * tokens
-
-
-def _dense(pair: Pair, features: int, columns: int) -> float:
-    if pair.reduction == "general":
-        return 20.0  # a Python function of arrays
-    step = 0.93 + 0.07 * max(features - 2, 0) + (WRAP * features if pair.reduction == "wrapped" else 0.0)
-    transform = {1.0: "root", 2.0: "identity"}.get(pair.parameter, "power") if pair.transform == "power" else pair.transform
-    return step + TRANSFORM[transform] + GEODESIC * pair.geodesic + COLUMN * max(columns - 1, 0)
-
-
-def _near(f, epsilon, queries, keys, rtol, reasons) -> float | None:
-    """The distance of features within which cells look, or None with the reason."""
-    try:
-        cells.check(f, f.key_features(keys[:1]).shape[1])
-    except ValueError as refusal:
-        reasons["cells"] = reasons["nufft"] = str(refusal)
-        return None
-    return cells.radius(f, epsilon, len(keys), rtol)
-
-
-def _within_reach(pair: Pair, distance: float, u: np.ndarray, v: np.ndarray, queries: int = 64, sample: int = 8192) -> float:
-    """Mean number of keys within a distance of a query, from evenly spaced samples of both."""
-    u, some = u[:: -(-len(u) // queries)], v[:: -(-len(v) // sample)]
-    square = np.zeros((len(u), len(some)))
-    for k in range(u.shape[1]):
-        difference = u[:, k, None] - some[:, k]
-        if pair.period is not None:
-            difference -= pair.period[k] * np.round(difference / pair.period[k])
-        square += difference**2
-    return max(1.0, float((square <= distance**2).mean()) * len(v))
-
-
-def _nufft(f, epsilon, keys, rtol, count, reasons, facts) -> tuple[float, float] | None:
-    """Whether rows will lack a certificate (0 or 1), and the cost of two transforms in pairs; None with the reason."""
-    missing = ENGINES["nufft"].missing()
-    try:
-        modes = None if missing else nufft.modes(f, epsilon, keys, rtol)
-    except ValueError as refusal:
-        missing = str(refusal)
-    if missing:
-        reasons["nufft"] = missing
-        return None
-    facts["modes"] = " x ".join(map(str, modes))
-    sums = modes, (len(keys) + count) / 2, max(rtol / 64, gauss_sums.FINEST)
-    step = gauss_sums.work(*sums) / min(numba.get_num_threads(), gauss_sums.parts_of(*sums))
-    # what FINUFFT's rounding leaves of a certificate: see nufft's docstring; a period is about modes widths long
-    left = 6 * (rtol / 64 + 1.1e-16 * max(modes) * 0.7) * 2.5 ** (len(modes) / 2)
-    return float(left > rtol), step
+    request = Request(f, epsilon, queries, keys, dtype, rtol, columns, applications)
+    request.facts |= {"queries": request.count, "keys": request.size}
+    pairs, reasons = {_DENSE: module(_DENSE).predict(request)}, {}
+    if float(request.count) * request.size > SMALL:
+        for name, engine in ENGINES.items():
+            if name == _DENSE or not hasattr(module(name), "predict"):
+                continue
+            missing = engine.missing()
+            try:
+                if missing is None:
+                    pairs[name] = module(name).predict(request)
+            except ValueError as refusal:
+                missing = str(refusal)
+            if missing is not None:
+                reasons[name] = missing
+    seconds = {name: count * dense_unit() for name, count in pairs.items()}
+    return Choice(min(pairs, key=pairs.get), seconds, reasons, request.facts)
 
 
 @lru_cache(maxsize=1)
@@ -215,7 +134,7 @@ def _measure(size: int = 2048, rounds: int = 5) -> float:
     from ..similarity import SquaredDistance
 
     x = np.random.default_rng(0).random((size, 2))
-    run = numba_engine.plan(SquaredDistance(Euclidean(2)), 0.1, None, x, np.float64, 1e-12)
+    run = module(_DENSE).plan(SquaredDistance(Euclidean(2)), 0.1, None, x, np.float64, 1e-12)
     threads, seconds = numba.get_num_threads(), []
     run(x[:, :1], None)  # compiles
     numba.set_num_threads(1)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module, util
+from types import ModuleType
 
 from .. import checks
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A module with a `plan` function, and what it needs: packages, and what its function `check` finds missing.
+    """A module with a function `plan`, and what it needs: packages, and what its function `check` finds missing.
 
-    plan(f, epsilon, queries or None, keys, dtype, rtol) returns run(values or None, key_bias or None) -> (mean,
-    log_sum_exp), which depend on nothing else; see `attnflow.kernels.plan`.
+    That of the engine NAME is called NAME_engine. plan(f, epsilon, queries or None, keys, dtype,
+    rtol) returns run(values or None, key_bias or None) -> (mean, log_sum_exp), which depend on nothing else; see
+    `attnflow.kernels.plan`. One with a function `predict`, which says what a `costs.Request` takes or refuses it by a
+    ValueError, may be chosen.
     """
 
     module: str
@@ -31,11 +34,11 @@ class Engine:
 
 
 ENGINES: dict[str, Engine] = {
-    "reference": Engine("attnflow.kernels.reference", note="dense NumPy, float64, for small N"),
+    "reference": Engine("attnflow.kernels.reference_engine", note="dense NumPy, float64, for small N"),
     "numba": Engine("attnflow.kernels.numba_engine", ("numba",), note="cache-blocked tiles, all cores"),
-    "cells": Engine("attnflow.kernels.cells", ("numba",), note="near keys of decaying kernels in up to 3 dimensions"),
+    "cells": Engine("attnflow.kernels.cells_engine", ("numba",), note="near keys of decaying kernels in up to 3 dimensions"),
     "cupy": Engine("attnflow.kernels.cupy_engine", ("cupy",), note="a CUDA device", check="unavailable"),
-    "nufft": Engine("attnflow.kernels.nufft", ("finufft",), note="Gaussians in up to 3 dimensions by non-uniform FFT"),
+    "nufft": Engine("attnflow.kernels.nufft_engine", ("finufft",), note="Gaussians in up to 3 dimensions by non-uniform FFT"),
 }
 
 
@@ -54,6 +57,11 @@ def backends() -> dict[str, str]:
     }
 
 
+def module(name: str) -> ModuleType:
+    """An engine's."""
+    return import_module(ENGINES[name].module)
+
+
 def load(name: str) -> Callable:
     """The `plan` function of an engine.
 
@@ -68,4 +76,4 @@ def load(name: str) -> Callable:
     reason = engine.missing()
     if reason is not None:
         raise ImportError(f"backend {name!r} {reason}")
-    return import_module(engine.module).plan
+    return module(name).plan

@@ -9,8 +9,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from pathlib import Path
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np

@@ -9,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attnflow as af
-from attnflow.kernels import cell_lists, cells, neighbours, numba_engine, reference
+from attnflow.kernels import reference_engine as reference
+from attnflow.kernels.cells_engine import lists as cell_lists
+from attnflow.kernels.cells_engine import search as cells
+from attnflow.kernels.cells_engine import sweep as neighbours
+from attnflow.kernels.numba_engine import dense as numba_engine
 
 PERIODS = [1.0, 2.0, 1.5]
 TRANSFORMS = {
@@ -137,15 +141,15 @@ def test_a_perturbed_engine_is_noticed(monkeypatch, broken):
     f, rng = TRANSFORMS["d^2"](space(2)), np.random.default_rng(4)
     keys, values = rng.uniform(0, 1, (2000, 2)), rng.standard_normal((2000, 1))
     bias = np.where(keys[:, 0] < 0.3, -60.0, 0.0)
-    honest, index = cells._reach, neighbours.index
+    honest, index = cells.reach_of, neighbours.index
     if broken == "reach":
-        monkeypatch.setattr(cells, "_reach", lambda *a: 0.4 * honest(*a))
+        monkeypatch.setattr(cells, "reach_of", lambda *a: 0.4 * honest(*a))
     elif broken == "reach of the bias":
-        monkeypatch.setattr(cells, "_reach", lambda pair, epsilon, depth: honest(pair, epsilon, np.minimum(depth, 25)))
+        monkeypatch.setattr(cells, "reach_of", lambda pair, epsilon, depth: honest(pair, epsilon, np.minimum(depth, 25)))
     elif broken == "certificate":
         monkeypatch.setattr(cells, "MARGIN", 200.0)
         found = lambda pair, epsilon, depth: honest(pair, epsilon, depth - 200.0 * (depth > 150))
-        monkeypatch.setattr(cells, "_reach", found)
+        monkeypatch.setattr(cells, "reach_of", found)
     elif broken == "one cell too few":
         monkeypatch.setattr(neighbours, "index", lambda code, shift, table: index(code[:-3], shift, table))
     else:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.kernels import cuda_kernels as cuda
+from attnflow.kernels.cupy_engine import launch as cuda
 
 needs_compiler = pytest.mark.skipif(host_cuda.COMPILER is None, reason="needs g++")
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")

@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 
 import attnflow as af
 from attnflow import kernels
-from attnflow.kernels import cuda_kernels, cupy_cells, cupy_engine, reference
+from attnflow.kernels import reference_engine as reference
+from attnflow.kernels.cupy_engine import launch as cuda_kernels
+from attnflow.kernels.cupy_engine import neighbours as cupy_cells
+from attnflow.kernels.cupy_engine import run as cupy_engine
+from attnflow.kernels.rules import reach_of
 
 TOLERANCE = {"float64": 3e-13, "float32": 1e-5}
 FLAT, TORUS = af.Euclidean(3), af.Torus([1.0, 2.0, 3.0])
@@ -209,7 +213,7 @@ def test_a_query_that_its_neighbours_do_not_certify_meets_all_keys(cupy, monkeyp
     monkeypatch.setattr(cupy_engine, "SPARSE", 0)
     f, keys = af.SquaredDistance(af.Euclidean(2)), clustered(2, 400, 14)
     cutoff = 4 * np.ceil(np.log(2 * 404 / TOLERANCE["float64"]) / 4)
-    distance = cupy_cells.reach(0, 0.5 / 1e-3, 1.0, cutoff)
+    distance = reach_of(f.pair, 1e-3, cutoff)
     edge = np.array([[9.0, 9.0]]) + distance * np.array([[0, 0.99], [0, -1.01], [0, -1.012], [0, -1.014]])
     keys = np.concatenate([keys, edge])  # one of four keys of about the same weight is a neighbour
     queries = np.concatenate([keys[200:250] + 0.01, [[9.0, 9.0], [40.0, -3.0], [-1e6, 2.0], [3.0, 1e9]]])
@@ -240,7 +244,7 @@ def test_a_sweep_meets_every_neighbour_exactly_once(dim, periodic, distance, chu
 
 def test_the_reach_is_where_the_similarity_has_decayed():
     for f in (af.SquaredDistance(FLAT), af.PowerDistance(FLAT, 1.0), af.PowerDistance(FLAT, 3.0), af.LogDistance(FLAT)):
-        distance = cupy_cells.reach(*cuda_kernels.rule(f.pair, 0.1)[:3], cutoff=20.0)
+        distance = reach_of(f.pair, 0.1, 20.0)
         far = np.array([[distance, 0.0, 0.0]])
         assert np.exp(-f(0 * far, far) / 0.2) == pytest.approx(np.exp(-20.0))
 

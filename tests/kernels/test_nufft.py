@@ -10,7 +10,9 @@ pytest.importorskip("finufft")
 
 import attnflow as af
 from attnflow.checks import AccuracyWarning
-from attnflow.kernels import gauss_sums, nufft, reference
+from attnflow.kernels import reference_engine as reference
+from attnflow.kernels.nufft_engine import certified as nufft
+from attnflow.kernels.nufft_engine import series as gauss_sums
 
 pytestmark = pytest.mark.optional
 

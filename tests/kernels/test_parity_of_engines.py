@@ -8,7 +8,8 @@ import pytest
 
 import attnflow as af
 from attnflow import kernels
-from attnflow.kernels import numba_engine, reference
+from attnflow.kernels import reference_engine as reference
+from attnflow.kernels.numba_engine import dense as numba_engine
 from attnflow.kernels.registry import ENGINES, Engine
 
 RNG = np.random.default_rng(7)

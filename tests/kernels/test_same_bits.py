@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.kernels import gauss_sums, plan
+from attnflow.kernels import plan
+from attnflow.kernels.nufft_engine import series as gauss_sums
 
 RNG = np.random.default_rng(0)
 X, V = RNG.normal(size=(400, 2)), RNG.normal(size=(400, 3))

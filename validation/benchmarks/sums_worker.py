@@ -17,7 +17,6 @@ from .sums_cases import CASES
 from .sums_methods import METHODS, make
 from .worker import _pin
 
-
 _ANSWERS = sys.stdout
 
 

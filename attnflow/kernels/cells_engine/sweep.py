@@ -5,8 +5,7 @@ form a block; the keys that may matter to any of them are copied into a tile, re
 the periodic image nearest to it. What follows is the arithmetic of a dense tile: long contiguous loops that vectorise,
 no image to look for, and in float32 nothing lost to large coordinates.
 
-Everything compiled is here but for functions of `tiles`: numba's disk cache does not notice when only those change, so
-change a line here too.
+The arithmetic is that of `numba_engine`: what is kept on disk is compiled anew when it changes there, see `cached_njit`.
 """
 
 from __future__ import annotations
@@ -14,8 +13,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from ..compilation import cached_njit
-from .tiles import _exp2, _transform
+from ...compilation import cached_njit
+from ..numba_engine import tiles
+from ..numba_engine.arithmetic import exp2
+from ..numba_engine.tiles import apply_transform
 
 BLOCK = 32  # most queries of one cell that share their tiles
 FEW, ADJACENT = 8, 4  # fewer queries than this share a block with those of the next cells, as long as these
@@ -23,7 +24,7 @@ TILE = 512  # keys in a tile, a multiple of ROUND
 ROUND = 16  # keys are copied and tiles are filled in multiples, for whole vectors
 ROWS = 4096  # most rows of cells looked up for a block; where more are within reach, it takes all keys
 
-_free = cached_njit(fastmath={"contract"}, error_model="numpy")
+_free = cached_njit((*tiles.SHARED, tiles.__file__), fastmath={"contract"}, error_model="numpy")
 _compiled = numba.njit(fastmath={"contract"}, error_model="numpy")
 _summing = numba.njit(fastmath={"contract", "reassoc"}, error_model="numpy")
 
@@ -249,7 +250,7 @@ def _absorb(begin, end, queries, corner, sides, several, rule, tile, fill, x, we
         for d in range(x.size):
             x[d] = queries[d, i] - corner[d]
         _squares(x, near, sides, several, row)
-        _transform(transform, parameter, row)
+        apply_transform(transform, parameter, row)
         total[i] += _weigh(row, near_bias, scale)
         for c in range(len(near_values)):
             mean[i, c] += _dot(row, near_values[c])
@@ -288,7 +289,7 @@ def _weigh(row, bias, scale):
     """Turn f into weights and return their sum."""
     total = row.dtype.type(0)
     for j in range(row.size):
-        row[j] = _exp2(bias[j] - row[j] * scale)
+        row[j] = exp2(bias[j] - row[j] * scale)
         total += row[j]
     return total
 

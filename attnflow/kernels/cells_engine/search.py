@@ -44,12 +44,17 @@ from math import inf, isfinite, log
 
 import numpy as np
 
-from ..similarity import PseudoMetric
-from ..similarity.pairs import Pair
-from . import cell_lists, neighbours, numba_engine
-from .cell_lists import Grid, Sorted
-from .tiles import TRANSFORMS
+from ...similarity import PseudoMetric
+from ...similarity.pairs import Pair
+from .. import numba_engine
+from ..costs import COLUMN, TRANSFORM, Request
+from ..rules import TRANSFORMS, reach_of, transform_of
+from . import lists, sweep
+from .lists import Grid, Sorted
 
+_SEARCH, _NEAR = (100, 175, 360), (0.95, 1.25, 1.55)  # by dimension: pairs per token, and per key met
+_MET = (1.0, 1.1, 2.1)  # keys met, by dimension, over those within reach; at most all
+_PREPARED, _BEGUN = (4e5, 50), 3e5  # what comes before the sums, in all and per token; per application
 MARGIN = 1e-3  # added to every depth, so that rounding decides nothing
 SPARE = 2.0  # added to the depth of a first search with a bias, for which S is often a little below 1
 GLANCE = 2.0  # depth of the search that shows about how much a query sees
@@ -84,6 +89,37 @@ def plan(
     return _Search(f.pair, epsilon, np.dtype(dtype), rtol, *_prepared(u, v, f.pair, epsilon, rtol), dense)
 
 
+def predict(request: Request) -> float:
+    """Pairs it takes: a token's share of sorting and searching, and the keys met within reach, counted on a sample.
+
+    Raises
+    ------
+    ValueError
+        As `plan`.
+    """
+    (f, epsilon), keys, queries = request.scaled, request.keys, request.queries
+    v = f.key_features(keys)
+    check(f, v.shape[1])
+    u = v if queries is None else f.query_features(queries)
+    within = request.facts["keys within reach"] = round(_within_reach(f.pair, radius(f, epsilon, len(keys), request.rtol), u, v))
+    n = v.shape[1] - 1
+    met = min(_MET[n] * within, request.size)
+    step = request.count * (_SEARCH[n] + (_NEAR[n] + COLUMN * (request.columns - 1) + TRANSFORM[f.pair.transform]) * met)
+    return _PREPARED[0] + _PREPARED[1] * request.tokens + request.applications * (_BEGUN + step * request.share)
+
+
+def _within_reach(pair: Pair, distance: float, u: np.ndarray, v: np.ndarray, queries: int = 64, sample: int = 8192) -> float:
+    """Mean number of keys within a distance of a query, from evenly spaced samples of both."""
+    u, some = u[:: -(-len(u) // queries)], v[:: -(-len(v) // sample)]
+    square = np.zeros((len(u), len(some)))
+    for k in range(u.shape[1]):
+        difference = u[:, k, None] - some[:, k]
+        if pair.period is not None:
+            difference -= pair.period[k] * np.round(difference / pair.period[k])
+        square += difference**2
+    return max(1.0, float((square <= distance**2).mean()) * len(v))
+
+
 def radius(f: PseudoMetric, epsilon: float, size: int, rtol: float) -> float:
     """Distance of features beyond which `size` keys weigh less than rtol / 2 of one at distance 0, all together.
 
@@ -96,7 +132,7 @@ def radius(f: PseudoMetric, epsilon: float, size: int, rtol: float) -> float:
     >>> round(radius(af.SquaredDistance(af.Euclidean(2)), 0.5, 100_000, 1e-12) ** 2, 3)   # log(2e17)
     39.837
     """
-    return float(_reach(f.pair, epsilon, log(2 * size / rtol)))
+    return float(reach_of(f.pair, epsilon, log(2 * size / rtol)))
 
 
 def check(f: PseudoMetric, features: int) -> None:
@@ -110,15 +146,6 @@ def check(f: PseudoMetric, features: int) -> None:
         reason = f"f must have at most 3 features for a cell to have few neighbours, got {name} with {features}"
     if reason:
         raise ValueError(f'{reason}; use backend="numba"')
-
-
-def _reach(pair, epsilon, depth):
-    """The distance R where h(R^2) / (2 epsilon) = depth."""
-    with np.errstate(over="ignore", under="ignore"):
-        f = np.multiply(2 * epsilon, depth)
-        if pair.transform == "power":
-            return f ** (1 / pair.parameter)
-        return np.sqrt(np.expm1(f) if pair.transform == "log1p" else f)
 
 
 @dataclass
@@ -139,16 +166,13 @@ class _Search:
     seen: tuple[np.ndarray, np.ndarray] | None = None  # a bias and its glance
 
     def __post_init__(self) -> None:
-        transform, parameter = TRANSFORMS[self.pair.transform], self.pair.parameter or 0.0
-        if self.pair.transform == "power":
-            transform = TRANSFORMS[{1: "root", 2: "identity"}.get(parameter, "power")]
-            parameter /= 2
+        transform, parameter = transform_of(self.pair)
         scale = min(0.5 / log(2) / self.epsilon, np.finfo(self.dtype).max / 2)  # weights are powers of two
-        self.rule = transform, self.dtype.type(parameter), self.dtype.type(scale)
+        self.rule = TRANSFORMS[transform], self.dtype.type(parameter), self.dtype.type(scale)
         bits, size = self.grid.bits, self.keys.code.size
         shift = max(bits - size.bit_length(), 0)
         table = np.empty((1 << (bits - shift)) + 2, np.int64)
-        neighbours.index(self.keys.code, shift, table)
+        sweep.index(self.keys.code, shift, table)
         self.cells = self.keys.code, table, shift
         self.deepest = -log(float(np.finfo(self.dtype).tiny) * 64 * size) - 10
 
@@ -163,7 +187,7 @@ class _Search:
         widened = 0
         with np.errstate(all="ignore"):  # what overflows is not accepted
             by_key = np.vstack([(key_bias - top) / log(2), values.T])
-            by_key = cell_lists.arrange(by_key, self.keys.order).astype(self.dtype)
+            by_key = lists.arrange(by_key, self.keys.order).astype(self.dtype)
             if searched:
                 spare = near_enough + min(top - key_bias.min(), SPARE)
                 depth = np.full(count, spare)
@@ -202,13 +226,13 @@ class _Search:
         """Sums of weights (N,), and of weights times values, for all or some of the sorted queries, to depths (N,)."""
         queries = self.queries if isinstance(rows, slice) else self.queries.some(rows)
         starts = np.empty(len(depth) + 1, np.int64)
-        starts = starts[: neighbours.split(queries.code, self.grid.cells[2][2], starts) + 1]
-        reach = np.maximum.reduceat(_reach(self.pair, self.epsilon, depth), starts[:-1])
+        starts = starts[: sweep.split(queries.code, self.grid.cells[2][2], starts) + 1]
+        reach = np.maximum.reduceat(reach_of(self.pair, self.epsilon, depth), starts[:-1])
         reach = np.minimum(reach, self.grid.diameter) + self.grid.rounding
         total, mean = np.zeros(len(depth)), np.zeros((len(depth), len(by_key) - 1))
         grids, by_key = (self.cells, self.grid.cells, self.rule), (by_key[0], by_key[1:])
         tokens = (starts, reach), queries.points, self.keys.points, *grids, *by_key, total, mean
-        cell_lists.in_pieces(lambda *some: neighbours.sweep(*some, *tokens), len(reach), 16)
+        lists.in_pieces(lambda *some: sweep.sweep(*some, *tokens), len(reach), 16)
         return total, mean
 
 
@@ -222,21 +246,21 @@ def _prepared(u, v, pair, epsilon, rtol):
     keys = flat(v)
     queries, size = keys if u is v else flat(u), len(v)
     deepest = log(2 * size / rtol) + SPARE
-    grid = cell_lists.grid(queries, keys, pair.period, float(_reach(pair, epsilon, deepest)))
-    filling = cell_lists.filling(keys, grid)
+    grid = lists.grid(queries, keys, pair.period, float(reach_of(pair, epsilon, deepest)))
+    filling = lists.filling(keys, grid)
     crowd = _crowd(pair, epsilon, deepest, grid, len(keys), filling.max(), size)
     seen = np.square(filling, dtype=float).sum() / size  # keys in the cell of a key, on average over the keys
     finer = min(max(round((seen / FILLING) ** (1 / len(keys))), 1), FINEST)
-    reach = float(_reach(pair, epsilon, log(2 * crowd / rtol) + MARGIN))
-    grid = cell_lists.grid(queries, keys, pair.period, reach / finer)
-    sorted_keys = cell_lists.sort(keys, grid)
-    return grid, sorted_keys if u is v else cell_lists.sort(queries, grid), sorted_keys, crowd, finer == FINEST
+    reach = float(reach_of(pair, epsilon, log(2 * crowd / rtol) + MARGIN))
+    grid = lists.grid(queries, keys, pair.period, reach / finer)
+    sorted_keys = lists.sort(keys, grid)
+    return grid, sorted_keys if u is v else lists.sort(queries, grid), sorted_keys, crowd, finer == FINEST
 
 
 def _crowd(pair, epsilon, depth, grid, axes, fullest, size):
     """The n of the bound above, for searches down to some depth."""
     steps = np.arange(60)
-    reach = _reach(pair, epsilon, depth + steps + 1)
+    reach = reach_of(pair, epsilon, depth + steps + 1)
     with np.errstate(over="ignore"):
         meets = np.prod([2 * reach / side + 2 for side in grid.cells[1][3 - axes :]], axis=0)
         held = np.minimum(fullest * meets, size)

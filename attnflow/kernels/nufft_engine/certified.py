@@ -4,7 +4,7 @@ Numerators and denominators are real, so two of them share a complex transform: 
 Values are first moved and scaled to [-1, 1] by their middle and half range, which a weighted mean follows exactly.
 
 **Certificate.** The error of a sum at x is at most E = near D(x) + (far max D + leak W), with D(x) the sum of the
-weights under a wider Gaussian and W of all weights; see `gauss_sums`. D costs one small FFT of the modes that are there
+weights under a wider Gaussian and W of all weights; see `series`. D costs one small FFT of the modes that are there
 already, looked up at the node nearest to x. The denominator S(x) is off by E, the scaled numerator by E, so that a row
 with 2 E <= rtol S has a log-sum-exp and a mean within rtol. Every other row (a query far from all keys, a
 token that a large bias elsewhere drowns) is summed by another engine. FINUFFT's part in E was measured, not proven:
@@ -19,15 +19,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
-from .. import checks
-from ..similarity import PseudoMetric
-from ..similarity.pairs import Pair
-from . import cells, gauss_sums, numba_engine
-from .gauss_sums import FINEST, GaussSums, Series, box, reach, torus
-from .threads import in_threads
+from ... import checks
+from ...similarity import PseudoMetric
+from ...similarity.pairs import Pair
+from .. import cells_engine, numba_engine
+from ..costs import Request
+from ..threads import in_threads
+from .series import FINEST, GaussSums, Series, box, parts_of, reach, torus, work
 
+_PREPARED, _BEGUN = (1.3e6, 55), 3.5e5  # what comes before the sums, in all and per token; per application
 PROBES = 4  # rows summed directly to check the certificate
 FEW = 64  # rows that the dense engine sums before cells have sorted the keys; rows without a certificate see few keys
 PIECE = 2**15  # rows at a time: they stay in the second-level cache
@@ -52,12 +55,34 @@ def plan(
     queries = keys if queries is None else queries
 
     def other(rows: np.ndarray) -> Callable:
-        engine = numba_engine if len(rows) <= FEW else cells
+        engine = numba_engine if len(rows) <= FEW else cells_engine
         run = engine.plan(f, epsilon, queries[rows], keys, np.float64, rtol)
         run.rows = rows
         return run
 
     return NufftSums(f.pair, epsilon, u, v, rtol, other)
+
+
+def predict(request: Request) -> float:
+    """Pairs it takes: a token's share of spreading, w^n nodes for w digits, and two Fourier transforms of the fine grid.
+
+    Rows without a certificate are the cells engine's.
+
+    Raises
+    ------
+    ValueError
+        As `plan`.
+    """
+    f, epsilon = request.scaled
+    counts = modes(f, epsilon, request.keys, request.rtol)
+    request.facts["modes"] = " x ".join(map(str, counts))
+    sums = counts, (request.size + request.count) / 2, max(request.rtol / 64, FINEST)
+    step = work(*sums) / min(numba.get_num_threads(), parts_of(*sums))
+    # what FINUFFT's rounding leaves of a certificate: see above; a period is about modes widths long
+    left = 6 * (request.rtol / 64 + 1.1e-16 * max(counts) * 0.7) * 2.5 ** (len(counts) / 2)
+    transforms = -(-(request.columns + 1) // 2) + (request.applications - 1) * -(-request.columns // 2)
+    pairs = _PREPARED[0] + _PREPARED[1] * request.tokens + transforms * (_BEGUN + step)
+    return pairs + float(left > request.rtol) * cells_engine.predict(request)
 
 
 def modes(f: PseudoMetric, epsilon: float, keys: np.ndarray, rtol: float) -> tuple[int, ...]:
@@ -94,7 +119,7 @@ class NufftSums:
     """The primitive for queries and keys with fixed coordinates (m, M) and (m, N); see `plan`.
 
     `other` plans another engine for some rows. Coordinates, and all other arrays, are of the namespace `xp`. `work` is
-    what both transforms cost, see `gauss_sums.work`. `stats` tells of the last call how many ``rows_by_another_engine``
+    what both transforms cost, see `series.work`. `stats` tells of the last call how many ``rows_by_another_engine``
     there were, and the plan's ``modes`` and ``tol``.
     What a key bias fixes (denominators, certified rows) is kept and used again as long as the bias stays equal, where
     that changes no bit.
@@ -117,7 +142,7 @@ class NufftSums:
         self._order = self._key_order if u is v else within[_spatial_order(u[:, within], xp)]
         self._u, self._v, self._process = u, v, os.getpid()
         self._transform()
-        self.work = gauss_sums.work(self._series.modes, (self._rows + self._size) / 2, self._tol)
+        self.work = work(self._series.modes, (self._rows + self._size) / 2, self._tol)
         self._locks: dict[int, threading.Lock] = {}  # of a process: FINUFFT's plans hold their working memory
         self._kept: _Kept | None = None
         self._other: tuple | None = None

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..similarity.pairs import Pair
-from . import cuda_kernels as cuda
-from .cuda_kernels import PRODUCTS, VALUES
-from .cupy_cells import Sweep
+from ...similarity.pairs import Pair
+from . import launch as cuda
+from .launch import PRODUCTS, VALUES
+from .neighbours import Sweep
 
 if TYPE_CHECKING:
     import cupy as cp

@@ -1,6 +1,6 @@
 """How the pairwise sum runs on a CUDA device: tokens go there once, kernels sum, what can't be vouched for is redone.
 
-`cuda_kernels` chooses the kernels and `cuda/` holds them. Everything runs on the caller's current stream in memory of
+`launch` chooses the kernels and `cuda/` holds them. Everything runs on the caller's current stream in memory of
 its own, and sums in a fixed order: callers on several streams don't meet, and a device repeats its bits.
 
 Where cuFINUFFT is installed, large sums of wide Gaussians in float64 are its work (see `nufft`): one caller at a time on
@@ -16,11 +16,11 @@ from importlib import util
 
 import numpy as np
 
-from ..similarity import PseudoMetric
-from . import cuda_kernels as cuda
-from . import nufft
-from .reference import blind
-from .scaling import centred
+from ...similarity import PseudoMetric
+from ..nufft_engine import certified as nufft
+from ..rules import nothing_to_see, reach_of
+from ..scaling import centred
+from . import launch as cuda
 
 SPARSE = 2**22  # pairs from which on neighbours are looked for
 FULL_CELLS = 4096  # keys that a query of a sweep meets, above which more queries share them
@@ -46,7 +46,7 @@ def plan(
     """See `attnflow.kernels.plan`. Where tokens or values are CuPy arrays, so are the results.
 
     Pairs are computed in `dtype`, tiles of them added up in float64; the error of a weight is that of the CPU engine
-    (`numba_engine.attend`). Above 8 feature dimensions distances are |u|^2 + |v|^2 - 2 u.v, centred, where that costs
+    (`numba_engine.plan`). Above 8 feature dimensions distances are |u|^2 + |v|^2 - 2 u.v, centred, where that costs
     no more than `rtol`. Keys far away are left out where all that a query's sums thereby miss is below `rtol`.
 
     Raises
@@ -69,9 +69,9 @@ class Run:
     def __init__(self, f, epsilon, queries, keys, dtype, rtol):
         import cupy as cp
 
-        from . import cupy_cells, cupy_sums
+        from . import neighbours, sums
 
-        self.cp, self.cells, self.sums = cp, cupy_cells, cupy_sums
+        self.cp, self.cells, self.sums = cp, neighbours, sums
         self.f, self.epsilon, self.dtype, self.rtol, self.pair = f, epsilon, dtype, rtol, f.pair
         self.stats, self._sweep = {}, (None, None)
         self.on_device = isinstance(keys, cp.ndarray)
@@ -84,7 +84,7 @@ class Run:
         if f.pair.reduction != "general":
             v = self._cast(v)
             u = v if self.own else self._cast(u)
-        self.tokens = cupy_sums.Tokens(f.pair, dtype, u, v, transform, scale, exponent)
+        self.tokens = sums.Tokens(f.pair, dtype, u, v, transform, scale, exponent)
         cp.cuda.get_current_stream().synchronize()  # sums may run on other streams
 
     def __call__(self, values=None, key_bias=None):
@@ -194,7 +194,7 @@ class Run:
         distance_like = pair.reduction in ("squared", "wrapped") and not pair.geodesic
         if self.v.shape[1] > 3 or not distance_like or everything < SPARSE:
             return None
-        distance = cells.reach(self.tokens.transform, self.tokens.scale, self.tokens.exponent, cutoff)
+        distance = float(reach_of(pair, self.epsilon, cutoff))
         if not cells.looks_sparse(pair, self.v, distance):
             return None
         sweep = cells.sweep(pair, self.u, self.v, distance, self.sums.CELL_THREADS)
@@ -208,7 +208,7 @@ class Run:
         if bool(lost.any()):
             query = int(lost.argmax())
             if self.pair.reduction == "general" and self.sums.sees_nothing(self.pair, self.u[query : query + 1], self.v):
-                raise blind(query)
+                raise nothing_to_see(query)
             raise ValueError(
                 f"epsilon takes query {query} beyond the range of {self.dtype}: "
                 "logits or values overflow" + ("; use dtype='float64'" if self.dtype == np.float32 else "")

@@ -3,7 +3,7 @@
 ==========  ================================================================================================
 way         when
 ==========  ================================================================================================
-cells       m <= 3, a distance whose similarity dies within a short reach: neighbouring keys only (cupy_cells)
+cells       m <= 3, a distance whose similarity dies within a short reach: neighbouring keys only (neighbours)
 fused       m <= 8, at most 32 columns: queries in registers, keys through shared memory (cuda/sums.cu)
 blocks      the rest: bounded blocks of logits, matrix products around a softmax in place (cuda/blocks.cu)
 ==========  ================================================================================================
@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..similarity.pairs import Pair
+from ...similarity.pairs import Pair
+from ..rules import REDUCTIONS, TRANSFORMS, transform_of
 
 LOW_DIMENSION, FUSED_COLUMNS, PASS = 8, 32, 8  # a pass of the fused kernel over all pairs serves eight columns
 TILE, BLOCK_THREADS = 128, 256  # keys in shared memory in sums.cu; threads of a block in blocks.cu
 PARTIAL = 2**25  # numbers that the sums over parts of the keys may take
 REGISTERS = 80  # what the queries of a thread may take of 255: half of a processor's threads are then resident
-REDUCTIONS = {"squared": 0, "wrapped": 1, "inner": 2}
-IDENTITY, POWER, LOG1P, ROOT = 0, 1, 2, 3  # transforms
+IDENTITY, LOG1P = TRANSFORMS["identity"], TRANSFORMS["log1p"]
 NONE, RUNNING = 0, 1  # what is subtracted from the logits of a query
 PAIRS, PRODUCTS, VALUES = 0, 1, 2  # where a block's logits come from
 # float32: exp2 and square root are then single instructions, good to 2 units of rounding
@@ -45,8 +45,8 @@ def rule(pair: Pair, epsilon: float) -> tuple[int, float, float, float]:
         return IDENTITY, -scale, 1.0, -scale * pair.parameter
     if pair.transform == "log1p":
         return LOG1P, scale, 1.0, 0.0
-    exponent = pair.parameter / 2 if pair.transform == "power" else 1.0
-    return {1.0: IDENTITY, 0.5: ROOT}.get(exponent, POWER), scale, exponent, 0.0
+    transform, exponent = transform_of(pair)
+    return TRANSFORMS[transform], scale, exponent if pair.transform == "power" else 1.0, 0.0
 
 
 def subtraction(pair: Pair, itemsize: int, own: bool, spread: float) -> int:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..similarity.pairs import Pair
-from .cuda_kernels import LOG1P
+from ...similarity.pairs import Pair
 
 if TYPE_CHECKING:
     import cupy as cp
@@ -34,13 +33,6 @@ class Sweep:
     ranges: cp.ndarray
     chunk: int
     pairs: int
-
-
-def reach(transform: int, scale: float, exponent: float, cutoff: float) -> float:
-    """The distance from which on the similarity is below exp(-cutoff)."""
-    f = cutoff / scale
-    with np.errstate(over="ignore"):
-        return float(np.sqrt(np.expm1(f) if transform == LOG1P else np.float64(f) ** (1 / exponent)))
 
 
 def looks_sparse(pair: Pair, v: cp.ndarray, distance: float) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import capacity
 from ..similarity import PseudoMetric
+from .rules import nothing_to_see
 
 LARGEST = 2**26  # pairs; the N x N arrays then take about two gigabytes
 
@@ -21,7 +22,7 @@ def plan(
     def run(values, key_bias):
         level = 0.0 if key_bias is None else key_bias.max()
         if level == -np.inf:
-            raise blind(0)
+            raise nothing_to_see(0)
         bias = None if key_bias is None else key_bias - level  # f is not rounded away beside it
         logits, shift = shifted_logits(f, epsilon, queries, keys, bias)
         weights, log_sum_exp = softmax(logits)
@@ -59,16 +60,8 @@ def softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights (M, N) whose rows sum to one, and the log-sum-exp (M,) of the logits' rows."""
     top = logits.max(axis=1)
     if top.min() == -np.inf:
-        raise blind(int(top.argmin()))
+        raise nothing_to_see(int(top.argmin()))
     weights = np.exp(logits - top[:, None])
     total = weights.sum(axis=1)
     weights /= total[:, None]
     return weights, top + np.log(total)
-
-
-def blind(query: int) -> ValueError:
-    """What is said of a query whose weights all vanish."""
-    return ValueError(
-        f"f must be finite between query {query} and at least one key, got a row in which every f is infinite, "
-        "or every key has a bias of -inf"
-    )

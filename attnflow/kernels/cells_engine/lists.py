@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from . import neighbours
-from .threads import in_threads
+from ..threads import in_threads
+from . import sweep
 
 DIGIT = 11  # bits sorted at a time
 SHARE = 2**14  # tokens worth a thread of the sort
@@ -71,11 +71,11 @@ def sort(points: np.ndarray, grid: Grid) -> Sorted:
     histogram = np.empty((len(bounds) - 1, 1 << digit), np.int64)
     for shift in range(0, bits, digit):
         now = bounds, code, shift, histogram
-        in_pieces(lambda *some, now=now: neighbours.count_digits(*some, *now), len(histogram), 1)
+        in_pieces(lambda *some, now=now: sweep.count_digits(*some, *now), len(histogram), 1)
         position = (np.cumsum(histogram.T) - histogram.T.ravel()).reshape(histogram.T.shape).T.copy()
         moved = np.empty_like(code), np.empty_like(order)
         now = bounds, code, order, shift, position, *moved
-        in_pieces(lambda *some, now=now: neighbours.scatter(*some, *now), len(histogram), 1)
+        in_pieces(lambda *some, now=now: sweep.scatter(*some, *now), len(histogram), 1)
         code, order = moved
     return Sorted(arrange(points, order), code, order)
 
@@ -90,7 +90,7 @@ def filling(points: np.ndarray, grid: Grid) -> np.ndarray:
 def arrange(columns: np.ndarray, order: np.ndarray) -> np.ndarray:
     """columns[:, order], by all threads."""
     arranged = np.empty_like(columns)
-    in_pieces(lambda *some: neighbours.arrange(*some, order, columns, arranged), len(order), SHARE)
+    in_pieces(lambda *some: sweep.arrange(*some, order, columns, arranged), len(order), SHARE)
     return arranged
 
 
@@ -103,5 +103,5 @@ def _encode(points: np.ndarray, grid: Grid) -> np.ndarray:
     """The number of the cell of each point (m, N)."""
     origin, side, counts, _, _ = grid.cells
     code = np.empty(points.shape[1], np.int64)
-    in_pieces(lambda *some: neighbours.encode(*some, points, origin, side, counts, code), code.size, SHARE)
+    in_pieces(lambda *some: sweep.encode(*some, points, origin, side, counts, code), code.size, SHARE)
     return code

@@ -27,7 +27,7 @@ from functools import partial
 import numpy as np
 from scipy import fft, special
 
-from .threads import ForkGate, in_threads
+from ..threads import ForkGate, in_threads
 
 TOKEN, NODE, FOURIER = 75, 0.95, 2.0  # of `work`: per token, per node it is spread to, per node of the grid and log2
 ALONE = 3e7  # work below which a second thread takes longer than it saves

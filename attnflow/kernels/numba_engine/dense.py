@@ -11,16 +11,18 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
-from ..similarity import PseudoMetric
-from ..similarity.pairs import Pair, evaluate, transformed
-from .reference import blind
-from .scaling import centred
-from .threads import in_threads
-from .tiles import QUERIES, REDUCTIONS, TILE, TOGETHER, TRANSFORMS, absorb, gaussian
+from ...similarity import PseudoMetric
+from ...similarity.pairs import Pair, evaluate, transformed
+from ..costs import COLUMN, TRANSFORM, Request
+from ..rules import REDUCTIONS, TRANSFORMS, nothing_to_see, transform_of
+from ..scaling import centred
+from ..threads import in_threads
+from .tiles import QUERIES, TILE, TOGETHER, absorb, gaussian
 
 ROWS, COLUMNS = 256, 16 * TILE  # the piece of f that a Python callable evaluates at once
 _GAUSSIAN = [(REDUCTIONS[r], False, TRANSFORMS["identity"]) for r in ("squared", "wrapped")]
 _SPAN = {np.float64: 600.0, np.float32: 40.0}  # how far a log-sum-exp may lie below what its weights are relative to
+_GEODESIC, _WRAP, _CALLED = 1.8, 0.14, 20.0  # what a pair costs more, and where Python computes f
 SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread
 
 
@@ -52,6 +54,17 @@ def plan(
     return _Dense(f, epsilon, queries, keys, np.dtype(dtype))
 
 
+def predict(request: Request) -> float:
+    """Pairs it takes: all of them, times what the reduction, the transform and the columns add."""
+    pair, features = request.f.pair, request.f.key_features(request.keys[:1]).shape[1]
+    if pair.reduction == "general":
+        step = _CALLED
+    else:
+        step = 0.93 + 0.07 * max(features - 2, 0) + (_WRAP * features if pair.reduction == "wrapped" else 0.0)
+        step += TRANSFORM[transform_of(pair)[0]] + _GEODESIC * pair.geodesic + COLUMN * max(request.columns - 1, 0)
+    return request.applications * (float(request.count) * request.size * step) * request.share
+
+
 class _Dense:
     """Features in the layout of the tiles, ready for values and biases; `rows` are the queries' numbers in messages."""
 
@@ -78,7 +91,7 @@ class _Dense:
         bias = np.zeros(len(self.v)) if key_bias is None else key_bias
         level = bias.max()
         if level == -np.inf:
-            raise blind(0)
+            raise nothing_to_see(0)
         bias = bias - level  # less is rounded away
         total, mean, least = np.zeros(count), np.zeros((count, values.shape[1])), np.full(count, np.nan)
         with np.errstate(all="ignore"):
@@ -108,7 +121,7 @@ class _Dense:
     def _refuse(self, query: int) -> None:
         named = query if self.rows is None else int(self.rows[query])
         if self.f.pair.reduction == "general" and not np.isfinite(self.f.evaluate(self.u[query : query + 1], self.v)).any():
-            raise blind(named)
+            raise nothing_to_see(named)
         raise ValueError(
             f"epsilon takes query {named} beyond the range of {self.dtype}: logits or values overflow"
             + ("; use dtype='float64'" if self.dtype == np.float32 else "")
@@ -143,11 +156,8 @@ def _bounds(pair: Pair, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _rule(pair, epsilon, dim, dtype):
     """How r, then f, then a logit come about: integer codes, and numbers of the arithmetic's type."""
-    transform, parameter = TRANSFORMS[pair.transform], pair.parameter or 0.0
-    if transform == TRANSFORMS["power"]:
-        transform = TRANSFORMS[{1: "root", 2: "identity"}.get(parameter, "power")]
-        parameter = parameter / 2
-    codes = REDUCTIONS[pair.reduction], bool(pair.geodesic), transform
+    transform, parameter = transform_of(pair)
+    codes = REDUCTIONS[pair.reduction], bool(pair.geodesic), TRANSFORMS[transform]
     period = np.ones(dim) if pair.period is None else pair.period
     scale = min(np.divide(0.5 / np.log(2), epsilon), np.finfo(dtype).max / 2)  # times 0 is 0
     return codes, (dtype.type(parameter), dtype.type(scale)), _cast(period, dtype)

@@ -1,0 +1,5 @@
+"""Near keys of decaying similarities only, found in cells, with a proof for every row."""
+
+from .search import plan, predict
+
+__all__ = ["plan", "predict"]

@@ -1,0 +1,63 @@
+"""What engines predict of themselves: costs in pairs of the dense tile, which every machine computes at its own speed.
+
+A pair here is one squared distance in two dimensions with one value column in float64. The counts were fitted to timings
+of the engines on uniform tokens; `python -m validation.benchmarks auto` compares the choice with the best engine.
+Threads share the sums; what comes before them, and a beginning that every application has, they don't.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numba
+import numpy as np
+
+from ..similarity import PseudoMetric
+from .scaling import rescale
+
+COLUMN, SINGLE = 0.07, 0.38  # what a column adds; float32 costs the last of float64
+TRANSFORM = {"identity": 0.0, "affine": 0.1, "root": 0.6, "log1p": 1.1, "power": 2.4}
+
+
+@dataclass
+class Request:
+    """What is asked of an engine; it adds to `facts` what its prediction rests on.
+
+    The parameters are those of `choose`.
+    """
+
+    f: PseudoMetric
+    epsilon: float
+    queries: np.ndarray | None
+    keys: np.ndarray
+    dtype: str
+    rtol: float
+    columns: int
+    applications: int
+    facts: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Of the queries."""
+        return self.size if self.queries is None else len(self.queries)
+
+    @property
+    def size(self) -> int:
+        """Of the keys."""
+        return len(self.keys)
+
+    @property
+    def tokens(self) -> int:
+        """Of both, or of the one that is both."""
+        return self.size if self.queries is None else self.count + self.size
+
+    @property
+    def share(self) -> float:
+        """Of a pair's time that one takes on all threads."""
+        return (SINGLE if self.dtype == "float32" else 1.0) / numba.get_num_threads()
+
+    @cached_property
+    def scaled(self) -> tuple[PseudoMetric, float]:
+        """f and epsilon in the units that engines get them in."""
+        return rescale(self.f, self.epsilon, self.queries, self.keys, self.dtype)
