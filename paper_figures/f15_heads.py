@@ -13,7 +13,7 @@ with B_i the bias of each head. With sum_i W_i = (1 - sigma) 1 there is no limit
 by (1 - sigma)^(t / tau). Here: the circle, p proportional to exp(cos x), a softmax head and a Sinkhorn head of twice
 its temperature (drifts c = 2 and 1, r = 1 and 2), two features, matrices that do not commute.
 
-Source: Ruan & Zhang 2024, section 3.4 (the sum of heads); the constant derived for this package.
+Source: Ruan & Zhang 2024, section 3.3 (the sum of heads); the constant derived for this package.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from scipy.linalg import circulant, expm
 
 import attnflow as af
-from attnflow.particles.quadrature import bind_density
+from attnflow.attention.infinite import bind_density
 from attnflow.plotting import style
 from attnflow.progress import track
 

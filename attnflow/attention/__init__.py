@@ -1,9 +1,11 @@
 """A layer = similarity + normalisation + kernel engine."""
 
+from .infinite import bind_density, check_same_space
 from .layer import Attention, BoundLayer
-from .normalizations import Column, DensityCorrected, Sinkhorn, Softmax
+from .normalizations import Column, DensityCorrected, Normalization, Sinkhorn, Softmax
 from .perplexity import epsilon_for_perplexity, perplexity
 
 __all__ = [
-    "Attention", "BoundLayer", "Column", "DensityCorrected", "Sinkhorn", "Softmax", "epsilon_for_perplexity", "perplexity",
+    "Attention", "BoundLayer", "Column", "DensityCorrected", "Normalization", "Sinkhorn", "Softmax", "bind_density",
+    "check_same_space", "epsilon_for_perplexity", "perplexity",
 ]

@@ -13,7 +13,7 @@ from ..kernels import Attended, Choice, Plan, attend, check_backend, choose, pla
 from ..kernels.reference_engine import shifted_logits, softmax
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
-from .normalizations import Normalization, Sinkhorn
+from .normalizations import Normalization
 from .normalizations import normalization as as_normalization
 
 _RTOL = {"float64": 1e-12, "float32": 1e-5}
@@ -264,9 +264,9 @@ def _read_log_mass(value, size: int) -> np.ndarray:
 
 def _bind(layer: Attention, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLayer:
     f = layer.f
-    if isinstance(layer.normalization, Sinkhorn) and not f.is_symmetric(tokens):
+    if layer.normalization.needs_symmetry and not f.is_symmetric(tokens):
         raise ValueError(
-            f"normalization 'sinkhorn' needs a symmetric f, got {type(f).__name__} with f(x, y) != f(y, x); "
+            f"normalization {type(layer.normalization).__name__.lower()!r} needs a symmetric f, got {type(f).__name__} with f(x, y) != f(y, x); "
             "use 'column', or symmetrise f"
         )
     mass = np.zeros(len(tokens)) if log_mass is None else log_mass

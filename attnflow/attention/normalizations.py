@@ -1,4 +1,4 @@
-"""The four normalisations of attention: they differ only in the key bias b_j.
+"""The four normalisations of attention, each with all that is known of it: they differ only in the key bias b_j.
 
 With row sums q_i = sum_j K_ij and column sums c_j = sum_i K_ij over the tokens,
 
@@ -28,18 +28,82 @@ from .. import checks
 LogSum = Callable[..., np.ndarray]
 
 
+class Normalization:
+    """A rule for the key bias, its limit and its errors. A new one overrides what it knows; the rest says what is missing.
+
+    Attributes
+    ----------
+    drift : float
+        Of the limit generator Delta + drift grad log p . grad, for symmetric f; the conserved weight is p^drift.
+    needs_symmetry : bool
+        Whether f must be symmetric for the iteration to make sense.
+    general : bool
+        Whether the limit of an asymmetric f is known: that of `General`.
+    order : int
+        Of the error of infinitely many tokens in the time step, for a similarity that is a flat Gaussian.
+    """
+
+    needs_symmetry = False
+    general = False
+    order = 1
+
+    @property
+    def drift(self) -> float:
+        raise self._unknown("drift", "limit")
+
+    def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
+        """The key bias (size,) of a token set, and what its computation tells of itself.
+
+        `tol` is the largest error a weight may have by it.
+        """
+        raise self._unknown("key_bias", "layer")
+
+    def first_order(self) -> tuple[float, float]:
+        """(k, s) of the term -k m2 grad(Delta r / r) . grad H, r = p^s, of the first-order error; see `predicted_bias`."""
+        raise self._unknown("first_order", "predicted bias")
+
+    def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
+        """eta (m, m): how one more token at node z changes the logarithm of the key weight at y, eta[y, z].
+
+        Parameters
+        ----------
+        weights : (m, m) array
+            Of the layer on its nodes, rows summing to one.
+        plain : callable
+            Whether transposed -> the weights without a key bias beside the masses.
+        mass : (m,) array
+            p dvol of the nodes.
+        """
+        raise self._unknown("response", "predicted noise")
+
+    def require(self, member: str, what: str) -> None:
+        """NotImplementedError if this class has no such member of its own, which a `what` needs."""
+        if getattr(type(self), member) is getattr(Normalization, member):
+            raise self._unknown(member, what)
+
+    def _unknown(self, member: str, what: str) -> NotImplementedError:
+        return NotImplementedError(f"normalization must have `{member}` for a {what}, got {type(self).__name__}, which has none")
+
+
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(Normalization):
     """Rows sum to one: the transformer's own. The limit drifts up the density, drift factor 2."""
 
     drift = 2.0
+    general = True
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return np.zeros(size), {}
 
+    def first_order(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
+        return np.zeros_like(weights)
+
 
 @dataclass(frozen=True)
-class Column:
+class Column(Normalization):
     """Columns first, then rows (doubly-normalised attention); no drift for symmetric f."""
 
     drift = 0.0
@@ -47,9 +111,15 @@ class Column:
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return -log_sum(np.zeros(size), transposed=True), {}
 
+    def first_order(self) -> tuple[float, float]:
+        return 1.0, 1.0
+
+    def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
+        return -plain(True) / mass
+
 
 @dataclass(frozen=True)
-class DensityCorrected:
+class DensityCorrected(Normalization):
     """Keys divided by (row sum)^alpha; alpha = 0 is softmax, alpha = 1 removes the density's drift.
 
     Parameters
@@ -70,9 +140,15 @@ class DensityCorrected:
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return -self.alpha * log_sum(np.zeros(size)), {}
 
+    def first_order(self) -> tuple[float, float]:
+        return self.alpha, 1.0
+
+    def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
+        return -self.alpha * plain(False) / mass
+
 
 @dataclass(frozen=True)
-class Sinkhorn:
+class Sinkhorn(Normalization):
     """Rows and columns sum to one: v_i sum_j K_ij v_j = 1, for symmetric f; drift factor 1.
 
     The symmetric iteration v <- sqrt(v / (K v)) at least halves the error per sweep for a positive
@@ -90,6 +166,8 @@ class Sinkhorn:
     max_iter: int = 1000
 
     drift = 1.0
+    needs_symmetry = True
+    order = 2
 
     def __post_init__(self) -> None:
         if self.tol is not None:
@@ -114,8 +192,13 @@ class Sinkhorn:
             )
         return log_v, {"sinkhorn_sweeps": sweep, "sinkhorn_gap": gap}
 
+    def first_order(self) -> tuple[float, float]:
+        return 0.5, 0.5
 
-Normalization = Softmax | Column | DensityCorrected | Sinkhorn
+    def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
+        return -np.linalg.solve(np.eye(len(weights)) + weights, weights / mass)
+
+
 _NAMED = {"softmax": Softmax, "column": Column, "sinkhorn": Sinkhorn}
 
 

@@ -30,10 +30,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import checks
-from ..attention import Attention, Sinkhorn
+from ..attention import Attention
+from ..attention.infinite import check_same_space
 from ..geometry import Density, Euclidean, Torus
 from ..grid import Axis, Grid, bandwidth
-from ..particles.quadrature import check_same_space
 from ..resolution import interpolation_error
 from ..similarity import LogDistance, Mahalanobis, PowerDistance, SquaredDistance
 
@@ -81,6 +81,7 @@ def predicted_bias(layer: Attention, density: Density, initial: Callable, t: flo
     check_same_space(layer, density)
     _check_known(layer, density)
     power = layer.normalization.drift / 2
+    layer.normalization.require("first_order", "predicted bias")
     grid, features, r, steps = _resolving_grid(density, initial, power)
     if all(density.space.periodic) and r.min() < 1e-9:
         raise ValueError(
@@ -102,10 +103,8 @@ def predicted_bias(layer: Attention, density: Density, initial: Callable, t: flo
     m2, m4 = layer.f.moments(layer.epsilon, density.space.dim)
     bilaplacian_r = laplacian_U + 2 * np.sum(dU @ inverse_metric * slopes, axis=1) + U**2
     E = m4 / (12 * m2) * (laplacian @ laplacian - np.diag(bilaplacian_r)) - m2 / 2 * U[:, None] * L
-    if isinstance(layer.normalization, Sinkhorn):
-        E -= m2 / 2 * along(dU)
-    else:
-        E -= (1 - power) * m2 * along(_ratio(of_p, 1.0, inverse_metric).gradient)
+    k, s = layer.normalization.first_order()
+    E -= k * m2 * along(_ratio(of_p, s, inverse_metric).gradient)
 
     eigenvalues, basis = np.linalg.eigh(L)
     M = basis.T @ (E - layer.time_step / 2 * L @ L) @ basis

@@ -7,11 +7,10 @@ from functools import partial
 import numpy as np
 
 from .. import checks
-from ..attention import Attention, Column
-from ..attention.normalizations import Softmax
+from ..attention import Attention
+from ..attention.infinite import check_same_space
 from ..geometry import Density, Reexpressed, Remetrised, Space
 from ..geometry.differences import gradient
-from ..particles.quadrature import check_same_space
 from ..pde import DriftDiffusion, General
 from ..similarity import PseudoMetric
 
@@ -65,8 +64,8 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion:
     check_same_space(layer, density)
     f, probe = layer.f, density.space.probe_points()
     symmetric = f.is_symmetric(probe)
-    if not symmetric and (not isinstance(layer.normalization, Softmax) or density.space.columns != density.space.dim):
-        name = "column" if isinstance(layer.normalization, Column) else type(layer.normalization).__name__.lower()
+    if not symmetric and (not layer.normalization.general or density.space.columns != density.space.dim):
+        name = type(layer.normalization).__name__.lower()
         raise ValueError(
             f"f must be symmetric for the drift-diffusion limit of {name!r} on {density.space}, got {type(f).__name__}"
         )

@@ -16,9 +16,9 @@ import numpy as np
 
 from .. import capacity, checks
 from ..attention import Attention
+from ..attention.infinite import check_same_space
 from ..geometry import Density, Euclidean, Sphere
 from ..grid import Grid
-from ..particles.quadrature import check_same_space
 from ..progress import track
 from ..resolution import interpolation_error
 from ..solution import Solution

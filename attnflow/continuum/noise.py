@@ -21,12 +21,12 @@ from functools import partial
 import numpy as np
 
 from .. import checks
-from ..attention import Attention, BoundLayer, Column, DensityCorrected, Sinkhorn
+from ..attention import Attention, BoundLayer
+from ..attention.infinite import bind_density, check_same_space
 from ..geometry import Density
 from ..grid import Grid
 from ..kernels.reference_engine import dense_logits
 from ..norms import unit
-from ..particles.quadrature import bind_density, check_same_space
 from .limits import depth
 
 _RESOLUTION = 1.3  # nodes per kernel width: quadrature error below 1e-14, and the matrices stay small
@@ -74,6 +74,7 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     if density.space.has_boundary:
         raise ValueError(f"density must live on a space without boundary for a predicted noise, got {density.space}")
     checks.evaluate(initial, density.space.probe_points(), "initial")
+    layer.normalization.require("response", "predicted noise")
     whole, rest = depth(layer, t)
     bound, grid = bind_density(layer, density, None, initial, _RESOLUTION, _LARGEST)
     steps = [layer.residual] * whole + [layer.residual * rest] * (rest > 0)
@@ -109,16 +110,12 @@ def _weights_and_response(bound: BoundLayer, mass: np.ndarray) -> tuple[np.ndarr
     """A (m, m) on the nodes and eta (m, m), eta[y, z]."""
     layer, nodes = bound.layer, bound.tokens
     A = _softmax(dense_logits(layer.f, layer.epsilon, nodes, nodes, bound.key_bias))
-    rule = layer.normalization
-    if isinstance(rule, Sinkhorn):
-        return A, -np.linalg.solve(np.eye(len(A)) + A, A / mass)
-    if isinstance(rule, Column):
-        plain = dense_logits(layer.f.transposed(), layer.epsilon, nodes, nodes, np.log(mass))
-        return A, -_softmax(plain) / mass
-    if isinstance(rule, DensityCorrected):
-        plain = dense_logits(layer.f, layer.epsilon, nodes, nodes, np.log(mass))
-        return A, -rule.alpha * _softmax(plain) / mass
-    return A, np.zeros_like(A)
+
+    def plain(transposed: bool) -> np.ndarray:
+        f = layer.f.transposed() if transposed else layer.f
+        return _softmax(dense_logits(f, layer.epsilon, nodes, nodes, np.log(mass)))
+
+    return A, layer.normalization.response(A, plain, mass)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -8,10 +8,10 @@ import numpy as np
 
 from .. import capacity, checks
 from ..attention import Attention
+from ..attention.infinite import bind_density, estimated_error
 from ..geometry import Density
 from ..solution import Solution
 from .many_layers import many_layers
-from .quadrature import bind_density, estimated_error
 
 
 def propagate(

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import checks
-from ..attention import Attention, BoundLayer
+from ..attention import Attention, BoundLayer, circulant
+from ..attention.infinite import bind_density
 from ..continuum import limit
 from ..kernels import ENGINES
 from ..norms import norm
-from ..particles import circulant, propagate
-from ..particles.quadrature import bind_density
+from ..particles import propagate
 from ..solution import Solution
 from .comparison import grid_weights
 from .design import Cell, Design

@@ -11,10 +11,10 @@ import numpy as np
 
 from .. import capacity, checks
 from ..attention import Attention
+from ..attention.infinite import check_same_space, first_grid
 from ..continuum import limit
 from ..continuum.limits import depth
 from ..geometry import Density
-from ..particles.quadrature import check_same_space, first_grid
 from ..similarity import PseudoMetric
 from .store import content_key
 

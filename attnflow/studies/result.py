@@ -13,7 +13,6 @@ import numpy as np
 from scipy import stats
 
 from .. import checks, files
-from ..attention import Sinkhorn
 from ..continuum import predicted_bias, predicted_noise
 from ..geometry import Euclidean, Sphere, Torus
 from ..norms import norm
@@ -224,16 +223,17 @@ class StudyResult:
         A = e^(tau L) + O(tau^3), and m4 / m2^2 -> 3.
         """
         f, space = self.study.f, self.study.density.space
-        if not isinstance(self.study.layer(self.study.epsilons[0]).normalization, Sinkhorn):
+        order = self.study.layer(self.study.epsilons[0]).normalization.order
+        if order == 1:
             return 1
         if f.space is not None:  # a function of the distance; a curve is flat
             flat = isinstance(space, (Torus, Euclidean)) or (isinstance(space, Sphere) and space.dim == 1)
-            return 2 if self._growth == 1 and flat else 1
+            return order if self._growth == 1 and flat else 1
         if not isinstance(space, Euclidean):
             return 1
         probe = space.probe_points()
         quadratic = Mahalanobis(f.metric(probe[:1])[0])(probe, probe)
-        return 2 if np.abs(f(probe, probe) - quadratic).max() <= 1e-6 * quadratic.max() else 1
+        return order if np.abs(f(probe, probe) - quadratic).max() <= 1e-6 * quadratic.max() else 1
 
     @property
     def _growth(self) -> float:

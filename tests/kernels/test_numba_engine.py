@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attnflow as af
-from attnflow.kernels.numba_engine import dense as engine
 from attnflow.kernels.numba_engine import arithmetic, tiles
+from attnflow.kernels.numba_engine import dense as engine
 
 TOLERANCE = {np.float64: 1e-13, np.float32: 1e-5}
 QUERY_EDGES = [1, tiles.QUERIES - 1, tiles.QUERIES, tiles.QUERIES + 1, 2 * tiles.QUERIES + 3]

@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate
 
 import attnflow as af
-from attnflow.particles.circulant import coefficients
+from attnflow.attention.circulant import coefficients
 
 P = af.VonMises(1.0)
 

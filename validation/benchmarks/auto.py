@@ -10,7 +10,7 @@ import attnflow as af
 from attnflow.kernels import choose, plan
 from validation import Report
 
-from .pde import describe_machine
+from .machine import describe_machine
 
 COLUMNS = ("tokens", "width", "chosen", "dense (s)", "cells (s)", "nufft (s)", "chosen / best")
 GRID = {1: (3e-4, 3e-3, 0.03), 2: (2e-3, 0.01, 0.05), 3: (0.01, 0.03, 0.1)}

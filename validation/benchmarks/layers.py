@@ -10,7 +10,7 @@ import numpy as np
 import attnflow as af
 from validation import Report
 
-from .pde import describe_machine
+from .machine import describe_machine
 
 LAYERS, SIZE, SAMPLE = 10_000, 10_000, 20
 COLUMNS = ("similarity", "normalisation", "applications", "seconds", "one application (s)", "times faster", "error bound", "goal")

@@ -6,18 +6,14 @@ An error is the largest over a method's own nodes, relative to the largest |H| t
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
 from textwrap import shorten
 
 from validation import Report
 
+from .machine import describe_machine
 from .pde_cases import CASES
 from .processes import Worker
 
@@ -36,7 +32,6 @@ COLUMNS = (
     "case", "method", "setting", "error", "seconds", "fastest", "slowest",
     "setup (s)", "compiling (s)", "times ours", "goal", "met",
 )
-_LIBRARIES = ("numpy", "scipy", "numba", "py-pde", "findiff", "scikit-fem")
 
 
 @dataclass
@@ -109,21 +104,6 @@ def run_case(name: str, rounds: int) -> tuple[list[list[str]], dict[str, bool]]:
     solved = f"{name}: {OURS} reaches {case.error:g}" + ("" if ours.worker.solves else f": {ours.worker.ready['why']}")
     within = f"{name}: every timed solution is within {case.error:g}, worst {worst:.2g}"
     return rows, {solved: ours.worker.solves, within: worst <= case.error}
-
-
-def describe_machine() -> str:
-    """Processor, cores and versions in one line."""
-    model, cpuinfo = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    versions = [f"Python {sys.version.split()[0]}"]
-    for library in _LIBRARIES:
-        try:
-            versions.append(f"{library} {metadata.version(library)}")
-        except metadata.PackageNotFoundError:
-            versions.append(f"{library} absent")
-    return f"Machine: {model}, {os.cpu_count()} cores; {', '.join(versions)}."
 
 
 def _row(case: str, method: str, entry: Entry, ratio: float | None, goal: float | None) -> list[str]:

@@ -13,7 +13,7 @@ from attnflow.kernels import plan
 from validation import Report
 
 from .dense import INSTRUCTIONS
-from .pde import describe_machine
+from .machine import describe_machine
 from .sums import multiply_adds_per_second
 
 COLUMNS = ("engine", "tokens", "one thread (s)", "two threads (s)", "ratio", "preparation (s)")

@@ -11,7 +11,7 @@ import numpy as np
 
 from validation import Report
 
-from .pde import describe_machine
+from .machine import describe_machine
 from .processes import Worker
 from .sums_cases import CASES
 

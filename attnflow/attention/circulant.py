@@ -16,9 +16,9 @@ from functools import reduce
 
 import numpy as np
 
-from ..attention import Attention, BoundLayer
 from ..grid import Grid
 from ..kernels import Attended
+from .layer import Attention, BoundLayer
 
 ENGINE = "circulant"
 _NODES, _PHASE = 32, 30.0  # of Gauss and Legendre on an interval, and the radians of a cosine it may hold

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import checks
-from ..attention import Attention, BoundLayer
 from ..geometry import Density
 from ..grid import Grid, bandwidth
 from ..kernels import attend
 from ..norms import column_norms
 from ..resolution import interpolation_error
 from .circulant import Circulant, bind_circulant, has_cusp
+from .layer import Attention, BoundLayer
 
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
 _LEAST_RESOLUTION = 2.0  # a given grid below it is refused
