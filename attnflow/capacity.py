@@ -73,9 +73,7 @@ def ends(steps: float, name: str, seconds: float = 2e-5, what: str = "steps") ->
     count = Decimal(int(steps) if isinstance(steps, Integral) else float(steps))
     days = count * Decimal(seconds) / 86400
     if days > _DAYS:
-        raise ValueError(
-            f"{name} must end within {_DAYS} days, got a request for {count:.3g} {what}, at least {days:.3g} days"
-        )
+        raise ValueError(f"{name} must end within {_DAYS} days, got a request for {count:.3g} {what}, at least {days:.3g} days")
 
 
 def available() -> int:

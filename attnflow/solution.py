@@ -79,9 +79,7 @@ class Solution:
         self.y = read(self.y, "y")
         space = (None,) if self.grid is None else self.grid.shape
         wanted = (len(self.t), *space, None)
-        if self.y.size == 0 or self.y.ndim != len(wanted) or any(
-            n not in (None, m) for n, m in zip(wanted, self.y.shape)
-        ):
+        if self.y.size == 0 or self.y.ndim != len(wanted) or any(n not in (None, m) for n, m in zip(wanted, self.y.shape)):
             shape = ", ".join("any" if n is None else str(n) for n in wanted)
             raise ValueError(f"y must have shape ({shape}) for {len(self.t)} times, got {self.y.shape}")
         if self.layers is not None:
@@ -207,9 +205,7 @@ class Solution:
         """The fields at the times: saved ones as they are, all others from one run of the dense output."""
         times = [checks.real(time, "t") for time in times]
         found = [int(np.argmin(np.abs(self.t - time))) for time in times]
-        missing = [
-            time for time, k in zip(times, found) if abs(self.t[k] - time) > 1e-9 * max(abs(self.t[-1]), abs(time))
-        ]
+        missing = [time for time, k in zip(times, found) if abs(self.t[k] - time) > 1e-9 * max(abs(self.t[-1]), abs(time))]
         if missing and (self.dense is None or min(missing) < 0):
             raise ValueError(
                 f"t must be a saved time, got {missing[0]}; the nearest saved one is "

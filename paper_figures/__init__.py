@@ -91,7 +91,9 @@ def plot(module: ModuleType, data: Data, constants: Mapping[str, Any] | None = N
     from matplotlib.ticker import NullFormatter
 
     panels = getattr(module, "PANELS", 1)
-    with rc_context({"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 6.5, "lines.linewidth": 1.2, "lines.markersize": 4}):
+    with rc_context(
+        {"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 6.5, "lines.linewidth": 1.2, "lines.markersize": 4}
+    ):
         figure = Figure(figsize=(3.4 * panels, 2.9), layout="constrained")
         module.draw(figure, data, module.CONSTANTS if constants is None else constants)
         for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):

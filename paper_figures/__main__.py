@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run figures; returns 0, 1 if a check fails, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="python -m paper_figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as f01_bias or f01; all when none is given")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for pictures and data (default paper_figures/results)")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder for pictures and data (default paper_figures/results)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs, minutes in all")
     options = parser.parse_args(arguments)
     chosen, unknown = [], []
@@ -76,14 +78,26 @@ def write(module: ModuleType, data: dict[str, np.ndarray], checks: list[Check], 
 
 def write_gallery(folder: Path) -> None:
     """README.md with every figure that lies in the folder: claim, source, picture, checks."""
-    lines = ["# Every theorem a figure that can fail", "", "Written by `python -m paper_figures`: lines are predictions, points are measured.", ""]
+    lines = [
+        "# Every theorem a figure that can fail",
+        "",
+        "Written by `python -m paper_figures`: lines are predictions, points are measured.",
+        "",
+    ]
     for name in FIGURES:
         stored = folder / f"{name}.json"
         if not stored.exists():
             continue
         summary, module = json.loads(stored.read_text(encoding="utf-8")), import_module(f"paper_figures.{name}")
         source = module.__doc__.partition("Source:")[2].strip().split("\n\n")[0]
-        lines += [f"## {summary['title']}", "", f"Source: {' '.join(source.split())}", "", f"![{summary['title']}]({name}.png)", ""]
+        lines += [
+            f"## {summary['title']}",
+            "",
+            f"Source: {' '.join(source.split())}",
+            "",
+            f"![{summary['title']}]({name}.png)",
+            "",
+        ]
         lines += ["| claim | predicted | measured | tolerance | verdict |", "|---|--:|--:|--:|---|"]
         for c in summary["checks"]:
             numbers = f"{c['predicted']:.5g} | {c['measured']:.5g} | {c['tolerance']:.2g}"

@@ -38,30 +38,63 @@ LONE = {
     "duration": np.timedelta64(1, "s"),
     "bool": True,
 }
-REAL = LONE | {"nan": np.nan, "inf": -np.inf, "huge": 10**400, "nan 0-d": np.array(np.nan),
-    "big fraction": Fraction(10**400, 3)}
+REAL = LONE | {
+    "nan": np.nan,
+    "inf": -np.inf,
+    "huge": 10**400,
+    "nan 0-d": np.array(np.nan),
+    "big fraction": Fraction(10**400, 3),
+}
 POSITIVE = REAL | {"zero": 0.0, "negative": -1.0}
 INTEGER = LONE | {"nan": np.nan, "half": 1.5, "huge": 10**400, "negative": -(10**400), "numpy float": np.float64(2)}
-TIME = REAL | {"negative": -1.0, "falling": [1.0, 0.5], "nan in list": [0.0, np.nan], "bool in list": [0.0, True],
-    "masked": masked([0.0, 1.0])}
-GRID = {k: v for k, v in INTEGER.items() if k != "none"} | {"too many": [8, 8, 8, 8], "ragged": [8, [8]],
-    "text in list": ["8"]}
+TIME = REAL | {
+    "negative": -1.0,
+    "falling": [1.0, 0.5],
+    "nan in list": [0.0, np.nan],
+    "bool in list": [0.0, True],
+    "masked": masked([0.0, 1.0]),
+}
+GRID = {k: v for k, v in INTEGER.items() if k != "none"} | {"too many": [8, 8, 8, 8], "ragged": [8, [8]], "text in list": ["8"]}
 OBJECT = {"none": None, "number": 3, "text": "a", "array": np.ones((300, 300)), "class": object, "list": [1] * 1000}
 NAME = {
-    "none": None, "number": 3, "unknown": "nope", "bytes": b"softmax", "list": ["softmax"],
+    "none": None,
+    "number": 3,
+    "unknown": "nope",
+    "bytes": b"softmax",
+    "list": ["softmax"],
     "array": np.array(["auto", "x"]),
 }
 PATH = {
-    "none": None, "number": 3, "list": [], "bytes": b"a", "empty": "", "null": "a\0b", "long": "a" * 10**6,
+    "none": None,
+    "number": 3,
+    "list": [],
+    "bytes": b"a",
+    "empty": "",
+    "null": "a\0b",
+    "long": "a" * 10**6,
     "array": np.ones(3),
 }
 SEQUENCE = {"none": None, "number": 3, "text": "a", "empty": [], "generator": (x for x in "ab"), "mapping": {1: 2}}
 EXPRESSION = {
-    "text": "x0", "list": [1], "complex": 1j, "nan": np.nan, "sympy nan": sympy.nan, "infinite": sympy.oo,
-    "bool": True, "imaginary": sympy.I, "array": np.ones(3), "none": None, "class": sympy.cos,
+    "text": "x0",
+    "list": [1],
+    "complex": 1j,
+    "nan": np.nan,
+    "sympy nan": sympy.nan,
+    "infinite": sympy.oo,
+    "bool": True,
+    "imaginary": sympy.I,
+    "array": np.ones(3),
+    "none": None,
+    "class": sympy.cos,
 }
 SEEDS = {
-    "text": "a", "bool": True, "negative": -1, "float": 1.5, "list": [1, 2], "bool 0-d": np.array(True),
+    "text": "a",
+    "bool": True,
+    "negative": -1,
+    "float": 1.5,
+    "list": [1, 2],
+    "bool 0-d": np.array(True),
     "complex": 1j,
 }
 
@@ -121,19 +154,45 @@ SCALARS = returning(lambda x: x.shape[:-1])
 VECTORS = returning(lambda x: x.shape)
 TENSORS = returning(lambda x: (*x.shape, x.shape[-1]))
 PAIRS = returning(lambda x, y: np.broadcast_shapes(x.shape, y.shape)[:-1])
-FEATURES = {k: v for k, v in SCALARS.items() if k != "of another shape"} | {"empty": lambda x: np.empty((len(x), 0)),
-    "long": lambda x: np.ones(len(x) + 1)}
+FEATURES = {k: v for k, v in SCALARS.items() if k != "of another shape"} | {
+    "empty": lambda x: np.empty((len(x), 0)),
+    "long": lambda x: np.ones(len(x) + 1),
+}
 BOUNDS = {
-    "none": None, "text": "ab", "empty": [], "strings": [("0", "1")], "bools": [(False, True)], "nan": [(0, np.nan)],
-    "reversed": [(1, 0)], "equal": [(1, 1)], "single": [0, 1], "triple": [(0, 1, 2)], "wide": [(-1e308, 1e308)],
-    "complex": [(0, 1j)], "huge": [(0, 10**400)], "ragged": [(0, 1), (0,)], "masked": masked([[0.0, 1.0]]),
+    "none": None,
+    "text": "ab",
+    "empty": [],
+    "strings": [("0", "1")],
+    "bools": [(False, True)],
+    "nan": [(0, np.nan)],
+    "reversed": [(1, 0)],
+    "equal": [(1, 1)],
+    "single": [0, 1],
+    "triple": [(0, 1, 2)],
+    "wide": [(-1e308, 1e308)],
+    "complex": [(0, 1j)],
+    "huge": [(0, 10**400)],
+    "ragged": [(0, 1), (0,)],
+    "masked": masked([[0.0, 1.0]]),
 }
 
 METRIC = {
-    "none": None, "text": "a", "zero": 0, "negative": -1, "half": 1.5, "bool": True, "huge": 10**400, "list": [1],
-    "array": np.eye(2), "oblong": sympy.ones(1, 2), "asymmetric": sympy.Matrix([[1, 2], [0, 1]]),
-    "nan": sympy.diag(1, sympy.nan), "empty": sympy.Matrix(0, 0, []), "negative matrix": sympy.diag(1, -1),
-    "singular": sympy.ones(2, 2), "stray": sympy.Matrix([[1 + sympy.Symbol("x3") ** 2]]),
+    "none": None,
+    "text": "a",
+    "zero": 0,
+    "negative": -1,
+    "half": 1.5,
+    "bool": True,
+    "huge": 10**400,
+    "list": [1],
+    "array": np.eye(2),
+    "oblong": sympy.ones(1, 2),
+    "asymmetric": sympy.Matrix([[1, 2], [0, 1]]),
+    "nan": sympy.diag(1, sympy.nan),
+    "empty": sympy.Matrix(0, 0, []),
+    "negative matrix": sympy.diag(1, -1),
+    "singular": sympy.ones(2, 2),
+    "stray": sympy.Matrix([[1 + sympy.Symbol("x3") ** 2]]),
 }
 DRIFT = EXPRESSION | {"numpy nan": np.float64(np.nan), "bool 0-d": np.array(True)}
 THEORY_DIM = INTEGER | {"zero": 0}

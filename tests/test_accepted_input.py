@@ -15,11 +15,17 @@ LAYER = af.Attention(F, 0.1)
 TOKENS = np.linspace(0.1, 6.0, 6)[:, None]
 START = lambda x: np.cos(x[..., 0])  # noqa: E731
 
+
 @pytest.mark.parametrize(
     "read",
     [
-        np.float64, np.float32, np.array, lambda v: np.array(v, dtype=np.float32), Fraction,
-        lambda v: np.ma.array(v), sympy.Float,
+        np.float64,
+        np.float32,
+        np.array,
+        lambda v: np.array(v, dtype=np.float32),
+        Fraction,
+        lambda v: np.ma.array(v),
+        sympy.Float,
     ],
     ids=["numpy", "single", "0-d", "0-d single", "fraction", "unmasked", "sympy"],
 )

@@ -11,9 +11,27 @@ import attnflow
 
 PACKAGE = Path(attnflow.__file__).parent
 FLOORS = {
-    "capacity": 0, "checks": 0, "compilation": 0, "files": 0, "progress": 0, "grid": 0, "norms": 0, "resolution": 0, "solution": 0,
-    "geometry": 1, "similarity": 2, "kernels": 3, "attention": 4, "pde": 4, "theory": 4,
-    "particles": 5, "continuum": 6, "learning": 6, "studies": 7, "plotting": 8, "cli": 9,
+    "capacity": 0,
+    "checks": 0,
+    "compilation": 0,
+    "files": 0,
+    "progress": 0,
+    "grid": 0,
+    "norms": 0,
+    "resolution": 0,
+    "solution": 0,
+    "geometry": 1,
+    "similarity": 2,
+    "kernels": 3,
+    "attention": 4,
+    "pde": 4,
+    "theory": 4,
+    "particles": 5,
+    "continuum": 6,
+    "learning": 6,
+    "studies": 7,
+    "plotting": 8,
+    "cli": 9,
 }
 INDEPENDENT = {"pde": {"geometry"}, "theory": {"geometry"}}  # the other oracle sees nothing of attention
 OPTIONAL = {"cupy", "torch", "dask", "distributed", "finufft", "pandas", "sklearn"}

@@ -91,19 +91,30 @@ def study(**arguments):
 
 GEOMETRY = [
     Row("Circle", "length", af.Circle, POSITIVE | {"too long": 1e200, "too short": 1e-200}),
-    Row("Torus", "lengths", af.Torus, {k: v for k, v in POSITIVE.items()} | {"in a list": [1.0, True],
-        "four": [1.0] * 4, "text in list": [1.0, "1"]}),
+    Row(
+        "Torus",
+        "lengths",
+        af.Torus,
+        {k: v for k, v in POSITIVE.items()} | {"in a list": [1.0, True], "four": [1.0] * 4, "text in list": [1.0, "1"]},
+    ),
     Row("Euclidean", "dim", af.Euclidean, INTEGER | {"zero": 0}),
     Row("Sphere", "dim", af.Sphere, INTEGER | {"zero": 0}),
     Row("Box", "bounds", af.Box, BOUNDS | {"infinite": [(0, np.inf)]}),
-    Row("Chart", "metric", lambda v: af.Chart(v, [(0, 1)]), TENSORS | {"indefinite": lambda x: -np.ones((len(x), 1,
-        1)), "matrix": sympy.eye(2), "array": np.eye(1)}),
+    Row(
+        "Chart",
+        "metric",
+        lambda v: af.Chart(v, [(0, 1)]),
+        TENSORS | {"indefinite": lambda x: -np.ones((len(x), 1, 1)), "matrix": sympy.eye(2), "array": np.eye(1)},
+    ),
     Row("Chart", "bounds", lambda v: af.Chart(lambda x: np.ones((len(x), 1, 1)), v), BOUNDS),
-    Row("Chart", "periodic", lambda v: af.Chart(lambda x: np.ones((len(x), 1, 1)), [(0, 1)], v),
-        OBJECT | {"ragged": [[True], True], "two": [True, True]}),
+    Row(
+        "Chart",
+        "periodic",
+        lambda v: af.Chart(lambda x: np.ones((len(x), 1, 1)), [(0, 1)], v),
+        OBJECT | {"ragged": [[True], True], "two": [True, True]},
+    ),
     Row("Chart.pullback", "phi", lambda v: af.Chart.pullback(v, [(0, 1)]), VECTORS, ("of another shape",)),
-    optional("Chart.pullback", "jacobian", lambda v: af.Chart.pullback(lambda x: x, [(0, 1)], v), TENSORS,
-        "of another shape"),
+    optional("Chart.pullback", "jacobian", lambda v: af.Chart.pullback(lambda x: x, [(0, 1)], v), TENSORS, "of another shape"),
     Row("Chart.pullback", "bounds", lambda v: af.Chart.pullback(lambda x: x, v), BOUNDS),
     Row("Chart.pullback", "periodic", lambda v: af.Chart.pullback(lambda x: x, [(0, 1)], periodic=v), OBJECT),
     *(
@@ -114,15 +125,15 @@ GEOMETRY = [
     *(
         Row(f"{type(s).__name__}.distance", letter, call, points(s.probe_points(3)))
         for s in (CIRCLE, GLOBE)
-        for letter, call in (("x", lambda v, s=s: s.distance(v, s.probe_points(3))),
-            ("y", lambda v, s=s: s.distance(s.probe_points(3), v)))
+        for letter, call in (
+            ("x", lambda v, s=s: s.distance(v, s.probe_points(3))),
+            ("y", lambda v, s=s: s.distance(s.probe_points(3), v)),
+        )
     ),
-    Row("PLANE.distance", "x, y", lambda v: PLANE.distance(np.ones((3, 2)), v), {"shapes": np.ones((4, 2))},
-        says="x and y"),
+    Row("PLANE.distance", "x, y", lambda v: PLANE.distance(np.ones((3, 2)), v), {"shapes": np.ones((4, 2))}, says="x and y"),
     Row("Circle.grid", "shape", CIRCLE.grid, GRID | {"none": None}, says="grid"),
     Row("Sphere.grid", "shape", GLOBE.grid, GRID | {"none": None, "odd": (4, 5)}, says="grid"),
-    optional("Euclidean.grid", "extent", lambda v: LINE.grid(8, v),
-        BOUNDS | {"two": [(0, 1)] * 2, "infinite": [(0, np.inf)]}),
+    optional("Euclidean.grid", "extent", lambda v: LINE.grid(8, v), BOUNDS | {"two": [(0, 1)] * 2, "infinite": [(0, np.inf)]}),
 ]
 
 DENSITIES = [
@@ -131,31 +142,57 @@ DENSITIES = [
     Row("Uniform", "space", af.Uniform, OBJECT | {"endless": LINE}),
     Row("VonMises", "kappa", af.VonMises, REAL | {"negative": -1.0}),
     Row("VonMises", "loc", lambda v: af.VonMises(1.0, v), REAL),
-    Row("VonMisesFisher", "mu", lambda v: af.VonMisesFisher(v, 1.0),
-        arrays(POINT, bools=POINT > 0, number=1.0, long=2 * POINT, one=[1.0])),
+    Row(
+        "VonMisesFisher",
+        "mu",
+        lambda v: af.VonMisesFisher(v, 1.0),
+        arrays(POINT, bools=POINT > 0, number=1.0, long=2 * POINT, one=[1.0]),
+    ),
     Row("VonMisesFisher", "kappa", lambda v: af.VonMisesFisher(POINT, v), REAL | {"negative": -1.0}),
-    Row("Gaussian", "mean", lambda v: af.Gaussian(v, np.eye(2)),
-        arrays(np.zeros(2), bools=[True, False], matrix=np.eye(2))),
-    Row("Gaussian", "cov", lambda v: af.Gaussian(np.zeros(2), v),
-        arrays(np.eye(2), bools=np.eye(2) > 0, number=1.0, asymmetric=[[1, 1], [0, 1]], tiny=1e-320 * np.eye(2),
-        large=-np.ones((2, 2)))),
-    Row("Mixture", "densities", lambda v: af.Mixture(v, [1.0]),
-        SEQUENCE | {"one": P, "strings": ["a"] * 500, "rng": np.random.default_rng()}),
-    Row("Mixture", "weights", lambda v: af.Mixture([P, P], v),
-        arrays([0.5, 0.5], negative=[-1, 2], number=1.0, many=np.ones(500), sum=[1, 1])),
+    Row("Gaussian", "mean", lambda v: af.Gaussian(v, np.eye(2)), arrays(np.zeros(2), bools=[True, False], matrix=np.eye(2))),
+    Row(
+        "Gaussian",
+        "cov",
+        lambda v: af.Gaussian(np.zeros(2), v),
+        arrays(
+            np.eye(2),
+            bools=np.eye(2) > 0,
+            number=1.0,
+            asymmetric=[[1, 1], [0, 1]],
+            tiny=1e-320 * np.eye(2),
+            large=-np.ones((2, 2)),
+        ),
+    ),
+    Row(
+        "Mixture",
+        "densities",
+        lambda v: af.Mixture(v, [1.0]),
+        SEQUENCE | {"one": P, "strings": ["a"] * 500, "rng": np.random.default_rng()},
+    ),
+    Row(
+        "Mixture",
+        "weights",
+        lambda v: af.Mixture([P, P], v),
+        arrays([0.5, 0.5], negative=[-1, 2], number=1.0, many=np.ones(500), sum=[1, 1]),
+    ),
     Row("KernelDensity", "tokens", af.KernelDensity, points(TOKENS, flat=TOKENS[:, 0]), ("columns",)),
-    optional("KernelDensity", "bandwidth", lambda v: af.KernelDensity(TOKENS, v),
-        POSITIVE | {"tiny": 1e-320, "many": np.ones(500)}),
+    optional(
+        "KernelDensity", "bandwidth", lambda v: af.KernelDensity(TOKENS, v), POSITIVE | {"tiny": 1e-320, "many": np.ones(500)}
+    ),
     *(
         Row(f"{type(p).__name__}.{name}", "x", getattr(p, name), points(p.space.probe_points(3)))
         for p in (P, GAUSS, af.KernelDensity(TOKENS), af.VonMisesFisher(POINT, 1.0), af.Density(CIRCLE, START))
         for name in ("pdf", "score")
     ),
     *(Row(f"Density.{name}", "x", getattr(P, name), points(TOKENS)) for name in ("log_pdf", "relative_log_pdf")),
-    *(Row(f"{type(p).__name__}.sample", "n", p.sample, INTEGER | {"zero": 0}) for p in (P, UNIFORM, GAUSS,
-        af.KernelDensity(TOKENS), af.Density(CIRCLE, START))),
-    *(Row(f"{type(p).__name__}.sample", "rng", lambda v, p=p: p.sample(3, v), SEEDS) for p in (P, UNIFORM, GAUSS,
-        af.Mixture([P, P], [0.5, 0.5]))),
+    *(
+        Row(f"{type(p).__name__}.sample", "n", p.sample, INTEGER | {"zero": 0})
+        for p in (P, UNIFORM, GAUSS, af.KernelDensity(TOKENS), af.Density(CIRCLE, START))
+    ),
+    *(
+        Row(f"{type(p).__name__}.sample", "rng", lambda v, p=p: p.sample(3, v), SEEDS)
+        for p in (P, UNIFORM, GAUSS, af.Mixture([P, P], [0.5, 0.5]))
+    ),
     Row("Density.grid", "shape", P.grid, GRID | {"none": None}, says="grid"),
 ]
 
@@ -163,31 +200,48 @@ SIMILARITY = [
     *(Row(kind.__name__, "space", kind, OBJECT) for kind in (af.SquaredDistance, af.LogDistance)),
     Row("PowerDistance", "space", lambda v: af.PowerDistance(v, 2), OBJECT),
     Row("PowerDistance", "q", lambda v: af.PowerDistance(LINE, v), POSITIVE),
-    Row("Mahalanobis", "G", af.Mahalanobis, arrays(np.eye(2), bools=np.eye(2) > 0, asymmetric=[[1, 1], [0, 1]],
-        large=-np.eye(64))),
+    Row(
+        "Mahalanobis",
+        "G",
+        af.Mahalanobis,
+        arrays(np.eye(2), bools=np.eye(2) > 0, asymmetric=[[1, 1], [0, 1]], large=-np.eye(64)),
+    ),
     optional("DotProduct", "W", af.DotProduct, arrays(np.eye(2), oblong=np.ones((2, 3)), bools=np.eye(2) > 0)),
     Row("DotProduct.metric", "W", lambda v: af.DotProduct(v).metric(np.ones((1, 64))), {"indefinite": -np.eye(64)}),
     Row("SquaredMap", "phi", lambda v: af.SquaredMap(v)(TOKENS, TOKENS), VECTORS),
     Row("SquaredMap.metric", "phi", lambda v: af.SquaredMap(v).metric(TOKENS), VECTORS, ("of another shape",)),
-    optional("SquaredMap", "jacobian", lambda v: af.SquaredMap(lambda x: x, v).metric(TOKENS), TENSORS,
-        "of another shape"),
-    Row("PseudoMetric", "f", lambda v: af.PseudoMetric(v, 1)(TOKENS, TOKENS),
-        PAIRS | {"matrix": sympy.eye(2), "function": sympy.cos, "stray": sympy.Symbol("z")}, ("nan", "infinite")),
+    optional("SquaredMap", "jacobian", lambda v: af.SquaredMap(lambda x: x, v).metric(TOKENS), TENSORS, "of another shape"),
+    Row(
+        "PseudoMetric",
+        "f",
+        lambda v: af.PseudoMetric(v, 1)(TOKENS, TOKENS),
+        PAIRS | {"matrix": sympy.eye(2), "function": sympy.cos, "stray": sympy.Symbol("z")},
+        ("nan", "infinite"),
+    ),
     Row("PseudoMetric", "dim", lambda v: af.PseudoMetric(lambda x, y: x[..., 0] * y[..., 0], v), INTEGER | {"zero": 0}),
     *(
-        Row(f"{type(f).__name__}.{name}", "x", call, points(f.space.probe_points(3) if f.space else np.ones((3, 2))),
-            ("columns",) if f.dim is None else ())
+        Row(
+            f"{type(f).__name__}.{name}",
+            "x",
+            call,
+            points(f.space.probe_points(3) if f.space else np.ones((3, 2))),
+            ("columns",) if f.dim is None else (),
+        )
         for f in (F, af.Mahalanobis(np.eye(2)), af.Cosine(), af.DotProduct(), af.SquaredMap(lambda x: x))
         for name, call in (("__call__", lambda v, f=f: f(v, v)), ("metric", f.metric))
     ),
     Row("PseudoMetric.__call__", "y", lambda v: F(TOKENS, v), points(TOKENS)),
     Row("PseudoMetric.lean", "x", af.PseudoMetric(lambda x, y: (x[..., 0] - y[..., 0]) ** 2, 1).lean, points(TOKENS)),
-    *(Row(f"{type(f).__name__}.{name}", "epsilon", lambda v, f=f, name=name: getattr(f, name)(v, 1),
-        POSITIVE) for f in (F, af.PowerDistance(LINE, 3), af.LogDistance(LINE)) for name in ("moments",
-        "second_moment")),
-    *(optional(f"{type(f).__name__}.{name}", "dim", lambda v, f=f, name=name: getattr(f, name)(0.1, v),
-        INTEGER | {"zero": 0}) for f in (F, af.PowerDistance(LINE, 3), af.LogDistance(LINE)) for name in ("moments",
-        "second_moment")),
+    *(
+        Row(f"{type(f).__name__}.{name}", "epsilon", lambda v, f=f, name=name: getattr(f, name)(v, 1), POSITIVE)
+        for f in (F, af.PowerDistance(LINE, 3), af.LogDistance(LINE))
+        for name in ("moments", "second_moment")
+    ),
+    *(
+        optional(f"{type(f).__name__}.{name}", "dim", lambda v, f=f, name=name: getattr(f, name)(0.1, v), INTEGER | {"zero": 0})
+        for f in (F, af.PowerDistance(LINE, 3), af.LogDistance(LINE))
+        for name in ("moments", "second_moment")
+    ),
     Row("PseudoMetric.defects", "tokens", F.defects, points(TOKENS)),
     Row("PseudoMetric.is_symmetric", "tokens", F.is_symmetric, points(TOKENS)),
 ]
@@ -204,8 +258,7 @@ ATTENTION = [
     optional("Sinkhorn", "tol", af.Sinkhorn, POSITIVE),
     Row("Sinkhorn", "max_iter", lambda v: af.Sinkhorn(None, v), INTEGER | {"zero": 0}),
     Row("Attention.__call__", "tokens", LAYER, points(TOKENS, flat=TOKENS[:, 0])),
-    optional("Attention.__call__", "values", lambda v: LAYER(TOKENS, v),
-        arrays(TOKENS, few=TOKENS[1:], function=START)),
+    optional("Attention.__call__", "values", lambda v: LAYER(TOKENS, v), arrays(TOKENS, few=TOKENS[1:], function=START)),
     optional("Attention.__call__", "queries", lambda v: LAYER(TOKENS, None, v), points(TOKENS)),
     Row("Attention.weights", "tokens", LAYER.weights, points(TOKENS)),
     optional("Attention.weights", "queries", lambda v: LAYER.weights(TOKENS, v), points(TOKENS)),
@@ -213,12 +266,15 @@ ATTENTION = [
     Row("Attention.plan", "columns", lambda v: LAYER.plan(TOKENS, v), INTEGER | {"zero": 0}),
     Row("Attention.plan", "layers", lambda v: LAYER.plan(TOKENS, 1, v), INTEGER | {"zero": 0}),
     Row("Attention.bind", "tokens", LAYER.bind, points(TOKENS)),
-    optional("Attention.bind", "log_mass", lambda v: LAYER.bind(TOKENS, v),
-        arrays(TOKENS[:, 0], number=1.0, long=np.ones(7), gone=np.full(6, -np.inf))),
+    optional(
+        "Attention.bind",
+        "log_mass",
+        lambda v: LAYER.bind(TOKENS, v),
+        arrays(TOKENS[:, 0], number=1.0, long=np.ones(7), gone=np.full(6, -np.inf)),
+    ),
     Row("epsilon_for_perplexity", "f", lambda v: af.epsilon_for_perplexity(v, TOKENS), OBJECT),
     Row("epsilon_for_perplexity", "tokens", lambda v: af.epsilon_for_perplexity(F, v), points(TOKENS)),
-    Row("epsilon_for_perplexity", "target", lambda v: af.epsilon_for_perplexity(F, TOKENS, v),
-        POSITIVE | {"more": 7.0}),
+    Row("epsilon_for_perplexity", "target", lambda v: af.epsilon_for_perplexity(F, TOKENS, v), POSITIVE | {"more": 7.0}),
     Row("perplexity", "bound", perplexity, OBJECT),
 ]
 
@@ -234,26 +290,34 @@ PARTICLES = [
     Row("evolve", "layer", lambda v: af.evolve(v, TOKENS, 1), OBJECT),
     Row("evolve", "tokens", lambda v: af.evolve(FLAT, v, 1), points(TOKENS)),
     Row("evolve", "layers", lambda v: af.evolve(FLAT, TOKENS, v), INTEGER),
-    optional("evolve", "value_matrix", lambda v: af.evolve(FLAT, TOKENS, 1, v),
-        arrays([[1.0]], square=np.eye(2), number=1.0)),
+    optional("evolve", "value_matrix", lambda v: af.evolve(FLAT, TOKENS, 1, v), arrays([[1.0]], square=np.eye(2), number=1.0)),
     optional("evolve", "constrain", lambda v: af.evolve(FLAT, TOKENS, 1, constrain=v), NAME),
     Row("evolve", "save_every", lambda v: af.evolve(FLAT, TOKENS, 1, save_every=v), INTEGER | {"zero": 0}),
-    Row("evolve_continuous", "layer", lambda v: af.evolve_continuous(v, TOKENS, 1),
-        OBJECT | {"residual": af.Attention(FLAT.f, 0.1, residual=0.5)}),
+    Row(
+        "evolve_continuous",
+        "layer",
+        lambda v: af.evolve_continuous(v, TOKENS, 1),
+        OBJECT | {"residual": af.Attention(FLAT.f, 0.1, residual=0.5)},
+    ),
     Row("evolve_continuous", "tokens", lambda v: af.evolve_continuous(FLAT, v, 1), points(TOKENS)),
     Row("evolve_continuous", "t", lambda v: af.evolve_continuous(FLAT, TOKENS, v), TIME),
     Row("evolve_continuous", "method", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, v), NAME),
     Row("evolve_continuous", "rtol", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, rtol=v), POSITIVE),
     Row("evolve_continuous", "atol", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, atol=v), POSITIVE),
-    optional("evolve_continuous", "value_matrix", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, value_matrix=v),
-        arrays([[1.0]])),
+    optional(
+        "evolve_continuous", "value_matrix", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, value_matrix=v), arrays([[1.0]])
+    ),
     optional("evolve_continuous", "constrain", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, constrain=v), NAME),
     *(
         Row(name, argument, lambda v, call=call, argument=argument: paths(call, **{argument: v}), kinds)
         for name, call in (("langevin", af.langevin), ("feynman_kac", lambda **a: af.feynman_kac(initial=START, **a)))
         for argument, kinds in (
-            ("density", OBJECT), ("points", points(TOKENS)), ("t", TIME), ("paths", INTEGER | {"one": 1}),
-                ("drift", REAL), ("rng", SEEDS),
+            ("density", OBJECT),
+            ("points", points(TOKENS)),
+            ("t", TIME),
+            ("paths", INTEGER | {"one": 1}),
+            ("drift", REAL),
+            ("rng", SEEDS),
             ("steps", {k: v for k, v in INTEGER.items() if k != "none"} | {"zero": 0}),
         )
     ),
@@ -261,58 +325,105 @@ PARTICLES = [
 ]
 
 EQUATIONS = [
-    *(Row(kind.__name__, "density", lambda v, kind=kind: kind(v), OBJECT) for kind in (af.DriftDiffusion,
-        af.ConformalHeat, af.FokkerPlanck)),
-    *(Row(kind.__name__, "drift", lambda v, kind=kind: kind(P, v), REAL) for kind in (af.DriftDiffusion,
-        af.ConformalHeat, af.FokkerPlanck)),
-    *(optional(kind.__name__, "mobility", lambda v, kind=kind: kind(P, 2.0, v),
-        SCALARS | {"negative": lambda x: -np.ones(len(x))}) for kind in (af.DriftDiffusion, af.FokkerPlanck)),
+    *(
+        Row(kind.__name__, "density", lambda v, kind=kind: kind(v), OBJECT)
+        for kind in (af.DriftDiffusion, af.ConformalHeat, af.FokkerPlanck)
+    ),
+    *(
+        Row(kind.__name__, "drift", lambda v, kind=kind: kind(P, v), REAL)
+        for kind in (af.DriftDiffusion, af.ConformalHeat, af.FokkerPlanck)
+    ),
+    *(
+        optional(
+            kind.__name__, "mobility", lambda v, kind=kind: kind(P, 2.0, v), SCALARS | {"negative": lambda x: -np.ones(len(x))}
+        )
+        for kind in (af.DriftDiffusion, af.FokkerPlanck)
+    ),
     Row("Heat", "space", af.Heat, OBJECT | {"endless": LINE}),
     Row("General", "density", lambda v: af.General(v, lambda x: x), OBJECT),
     Row("General", "velocity", lambda v: af.General(P, v), VECTORS),
     Row("General", "drift", lambda v: af.General(P, np.ones_like, v), REAL),
     Row("Heads", "equations", lambda v: af.Heads(v, [1.0]), SEQUENCE | {"numbers": [1] * 500, "one": PDE}),
-    Row("Heads", "mixing", lambda v: af.Heads([PDE], v), SEQUENCE | {"text in list": ["a"], "complex": [1j],
-        "two": [1.0, 1.0], "oblong": [np.ones((2, 3))], "masked": [masked(np.eye(2))]}),
+    Row(
+        "Heads",
+        "mixing",
+        lambda v: af.Heads([PDE], v),
+        SEQUENCE
+        | {
+            "text in list": ["a"],
+            "complex": [1j],
+            "two": [1.0, 1.0],
+            "oblong": [np.ones((2, 3))],
+            "masked": [masked(np.eye(2))],
+        },
+    ),
     *(
         Row(f"{type(pde).__name__}.solve", "initial", lambda v, pde=pde: solve(pde, initial=v), FEATURES)
         for pde in (PDE, af.FokkerPlanck(P), af.Heat(GLOBE))
     ),
     Row("DriftDiffusion.solve", "initial without grid", lambda v: solve(initial=v), {"array": np.ones(9)}, says="grid"),
-    *(Row(f"{type(pde).__name__}.solve", "initial", lambda v, pde=pde: solve(pde, initial=v, grid=9),
-        arrays(np.ones(9), number=1.0, long=np.ones(8), cube=np.ones((9, 9, 9)))) for pde in (PDE, af.FokkerPlanck(P))),
-    *(Row(f"{type(pde).__name__}.solve", "t", lambda v, pde=pde: solve(pde, t=v), TIME) for pde in (PDE,
-        af.FokkerPlanck(P), af.General(P, np.ones_like))),
+    *(
+        Row(
+            f"{type(pde).__name__}.solve",
+            "initial",
+            lambda v, pde=pde: solve(pde, initial=v, grid=9),
+            arrays(np.ones(9), number=1.0, long=np.ones(8), cube=np.ones((9, 9, 9))),
+        )
+        for pde in (PDE, af.FokkerPlanck(P))
+    ),
+    *(
+        Row(f"{type(pde).__name__}.solve", "t", lambda v, pde=pde: solve(pde, t=v), TIME)
+        for pde in (PDE, af.FokkerPlanck(P), af.General(P, np.ones_like))
+    ),
     optional("DriftDiffusion.solve", "grid", lambda v: solve(grid=v), GRID | {"two": 2}),
     optional("Heat.solve", "grid", lambda v: solve(af.Heat(GLOBE), grid=v), GRID),
     Row("DriftDiffusion.solve", "rtol", lambda v: solve(rtol=v), POSITIVE),
     Row("DriftDiffusion.solve", "method", lambda v: solve(method=v), NAME),
     Row("DriftDiffusion.solve", "backend", lambda v: solve(backend=v), NAME),
     *(
-        optional(name, "boundary", call, {"number": 3, "text": "a", "unknown": ("neumann", 1.0), "mapping": {1: 2},
-            "many": ["no-flux"] * 500})
+        optional(
+            name,
+            "boundary",
+            call,
+            {"number": 3, "text": "a", "unknown": ("neumann", 1.0), "mapping": {1: 2}, "many": ["no-flux"] * 500},
+        )
         for name, call in (
             ("DriftDiffusion.solve", lambda v: solve(WALLED, boundary=v)),
-                ("DriftDiffusion.operator", lambda v: WALLED.operator(5, v)),
+            ("DriftDiffusion.operator", lambda v: WALLED.operator(5, v)),
             ("DriftDiffusion.spectrum", lambda v: WALLED.spectrum(2, boundary=v)),
-                ("FokkerPlanck.solve", lambda v: solve(af.FokkerPlanck(af.Uniform(BOX)), boundary=v)),
+            ("FokkerPlanck.solve", lambda v: solve(af.FokkerPlanck(af.Uniform(BOX)), boundary=v)),
         )
     ),
-    Row("DriftDiffusion.solve", "boundary", lambda v: solve(WALLED, boundary=("dirichlet", v)),
-        {k: v for k, v in arrays([1.0, 2.0]).items()} | {k: v for k,
-        v in FEATURES.items() if k not in ("number", "infinite")}),
+    Row(
+        "DriftDiffusion.solve",
+        "boundary",
+        lambda v: solve(WALLED, boundary=("dirichlet", v)),
+        {k: v for k, v in arrays([1.0, 2.0]).items()} | {k: v for k, v in FEATURES.items() if k not in ("number", "infinite")},
+    ),
     Row("DriftDiffusion.operator", "grid", PDE.operator, GRID | {"none": None, "two": 2}),
     Row("DriftDiffusion.spectrum", "k", PDE.spectrum, INTEGER | {"zero": 0}),
     optional("DriftDiffusion.spectrum", "grid", lambda v: PDE.spectrum(2, v), GRID),
     Row("limit", "layer", lambda v: af.limit(v, P), OBJECT),
     Row("limit", "density", lambda v: af.limit(LAYER, v), OBJECT | {"elsewhere": GAUSS}),
     *(
-        Row(name, argument, lambda v, call=call, argument=argument: call(**{"layer": LAYER, "density": P,
-            "initial": START, "t": 0.5} | {argument: v}), kinds)
-        for name, call in (("predicted_bias", af.predicted_bias),
-            ("predicted_noise", lambda **a: af.predicted_noise(n_tokens=100, **a)))
-        for argument, kinds in (("layer", OBJECT), ("density", OBJECT | {"elsewhere": GAUSS}), ("initial", FEATURES),
-            ("t", REAL | {"negative": -1.0, "list": [0.1, 0.2], "array": np.ones(2)}))
+        Row(
+            name,
+            argument,
+            lambda v, call=call, argument=argument: call(
+                **{"layer": LAYER, "density": P, "initial": START, "t": 0.5} | {argument: v}
+            ),
+            kinds,
+        )
+        for name, call in (
+            ("predicted_bias", af.predicted_bias),
+            ("predicted_noise", lambda **a: af.predicted_noise(n_tokens=100, **a)),
+        )
+        for argument, kinds in (
+            ("layer", OBJECT),
+            ("density", OBJECT | {"elsewhere": GAUSS}),
+            ("initial", FEATURES),
+            ("t", REAL | {"negative": -1.0, "list": [0.1, 0.2], "array": np.ones(2)}),
+        )
     ),
     Row("predicted_noise", "n_tokens", lambda v: af.predicted_noise(LAYER, P, START, 0.1, v), INTEGER | {"zero": 0}),
     Row("MeanField", "layer", lambda v: af.MeanField(v, GAUSS), OBJECT),
@@ -324,9 +435,19 @@ EQUATIONS = [
 
 RESULTS = [
     Row("Solution.at", "points", FIELD.at, points(TOKENS)),
-    optional("Solution.at", "t", lambda v: FIELD.at(TOKENS, v),
-        REAL | {"elsewhere": 0.123, "in a list": [0.0, True], "nan in list": [np.nan], "matrix": np.zeros((2, 2)),
-        "masked": masked([0.0, 0.0])}),
+    optional(
+        "Solution.at",
+        "t",
+        lambda v: FIELD.at(TOKENS, v),
+        REAL
+        | {
+            "elsewhere": 0.123,
+            "in a list": [0.0, True],
+            "nan in list": [np.nan],
+            "matrix": np.zeros((2, 2)),
+            "masked": masked([0.0, 0.0]),
+        },
+    ),
     Row("Solution.error", "points", FIELD.error, {"no estimate": TOKENS}),
     Row("Solution.error", "points", EQUATION.error, points(TOKENS)),
     optional("Solution.frames", "t", FIELD.frames, REAL | {"elsewhere": 0.123}),
@@ -344,23 +465,61 @@ RESULTS = [
     Row("load", "path", af.load, PATH),
     Row("compare", "a", lambda v: af.compare(v, FIELD), OBJECT | {"moving": MOVED}),
     Row("compare", "b", lambda v: af.compare(FIELD, v), OBJECT | {"moving": MOVED}),
-    optional("compare", "density", lambda v: af.compare(FIELD, FIELD, v),
-        OBJECT | {"line": GAUSS, "another circle": af.Uniform(af.Circle(1.0)), "sphere": af.Uniform(GLOBE),
-        "box": af.Uniform(BOX)}),
+    optional(
+        "compare",
+        "density",
+        lambda v: af.compare(FIELD, FIELD, v),
+        OBJECT
+        | {"line": GAUSS, "another circle": af.Uniform(af.Circle(1.0)), "sphere": af.Uniform(GLOBE), "box": af.Uniform(BOX)},
+    ),
     Row("parity", "layer", lambda v: af.parity(v, TOKENS, TOKENS), OBJECT),
     Row("parity", "tokens", lambda v: af.parity(LAYER, v, TOKENS), points(TOKENS)),
     Row("parity", "values", lambda v: af.parity(LAYER, TOKENS, v), arrays(TOKENS)),
-    optional("parity", "backends", lambda v: af.parity(LAYER, TOKENS, TOKENS, v),
-        SEQUENCE | {"unknown": ["cuda"], "numbers": [3] * 500}),
-    *(Row("ConvergenceStudy", name, lambda v, name=name: study(**{name: v}), kinds) for name, kinds in (
-        ("f", OBJECT), ("density", OBJECT), ("initial", FEATURES | {"zero": lambda x: np.zeros(len(x))}),
+    optional(
+        "parity",
+        "backends",
+        lambda v: af.parity(LAYER, TOKENS, TOKENS, v),
+        SEQUENCE | {"unknown": ["cuda"], "numbers": [3] * 500},
+    ),
+    *(
+        Row("ConvergenceStudy", name, lambda v, name=name: study(**{name: v}), kinds)
+        for name, kinds in (
+            ("f", OBJECT),
+            ("density", OBJECT),
+            ("initial", FEATURES | {"zero": lambda x: np.zeros(len(x))}),
             ("t", POSITIVE),
-        ("epsilons", SEQUENCE | {"number": 0.1, "bool": [True], "text in list": ["0.1"], "negative": [-1.0],
-            "nan": [np.nan], "huge": [10**400], "masked": masked([0.1, 0.2]), "nested": [[0.1]]}),
-        ("sizes", SEQUENCE | {"one": [1], "half": [10.5], "nan": [np.nan], "minus": [-np.inf], "bool": [True],
-            "huge": [10**400], "masked": masked([100, 200])}),
-        ("seeds", INTEGER | {"zero": 0}), ("normalization", NAME), ("seed", INTEGER),
-    )),
+            (
+                "epsilons",
+                SEQUENCE
+                | {
+                    "number": 0.1,
+                    "bool": [True],
+                    "text in list": ["0.1"],
+                    "negative": [-1.0],
+                    "nan": [np.nan],
+                    "huge": [10**400],
+                    "masked": masked([0.1, 0.2]),
+                    "nested": [[0.1]],
+                },
+            ),
+            (
+                "sizes",
+                SEQUENCE
+                | {
+                    "one": [1],
+                    "half": [10.5],
+                    "nan": [np.nan],
+                    "minus": [-np.inf],
+                    "bool": [True],
+                    "huge": [10**400],
+                    "masked": masked([100, 200]),
+                },
+            ),
+            ("seeds", INTEGER | {"zero": 0}),
+            ("normalization", NAME),
+            ("seed", INTEGER),
+        )
+    ),
     optional("ConvergenceStudy", "grid", lambda v: study(grid=v), GRID),
     optional("ConvergenceStudy.run", "store", lambda v: A_STUDY.run(store=v, progress=False), PATH),
     Row("ConvergenceStudy.run", "n_jobs", lambda v: A_STUDY.run(n_jobs=v, progress=False), INTEGER | {"zero": 0}),
@@ -376,14 +535,22 @@ RESULTS = [
 
 THEORY = [
     Row("theory.coordinates", "dim", theory.coordinates, THEORY_DIM),
-    Row("theory.coordinates", "letter", lambda v: theory.coordinates(1, v),
-        {"number": 3, "none": None, "empty": "", "several": "x,y", "range": "x:3"}),
+    Row(
+        "theory.coordinates",
+        "letter",
+        lambda v: theory.coordinates(1, v),
+        {"number": 3, "none": None, "empty": "", "several": "x,y", "range": "x:3"},
+    ),
     Row("theory.moments", "h", theory.moments, EXPRESSION | {"no distance": X0}),
     Row("theory.moments", "dim", lambda v: theory.moments(D**2, v), THEORY_DIM),
     Row("theory.isotropic_kernel", "metric", theory.isotropic_kernel, METRIC),
     optional("theory.isotropic_kernel", "h", lambda v: theory.isotropic_kernel(1, v), EXPRESSION | {"linear": D}),
-    Row("theory.local_kernel", "f", lambda v: theory.local_kernel(v, 1),
-        EXPRESSION | {"stray": sympy.Symbol("x1"), "displaced": (Y0 - 2 * X0) ** 2}),
+    Row(
+        "theory.local_kernel",
+        "f",
+        lambda v: theory.local_kernel(v, 1),
+        EXPRESSION | {"stray": sympy.Symbol("x1"), "displaced": (Y0 - 2 * X0) ** 2},
+    ),
     Row("theory.local_kernel", "dim", lambda v: theory.local_kernel((X0 - Y0) ** 2, v), THEORY_DIM),
     Row("theory.local_kernel", "order", lambda v: theory.local_kernel((X0 - Y0) ** 2, 1, v), THEORY_DIM),
     Row("theory.squared_map", "phi", lambda v: theory.squared_map(v, 1), SEQUENCE | {"text in list": ["x0"]}),
@@ -410,23 +577,51 @@ THEORY = [
     Row("theory.displaced_limit", "f", lambda v: theory.displaced_limit(v, 1), EXPRESSION),
     Row("theory.displaced_limit", "dim", lambda v: theory.displaced_limit((X0 - Y0) ** 2, v), THEORY_DIM),
     optional("theory.displaced_limit", "density", lambda v: theory.displaced_limit((X0 - Y0) ** 2, 1, v), EXPRESSION),
-    optional("theory.displaced_limit", "place", lambda v: theory.displaced_limit((X0 - Y0) ** 2, 1, None, v),
-        SEQUENCE | {"text in list": ["x0"], "two": [X0, X0]}),
+    optional(
+        "theory.displaced_limit",
+        "place",
+        lambda v: theory.displaced_limit((X0 - Y0) ** 2, 1, None, v),
+        SEQUENCE | {"text in list": ["x0"], "two": [X0, X0]},
+    ),
     Row("theory.symbolic_f", "dim", theory.symbolic_f, THEORY_DIM),
     Row("theory.manifold_average", "f", lambda v: theory.manifold_average(v, 2, RING_POINTS, RING_BOUNDS), EXPRESSION),
-    Row("theory.manifold_average", "dim", lambda v: theory.manifold_average(RING, v, RING_POINTS, RING_BOUNDS),
-        THEORY_DIM),
-    Row("theory.manifold_average", "manifold", lambda v: theory.manifold_average(RING, 2, v, RING_BOUNDS),
-        SEQUENCE | {"three": [1, 1, 1], "text in list": ["x0", "x1"]}),
-    Row("theory.manifold_average", "bounds", lambda v: theory.manifold_average(RING, 2, RING_POINTS, v),
-        SEQUENCE | {"single": [1], "reversed": [(1, 0)], "text in list": [("a", "b")]}),
-    optional("theory.manifold_average", "density", lambda v: theory.manifold_average(RING, 2, RING_POINTS,
-        RING_BOUNDS, v), EXPRESSION),
-    Row("theory.head_sum", "layers", lambda v: theory.head_sum(v, [sympy.eye(1)]),
-        SEQUENCE | {"numbers": [1], "one": THEORY_LAYER}),
-    Row("theory.head_sum", "mixing", lambda v: theory.head_sum([THEORY_LAYER], v),
-        SEQUENCE | {"text in list": ["a"], "oblong": [sympy.ones(1, 2)], "two": [sympy.eye(1)] * 2,
-        "nan": [sympy.Matrix([[sympy.nan]])]}),
+    Row("theory.manifold_average", "dim", lambda v: theory.manifold_average(RING, v, RING_POINTS, RING_BOUNDS), THEORY_DIM),
+    Row(
+        "theory.manifold_average",
+        "manifold",
+        lambda v: theory.manifold_average(RING, 2, v, RING_BOUNDS),
+        SEQUENCE | {"three": [1, 1, 1], "text in list": ["x0", "x1"]},
+    ),
+    Row(
+        "theory.manifold_average",
+        "bounds",
+        lambda v: theory.manifold_average(RING, 2, RING_POINTS, v),
+        SEQUENCE | {"single": [1], "reversed": [(1, 0)], "text in list": [("a", "b")]},
+    ),
+    optional(
+        "theory.manifold_average",
+        "density",
+        lambda v: theory.manifold_average(RING, 2, RING_POINTS, RING_BOUNDS, v),
+        EXPRESSION,
+    ),
+    Row(
+        "theory.head_sum",
+        "layers",
+        lambda v: theory.head_sum(v, [sympy.eye(1)]),
+        SEQUENCE | {"numbers": [1], "one": THEORY_LAYER},
+    ),
+    Row(
+        "theory.head_sum",
+        "mixing",
+        lambda v: theory.head_sum([THEORY_LAYER], v),
+        SEQUENCE
+        | {
+            "text in list": ["a"],
+            "oblong": [sympy.ones(1, 2)],
+            "two": [sympy.eye(1)] * 2,
+            "nan": [sympy.Matrix([[sympy.nan]])],
+        },
+    ),
     Row("theory.process", "L", theory.process, OBJECT | {"fourth order": L @ L}),
     Row("theory.invariant_powers", "metric", theory.invariant_powers, METRIC),
     Row("theory.invariant_powers", "drift", lambda v: theory.invariant_powers(1, v), DRIFT),
@@ -435,20 +630,26 @@ THEORY = [
     optional("theory.identities", "density", lambda v: theory.identities(1, v), EXPRESSION),
     Row("theory.identities", "drift", lambda v: theory.identities(1, None, v), DRIFT),
     Row("theory.variational_derivative", "integrand", lambda v: theory.variational_derivative(v, H0), EXPRESSION),
-    Row("theory.variational_derivative", "field", lambda v: theory.variational_derivative(H0, v),
-        OBJECT | {"symbol": X0}),
-    Row("theory.Operator", "coefficients", lambda v: theory.Operator(v, (X0,)),
-        OBJECT | {"indices": {(1, 1): X0}, "entries": {(1,): "a"}}),
+    Row("theory.variational_derivative", "field", lambda v: theory.variational_derivative(H0, v), OBJECT | {"symbol": X0}),
+    Row(
+        "theory.Operator",
+        "coefficients",
+        lambda v: theory.Operator(v, (X0,)),
+        OBJECT | {"indices": {(1, 1): X0}, "entries": {(1,): "a"}},
+    ),
     Row("theory.Operator", "variables", lambda v: theory.Operator({}, v), OBJECT),
     optional("theory.Operator.__call__", "H", L, EXPRESSION),
-    Row("theory.Operator.equals", "other", L.equals, OBJECT | {"in the plane": theory.Operator({},
-        theory.coordinates(2))}),
+    Row("theory.Operator.equals", "other", L.equals, OBJECT | {"in the plane": theory.Operator({}, theory.coordinates(2))}),
     Row("theory.Operator.conjugate", "log_weight", L.conjugate, EXPRESSION),
     Row("theory.Formula", "name", lambda v: theory.Formula(v, X0, ()), OBJECT, ("text",)),
     Row("theory.Formula", "expression", lambda v: theory.Formula("H", v, ()), OBJECT),
     Row("theory.Formula", "variables", lambda v: theory.Formula("H", X0, v), OBJECT),
-    Row("theory.Formula.__call__", "k", lambda v: theory.Formula("H", sympy.Symbol("k"), ())(k=v),
-        {k: v for k, v in REAL.items() if k not in ("huge", "big fraction")}),
+    Row(
+        "theory.Formula.__call__",
+        "k",
+        lambda v: theory.Formula("H", sympy.Symbol("k"), ())(k=v),
+        {k: v for k, v in REAL.items() if k not in ("huge", "big fraction")},
+    ),
     Row("theory.Formula.__call__", "points", L(X0), {k: v for k, v in points(np.ones((3, 1))).items() if k != "none"}),
 ]
 
@@ -477,9 +678,24 @@ def test_the_table_is_long():
 
 # what is public but takes its arguments from the inside of the package, already checked, and what takes anything
 INTERNAL = {
-    "project", "from_unit_cube", "probe_points", "check", "query_features", "key_features", "evaluate", "diagonal",
-    "transposed", "ranges", "cells", "log_weight", "uniform", "check_solvable", "key_bias", "formal_limit",
-    "ingredients", "token_stream",
+    "project",
+    "from_unit_cube",
+    "probe_points",
+    "check",
+    "query_features",
+    "key_features",
+    "evaluate",
+    "diagonal",
+    "transposed",
+    "ranges",
+    "cells",
+    "log_weight",
+    "uniform",
+    "check_solvable",
+    "key_bias",
+    "formal_limit",
+    "ingredients",
+    "token_stream",
 }
 ANYTHING = {"progress", "self", "cls", "args", "kwargs"}
 RESULTS_ONLY = {"Comparison", "Solution", "StudyResult"}  # made by functions; what files may hold is tested beside them
@@ -507,12 +723,23 @@ def test_no_argument_of_a_public_function_is_left_out():
     missing = [
         (owner, argument)
         for owner, argument in arguments_of(af)
-        if (owner, argument) not in covered
-        and not ("." in owner and (owner.rpartition(".")[2], argument) in methods)
+        if (owner, argument) not in covered and not ("." in owner and (owner.rpartition(".")[2], argument) in methods)
     ]
     assert missing == []
-    made = {"Kernel", "Layer", "Operator", "Process", "HeadSum", "TokenFlow", "Moments", "Identity", "ConformalForm",
-            "DisplacedLimit", "ManifoldAverage", "Formula"}  # results of the derivations
+    made = {
+        "Kernel",
+        "Layer",
+        "Operator",
+        "Process",
+        "HeadSum",
+        "TokenFlow",
+        "Moments",
+        "Identity",
+        "ConformalForm",
+        "DisplacedLimit",
+        "ManifoldAverage",
+        "Formula",
+    }  # results of the derivations
     missing = [
         (owner, argument)
         for owner, argument in arguments_of(theory, "theory.")

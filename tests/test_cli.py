@@ -66,12 +66,16 @@ def test_the_built_in_study_spans_a_decade():
     "old, new, message",
     [
         ('kind = "circle"', 'kind = "klein-bottle"', "[space] kind must be one of"),
-        ("kappa = 1.0", "kapa = 1.0", "[density] of kind 'vonmises' must only have the keys ['kappa', 'loc'], got also ['kapa']"),
+        (
+            "kappa = 1.0",
+            "kapa = 1.0",
+            "[density] of kind 'vonmises' must only have the keys ['kappa', 'loc'], got also ['kapa']",
+        ),
         ("[layer]", "[layers]", "the study file must only have the keys"),
         ('kind = "squared-distance"', 'kind = "power-distance"', "[pseudometric] of kind 'power-distance'"),
         ("alpha = 0.5", 'alpha = "half"', "alpha must be a real number"),
         ('normalization = "density-corrected"', 'normalization = "softmax"', "[layer] alpha must come with"),
-        ('kind = "sin"', 'kind = "__import__(\'os\')"', "[initial] kind must be one of"),
+        ('kind = "sin"', "kind = \"__import__('os')\"", "[initial] kind must be one of"),
         ("t = 0.2", "", "[study] must have ['t']"),
         ("epsilons = [0.2", "epsilons = [-0.2", "epsilons must be positive"),
         ('sizes = [50, 100, "inf"]', 'sizes = [50, "many"]', "sizes must be an integer"),
@@ -109,7 +113,18 @@ def test_propagate_takes_a_users_own_tokens(tokens, tmp_path, capsys):
 
 @pytest.mark.parametrize("metric", ["cosine", "dot-product"])
 def test_propagate_knows_other_pseudometrics(tokens, tmp_path, metric):
-    command = ["propagate", str(tokens), "--pseudometric", metric, "--epsilon", "0.5", "--layers", "2", "--out", str(tmp_path / "o")]
+    command = [
+        "propagate",
+        str(tokens),
+        "--pseudometric",
+        metric,
+        "--epsilon",
+        "0.5",
+        "--layers",
+        "2",
+        "--out",
+        str(tmp_path / "o"),
+    ]
     assert main(command) == 0
 
 
@@ -154,7 +169,12 @@ def test_a_failed_picture_leaves_no_partial_file(tokens, tmp_path, monkeypatch):
 
 
 def test_what_fails_while_running_is_one_line_and_status_1(tokens, tmp_path, monkeypatch, capsys):
-    for error in (RuntimeError("no\nluck"), MemoryError(), ZeroDivisionError("division by zero"), OSError(28, "No space left on device")):
+    for error in (
+        RuntimeError("no\nluck"),
+        MemoryError(),
+        ZeroDivisionError("division by zero"),
+        OSError(28, "No space left on device"),
+    ):
         monkeypatch.setattr("attnflow.cli.propagate", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
         assert main(["propagate", str(tokens), "--layers", "1", "--out", str(tmp_path / "out")]) == 1
         (line,) = capsys.readouterr().err.splitlines()

@@ -36,14 +36,13 @@ HELD = {
     "given cells": (lambda: af.Heat(af.Box([(0, 1)])).solve(start, 0.1, grid=32), lambda s: s.at(X, t=0.03)),
     "sphere": (lambda: af.Heat(af.Sphere(2)).solve(start, 0.1), lambda s: s.at(UNIT, t=0.03)),
     "tokens on a sphere": (
-        lambda: af.DriftDiffusion(af.VonMisesFisher([0, 0, 1.0], 1.0)).solve(start, 0.1), lambda s: s.at(UNIT, t=0.03)
+        lambda: af.DriftDiffusion(af.VonMisesFisher([0, 0, 1.0], 1.0)).solve(start, 0.1),
+        lambda s: s.at(UNIT, t=0.03),
     ),
     "forward": (lambda: af.FokkerPlanck(P).solve(walkers, 0.1), lambda s: s.at(X, t=0.03)),
     "velocity": (lambda: af.General(P, across).solve(start, 0.1), lambda s: s.at(X, t=0.03)),
     "tokens": (lambda: af.propagate(LAYER, P, start, 3), lambda s: s.at(X)),
-    "mean field": (
-        lambda: af.MeanField(af.Attention(af.SquaredDistance(LINE), 0.1), GAUSS).solve(0.1), lambda s: s.at(X)
-    ),
+    "mean field": (lambda: af.MeanField(af.Attention(af.SquaredDistance(LINE), 0.1), GAUSS).solve(0.1), lambda s: s.at(X)),
     "bias": (lambda: af.predicted_bias(LAYER, P, start, 0.1), lambda bias: bias(X)),
     "noise": (lambda: af.predicted_noise(LAYER, P, start, 0.1, 100), lambda noise: noise(X)),
     "spectrum": (lambda: af.DriftDiffusion(P).spectrum(3), lambda s: s.eigenvalues),

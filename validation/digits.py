@@ -98,9 +98,7 @@ def _baselines(tokens: np.ndarray, digits: np.ndarray, labelled: np.ndarray, res
     return [spread.transduction_[rest], nearest.predict(tokens[rest])]
 
 
-def _report(
-    accuracy: np.ndarray, layer: af.Attention, layers: int, engine_gap: float, tokens: int, labelled: int
-) -> Report:
+def _report(accuracy: np.ndarray, layer: af.Attention, layers: int, engine_gap: float, tokens: int, labelled: int) -> Report:
     mean, error = accuracy.mean(axis=0), _standard_error(accuracy)
     best = 1 + int(np.argmax(mean[1:]))
     lead = accuracy[:, 0] - accuracy[:, best]

@@ -43,7 +43,9 @@ def run() -> Report:
     for (name, depth), values in ratios.items():
         allowed = 0.15 if (name, depth) == ("alpha = 1", 20) else 0.05
         worst = max(values, key=lambda ratio: abs(ratio - 1))
-        claims[f"{name}, {depth} layer(s): within {allowed:.0%} of the prediction, worst {worst:.3f}"] = abs(worst - 1) < allowed
+        claims[f"{name}, {depth} layer(s): within {allowed:.0%} of the prediction, worst {worst:.3f}"] = (
+            abs(worst - 1) < allowed
+        )
     text = (
         f"Circle, p proportional to exp(cos x), H0 = cos x, {SEEDS} sets of N random tokens per row.\n"
         "Standard deviation over the sets, p-weighted root mean square over the circle."

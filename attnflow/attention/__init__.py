@@ -6,6 +6,15 @@ from .normalizations import Column, DensityCorrected, Normalization, Sinkhorn, S
 from .perplexity import epsilon_for_perplexity, perplexity
 
 __all__ = [
-    "Attention", "BoundLayer", "Column", "DensityCorrected", "Normalization", "Sinkhorn", "Softmax", "bind_density",
-    "check_same_space", "epsilon_for_perplexity", "perplexity",
+    "Attention",
+    "BoundLayer",
+    "Column",
+    "DensityCorrected",
+    "Normalization",
+    "Sinkhorn",
+    "Softmax",
+    "bind_density",
+    "check_same_space",
+    "epsilon_for_perplexity",
+    "perplexity",
 ]

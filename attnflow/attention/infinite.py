@@ -113,7 +113,9 @@ def check_same_space(layer: Attention, density: Density) -> None:
     probe = space.probe_points()
     f.check(probe, "density.space")
     if f.space is None and any(space.periodic):
-        shift = np.where(space.periodic, [high - low if wraps else 0.0 for (low, high), wraps in zip(space.bounds, space.periodic)], 0.0)
+        shift = np.where(
+            space.periodic, [high - low if wraps else 0.0 for (low, high), wraps in zip(space.bounds, space.periodic)], 0.0
+        )
         here, there = f(probe, probe), f(probe, probe + shift)
         if np.abs(here - there).max() > 1e-9 * max(1.0, np.abs(here).max()):
             raise ValueError(f"f must be periodic on {space}, got {type(f).__name__}, which tells x from x + period")

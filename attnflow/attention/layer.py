@@ -92,9 +92,7 @@ class Attention:
         """Time of the limit equation that one layer advances: residual * m2 / 2, in the units of f.metric."""
         return self.residual * self.f.second_moment(self.epsilon, self.f.dim) / 2
 
-    def __call__(
-        self, tokens: np.ndarray, values: np.ndarray | None = None, queries: np.ndarray | None = None
-    ) -> np.ndarray:
+    def __call__(self, tokens: np.ndarray, values: np.ndarray | None = None, queries: np.ndarray | None = None) -> np.ndarray:
         """Features after one layer.
 
         Parameters

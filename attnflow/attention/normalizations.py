@@ -82,7 +82,9 @@ class Normalization:
             raise self._unknown(member, what)
 
     def _unknown(self, member: str, what: str) -> NotImplementedError:
-        return NotImplementedError(f"normalization must have `{member}` for a {what}, got {type(self).__name__}, which has none")
+        return NotImplementedError(
+            f"normalization must have `{member}` for a {what}, got {type(self).__name__}, which has none"
+        )
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,6 @@ def normalization(value: str | Normalization) -> Normalization:
         return value
     if not isinstance(value, str):
         raise TypeError(
-            "normalization must be a name, DensityCorrected(alpha) or Sinkhorn(tol, max_iter), "
-            f"got {type(value).__name__}"
+            f"normalization must be a name, DensityCorrected(alpha) or Sinkhorn(tol, max_iter), got {type(value).__name__}"
         )
     return _NAMED[checks.choice(value, "normalization", _NAMED)]()

@@ -105,8 +105,7 @@ def depth(layer: Attention, t: float) -> tuple[int, float]:
     steps = t / step if step > 0 else np.inf
     if not steps <= _MOST_LAYERS:
         raise ValueError(
-            f"t must be at most {_MOST_LAYERS} layers long, got {t:g} with a time step of {step:g} "
-            f"at epsilon {layer.epsilon:g}"
+            f"t must be at most {_MOST_LAYERS} layers long, got {t:g} with a time step of {step:g} at epsilon {layer.epsilon:g}"
         )
     whole = round(steps)
     if abs(steps - whole) <= 1e-12 * max(whole, 1):

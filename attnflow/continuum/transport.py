@@ -94,9 +94,7 @@ class Flow:
         faces, velocity = self.faces[moving], np.zeros(len(moving))
         velocity[moving] = np.sum((bound.attend(bound.tokens, faces).mean - faces) * self.normals[moving], axis=1)
         through = [v.reshape(rho.shape) * area for v, area in zip(np.split(velocity, len(self.areas)), self.areas)]
-        leaving = sum(
-            2 * np.maximum(np.maximum(u, 0), np.maximum(-np.roll(u, 1, axis=k), 0)) for k, u in enumerate(through)
-        )
+        leaving = sum(2 * np.maximum(np.maximum(u, 0), np.maximum(-np.roll(u, 1, axis=k), 0)) for k, u in enumerate(through))
         return through, float(np.max(leaving / self.volumes))
 
     def _gain(self, rho: np.ndarray, through: list[np.ndarray]) -> np.ndarray:

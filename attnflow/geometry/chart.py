@@ -49,9 +49,7 @@ class Remetrised(Space):
         if not isinstance(space, Space):
             raise TypeError(f"space must be an attnflow space, got {type(space).__name__}")
         if not callable(metric):
-            raise TypeError(
-                f"metric must be callable on points (..., n) or a sympy Matrix, got {type(metric).__name__}"
-            )
+            raise TypeError(f"metric must be callable on points (..., n) or a sympy Matrix, got {type(metric).__name__}")
         self.space = space.space if isinstance(space, Remetrised) else space
         self.dim, self.columns = self.space.dim, self.space.columns
         self.bounds, self.periodic = self.space.bounds, self.space.periodic

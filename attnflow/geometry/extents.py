@@ -50,9 +50,7 @@ def extent_of_mass(space: Space, log_q: Callable, modes: Modes, name: str) -> tu
     """Per coordinate the bounds of the space, or where log_q sqrt(det g) has fallen by 42 below its modes for good."""
     hull = None
     for point, value, scale in zip(modes.points, modes.values, modes.scale):
-        if value < modes.top - NEGLIGIBLE or (
-            hull is not None and ((hull[:, 0] <= point) & (point <= hull[:, 1])).all()
-        ):
+        if value < modes.top - NEGLIGIBLE or (hull is not None and ((hull[:, 0] <= point) & (point <= hull[:, 1])).all()):
             continue
         box = _box_around(space, log_q, point, scale, name)
         hull = box if hull is None else np.stack([np.minimum(hull, box)[:, 0], np.maximum(hull, box)[:, 1]], axis=1)
@@ -66,9 +64,7 @@ def _box_around(space: Space, log_q: Callable, point: np.ndarray, scale: np.ndar
     for power in range(200):
         box = np.where(open_end, point[:, None] + 2.0**power * scale[:, None] * np.array([-1.0, 1.0]), ends)
         sides, kept = _above(space, log_q, box, point, name)
-        if all(
-            not (open_end[k, end] and kept.take(-end, axis=k).any()) for k in range(space.dim) for end in (0, 1)
-        ):
+        if all(not (open_end[k, end] and kept.take(-end, axis=k).any()) for k in range(space.dim) for end in (0, 1)):
             break
     else:
         raise ValueError(f"{name} must decay in every direction to be normalised on {space}")
@@ -86,9 +82,7 @@ def _anchor(ends: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(ends).sum(axis=1) == 1, np.where(np.isfinite(ends), ends, 0.0).sum(axis=1), 0.0)
 
 
-def _above(
-    space: Space, log_q: Callable, box: np.ndarray, mode: np.ndarray, name: str
-) -> tuple[list[np.ndarray], np.ndarray]:
+def _above(space: Space, log_q: Callable, box: np.ndarray, mode: np.ndarray, name: str) -> tuple[list[np.ndarray], np.ndarray]:
     """A lattice of midpoints (walls may be singular), and where on it the mass is not negligible beside the mode's."""
     size = 64 if space.dim < 3 else 32
     sides = [low + (high - low) * (np.arange(size) + 0.5) / size for low, high in box]

@@ -92,9 +92,7 @@ class Frame:
             evenly = climb(self._look_at, start, step, *np.transpose(self.space.bounds))
             found = found.joined(self._in_cube(evenly.joined(self._far)))
         if not len(found.values):
-            raise ValueError(
-                f"{self.name} must be finite somewhere, got -inf at all {np.prod(sight)} points looked at"
-            )
+            raise ValueError(f"{self.name} must be finite somewhere, got -inf at all {np.prod(sight)} points looked at")
         return found
 
     @cached_property

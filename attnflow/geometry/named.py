@@ -218,9 +218,7 @@ def _inverse(matrix: np.ndarray, name: str) -> np.ndarray:
         except np.linalg.LinAlgError:
             result = np.full_like(matrix, np.inf)
     if not (np.isfinite(result).all() and (np.diag(result) > 0).all()):
-        raise ValueError(
-            f"{name} must have an inverse within double precision, got entries up to {np.abs(matrix).max():.3g}"
-        )
+        raise ValueError(f"{name} must have an inverse within double precision, got entries up to {np.abs(matrix).max():.3g}")
     return result
 
 

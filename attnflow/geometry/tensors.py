@@ -22,9 +22,7 @@ class SympyMetric:
             raise ValueError(f"metric must be a sympy Matrix of shape {(dim, dim)}, got {checks.short(matrix)}")
         self._symbols = [sympy.Symbol(f"x{k}") for k in range(dim)]
         # assumptions (real=True) make symbols of the same name differ
-        self._matrix = matrix.subs(
-            {s: self._symbols[k] for s in matrix.free_symbols for k in range(dim) if s.name == f"x{k}"}
-        )
+        self._matrix = matrix.subs({s: self._symbols[k] for s in matrix.free_symbols for k in range(dim) if s.name == f"x{k}"})
         strange = self._matrix.free_symbols - set(self._symbols)
         if strange:
             raise ValueError(f"metric must be in the symbols x0 to x{dim - 1}, got {sorted(map(str, strange))}")
@@ -79,7 +77,9 @@ class PulledBack:
         flat = singular[:, -1] <= 1e-7 * singular[:, 0] if J.shape[1] >= dim else np.ones(len(x), dtype=bool)
         if flat.any():
             i = int(np.argmax(flat))
-            raise ValueError(f"phi must have a Jacobian of full rank {dim}, got {checks.entries(J[i])} at x = {checks.entries(x[i])}")
+            raise ValueError(
+                f"phi must have a Jacobian of full rank {dim}, got {checks.entries(J[i])} at x = {checks.entries(x[i])}"
+            )
         return np.swapaxes(J, 1, 2) @ J
 
 

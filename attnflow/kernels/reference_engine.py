@@ -13,9 +13,7 @@ from .rules import nothing_to_see
 LARGEST = 2**26  # pairs; the N x N arrays then take about two gigabytes
 
 
-def plan(
-    f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
-) -> Callable:
+def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float) -> Callable:
     """See `attnflow.kernels.plan`; `dtype` and `rtol` are ignored: all is float64, nothing is truncated."""
     queries = keys if queries is None else queries
 

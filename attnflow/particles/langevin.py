@@ -258,7 +258,9 @@ def _check(density, points, t, paths, drift, rng):
         bad = ~np.isfinite(density.score(x)).all(axis=1)
         if bad.any():
             where = int(np.argmax(bad))
-            raise ValueError(f"density must have a finite score at points, got none at {checks.entries(x[where])} (index {where})")
+            raise ValueError(
+                f"density must have a finite score at points, got none at {checks.entries(x[where])} (index {where})"
+            )
     return settle(density.space, x), times, paths, drift, checks.generator(rng)
 
 

@@ -43,7 +43,9 @@ def missed_weight(generator: Generator, grid: Grid) -> float:
     log_w = generator.log_weight(grid.points)
     if len(grid.axes) > 1:
         root = np.exp((log_w - log_w.max()) / 2)
-        return float(interpolation_error(lambda x: np.exp((generator.log_weight(x) - log_w.max()) / 2), grid, root, "density")[0])
+        return float(
+            interpolation_error(lambda x: np.exp((generator.log_weight(x) - log_w.max()) / 2), grid, root, "density")[0]
+        )
     middle, scale = log_w.mean(), max(1.0, np.ptp(log_w))
     points = between(grid)
     axis = grid.axes[0]

@@ -105,7 +105,9 @@ class FokkerPlanck(Equation):
         for pair in read_boundary(boundary, self.space):
             for side in pair or ():
                 if side is not None and (callable(side.value) or np.any(side.value)):
-                    raise ValueError(f"boundary must be 'no-flux' or ('dirichlet', 0) for a density, got {checks.short(boundary)}")
+                    raise ValueError(
+                        f"boundary must be 'no-flux' or ('dirichlet', 0) for a density, got {checks.short(boundary)}"
+                    )
         if callable(initial):
             self._check_tails(initial)
             initial = partial(_divided, self, initial)
@@ -168,4 +170,3 @@ def _scaled_errors(backward: Solution, factor: np.ndarray) -> np.ndarray:
 
 def _multiplied(dense: Callable, factor: np.ndarray, times: np.ndarray) -> np.ndarray:
     return dense(times) * factor
-

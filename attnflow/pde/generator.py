@@ -189,7 +189,9 @@ class Generator:
             nodes = Grid(tuple(Axis("cells", size, low, high) for low, high in ranges))
             log_w = self.log_weight(nodes.points)
             inside = (log_w > log_w.max() - 2 * _DEPTH).reshape(nodes.shape)
-            spans = [np.flatnonzero(inside.any(axis=tuple(j for j in range(inside.ndim) if j != k))) for k in range(inside.ndim)]
+            spans = [
+                np.flatnonzero(inside.any(axis=tuple(j for j in range(inside.ndim) if j != k))) for k in range(inside.ndim)
+            ]
             touches = np.array([(where[0] == 0, where[-1] == size - 1) for where in spans]) & open_ends
             if not touches.any():
                 break

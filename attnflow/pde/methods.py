@@ -21,7 +21,12 @@ _CROWDED = 24  # unless so many per axis see nothing
 
 
 def solve_problem(
-    generator: Generator, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str, assemble: Assemble,
+    generator: Generator,
+    problem: Problem,
+    shape: tuple[int, ...] | None,
+    rtol: float,
+    method: str,
+    assemble: Assemble,
     self_adjoint: bool,
 ) -> Solution:
     """The solution on cells, or by a spectral method where the equation is self-adjoint and that suits.
@@ -58,9 +63,7 @@ def solve_problem(
     return volumes.solve_refined(generator, problem, rtol, integrator, assemble)
 
 
-def _spectral_suits(
-    generator: Generator, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str
-) -> bool:
+def _spectral_suits(generator: Generator, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> bool:
     if generator.on_globe:
         if method == "spectral" and problem.backend != "numpy":
             raise ValueError(f"backend must be 'numpy' for spherical harmonics, got {problem.backend!r}")
@@ -78,5 +81,8 @@ def _spectral_suits(
     if walled and (shape is not None or not callable(problem.initial)):
         return False  # the nodes of a given grid between walls are cell centres
     if walled and generator.space.dim > 1 and rtol > _LOOSE:
-        return sees_nothing(generator, problem, (_CROWDED,) * generator.space.dim) and nodes.smooth_sizes(generator, problem, rtol) is not None
+        return (
+            sees_nothing(generator, problem, (_CROWDED,) * generator.space.dim)
+            and nodes.smooth_sizes(generator, problem, rtol) is not None
+        )
     return shape is None or (nodes.is_affordable(generator, shape) and nodes.smooth_sizes(generator, problem, rtol) is not None)

@@ -73,7 +73,9 @@ class Problem:
             return 0.0
         usual = np.median(values.reshape(grid.size, -1), axis=0)
         there = checks.evaluate(self.initial, self.peaks, "initial")
-        return float(interpolation_error(there - usual, grid, values - usual, points=self.peaks if points is None else points).max())
+        return float(
+            interpolation_error(there - usual, grid, values - usual, points=self.peaks if points is None else points).max()
+        )
 
     def sample(self, grid: Grid) -> np.ndarray:
         """Initial values on a grid, (*grid, c); an array is interpolated at the grid's order."""
@@ -166,7 +168,9 @@ def moderated(problem: Problem) -> tuple[Problem, np.ndarray | None]:
         return problem, None
     powers = np.where(unusual, unit(sizes[None], axis=0), 1.0)
     less = 1 / powers
-    walls = tuple(pair and tuple(side and replace(side, value=times_powers(side.value, less)) for side in pair) for pair in problem.walls)
+    walls = tuple(
+        pair and tuple(side and replace(side, value=times_powers(side.value, less)) for side in pair) for pair in problem.walls
+    )
     return replace(problem, initial=times_powers(problem.initial, less), walls=walls), powers
 
 

@@ -15,9 +15,8 @@ JUDGED = "initial, density or metric"  # what samples are taken of, in messages
 MOST_CELLS = {1: 2**19, 2: 512, 3: 96}  # per axis, that finite volumes may have
 EXACT = 1e-15  # relative error of the time integration on a given grid
 
-def refinements(
-    solve: Callable, size, larger: Callable, difference: Callable, tol: float
-) -> Iterator[tuple[object, float]]:
+
+def refinements(solve: Callable, size, larger: Callable, difference: Callable, tol: float) -> Iterator[tuple[object, float]]:
     """Better and better solutions, each with its difference from the one of the size before, until that is below tol.
 
     Ends where `solve` or `larger` says None: too expensive.

@@ -26,8 +26,15 @@ _MONITORS = ("mean", "deviation")
 
 
 def report(
-    generator: Generator, problem: Problem, fields: np.ndarray, grid: Grid, rtol: float | None, stats: dict,
-    mass: np.ndarray | None = None, dense: Callable | None = None, mean: np.ndarray | None = None,
+    generator: Generator,
+    problem: Problem,
+    fields: np.ndarray,
+    grid: Grid,
+    rtol: float | None,
+    stats: dict,
+    mass: np.ndarray | None = None,
+    dense: Callable | None = None,
+    mean: np.ndarray | None = None,
 ) -> Solution:
     """The Solution, which says so when its estimated error exceeds rtol (None: the user chose the grid).
 

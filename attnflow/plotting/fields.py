@@ -227,7 +227,9 @@ def _draw_slices(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]
     for sheet, place in zip(sheets, places):
         recolours.append(_color_mesh(ax, *np.moveaxis(sheet[..., :2] + place, -1, 0), limits)[1])
         height = f"$x_3$ = {sheet[0, 0, 2]:.3g}"
-        ax.text((low + high)[0] / 2 + place[0], high[1] + place[1], height, fontsize=8, color=style.INK, ha="center", va="bottom")
+        ax.text(
+            (low + high)[0] / 2 + place[0], high[1] + place[1], height, fontsize=8, color=style.INK, ha="center", va="bottom"
+        )
     ax.figure.colorbar(ScalarMappable(limits, "viridis"), ax=ax, label=label)
     style.finish(ax, "", "$x_1$ (length)", "$x_2$ (length)")
     for set_ticks, k, shown in ((ax.set_xticks, 0, places[:columns]), (ax.set_yticks, 1, places[::columns])):

@@ -58,9 +58,7 @@ class _Points(NamedTuple):
 def _plot_bias(result, ax) -> None:
     bias, noise = result.predicted.bias, result.predicted.noise
     sizes = [n for n in result.study.sizes if np.isfinite(n)]
-    series = [
-        _series(result, "epsilon", "error", n, lambda e, n=n: np.hypot(bias[e], noise[e] / np.sqrt(n))) for n in sizes
-    ]
+    series = [_series(result, "epsilon", "error", n, lambda e, n=n: np.hypot(bias[e], noise[e] / np.sqrt(n))) for n in sizes]
     epsilons, errors = (values[::-1] for values in result.bias())
     infinite = _Points(epsilons, errors, np.zeros(len(errors)), _visible([bias[e] for e in epsilons], errors))
     _draw(ax, series, [f"$N$ = {n:g}" for n in sizes], style.MARKERS[1:], [infinite])

@@ -21,7 +21,11 @@ def new_axes(ax=None, count: int = 1, size: tuple[float, float] = SIZE, projecti
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        1, count, figsize=(size[0] * count, size[1]), layout="constrained", squeeze=False,
+        1,
+        count,
+        figsize=(size[0] * count, size[1]),
+        layout="constrained",
+        squeeze=False,
         subplot_kw={"projection": projection},
     )
     return axes[0, 0] if count == 1 else axes[0]
@@ -123,7 +127,9 @@ def plain_log(axis) -> None:
     low, high = axis.get_view_interval()
     if high > 1000 * low:
         return
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high > 4 * low else (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)))
+    axis.set_major_locator(
+        LogLocator(subs=(1.0, 2.0, 5.0) if high > 4 * low else (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0))
+    )
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(lambda value, _: f"{value:g}")
 

@@ -5,5 +5,12 @@ from .products import Cosine, DotProduct
 from .pseudometrics import PseudoMetric
 
 __all__ = [
-    "Cosine", "DotProduct", "LogDistance", "Mahalanobis", "PowerDistance", "PseudoMetric", "SquaredDistance", "SquaredMap",
+    "Cosine",
+    "DotProduct",
+    "LogDistance",
+    "Mahalanobis",
+    "PowerDistance",
+    "PseudoMetric",
+    "SquaredDistance",
+    "SquaredMap",
 ]

@@ -116,7 +116,9 @@ class PseudoMetric:
         slope = np.abs(gradient).max(axis=-1)
         if (slope > 1e-5 * size).any():
             where = x[np.unravel_index(np.argmax(slope), slope.shape)]
-            raise ValueError(f"f must be smallest at y = x to have a local limit, got a slope of {slope.max():.3g} at x = {checks.entries(where)}")
+            raise ValueError(
+                f"f must be smallest at y = x to have a local limit, got a slope of {slope.max():.3g} at x = {checks.entries(where)}"
+            )
         if (np.abs(hessian - wider).max(axis=(-1, -2)) > 1e-3 * size).any():
             raise ValueError(
                 "f must be quadratic near y = x to have a metric, but its second differences depend on their step; "

@@ -11,9 +11,7 @@ from .signals import Signals
 from .workers import in_processes
 
 
-def compute(
-    study: Design, cells: list[Cell], n_jobs: int, client, signals: Signals
-) -> Iterator[tuple[Cell, dict]]:
+def compute(study: Design, cells: list[Cell], n_jobs: int, client, signals: Signals) -> Iterator[tuple[Cell, dict]]:
     """Results as they finish. Close it: then nothing is left running, but what a client has begun."""
     if client is not None:
         return _by_client(study, cells, client)

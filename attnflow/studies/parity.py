@@ -41,9 +41,7 @@ class ParityTable:
         return "\n".join(lines)
 
 
-def parity(
-    layer: Attention, tokens: np.ndarray, values: np.ndarray, backends: Sequence[str] | None = None
-) -> ParityTable:
+def parity(layer: Attention, tokens: np.ndarray, values: np.ndarray, backends: Sequence[str] | None = None) -> ParityTable:
     """One layer by every engine, compared with the dense reference in float64.
 
     Parameters

@@ -174,9 +174,7 @@ class StudyResult:
             slope, unknown["slope"] = np.nan, "walls slow convergence down, for softmax to the square root of eps"
         if not finite:
             unknown["noise"] = "no size is finite"
-        return Prediction(
-            bias, noise, {"epsilon": slope, "size": -0.5}, {"epsilon": first, "size": noise[largest]}, unknown
-        )
+        return Prediction(bias, noise, {"epsilon": slope, "size": -0.5}, {"epsilon": first, "size": noise[largest]}, unknown)
 
     def summary(self) -> str:
         """Measured against predicted, as a table; below it what is not predicted and why, and what the intervals are."""

@@ -8,6 +8,7 @@ from types import FrameType
 
 _AGAIN = 0.005  # seconds until a signal that came at a bad moment is raised again
 
+
 class Terminated(SystemExit):
     """SIGTERM as an exception: what is open is closed on the way out, and the exit status is 143."""
 

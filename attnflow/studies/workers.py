@@ -37,9 +37,7 @@ class _Answer(NamedTuple):
     warned: list[tuple[str, type[Warning]]]
 
 
-def in_processes(
-    study: Design, cells: list[Cell], n_jobs: int, signals: Signals
-) -> Iterator[tuple[Cell, dict]]:
+def in_processes(study: Design, cells: list[Cell], n_jobs: int, signals: Signals) -> Iterator[tuple[Cell, dict]]:
     """Results as they finish; closed, it leaves no process behind."""
     begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps(study)
     tasks, answers, processes = deque(cells), SimpleQueue(), []

@@ -131,7 +131,9 @@ def constant_curvature(metric: int | sympy.Matrix) -> sympy.Expr:
     for (a, b), (c, d) in itertools.combinations_with_replacement(planes, 2):
         area = g[a, c] * g[b, d] - g[a, d] * g[b, c]
         if K.free_symbols & set(x) or not vanishes(riemann(a, b, c, d) - K * area):
-            raise ValueError(f"metric must have constant curvature, got {checks.short(metric)}; use local_kernel with an embedding")
+            raise ValueError(
+                f"metric must have constant curvature, got {checks.short(metric)}; use local_kernel with an embedding"
+            )
     return K
 
 
@@ -144,5 +146,7 @@ def _taylor(h: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr]:
     """c2, c4 of h = h(0) + c2 d^2 + c4 d^4 + O(d^5); a constant changes no weight."""
     h0, c1, c2, c3, c4 = (sympy.limit(sympy.diff(h, DISTANCE, k), DISTANCE, 0) / factorial(k) for k in range(5))
     if not h0.is_finite or c1 != 0 or c3 != 0 or not c2.is_positive or not c4.is_finite:
-        raise ValueError(f"h must begin as c d^2 + O(d^4) with c > 0, got {checks.short(h)}; leave h out and substitute its moments")
+        raise ValueError(
+            f"h must begin as c d^2 + O(d^4) with c > 0, got {checks.short(h)}; leave h out and substitute its moments"
+        )
     return c2, c4

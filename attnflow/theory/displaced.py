@@ -205,7 +205,9 @@ def manifold_average(
     across = combine((N.T * sympy.hessian(f, y).subs(place, simultaneous=True) * N).det())
     squared = combine(sympy.Matrix.hstack(J, N).det() ** 2 / across)
     if squared.is_infinite or squared.has(sympy.nan) or squared.is_nonpositive:
-        raise ValueError(f"f must have a positive definite Hessian across the manifold, got the determinant {checks.short(across)}")
+        raise ValueError(
+            f"f must have a positive definite Hessian across the manifold, got the determinant {checks.short(across)}"
+        )
     above, below = (sympy.factor(part).as_independent(*t, as_Add=False)[1] for part in sympy.fraction(squared))
     q = sympy.exp(log_q).subs(dict(zip(x, psi)), simultaneous=True)
     weight = Formula("w", q * sympy.sqrt(above) / sympy.sqrt(below), t)
@@ -232,5 +234,7 @@ def _argmin(f: sympy.Expr, y: tuple[sympy.Symbol, ...]) -> tuple[sympy.Expr, ...
         if not any(combine(hessian[:k, :k].det()).is_nonpositive for k in range(1, len(y) + 1)):
             minima.append(place)
     if len(minima) != 1 or any(set(y) & entry.free_symbols for entry in minima[0]):
-        raise ValueError(f"f must have one isolated minimum in y that sympy finds, got {checks.short(minima or found)}; give place")
+        raise ValueError(
+            f"f must have one isolated minimum in y that sympy finds, got {checks.short(minima or found)}; give place"
+        )
     return minima[0]

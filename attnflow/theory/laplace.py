@@ -67,9 +67,7 @@ def gaussian_expansion(
         if a not in moments:
             i = next(k for k, times in enumerate(a) if times)
             rest = _less(a, i)
-            moments[a] = sum(
-                (rest[j] * s[min(i, j), max(i, j)] * moment(_less(rest, j)) for j in range(n) if rest[j]), 0 * one
-            )
+            moments[a] = sum((rest[j] * s[min(i, j), max(i, j)] * moment(_less(rest, j)) for j in range(n) if rest[j]), 0 * one)
         return moments[a]
 
     absent = [sympy.S.Zero] * (2 * n)  # h and u: averaged, or counted by the index

@@ -145,9 +145,7 @@ class _Names:
         return name
 
     def of_kernel(self, kernel: Kernel) -> Kernel:
-        terms = tuple(
-            Operator({a: self.of(c) for a, c in G.coefficients.items()}, G.variables, G.name) for G in kernel.terms
-        )
+        terms = tuple(Operator({a: self.of(c) for a, c in G.coefficients.items()}, G.variables, G.name) for G in kernel.terms)
         return replace(kernel, terms=terms, log_scale=self.of(kernel.log_scale))
 
     def resolved(self, term: Operator) -> Operator:

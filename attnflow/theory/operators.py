@@ -161,9 +161,7 @@ def multiplication(factor: sympy.Expr, variables: tuple[sympy.Symbol, ...]) -> O
     return Operator({(0,) * len(variables): sympy.S.One * factor}, variables, "M")
 
 
-def drift_diffusion(
-    metric: int | sympy.Matrix, density: sympy.Expr | None = None, drift: sympy.Expr | float = 2
-) -> Operator:
+def drift_diffusion(metric: int | sympy.Matrix, density: sympy.Expr | None = None, drift: sympy.Expr | float = 2) -> Operator:
     """L H = Delta_g H + c <grad log p, grad H>_g = p^-c div_g(p^c grad_g H), c the drift.
 
     Parameters

@@ -17,7 +17,7 @@ def layer(normalization="softmax", epsilon=0.05, **options):
 
 @pytest.mark.parametrize("normalization", ALL, ids=str)
 def test_weights_are_the_definition(normalization):
-    K = np.exp(-CIRCLE.distance(TOKENS[:, None], TOKENS) ** 2 / 0.1)
+    K = np.exp(-(CIRCLE.distance(TOKENS[:, None], TOKENS) ** 2) / 0.1)
     q = K.sum(axis=1)
     key = {"softmax": np.ones_like(q), "column": 1 / q}.get(normalization)
     if normalization == "sinkhorn":
@@ -148,7 +148,10 @@ def test_perplexity_of_known_rows():
         (lambda: af.Attention(af.DotProduct(), 1.0).weights(np.eye(2), np.ones((4, 1))), "queries must have 2 columns"),
         (lambda: af.DotProduct()(np.eye(2), np.ones((4, 1))), "y must have 2 columns"),
         (lambda: af.PowerDistance(af.Euclidean(2), 0.1).moments(1e40), "epsilon must be smaller"),
-        (lambda: af.epsilon_for_perplexity(af.PowerDistance(af.Euclidean(1), 1.0), 1e300 * TOKENS, 5.0), "tokens must lie where f"),
+        (
+            lambda: af.epsilon_for_perplexity(af.PowerDistance(af.Euclidean(1), 1.0), 1e300 * TOKENS, 5.0),
+            "tokens must lie where f",
+        ),
         (lambda: layer(residual=0.5)(TOKENS, VALUES, TOKENS), "queries must be None for residual"),
         (lambda: layer().weights(np.zeros((9000, 1))), "tokens must make at most"),
         (lambda: layer(backend="reference")(np.zeros((9000, 1))), "tokens must make at most"),

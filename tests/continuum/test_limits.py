@@ -35,12 +35,16 @@ def relative(error, solution, weight=None):
     return np.sqrt(np.sum(weight * error**2) / np.sum(weight * solution**2))
 
 
-@pytest.mark.parametrize("normalization, drift", [("softmax", 2), ("sinkhorn", 1), ("column", 0), (af.DensityCorrected(0.25), 1.5)])
+@pytest.mark.parametrize(
+    "normalization, drift", [("softmax", 2), ("sinkhorn", 1), ("column", 0), (af.DensityCorrected(0.25), 1.5)]
+)
 def test_each_normalisation_has_its_drift(normalization, drift):
     assert af.limit(af.Attention(F, 0.1, normalization), P).drift == drift
 
 
-@pytest.mark.parametrize("normalization, consensus", [("softmax", 0.6977746580), ("sinkhorn", 0.4463899659), (af.DensityCorrected(1.0), 0.0)])
+@pytest.mark.parametrize(
+    "normalization, consensus", [("softmax", 0.6977746580), ("sinkhorn", 0.4463899659), (af.DensityCorrected(1.0), 0.0)]
+)
 def test_consensus_of_the_equation(normalization, consensus):
     end = af.limit(af.Attention(F, 0.1, normalization), P).solve(cos, 40.0).at(GRID)
     np.testing.assert_allclose(end, consensus, atol=1e-6)
@@ -96,7 +100,8 @@ def independent_depth_error(normalization, residual, tau, n=128):
 
 
 @pytest.mark.parametrize(
-    "normalization, rate, tolerance", [("softmax", 1, 0.03), (af.DensityCorrected(0.5), 1, 0.03), ("column", 1, 0.03), ("sinkhorn", 2, 0.1)]
+    "normalization, rate, tolerance",
+    [("softmax", 1, 0.03), (af.DensityCorrected(0.5), 1, 0.03), ("column", 1, 0.03), ("sinkhorn", 2, 0.1)],
 )
 def test_depth_error_falls_at_its_rate(normalization, rate, tolerance):
     taus = np.array([0.0125, 0.00625, 0.003125])
@@ -118,7 +123,9 @@ def test_other_kernels_have_the_predicted_bias(make):
     f = make()
     layer = af.Attention(f, 2e-5 if isinstance(f, af.PowerDistance) else 0.004)
     depth = round(0.3 / layer.time_step)
-    error = af.propagate(layer, P, two_waves, depth, save_every=depth).at(GRID) - af.limit(layer, P).solve(two_waves, depth * layer.time_step).at(GRID)
+    error = af.propagate(layer, P, two_waves, depth, save_every=depth).at(GRID) - af.limit(layer, P).solve(
+        two_waves, depth * layer.time_step
+    ).at(GRID)
     predicted = af.predicted_bias(layer, P, two_waves, depth * layer.time_step)(GRID)
     assert relative((error - predicted)[:, 0], predicted[:, 0]) < 0.03
 

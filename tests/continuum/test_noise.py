@@ -88,7 +88,9 @@ def test_one_layer_agrees_with_the_small_eps_formula(alpha):
     # |grad H|^2 / (N p) [ (4 pi s)^(-1/2) s/2 - alpha (6 pi s)^(-1/2) 2s/3 + (alpha^2/4) (8 pi s)^(-1/2) s ]
     s, x = 1e-3, np.array([[0.9]])
     bracket = (
-        (4 * np.pi * s) ** -0.5 * s / 2 - alpha * (6 * np.pi * s) ** -0.5 * 2 * s / 3 + alpha**2 / 4 * (8 * np.pi * s) ** -0.5 * s
+        (4 * np.pi * s) ** -0.5 * s / 2
+        - alpha * (6 * np.pi * s) ** -0.5 * 2 * s / 3
+        + alpha**2 / 4 * (8 * np.pi * s) ** -0.5 * s
     )
     expected = np.sqrt(np.sin(0.9) ** 2 / (1000 * P.pdf(x)[0]) * bracket)
     layer = af.Attention(F, s, af.DensityCorrected(alpha))

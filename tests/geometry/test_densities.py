@@ -18,7 +18,7 @@ def first(x):
         (af.Box([(0, 1), (0, 2)]), lambda x: x[..., 0] - x[..., 1], np.log((np.e - 1) * (1 - np.exp(-2)))),
         (af.Sphere(1), lambda x: x[..., 1], 2.073791250303764),
         (af.Sphere(2), lambda x: 2 * x[..., 2], np.log(2 * np.pi * np.sinh(2))),
-        (af.Euclidean(1), lambda x: -np.abs(x[..., 0] - 300) ** 2 / 0.02, 0.5 * np.log(0.02 * np.pi)),
+        (af.Euclidean(1), lambda x: -(np.abs(x[..., 0] - 300) ** 2) / 0.02, 0.5 * np.log(0.02 * np.pi)),
         (af.Euclidean(2), lambda x: -((x - [40, -7]) ** 2).sum(-1) / 2, np.log(2 * np.pi)),
         (af.Euclidean(3), lambda x: -(x**2).sum(-1), 1.5 * np.log(np.pi)),
     ],
@@ -30,7 +30,7 @@ def test_a_density_is_normalised_over_its_space(space, log_pdf, log_mass):
 
 
 def test_extent_closes_in_on_a_far_and_narrow_peak():
-    (low, high), = af.Density(af.Euclidean(1), lambda x: -0.5 * ((x[..., 0] - 5000) / 0.1) ** 2).extent
+    ((low, high),) = af.Density(af.Euclidean(1), lambda x: -0.5 * ((x[..., 0] - 5000) / 0.1) ** 2).extent
     reach = 0.1 * np.sqrt(84)
     assert low == pytest.approx(5000 - reach, abs=0.3) and low < 5000 - reach
     assert high == pytest.approx(5000 + reach, abs=0.3) and high > 5000 + reach

@@ -93,9 +93,7 @@ def test_kernel_density_is_the_mean_of_its_kernels():
 
 
 def test_default_bandwidth_is_scotts_rule_per_coordinate():
-    np.testing.assert_allclose(
-        af.KernelDensity(TOKENS).bandwidth, TOKENS.std(axis=0, ddof=1) * 50 ** (-1 / 6), rtol=1e-14
-    )
+    np.testing.assert_allclose(af.KernelDensity(TOKENS).bandwidth, TOKENS.std(axis=0, ddof=1) * 50 ** (-1 / 6), rtol=1e-14)
 
 
 def test_uniform_on_a_remetrised_sphere_is_one_over_its_area():

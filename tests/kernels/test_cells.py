@@ -148,8 +148,7 @@ def test_a_perturbed_engine_is_noticed(monkeypatch, broken):
         monkeypatch.setattr(cells, "reach_of", lambda pair, epsilon, depth: honest(pair, epsilon, np.minimum(depth, 25)))
     elif broken == "certificate":
         monkeypatch.setattr(cells, "MARGIN", 200.0)
-        found = lambda pair, epsilon, depth: honest(pair, epsilon, depth - 200.0 * (depth > 150))
-        monkeypatch.setattr(cells, "reach_of", found)
+        monkeypatch.setattr(cells, "reach_of", lambda pair, epsilon, depth: honest(pair, epsilon, depth - 200 * (depth > 150)))
     elif broken == "one cell too few":
         monkeypatch.setattr(neighbours, "index", lambda code, shift, table: index(code[:-3], shift, table))
     else:

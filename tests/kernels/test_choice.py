@@ -45,7 +45,10 @@ def test_a_pseudometric_without_decay_is_left_to_the_dense_engine_with_the_reaso
 def test_more_applications_and_columns_cost_more_and_float32_less():
     once, often = (choose(SQUARE, 1e-4, None, MANY, applications=k).seconds for k in (1, 50))
     assert all(10 * once[name] < often[name] <= 51 * once[name] for name in ("numba", "cells"))
-    wide, single = choose(SQUARE, 1e-4, None, MANY, columns=9).seconds, choose(SQUARE, 1e-4, None, MANY, "float32", 1e-5).seconds
+    wide, single = (
+        choose(SQUARE, 1e-4, None, MANY, columns=9).seconds,
+        choose(SQUARE, 1e-4, None, MANY, "float32", 1e-5).seconds,
+    )
     assert wide["numba"] > choose(SQUARE, 1e-4, None, MANY).seconds["numba"] > 2 * single["numba"]
 
 

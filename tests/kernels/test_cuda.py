@@ -104,8 +104,13 @@ def specialisations():
     squared, wrapped = af.SquaredDistance(af.Euclidean(3)).pair, af.SquaredDistance(af.Torus([1.0, 1.0])).pair
     angle, power = af.SquaredDistance(af.Sphere(2)).pair, af.PowerDistance(af.Euclidean(8), 1.5).pair
     sums = [
-        (squared, 3, 1, 4, 0, 128), (squared, 8, 8, 4, 1, 128), (wrapped, 2, 1, 4, 1, 32), (squared, 3, 1, 8, 0, 128),
-        (wrapped, 3, 8, 8, 1, 128), (angle, 3, 1, 4, 0, 128), (power, 8, 4, 8, 1, 128),
+        (squared, 3, 1, 4, 0, 128),
+        (squared, 8, 8, 4, 1, 128),
+        (wrapped, 2, 1, 4, 1, 32),
+        (squared, 3, 1, 8, 0, 128),
+        (wrapped, 3, 8, 8, 1, 128),
+        (angle, 3, 1, 4, 0, 128),
+        (power, 8, 4, 8, 1, 128),
     ]
     for pair, dim, columns, itemsize, subtracted, threads in sums:
         each = cuda.queries_per_thread(dim, columns, itemsize)
@@ -145,9 +150,7 @@ def test_a_pair_in_single_precision_costs_nine_operations_and_one_exp2(tmp_path)
     file, defines = next(specialisations())
     (tmp_path / "one.cu").write_text(cuda.code(file))
     flags = [f"-D{name}={value}" for name, value in defines]
-    subprocess.run(
-        ["nvcc", *cuda.OPTIONS, *flags, "-arch=sm_80", "-ptx", "one.cu", "-o", "one.ptx"], cwd=tmp_path, check=True
-    )
+    subprocess.run(["nvcc", *cuda.OPTIONS, *flags, "-arch=sm_80", "-ptx", "one.cu", "-o", "one.ptx"], cwd=tmp_path, check=True)
     ptx = (tmp_path / "one.ptx").read_text().partition("merge(")[0]
     pairs = len(re.findall(r"ex2\.approx\.ftz\.f32", ptx))
     arithmetic = len(re.findall(r"\b(?:add|sub|mul|fma)[.\w]*\.f32", ptx))

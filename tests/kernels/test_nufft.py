@@ -42,8 +42,12 @@ def cloud(kind, dim, rng, period=None, count=300):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    kind=st.sampled_from(["random", "clustered", "duplicated", "far-flung"]), dim=st.sampled_from([1, 2, 3]),
-    torus=st.booleans(), decade=st.floats(-8, 4), digits=st.integers(3, 12), spread=st.sampled_from([0.0, 1.0, 30.0]),
+    kind=st.sampled_from(["random", "clustered", "duplicated", "far-flung"]),
+    dim=st.sampled_from([1, 2, 3]),
+    torus=st.booleans(),
+    decade=st.floats(-8, 4),
+    digits=st.integers(3, 12),
+    spread=st.sampled_from([0.0, 1.0, 30.0]),
     seed=st.integers(0, 2**16),
 )
 def test_every_row_is_within_rtol(kind, dim, torus, decade, digits, spread, seed):

@@ -161,8 +161,13 @@ def test_the_comparison_notices_a_lost_query():
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    name=st.sampled_from(sorted(PSEUDOMETRICS)), n_keys=st.integers(1, 1200), n_queries=st.integers(1, 40),
-    columns=st.integers(0, 9), log_epsilon=st.floats(-6, 6), biased=st.booleans(), seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(sorted(PSEUDOMETRICS)),
+    n_keys=st.integers(1, 1200),
+    n_queries=st.integers(1, 40),
+    columns=st.integers(0, 9),
+    log_epsilon=st.floats(-6, 6),
+    biased=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
 )
 def test_temperatures_of_twelve_decades(name, n_keys, n_queries, columns, log_epsilon, biased, seed):
     f, rng, epsilon = PSEUDOMETRICS[name], np.random.default_rng(seed), 10.0**log_epsilon
@@ -174,8 +179,11 @@ def test_temperatures_of_twelve_decades(name, n_keys, n_queries, columns, log_ep
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    name=st.sampled_from(sorted(PSEUDOMETRICS)), n_keys=st.integers(1, 1200), columns=st.integers(0, 9),
-    log_epsilon=st.floats(-2, 6), seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(sorted(PSEUDOMETRICS)),
+    n_keys=st.integers(1, 1200),
+    columns=st.integers(0, 9),
+    log_epsilon=st.floats(-2, 6),
+    seed=st.integers(0, 2**32 - 1),
 )
 def test_single_precision_keeps_five_digits(name, n_keys, columns, log_epsilon, seed):
     f, rng, epsilon = PSEUDOMETRICS[name], np.random.default_rng(seed), 10.0**log_epsilon
@@ -383,7 +391,9 @@ def test_angles_and_powers_are_good_to_units_of_rounding(dtype):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the names of registers are those of x86-64")
 def test_the_loop_over_keys_runs_on_wide_vectors():
     kernel = engine.gaussian(0, 2)
-    fresh = numba.njit(**{k: v for k, v in kernel.targetoptions.items() if k != "nopython"})(kernel.py_func)  # numba does not show code that was cached
+    fresh = numba.njit(**{k: v for k, v in kernel.targetoptions.items() if k != "nopython"})(
+        kernel.py_func
+    )  # numba does not show code that was cached
     keys, tokens, sums = np.zeros((2, 20)), np.zeros(20), np.zeros((20, 1))
     fresh(0, 20, 1.0, np.ones(2), np.zeros((20, 2)), keys, keys[:1], tokens, tokens, np.zeros(20), sums)
     (code,) = fresh.inspect_asm().values()

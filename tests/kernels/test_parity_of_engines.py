@@ -67,9 +67,7 @@ def perturbed(change):
 
     def plan(f, epsilon, queries, keys, dtype, rtol):
         honest = numba_engine.plan(f, epsilon, queries, keys, dtype, rtol)
-        return lambda values, key_bias: honest(
-            values, change(np.zeros(len(keys)) if key_bias is None else np.array(key_bias))
-        )
+        return lambda values, key_bias: honest(values, change(np.zeros(len(keys)) if key_bias is None else np.array(key_bias)))
 
     module.plan = plan
     return module

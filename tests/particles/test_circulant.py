@@ -21,10 +21,12 @@ def test_a_layer_is_the_integral_over_nearest_images(q, epsilon):
 
     def integral(of, x):
         def over(z):
-            return np.exp(-np.abs(z) ** q / (2 * epsilon)) * of(np.array([[x + z]]))[0]
+            return np.exp(-(np.abs(z) ** q) / (2 * epsilon)) * of(np.array([[x + z]]))[0]
 
         edges = [0.0, *np.minimum(np.geomspace(1e-12, 1, 14) ** (1 / min(q, 1)), 1.0) * np.pi]
-        pieces = [integrate.quad(over, s * a, s * b, epsabs=1e-15, epsrel=1e-13)[0] for s in (-1, 1) for a, b in zip(edges, edges[1:])]
+        pieces = [
+            integrate.quad(over, s * a, s * b, epsabs=1e-15, epsrel=1e-13)[0] for s in (-1, 1) for a, b in zip(edges, edges[1:])
+        ]
         return sum(s * piece for s, piece in zip(np.repeat([-1, 1], len(edges) - 1), pieces))
 
     exact = [integral(lambda y: P.pdf(y) * start(y), x) / integral(P.pdf, x) for x in points[:, 0]]
@@ -32,7 +34,9 @@ def test_a_layer_is_the_integral_over_nearest_images(q, epsilon):
     assert run.stats["engine"] == "circulant" and run.stats["quadrature_error"] < 1e-12
 
 
-@pytest.mark.parametrize("lengths, e, most", [((2 * np.pi, 2 * np.pi), 0.09, 30), ((1.0, 2.5), 0.014, 20), ((2.0, 2.0, 2.0), 0.03, 8)])
+@pytest.mark.parametrize(
+    "lengths, e, most", [((2 * np.pi, 2 * np.pi), 0.09, 30), ((1.0, 2.5), 0.014, 20), ((2.0, 2.0, 2.0), 0.03, 8)]
+)
 def test_coefficients_are_those_of_the_whole_space_where_images_are_far(lengths, e, most):
     n = len(lengths)
     K = coefficients(1.0, e, np.array(lengths), (most,) * n)
@@ -47,7 +51,12 @@ def test_coefficients_see_the_nearest_image_only_where_images_are_near():
     for a, b in ((0, 0), (1, 0), (1, 2)):
         value, _ = integrate.dblquad(
             lambda y, x: np.exp(-np.hypot(x, y) / 0.8) * np.cos(np.pi * a * x) * np.cos(2 * np.pi / 3 * b * y),
-            0, 1, 0, 1.5, epsabs=1e-12, epsrel=1e-12,
+            0,
+            1,
+            0,
+            1.5,
+            epsabs=1e-12,
+            epsrel=1e-12,
         )
         assert K[a, b] == pytest.approx(4 * value, abs=1e-10)
 

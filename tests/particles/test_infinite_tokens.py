@@ -18,7 +18,10 @@ def cos(x):
 def fft_layer(density, values, grid, epsilon):
     """A H = G(pH) / G(p), G = exp((eps/2) Delta), on a periodic grid: exact for smooth p."""
     k2 = sum(
-        np.reshape((2 * np.pi / (a.high - a.low) * np.fft.fftfreq(a.size, 1 / a.size)) ** 2, [-1 if j == i else 1 for j in range(len(grid.axes))])
+        np.reshape(
+            (2 * np.pi / (a.high - a.low) * np.fft.fftfreq(a.size, 1 / a.size)) ** 2,
+            [-1 if j == i else 1 for j in range(len(grid.axes))],
+        )
         for i, a in enumerate(grid.axes)
     )
     p, h = (field.reshape(grid.shape) for field in (density.pdf(grid.points), values(grid.points)))
@@ -123,7 +126,9 @@ def test_mahalanobis_and_covariance_that_do_not_commute():
     np.testing.assert_allclose(bound.attend(grid.points, x).mean, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("dim, decay", [(1, [0.94859982595, 0.81028003481, 0.62448781203]), (2, [0.90000000412, 0.72999999876, 0.53500000474])])
+@pytest.mark.parametrize(
+    "dim, decay", [(1, [0.94859982595, 0.81028003481, 0.62448781203]), (2, [0.90000000412, 0.72999999876, 0.53500000474])]
+)
 def test_sphere_harmonics_decay_by_bessel_ratios(dim, decay):
     beta = 10.0
     nu = (dim + 1) / 2 - 1
@@ -177,7 +182,8 @@ def test_a_chart_of_the_circle_is_the_circle(normalization):
 
 
 @pytest.mark.parametrize(
-    "normalization, errors", [("softmax", [0.0875, 0.0619, 0.0437]), ("column", [0.0940, 0.0706, 0.0518]), ("sinkhorn", [0.00135, 0.00056, 0.00023])]
+    "normalization, errors",
+    [("softmax", [0.0875, 0.0619, 0.0437]), ("column", [0.0940, 0.0706, 0.0518]), ("sinkhorn", [0.00135, 0.00056, 0.00023])],
 )
 def test_walls_cost_the_square_root_of_eps(normalization, errors):
     # uniform on [0, pi], H0 = cos x + cos 2x, t = 1/2, tau = 0.01, 0.005, 0.0025
@@ -202,7 +208,10 @@ def test_a_cusp_is_reported_and_a_coarse_grid_refused():
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda f: af.propagate(af.Attention(f, 0.1), af.Uniform(af.Torus([1.0])), cos, 1), "density must live on the space of f"),
+        (
+            lambda f: af.propagate(af.Attention(f, 0.1), af.Uniform(af.Torus([1.0])), cos, 1),
+            "density must live on the space of f",
+        ),
         (lambda f: af.propagate(af.Attention(f, 0.1), P, np.ones(64), 1), "values must be callable"),
         (lambda f: af.propagate(af.Attention(f, 0.1), P, lambda x: x[0], 1), "values\\(points\\) must have shape"),
         (lambda f: af.propagate(af.Attention(f, 0.1), np.ones((3, 1)), np.ones(3), 1, grid=64), "grid must be None"),

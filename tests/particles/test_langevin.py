@@ -170,9 +170,7 @@ def test_conormal_mirrors_keep_weak_order_one_in_a_sheared_annulus(shear):
     steps, ends = [16, 32, 64], []
     for count in steps:
         nodes = np.stack([r, 0 * r], axis=1)
-        ends.append(
-            after(density, 0.1, count, nodes, f, lambda x: radial(x[:, 0]) * np.exp(1j * x[:, 1:]), midpoints(6, 80))
-        )
+        ends.append(after(density, 0.1, count, nodes, f, lambda x: radial(x[:, 0]) * np.exp(1j * x[:, 1:]), midpoints(6, 80)))
     errors = [np.abs(end - np.exp(-0.1 * k**2) * f).max() for end in ends]
     assert order(steps, errors) == pytest.approx(1, abs=0.1)
     extrapolated = np.abs(2 * ends[2] - ends[1] - np.exp(-0.1 * k**2) * f).max()
@@ -357,7 +355,7 @@ def test_paths_between_walls_stay_there():
     run = langevin(sloped, [[1.0, -1.0]], [0.1, 2.0], 200, steps=40, rng=0)
     assert run.y[..., 0].min() >= 0 and run.y[..., 0].max() <= 1 and np.abs(run.y[..., 1]).max() <= 1
     half_line = af.Density(
-        af.Chart(lambda x: 1 + 0 * x[..., None], [(0, np.inf)]), lambda x: -x[..., 0] ** 2 / 2
+        af.Chart(lambda x: 1 + 0 * x[..., None], [(0, np.inf)]), lambda x: -(x[..., 0] ** 2) / 2
     )  # |x| under e^(-x^2), whose mean is 1 / sqrt(pi)
     run = langevin(half_line, [[0.0]], 3.0, paths=2000, steps=100, rng=0)
     assert diffusions.settle(af.Circle(1.0), np.array([[-1e-20], [1.25], [-0.25]])).tolist() == [[0.0], [0.25], [0.75]]
@@ -404,7 +402,7 @@ def test_interrupted_runs_return_what_was_computed(monkeypatch):
 
 
 def test_steps_too_long_for_the_drift_are_reported():
-    steep = af.Density(af.Euclidean(1), lambda x: -x[..., 0] ** 4)
+    steep = af.Density(af.Euclidean(1), lambda x: -(x[..., 0] ** 4))
     run = langevin(steep, [[30.0]], [0.0, 1.0], 10, steps=4, rng=0)
     assert run.status == -1 and "ask for more steps" in run.message and len(run.y) == 1
     H = feynman_kac(steep, lambda x: x[:, 0], [[30.0]], 1.0, 10, steps=4, rng=0)

@@ -57,7 +57,7 @@ def test_coefficients_are_those_of_the_power():
 def test_equal_steps_on_the_circle_are_solved_by_the_fft(epsilon, residual):
     size, count = 90, np.array([0, 4000, 8000, 10_000])
     x = 2 * np.pi * np.arange(size) / size
-    row = np.exp(-np.minimum(x, 2 * np.pi - x) ** 2 / (2 * epsilon))
+    row = np.exp(-(np.minimum(x, 2 * np.pi - x) ** 2) / (2 * epsilon))
     eigenvalues = np.fft.fft(row / row.sum()).real
     assert (eigenvalues.min() < -1e-3) == (epsilon == 6.0)
     start = np.cos(x) + RNG.normal(size=size)

@@ -198,7 +198,10 @@ def test_what_cannot_fit_or_end_is_refused_at_once(build, message, monkeypatch):
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda x: af.evolve(af.Attention(af.SquaredDistance(af.Circle()), 0.1), x, 1), "tokens must live on Euclidean or Sphere"),
+        (
+            lambda x: af.evolve(af.Attention(af.SquaredDistance(af.Circle()), 0.1), x, 1),
+            "tokens must live on Euclidean or Sphere",
+        ),
         (lambda x: af.evolve(line_layer(), x, 1, constrain="ball"), "constrain must be None or 'sphere'"),
         (lambda x: af.evolve(line_layer(), x, 1, np.eye(2)), "value_matrix must have shape"),
         (lambda x: af.evolve(af.Attention(af.DotProduct(), 0.1), 2 * np.eye(3), 1, constrain="sphere"), "tokens must"),

@@ -81,7 +81,7 @@ def test_walkers_in_a_harmonic_well_stay_gaussian():
 
 def test_walkers_spread_wider_than_the_tokens_are_refused():
     with pytest.raises(ValueError, match="initial must fall off faster"):
-        af.FokkerPlanck(af.Gaussian(0.0, 1.0)).solve(lambda x: np.exp(-x[:, 0] ** 2 / 8), 0.1)
+        af.FokkerPlanck(af.Gaussian(0.0, 1.0)).solve(lambda x: np.exp(-(x[:, 0] ** 2) / 8), 0.1)
     with pytest.raises(ValueError, match="boundary must be 'no-flux' or"):
         af.FokkerPlanck(af.Uniform(af.Box([(0, 1)]))).solve(lambda x: x[:, 0], 0.1, boundary=("dirichlet", 1.0))
 

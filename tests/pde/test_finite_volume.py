@@ -95,9 +95,7 @@ def test_rational_exponential_is_good_to_1e_13_on_the_whole_negative_axis():
 
 
 def test_heat_modes_of_a_rectangle():
-    solution = Heat(af.Box([(0, np.pi), (0, 1)])).solve(
-        lambda x: np.cos(x[:, 0]) * np.cos(np.pi * x[:, 1]), t=0.1, rtol=1e-5
-    )
+    solution = Heat(af.Box([(0, np.pi), (0, 1)])).solve(lambda x: np.cos(x[:, 0]) * np.cos(np.pi * x[:, 1]), t=0.1, rtol=1e-5)
     points = np.random.default_rng(0).uniform(0, 1, (30, 2))
     exact = np.exp(-0.1 * (1 + np.pi**2)) * np.cos(points[:, 0]) * np.cos(np.pi * points[:, 1])
     assert np.abs(solution.at(points)[:, 0] - exact).max() < 1e-5

@@ -41,7 +41,7 @@ def test_a_narrow_peak_is_seen_beside_a_wave_and_between_walls():
     spread = np.sqrt(1e-8 + 2 * t)
     right = 1e-4 / spread * sum(np.exp(-((x[:, 0] - c) ** 2) / (2 * spread**2)) for c in (0.37, -0.37, 1.63, 2.37))
     np.testing.assert_allclose(run.at(x)[:, 1], right, atol=1e-6 * right.max())
-    np.testing.assert_allclose(run.at(x)[:, 0], np.exp(-np.pi**2 * t) * np.cos(np.pi * x[:, 0]), atol=1e-6)
+    np.testing.assert_allclose(run.at(x)[:, 0], np.exp(-(np.pi**2) * t) * np.cos(np.pi * x[:, 0]), atol=1e-6)
 
 
 def test_a_step_that_no_usual_point_meets_keeps_its_mass():

@@ -127,7 +127,9 @@ def test_a_narrow_well_far_from_a_wide_one_is_not_missed(mean, variance):
 
 def test_an_ordinary_well_loses_nothing():
     """Ornstein-Uhlenbeck on the line in two hundred modes' range, and the double eigenvalues of von Mises tokens."""
-    assert DriftDiffusion(af.Gaussian(0.3, 1e-6), 1.0).spectrum(20).eigenvalues == pytest.approx(-1e6 * np.arange(20), rel=1e-10)
+    assert DriftDiffusion(af.Gaussian(0.3, 1e-6), 1.0).spectrum(20).eigenvalues == pytest.approx(
+        -1e6 * np.arange(20), rel=1e-10
+    )
     first, second = DriftDiffusion(af.VonMises(30.0)).spectrum(3).eigenvalues[1:]
     assert first == pytest.approx(second, rel=1e-10)
 

@@ -168,7 +168,8 @@ def test_sums_of_operators_along_the_axes_are_finite_volumes_too():
     walls = [None, ("no-flux", ("dirichlet", 1.0))]
     for boundary in (None, walls):
         modes, cells = (
-            af.DriftDiffusion(p).solve(values, 0.05, boundary=boundary, rtol=1e-5, method=m) for m in ("spectral", "finite-volume")
+            af.DriftDiffusion(p).solve(values, 0.05, boundary=boundary, rtol=1e-5, method=m)
+            for m in ("spectral", "finite-volume")
         )
         assert modes.stats["integrator"] == "eigenvectors"
         assert np.abs(modes.at(x) - cells.at(x)).max() < 1e-4

@@ -35,7 +35,9 @@ def test_tokens_against_a_field_use_only_common_times():
     field = af.limit(af.Attention(F, 0.05), P).solve(cos, [0.1, 0.2, 7.0])
     comparison = af.compare(run, field)
     np.testing.assert_allclose(comparison.t, [0.1, 0.2])
-    expected = [np.linalg.norm(run.y[k] - field.at(tokens, t)) / np.linalg.norm(field.at(tokens, t)) for k, t in ((4, 0.1), (8, 0.2))]
+    expected = [
+        np.linalg.norm(run.y[k] - field.at(tokens, t)) / np.linalg.norm(field.at(tokens, t)) for k, t in ((4, 0.1), (8, 0.2))
+    ]
     np.testing.assert_allclose(comparison.error, expected, rtol=1e-12)
 
 

@@ -29,7 +29,9 @@ def study(epsilons=(0.05, 0.1), sizes=(60, np.inf), seeds=2, initial=cos, densit
 FINE = (0.02, 0.01, 0.00625, 0.004, 0.0025)  # 1 / eps layers reach t = 1/2
 
 
-@pytest.mark.parametrize("normalization, slope, tolerance", [("softmax", 1, 0.03), (af.DensityCorrected(0.5), 1, 0.03), ("sinkhorn", 2, 0.1)])
+@pytest.mark.parametrize(
+    "normalization, slope, tolerance", [("softmax", 1, 0.03), (af.DensityCorrected(0.5), 1, 0.03), ("sinkhorn", 2, 0.1)]
+)
 def test_bias_has_the_predicted_slope_and_constant(normalization, slope, tolerance):
     result = study(FINE, [np.inf], normalization=normalization).run(progress=False)
     value, low, high = result.slope("epsilon")
@@ -141,7 +143,10 @@ def test_killing_the_process_loses_no_finished_cell(tmp_path):
         if not path.exists():
             return 0
         with sqlite3.connect(path) as connection:
-            return connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] and connection.execute("SELECT count(*) FROM cells").fetchone()[0]
+            return (
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+                and connection.execute("SELECT count(*) FROM cells").fetchone()[0]
+            )
 
     deadline = time.monotonic() + 120
     while rows() < 5 and process.poll() is None and time.monotonic() < deadline:
@@ -182,7 +187,9 @@ def test_slope_intervals_cover_the_truth_as_often_as_they_say():
 def test_chordal_sinkhorn_keeps_its_first_order():
     # the chord's geometric term B + L/2 does not cancel: only a flat Gaussian has second order
     f = af.SquaredMap(lambda x: np.concatenate([np.cos(x), np.sin(x)], axis=-1))
-    result = af.ConvergenceStudy(f, P, cos, 0.5, (0.02, 0.01, 0.005, 0.0025), [np.inf], normalization="sinkhorn").run(progress=False)
+    result = af.ConvergenceStudy(f, P, cos, 0.5, (0.02, 0.01, 0.005, 0.0025), [np.inf], normalization="sinkhorn").run(
+        progress=False
+    )
     assert result.slope("epsilon").value == pytest.approx(1, abs=0.03)
     assert result.predicted.slope["epsilon"] == pytest.approx(1)
 
@@ -264,7 +271,9 @@ def test_what_is_not_predicted_says_why_in_the_table():
     assert all(np.isnan(v) for v in sinkhorn.predicted.bias.values())  # and not 1e-12, what cancels
     assert "the first order vanishes, and the second is not known" in sinkhorn.summary()
     box = af.Box([(0.0, np.pi)])
-    walls = af.ConvergenceStudy(af.SquaredDistance(box), af.Uniform(box), cos, 0.5, (0.05, 0.02, 0.01), [50], 2).run(progress=False)
+    walls = af.ConvergenceStudy(af.SquaredDistance(box), af.Uniform(box), cos, 0.5, (0.05, 0.02, 0.01), [50], 2).run(
+        progress=False
+    )
     assert "walls slow convergence down" in walls.summary() and "space without boundary" in walls.predicted.unknown["noise"]
     assert "those of the fit" in walls.summary()
 
@@ -302,7 +311,9 @@ class Client:
 def test_any_client_with_submit_and_gather_will_do():
     client = Client()
     result = study().run(client=client, progress=False)
-    assert client.submitted == 6 and [c["error"] for c in result.cells] == [c["error"] for c in study().run(progress=False).cells]
+    assert client.submitted == 6 and [c["error"] for c in result.cells] == [
+        c["error"] for c in study().run(progress=False).cells
+    ]
 
 
 @pytest.mark.optional

@@ -190,7 +190,9 @@ def test_the_command_gives_a_line_and_2_for_bad_stores_and_1_for_full_ones(tmp_p
 
 def test_a_store_keeps_no_file_beside_it(tmp_path):
     study().run(tmp_path / "s.sqlite", progress=False)
-    assert [p.name for p in tmp_path.iterdir()] == ["s.sqlite"]  # a rollback journal, which goes: network disks have no shared memory
+    assert [p.name for p in tmp_path.iterdir()] == [
+        "s.sqlite"
+    ]  # a rollback journal, which goes: network disks have no shared memory
     with sqlite3.connect(tmp_path / "s.sqlite") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert connection.execute("SELECT count(*) FROM cells").fetchone() == (6,)

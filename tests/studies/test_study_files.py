@@ -117,7 +117,11 @@ def test_a_study_is_read_from_a_regular_file_only(tmp_path, capsys):
 
 def test_nothing_in_a_study_file_is_executed(tmp_path):
     trap = tmp_path / "trap"
-    for code in (f"__import__('os').mkdir('{trap}')", f"!!python/object/apply:os.mkdir ['{trap}']", f"lambda x: open('{trap}', 'w')"):
+    for code in (
+        f"__import__('os').mkdir('{trap}')",
+        f"!!python/object/apply:os.mkdir ['{trap}']",
+        f"lambda x: open('{trap}', 'w')",
+    ):
         for line in STUDY.splitlines():
             if "=" in line:
                 (tmp_path / "s.toml").write_text(STUDY.replace(line, f'{line.partition("=")[0]} = "{code}"'))

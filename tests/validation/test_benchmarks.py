@@ -27,7 +27,13 @@ def test_the_references_are_the_known_values():
 def test_the_galerkin_reference_decays_an_eigenfunction_at_its_rate():
     b, k = 0.5, 2  # p proportional to exp(b x): exp(-b x) (k cos k x + b sin k x) decays at b^2 + k^2
     case = Case(
-        "line", "", 1, np.pi, False, 0.3, 1e-6,
+        "line",
+        "",
+        1,
+        np.pi,
+        False,
+        0.3,
+        1e-6,
         log_density=lambda x: b * x[..., 0],
         score=lambda x: np.full(x.shape, b),
         initial=lambda x: (np.exp(-b * x) * (k * np.cos(k * x) + b * np.sin(k * x)))[..., 0],

@@ -13,7 +13,9 @@ from validation.benchmarks.sums_methods import METHODS, make
 IMPORTED = {"scikit-learn": "sklearn"}
 
 
-@pytest.mark.parametrize("method", ["attnflow", "attnflow, dense", "numpy", "torch SDPA", "torch", "jax", "cKDTree", "KernelDensity", "finufft pair"])
+@pytest.mark.parametrize(
+    "method", ["attnflow", "attnflow, dense", "numpy", "torch SDPA", "torch", "jax", "cKDTree", "KernelDensity", "finufft pair"]
+)
 def test_every_method_computes_the_same_layer(method):
     package, chunks = METHODS[method]
     if importlib.util.find_spec(IMPORTED.get(package, package)) is None:

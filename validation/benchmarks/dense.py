@@ -35,7 +35,9 @@ def run(rounds: int = 5) -> Report:
         count = next((n for dim, n in INSTRUCTIONS.items() if dim in case.split()), None)
         if method == OURS and rate and count and case.startswith("dense") and case.endswith("f64"):
             most = limit / count
-            lines.append(f"{case}: {float(rate) / most:.0%} of the {most:.0f} Mpairs/s that {count} of them per pair allow (goal 55%).")
+            lines.append(
+                f"{case}: {float(rate) / most:.0%} of the {most:.0f} Mpairs/s that {count} of them per pair allow (goal 55%)."
+            )
     return replace(report, text=report.text + "\n" + "\n".join(lines), draw=lambda ax: draw(ax, report, limit / 17))
 
 
@@ -44,7 +46,9 @@ def draw(ax, report: Report, most: float) -> None:
     cases = list(dict.fromkeys(row[0] for row in report.rows))
     methods = list(dict.fromkeys(row[1] for row in report.rows))
     for k, method in enumerate(methods):
-        points = [(i, float(row[4])) for i, case in enumerate(cases) for row in report.rows if row[:2] == [case, method] and row[4]]
+        points = [
+            (i, float(row[4])) for i, case in enumerate(cases) for row in report.rows if row[:2] == [case, method] and row[4]
+        ]
         x, y = zip(*points) if points else ((), ())
         ax.plot(x, y, "os^Dv<>P"[k], label=method, color="#c2410c" if method == OURS else f"{0.15 + 0.1 * k}")
     ax.axhline(most, color="0.6", linestyle=":", label="multiply-add limit, n = 2, float64")

@@ -12,7 +12,9 @@ from attnflow.kernels import plan
 from validation import Report
 
 COLUMNS = ("sum", "kernel", "error", "seconds", "Gpairs/s", "KeOps (s)", "times KeOps")
-CASES = [(dim, size, dtype) for dim in (2, 3, 8, 64) for size in (10_000, 100_000, 1_000_000) for dtype in ("float32", "float64")]
+CASES = [
+    (dim, size, dtype) for dim in (2, 3, 8, 64) for size in (10_000, 100_000, 1_000_000) for dtype in ("float32", "float64")
+]
 PATIENCE = 2e13  # pair coordinates per case
 
 
@@ -53,9 +55,20 @@ def run(rounds: int = 5) -> Report:
         name, limit = f"n={dim} N={size:.0e} {dtype}", 1e-4 if dtype == "float32" else 1e-10
         claims[f"{name}: within {limit:g} of the processor's engine, {error:.0e}"] = error <= limit
         beside = ["absent", ""] if keops is None else [f"{keops:.4f}", f"{keops / ours:.2f}"]
-        rows.append([name, str(ready.run.stats.get("kernel", "")), f"{error:.0e}", f"{ours:.5f}", f"{size**2 / ours / 1e9:.1f}", *beside])
+        rows.append(
+            [
+                name,
+                str(ready.run.stats.get("kernel", "")),
+                f"{error:.0e}",
+                f"{ours:.5f}",
+                f"{size**2 / ours / 1e9:.1f}",
+                *beside,
+            ]
+        )
     properties = cupy.cuda.runtime.getDeviceProperties(0)
-    text = f"Device: {properties['name'].decode()}, {properties['multiProcessorCount']} multiprocessors; cupy {cupy.__version__}."
+    text = (
+        f"Device: {properties['name'].decode()}, {properties['multiProcessorCount']} multiprocessors; cupy {cupy.__version__}."
+    )
     return Report("Sums on a CUDA device", text, COLUMNS, rows, claims)
 
 

@@ -13,7 +13,16 @@ from validation import Report
 from .machine import describe_machine
 
 LAYERS, SIZE, SAMPLE = 10_000, 10_000, 20
-COLUMNS = ("similarity", "normalisation", "applications", "seconds", "one application (s)", "times faster", "error bound", "goal")
+COLUMNS = (
+    "similarity",
+    "normalisation",
+    "applications",
+    "seconds",
+    "one application (s)",
+    "times faster",
+    "error bound",
+    "goal",
+)
 
 
 def run(rounds: int = 3) -> Report:

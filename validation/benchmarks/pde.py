@@ -29,8 +29,18 @@ PEERS: dict[str, dict[str, float | None]] = {  # case: peer: how many times long
     "cube": {"expm_multiply": 10, "attnflow, finite volumes": None},
 }
 COLUMNS = (
-    "case", "method", "setting", "error", "seconds", "fastest", "slowest",
-    "setup (s)", "compiling (s)", "times ours", "goal", "met",
+    "case",
+    "method",
+    "setting",
+    "error",
+    "seconds",
+    "fastest",
+    "slowest",
+    "setup (s)",
+    "compiling (s)",
+    "times ours",
+    "goal",
+    "met",
 )
 
 

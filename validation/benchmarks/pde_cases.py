@@ -98,7 +98,13 @@ def _evaluate(bases: list[Callable], coefficients: np.ndarray, points: np.ndarra
 def _circle(error: float) -> Case:
     kappa = 1.5
     case = Case(
-        "circle", "circle, von Mises 1.5, t = 0.5", 1, 2 * np.pi, True, 0.5, error,
+        "circle",
+        "circle, von Mises 1.5, t = 0.5",
+        1,
+        2 * np.pi,
+        True,
+        0.5,
+        error,
         log_density=lambda x: kappa * np.cos(x[..., 0]),
         score=lambda x: -kappa * np.sin(x),
         initial=lambda x: np.sin(x[..., 0]) + np.cos(2 * x[..., 0]),
@@ -120,8 +126,17 @@ def _torus(name: str, error: float) -> Case:
         return np.sin(a) * np.cos(b) + np.cos(2 * a - b) + 0.3 * np.sin(3 * b)
 
     case = Case(
-        name, "2-torus, three-cosine density, t = 0.25", 2, 2 * np.pi, True, 0.25, error,
-        log_density, score, initial, reference=lambda: fourier_solution(case, 49),
+        name,
+        "2-torus, three-cosine density, t = 0.25",
+        2,
+        2 * np.pi,
+        True,
+        0.25,
+        error,
+        log_density,
+        score,
+        initial,
+        reference=lambda: fourier_solution(case, 49),
     )
     return case
 
@@ -140,7 +155,13 @@ def _box(name: str, error: float) -> Case:
         return np.stack([-0.4 * np.sin(a) * (1 + 0.5 * np.cos(b)), -np.sin(b) * (0.3 + 0.2 * np.cos(a))], axis=-1)
 
     case = Case(
-        name, "off-diagonal metric in a no-flux box, t = 0.25", 2, np.pi, False, 0.25, error,
+        name,
+        "off-diagonal metric in a no-flux box, t = 0.25",
+        2,
+        np.pi,
+        False,
+        0.25,
+        error,
         log_density=lambda x: 0.4 * np.cos(x[..., 0]) + (0.3 + 0.2 * np.cos(x[..., 0])) * np.cos(x[..., 1]),
         score=score,
         # flat at the walls, so that no flux is asked for at time 0
@@ -168,13 +189,29 @@ def _cube(error: float) -> Case:
         return np.sin(a) + 0.2 * np.cos(b) * np.sin(c) + 0.1 * np.cos(a - c)
 
     case = Case(
-        "cube", "3-torus, three-cosine density, t = 0.05", 3, 2 * np.pi, True, 0.05, error,
-        log_density, score, initial, reference=lambda: fourier_solution(case, 25),
+        "cube",
+        "3-torus, three-cosine density, t = 0.05",
+        3,
+        2 * np.pi,
+        True,
+        0.05,
+        error,
+        log_density,
+        score,
+        initial,
+        reference=lambda: fourier_solution(case, 25),
     )
     return case
 
 
 CASES = {
     case.name: case
-    for case in (_circle(1e-6), _torus("torus", 1e-4), _torus("torus-fine", 1e-6), _box("box", 1e-4), _box("box-fine", 1e-6), _cube(1e-4))
+    for case in (
+        _circle(1e-6),
+        _torus("torus", 1e-4),
+        _torus("torus-fine", 1e-6),
+        _box("box", 1e-4),
+        _box("box-fine", 1e-6),
+        _cube(1e-4),
+    )
 }

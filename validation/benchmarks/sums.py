@@ -19,9 +19,7 @@ COLUMNS = ("sum", "method", "setting", "error", "Mpairs/s", "slowest", "fastest"
 ACCURATE = {"float64": 1e-8, "float32": 1e-3}  # errors beyond are wrong, not rounded
 
 
-def run_table(
-    title: str, text: str, ours: str, peers: Mapping[str, Mapping[str, float | None]], rounds: int
-) -> Report:
+def run_table(title: str, text: str, ours: str, peers: Mapping[str, Mapping[str, float | None]], rounds: int) -> Report:
     """Time `ours`, a peer, ours, the next peer, ... on every case; peers maps case -> peer -> goal (None: no goal)."""
     rows, claims = [], {}
     for name, goals in peers.items():

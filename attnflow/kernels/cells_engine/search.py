@@ -61,9 +61,7 @@ GLANCE = 2.0  # depth of the search that shows about how much a query sees
 FILLING, FINEST = 8, 8  # keys that share a cell with a key, aimed at by cells down to this part of the reach
 
 
-def plan(
-    f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
-) -> Callable:
+def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float) -> Callable:
     """See `attnflow.kernels.plan`; what is truncated is bounded at the top of this file.
 
     The returned function counts in its `stats` the rows of its last run that were searched a second time
@@ -101,7 +99,9 @@ def predict(request: Request) -> float:
     v = f.key_features(keys)
     check(f, v.shape[1])
     u = v if queries is None else f.query_features(queries)
-    within = request.facts["keys within reach"] = round(_within_reach(f.pair, radius(f, epsilon, len(keys), request.rtol), u, v))
+    within = request.facts["keys within reach"] = round(
+        _within_reach(f.pair, radius(f, epsilon, len(keys), request.rtol), u, v)
+    )
     n = v.shape[1] - 1
     met = min(_MET[n] * within, request.size)
     step = request.count * (_SEARCH[n] + (_NEAR[n] + COLUMN * (request.columns - 1) + TRANSFORM[f.pair.transform]) * met)

@@ -116,7 +116,7 @@ def sweep(first, last, blocks, queries, keys, cells, grid, rule, bias, values, t
     for block in range(first, last):
         begin, end, far, fill, several = starts[block], starts[block + 1], reach[block], 0, False
         for d in range(m):
-            corner[d], top = queries[d, begin : end].min(), queries[d, begin : end].max()
+            corner[d], top = queries[d, begin:end].min(), queries[d, begin:end].max()
             width[d] = top - corner[d]
             low[skipped + d] = (corner[d] - origin[d]) / side[skipped + d]
             high[skipped + d] = (top - origin[d]) / side[skipped + d]

@@ -118,8 +118,14 @@ def sums_defines(
 ) -> Defines:
     """The specialisation of `sums.cu`."""
     return (
-        ("REAL", _REAL[itemsize]), ("DIM", dim), ("COLUMNS", columns), ("QUERIES", queries), ("THREADS", threads),
-        ("REDUCTION", REDUCTIONS[pair.reduction]), ("GEODESIC", int(pair.geodesic)), ("TRANSFORM", transform),
+        ("REAL", _REAL[itemsize]),
+        ("DIM", dim),
+        ("COLUMNS", columns),
+        ("QUERIES", queries),
+        ("THREADS", threads),
+        ("REDUCTION", REDUCTIONS[pair.reduction]),
+        ("GEODESIC", int(pair.geodesic)),
+        ("TRANSFORM", transform),
         ("SHIFT", subtracted),
     )
 
@@ -127,8 +133,11 @@ def sums_defines(
 def blocks_defines(pair: Pair, transform: int, itemsize: int, source: int) -> Defines:
     """The specialisation of `blocks.cu`."""
     return (
-        ("REAL", _REAL[itemsize]), ("REDUCTION", REDUCTIONS.get(pair.reduction, 0)), ("GEODESIC", int(pair.geodesic)),
-        ("TRANSFORM", transform), ("SOURCE", source),
+        ("REAL", _REAL[itemsize]),
+        ("REDUCTION", REDUCTIONS.get(pair.reduction, 0)),
+        ("GEODESIC", int(pair.geodesic)),
+        ("TRANSFORM", transform),
+        ("SOURCE", source),
     )
 
 

@@ -40,9 +40,7 @@ def unavailable() -> str | None:
     return None if count else "needs a CUDA device, and the driver finds none"
 
 
-def plan(
-    f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
-) -> Callable:
+def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float) -> Callable:
     """See `attnflow.kernels.plan`. Where tokens or values are CuPy arrays, so are the results.
 
     Pairs are computed in `dtype`, tiles of them added up in float64; the error of a weight is that of the CPU engine

@@ -76,12 +76,23 @@ def fused(
         some = values[:, first : first + width]
         rows[:, dim + 1 : dim + 1 + some.shape[1]] = some
         absorb(
-            (len(chunks) - 1, parts), (threads,),
-            (tokens.queries, rows, chunks, ranges, np.int32(range_count), np.int32(ranges_of_chunk), *numbers,
-             np.int32(queries), partial),
+            (len(chunks) - 1, parts),
+            (threads,),
+            (
+                tokens.queries,
+                rows,
+                chunks,
+                ranges,
+                np.int32(range_count),
+                np.int32(ranges_of_chunk),
+                *numbers,
+                np.int32(queries),
+                partial,
+            ),
         )
         merge(
-            (-(-queries // THREADS),), (THREADS,),
+            (-(-queries // THREADS),),
+            (THREADS,),
             (partial, np.int32(parts), np.int32(queries), np.int32(first), np.int32(values.shape[1]), mean, lse),
         )
     return mean, lse
@@ -113,9 +124,24 @@ def blocks(tokens: Tokens, values: cp.ndarray, bias: cp.ndarray, rtol: float) ->
             else:
                 block = cp.ascontiguousarray(u @ v.T) if source == PRODUCTS else cp.empty((len(u), len(v)), dtype)
             weigh(
-                (len(u),), (cuda.BLOCK_THREADS,),
-                (block, np.int32(len(v)), u, by_coordinate[:, here], np.int32(dim), np.int32(keys), numbers[0],
-                 u_squares[some], v_squares[here], bias[here], *numbers[1:], top[some], total[some], fade[some]),
+                (len(u),),
+                (cuda.BLOCK_THREADS,),
+                (
+                    block,
+                    np.int32(len(v)),
+                    u,
+                    by_coordinate[:, here],
+                    np.int32(dim),
+                    np.int32(keys),
+                    numbers[0],
+                    u_squares[some],
+                    v_squares[here],
+                    bias[here],
+                    *numbers[1:],
+                    top[some],
+                    total[some],
+                    fade[some],
+                ),
             )
             mean[some] = mean[some] * fade[some, None] + block @ values[here]
     return mean / total[:, None], (top + cp.log2(total)) / LOG2E
@@ -135,9 +161,7 @@ def _evaluate(pair: Pair, u: cp.ndarray, v: cp.ndarray, first: int, start: int) 
     try:
         block = pair.function(u[:, None, :], v[None, :, :])
     except (TypeError, AttributeError) as error:
-        raise ValueError(
-            f"f must compute with CuPy arrays for backend='cupy' ({error}); use backend='numba'"
-        ) from error
+        raise ValueError(f"f must compute with CuPy arrays for backend='cupy' ({error}); use backend='numba'") from error
     if not isinstance(block, cp.ndarray) or block.shape != (len(u), len(v)):
         raise ValueError(
             f"f must return a CuPy array of shape {(len(u), len(v))} for backend='cupy', got "

@@ -38,9 +38,7 @@ LOOSEST = 1e-2  # errors of errors are neglected
 _PARENTS: list = []  # plans of a process that this one was forked from
 
 
-def plan(
-    f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
-) -> NufftSums:
+def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float) -> NufftSums:
     """See `attnflow.kernels.plan`; all is float64: positions in float32 would move tokens by 1e-7 of their extent.
 
     Raises
@@ -125,9 +123,7 @@ class NufftSums:
     that changes no bit.
     """
 
-    def __init__(
-        self, pair: Pair, epsilon: float, u: np.ndarray, v: np.ndarray, rtol: float, other: Callable, xp=np
-    ) -> None:
+    def __init__(self, pair: Pair, epsilon: float, u: np.ndarray, v: np.ndarray, rtol: float, other: Callable, xp=np) -> None:
         self._rtol, self._another, self._xp = min(rtol, LOOSEST), other, xp
         self._rows, self._size = u.shape[1], v.shape[1]
         self._series, within = _series(pair.period, epsilon, u, v, self._rtol, xp)

@@ -26,9 +26,7 @@ _GEODESIC, _WRAP, _CALLED = 1.8, 0.14, 20.0  # what a pair costs more, and where
 SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread
 
 
-def plan(
-    f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float
-) -> Callable:
+def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float) -> Callable:
     """The pairwise sum on fixed tokens; see `attnflow.kernels.plan`.
 
     Parameters

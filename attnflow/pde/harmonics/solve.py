@@ -54,7 +54,9 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: b
     if best is None or (error > rtol and not insist):
         return None
     grid = natural_grid(generator, best.form.basis.degree, width)
-    error = max(error, _unseen(generator, problem, best.form.basis.degree) if seen is None else seen, interpolation_round_off(grid))
+    error = max(
+        error, _unseen(generator, problem, best.form.basis.degree) if seen is None else seen, interpolation_round_off(grid)
+    )
     return report(generator, problem, best.fields(grid), grid, rtol, best.report(grid, error), dense=partial(best.at, grid))
 
 
@@ -62,7 +64,10 @@ def solve_given(generator: Generator, problem: Problem, shape: tuple[int, int]) 
     """On the given colatitudes and longitudes, by harmonics of the largest degree they (and a second) hold."""
     degree = min(shape[0] - 1, shape[1] // 2 - 1, _largest(generator))
     _, width = smooth_degree(generator, None, _ROUNDOFF) or (degree, _SAMPLED[1])
-    here, other = (_solve(generator, problem, width, EXACT, n) for n in (degree, next_degree(degree, _largest(generator)) or int(0.8 * degree)))
+    here, other = (
+        _solve(generator, problem, width, EXACT, n)
+        for n in (degree, next_degree(degree, _largest(generator)) or int(0.8 * degree))
+    )
     if here is None or other is None:
         raise _too_concentrated(generator)
     error = _difference(*sorted((here, other), key=lambda solved: solved.form.basis.degree))

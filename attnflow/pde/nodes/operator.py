@@ -261,9 +261,7 @@ def spectral_matrix(generator: Generator, grid: Grid) -> np.ndarray:
     return form.dense() * (root / root[:, None])
 
 
-def evolve_nodes(
-    form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: float, walls: Walls, progress: bool = False
-):
+def evolve_nodes(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: float, walls: Walls, progress: bool = False):
     """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed."""
     xp = form.xp
     start = xp.asarray(_columns_first(initial)) * form.root

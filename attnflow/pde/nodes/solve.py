@@ -87,7 +87,11 @@ def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...]) 
     sizes = allowed_sizes(generator, shape)
     here = _solve(generator, problem, sizes, EXACT)
     larger = next_sizes(generator, sizes)
-    other = larger if is_affordable(generator, larger, problem.walls) else allowed_sizes(generator, tuple(int(0.7 * n) for n in sizes))
+    other = (
+        larger
+        if is_affordable(generator, larger, problem.walls)
+        else allowed_sizes(generator, tuple(int(0.7 * n) for n in sizes))
+    )
     other = _solve(generator, problem, other, EXACT)
     error = _difference(*sorted((here, other), key=lambda solved: solved.grid.size))
     error = max(error, _unseen(generator, problem, here), interpolation_round_off(here.grid))
@@ -141,7 +145,7 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
         if None in widths:
             continue
         missed = interpolation_error(fields[nodes:], sample.angles, values, JUDGED)
-        missed = float(missed[: expanded].max()), float(missed[expanded:].max(initial=0.0))
+        missed = float(missed[:expanded].max()), float(missed[expanded:].max(initial=0.0))
         if problem and problem.peaks is not None:
             peak = problem.missed_peaks(sample.angles, values[..., 1 : 1 + problem.columns], sample.turned(problem.peaks))
             missed = max(missed[0], peak), missed[1]
@@ -161,7 +165,9 @@ def next_sizes(generator: Generator, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def is_affordable(generator: Generator, sizes: tuple[int, ...], walls: Walls = ()) -> bool:
     """Whether that many nodes are a matter of seconds at most."""
-    return math.prod(sizes) <= (_LARGEST_FREE if generator.is_laplacian and not any(walls) and all(wrapping(generator.space)) else _LARGEST[len(sizes)])
+    return math.prod(sizes) <= (
+        _LARGEST_FREE if generator.is_laplacian and not any(walls) and all(wrapping(generator.space)) else _LARGEST[len(sizes)]
+    )
 
 
 def allowed_sizes(generator: Generator, sizes: tuple[int, ...]) -> tuple[int, ...]:

@@ -34,7 +34,12 @@ _FAINT = 1e-8  # sqrt(w) over its maximum below which sqrt(w) H keeps too few di
 
 
 def march(
-    cells: Cells, initial: np.ndarray, times: np.ndarray, tol: float, method: str = "auto", backend: str = "numpy",
+    cells: Cells,
+    initial: np.ndarray,
+    times: np.ndarray,
+    tol: float,
+    method: str = "auto",
+    backend: str = "numpy",
     progress: bool = False,
 ) -> tuple[np.ndarray, dict]:
     """The fields at `times`, (T, *grid, c), from initial values (*grid, c), and what was done.
@@ -122,8 +127,17 @@ class _Stencil:
         try:
             for done in track(range(1, len(weights), block), progress, unit="block"):
                 for (before, here), sums in zip(states, result):
-                    advance(before, here, sums, weights[done : done + block], first[done : done + block],
-                            1.0 if done == 1 else 2.0, self.own, self.rates, self.offsets)
+                    advance(
+                        before,
+                        here,
+                        sums,
+                        weights[done : done + block],
+                        first[done : done + block],
+                        1.0 if done == 1 else 2.0,
+                        self.own,
+                        self.rates,
+                        self.offsets,
+                    )
             done = len(weights)
         except KeyboardInterrupt:
             pass

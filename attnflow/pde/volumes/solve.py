@@ -80,7 +80,9 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, method: s
         if len(level.fields) < len(problem.times):
             if best is None:
                 return _stopped(problem, level)
-            return report_interrupted(problem.times, best.fields, best.levels[-1].cells.grid, _checked(generator, problem, best).stats)
+            return report_interrupted(
+                problem.times, best.fields, best.levels[-1].cells.grid, _checked(generator, problem, best).stats
+            )
         levels = [*levels[1 - _ROWS :], level]
         if len(levels) < 3:
             continue
@@ -111,9 +113,7 @@ def _checked(generator: Generator, problem: Problem, found: _Estimate) -> _Estim
     return replace(found, error=max(found.error, missed, _FLOOR), checked=True)
 
 
-def solve_given(
-    generator: Generator, problem: Problem, shape: tuple[int, ...], method: str, assemble: Assemble
-) -> Solution:
+def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...], method: str, assemble: Assemble) -> Solution:
     """On the given cells, as they are; the error is estimated from a coarser solution."""
     level = _solve_level(assemble, problem, shape, EXACT, method)
     if len(level.fields) < len(problem.times):
@@ -129,13 +129,20 @@ def solve_given(
     known = np.concatenate([level.initial[None], level.fields])
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / abs(ratio**2 - 1)
     pair = sorted((level, other), key=lambda found: found.cells.grid.size)
-    error = max(error, missed_by_cells(generator, problem, *((found.cells, found.initial) for found in pair), least=error), _FLOOR)
+    error = max(
+        error, missed_by_cells(generator, problem, *((found.cells, found.initial) for found in pair), least=error), _FLOOR
+    )
     dense = partial(_fields_at, generator, assemble, problem, [shape], EXACT, method)
     return report(generator, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)
 
 
 def _fields_at(
-    generator: Generator, assemble: Assemble, problem: Problem, shapes: list[tuple[int, ...]], tol: float, method: str,
+    generator: Generator,
+    assemble: Assemble,
+    problem: Problem,
+    shapes: list[tuple[int, ...]],
+    tol: float,
+    method: str,
     times: np.ndarray,
 ) -> np.ndarray:
     """Dense output: fields at the times, extrapolated from the same grids."""
@@ -220,7 +227,9 @@ def _extrapolate(generator: Generator, problem: Problem, levels: list[Level]) ->
 
     orders = romberg_orders(finest.cells)[: len(levels) - 1]
     rows, fields = [level.fields for level in levels], finest.fields
-    means = [np.einsum("i,tic->tc", level.cells.mass, level.fields.reshape(len(rows[0]), -1, problem.columns)) for level in levels]
+    means = [
+        np.einsum("i,tic->tc", level.cells.mass, level.fields.reshape(len(rows[0]), -1, problem.columns)) for level in levels
+    ]
     mean = means[-1]
     for j, order in enumerate(orders, start=1):
         restricted = [transfer(row, grids[k + 1], grids[k]) for k, row in enumerate(rows[1:])]

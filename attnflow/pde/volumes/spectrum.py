@@ -97,7 +97,7 @@ def _reach(generator: Generator, k: int, shape: tuple[int, ...], walls: Walls):
             return ranges, 0.0
         if np.ptp(cells.log_weight) > _ENDLESS:
             break
-        (low, high), = ranges
+        ((low, high),) = ranges
         low, high = np.array([low, high]) + touched * (high - low) * np.array([-0.1, 0.1])
         ranges = ((float(low), float(high)),)
     return ranges, 1.0
