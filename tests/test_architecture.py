@@ -69,6 +69,94 @@ def test_files_import_only_from_lower_floors(path):
             assert other in INDEPENDENT[unit], f"{path} imports {other}"
 
 
+# top first: a file imports only from below, or from what stands beside it in its own folder
+ORDER = {
+    "pde": (
+        "coupled forward conformal", "equations", "spectrum", "methods", "volumes nodes harmonics hermite", "report",
+        "eigenvalues refinement", "problem", "generator", "grids propagator", "backends boundaries chebyshev",
+    ),
+    "kernels": (
+        "choice", "cupy_engine", "nufft_engine", "cells_engine", "numba_engine reference_engine", "costs", "registry rules scaling threads",
+    ),
+}  # fmt: skip
+
+
+def module_graph():
+    """Every file's imports from the package, inside functions and for types too: name -> names."""
+    files = {
+        path: ".".join(("attnflow", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in SOURCES
+    }
+    names, graph = set(files.values()), {}
+    for path, name in files.items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+                full = ".".join([*base, *([node.module] if node.module else [])])
+                found |= {f"{full}.{alias.name}" if f"{full}.{alias.name}" in names else full for alias in node.names}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+        graph[name] = (found & names) - {name}
+    return graph
+
+
+def test_no_circle_of_imports_anywhere():
+    graph, below = module_graph(), set()
+    while rest := [name for name in graph if name not in below]:
+        free = [name for name in rest if graph[name] <= below]
+        assert free, f"a circle among {rest}"
+        below.update(free)
+
+
+@pytest.mark.parametrize("unit", ORDER)
+def test_nothing_climbs_inside_a_folder(unit):
+    graph, prefix = module_graph(), f"attnflow.{unit}."
+    floor = {name: -k for k, names in enumerate(ORDER[unit]) for name in names.split()}
+    rooms = {name: name.removeprefix(prefix).split(".")[0] for name in graph if name.startswith(prefix)}
+    assert set(rooms.values()) == set(floor), "a file without a place"
+    for name, room in rooms.items():
+        for other in graph[name] & set(rooms):
+            assert rooms[other] == room or floor[rooms[other]] < floor[room], f"{name} imports {other}"
+
+
+def test_nothing_below_the_equations_names_one():
+    for path in (PACKAGE / "pde").rglob("*.py"):
+        if path.stem not in ("coupled", "forward", "conformal", "equations", "__init__"):
+            named = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+            assert not named & {"Equation", "DriftDiffusion", "Heat", "FokkerPlanck", "General", "Heads", "ConformalHeat"}, path
+
+
+def test_an_engine_is_a_module_or_folder_of_its_name():
+    from attnflow.kernels import ENGINES
+
+    for name, engine in ENGINES.items():
+        assert engine.module == f"attnflow.kernels.{name}_engine"
+
+
+def test_plotting_imports_no_result_class():
+    results = {"Solution", "StudyResult", "Comparison", "Spectrum", "FeynmanKac", "ConvergenceStudy", "Parity"}
+    for path in (PACKAGE / "plotting").glob("*.py"):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert not {alias.name for node in nodes for alias in node.names} & results, path
+
+
+def test_what_compiled_loops_share_is_named_where_they_are_kept():
+    """numba would run old code from disk after an edit of another file: `cached_njit` has to be told of it."""
+    for path in SOURCES:
+        text = path.read_text()
+        if "cached_njit(" not in text or path.name == "compilation.py":
+            continue
+        package = ["attnflow", *path.relative_to(PACKAGE).parent.parts]
+        imports = [node for node in ast.parse(text).body if isinstance(node, ast.ImportFrom) and node.level]
+        taken = {
+            ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])]) for node in imports
+        }
+        compiled = {name for name in taken if any(w in name for w in ("arithmetic", "tiles", "rules"))}
+        assert not compiled or "SHARED" in text, path
+
+
 def test_every_folder_has_a_floor():
     units = {p.name.removesuffix(".py") for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()}
     assert units - {"__init__", "__pycache__"} <= set(FLOORS)

@@ -55,3 +55,21 @@ def test_a_temporary_folder_that_others_can_write_to_is_not_trusted(installed):
     done = run(folder, environment, "import attnflow")
     assert "compiled loops are kept in" in done.stderr and f"{foreign}:" not in done.stderr
     assert not list(foreign.iterdir())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_edit_of_a_file_that_is_compiled_into_a_loop_is_noticed(tmp_path, shared):
+    (tmp_path / "inner.py").write_text("import numba\n@numba.njit\ndef number():\n    return 1.0\n")
+    (tmp_path / "outer.py").write_text(
+        "import inner\nfrom attnflow.compilation import cached_njit\n"
+        f"@cached_njit({'(inner.__file__,)' if shared else ''})\ndef loop():\n    return inner_number()\n"
+        "inner_number = inner.number\nprint(loop())\n"
+    )
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path / "kept"),
+        "PYTHONPATH": str(Path(attnflow.__file__).parents[1]),
+    }
+    assert run(tmp_path, environment, "import outer").stdout == "1.0\n"
+    (tmp_path / "inner.py").write_text("import numba\n@numba.njit\ndef number():\n    return 22.0\n")
+    assert run(tmp_path, environment, "import outer").stdout == ("22.0\n" if shared else "1.0\n")

@@ -20,6 +20,7 @@ from .boundaries import Walls
 from .equations import DriftDiffusion, Equation
 from .generator import Generator
 from .grids import on_sphere
+from .problem import Problem
 from .volumes.operator import Cells
 
 
@@ -98,6 +99,10 @@ class Heads(Equation):
     mixing : sequence of float or (c, c) array
         W_i, times tau_i / tau where the heads' time steps differ.
 
+    Notes
+    -----
+    Heads need not share a conserved weight: errors, and stats["mean"] and "deviation", are measured in the first one's.
+
     Raises
     ------
     ValueError
@@ -139,6 +144,10 @@ class Heads(Equation):
     def generator(self) -> Generator:
         """The first head's: errors and means are measured in its weight."""
         return self.equations[0].generator
+
+    def _asked(self, *arguments) -> Problem:
+        problem = super()._asked(*arguments)
+        return replace(problem, norm_name=f"{problem.norm_name} of the first head")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Heads):

@@ -158,10 +158,70 @@ def test_heads_mix_columns():
         (lambda: af.General(af.VonMises(1.0), lambda x: x[:, 0]), ValueError, "velocity must return shape"),
         (lambda: af.General(af.VonMises(1.0), lambda x: x * np.nan), ValueError, "velocity must be finite"),
         (lambda: af.General(af.VonMises(1.0), 3.0), TypeError, "velocity must be callable"),
-        (lambda: af.General(af.VonMises(1.0), np.sin).spectrum(3), NotImplementedError, "spectrum is complex"),
         (lambda: af.General(af.VonMises(1.0), np.sin).solve(h0, 0.1, method="rational"), ValueError, "method must be 'auto'"),
     ],
 )
 def test_bad_heads_and_winds_are_refused_by_name(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+def test_the_forward_operator_conserves_mass_and_is_the_one_that_is_solved():
+    for space in (CIRCLE, af.Sphere(2), af.Chart(lambda x: (1 + x[..., 0] ** 2)[..., None, None], [(0, 1)])):
+        p = af.Density(space, lambda x: np.sin(2 * x[..., 0]))
+        forward, backward = (pde(p).operator(8) for pde in (af.FokkerPlanck, af.DriftDiffusion))
+        assert np.abs(forward.sum(axis=0)).max() < 1e-11 * np.abs(forward).max()
+        assert np.abs(backward.sum(axis=1)).max() < 1e-11 * np.abs(backward).max() < np.abs(forward.sum(axis=1)).max() * 1e-9
+    p, grid = af.VonMises(1.0), 64
+    rho = af.FokkerPlanck(p).solve(lambda x: 1 + np.sin(x[:, 0]), [0.0, 1e-6], grid=grid, method="finite-volume")
+    rate = af.FokkerPlanck(p).operator(grid) @ rho.y[0, :, 0]
+    np.testing.assert_allclose((rho.y[1] - rho.y[0])[:, 0] / 1e-6, rate, atol=1e-3 * np.abs(rate).max())
+
+
+def test_the_forward_spectrum_has_the_invariant_density_in_front():
+    """Of rates n, Hermite functions He_n p: harmonic oscillator, dX = -X dt + sqrt 2 dW."""
+    spectrum = af.FokkerPlanck(af.Gaussian(0.0, 1.0), 1.0).spectrum(3)
+    x = spectrum.grid.points[:, 0]
+    p = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    assert spectrum.eigenvalues == pytest.approx([0.0, -1.0, -2.0], abs=1e-9)
+    for psi, polynomial in zip(spectrum.eigenfunctions, (1 + 0 * x, x, (x**2 - 1) / np.sqrt(2))):
+        sign = np.sign(psi @ (polynomial * p))
+        np.testing.assert_allclose(sign * psi, polynomial * p, atol=1e-8)
+    wells = af.Density(CIRCLE, lambda x: 2 * np.cos(2 * x[..., 0]))
+    sets = [pde(wells).spectrum(5).metastable_sets() for pde in (af.FokkerPlanck, af.DriftDiffusion)]
+    np.testing.assert_array_equal(*sets)
+
+
+def test_the_heat_form_has_the_spectrum_of_drift_diffusion_on_a_line_too():
+    for p, k in ((af.Gaussian([0.0], [[1.0]]), 3), (af.VonMises(2.0), 5)):
+        heat, drift = (pde(p).spectrum(k) for pde in (af.ConformalHeat, af.DriftDiffusion))
+        np.testing.assert_allclose(heat.eigenvalues, drift.eigenvalues, rtol=1e-8, atol=1e-10)
+    with pytest.raises(ValueError, match="drift must be positive for a discrete spectrum on a line, got -1"):
+        af.ConformalHeat(af.Gaussian([0.0], [[1.0]]), -1.0).spectrum(3)
+
+
+def test_equations_are_equal_where_all_of_them_is():
+    def one(x):
+        return 0 * x + 1
+
+    def two(x):
+        return 0 * x + 2
+
+    p = af.VonMises(1.0)
+    assert af.General(p, one) == af.General(p, one) != af.General(p, two)
+    assert "one" in repr(af.General(p, one)) and "two" in repr(af.General(p, two))
+    parts = [af.Heat(CIRCLE)] * 2
+    heads = [af.Heads(parts, [0.5, W]) for W in (0.5, 0.25, np.eye(2), 2 * np.eye(2))]
+    assert all((a == b) == (a is b) for a in heads for b in heads) and "0.25" in repr(heads[1])
+    assert len({af.General(p, one), af.General(p, one), af.General(p, two)}) == 2 and hash(heads[0]) == hash(heads[1])
+
+
+def test_equations_that_are_not_self_adjoint_lack_operator_and_spectrum():
+    for pde in (af.General(af.VonMises(1.0), lambda x: 0 * x), af.Heads([af.Heat(CIRCLE)], [1.0])):
+        assert not hasattr(pde, "operator") and not hasattr(pde, "spectrum") and not isinstance(pde, af.DriftDiffusion)
+    assert not isinstance(af.FokkerPlanck(af.VonMises(1.0)), af.DriftDiffusion)
+
+
+def test_several_heads_say_in_which_weight_errors_are_measured():
+    pde = af.Heads([af.DriftDiffusion(af.VonMises(1.0)), af.Heat(CIRCLE)], [0.5, 0.5])
+    assert "weighted by p^2 of the first head" in pde.solve(h0, 0.1, grid=64).message

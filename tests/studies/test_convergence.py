@@ -367,3 +367,22 @@ def test_too_few_cells_for_a_fit_are_named():
 def test_bad_input_names_the_argument(build, message):
     with pytest.raises((ValueError, TypeError), match=message):
         build()
+
+
+def test_a_study_is_known_once_and_stays_as_it_was_made(monkeypatch):
+    from attnflow.studies import design
+
+    counted, real = [], design.content_key
+
+    def count(value):
+        counted.append(value)
+        return real(value)
+
+    monkeypatch.setattr(design, "content_key", count)
+    study = af.ConvergenceStudy(
+        af.SquaredDistance(af.Circle()), af.VonMises(1.0), lambda x: np.cos(x[..., 0]), 0.47, (0.1, 0.05), (60,), 2
+    )
+    study.run(progress=False)
+    assert len(counted) == 1 and study.layer(0.1) is study.layer(0.1)
+    with pytest.raises(AttributeError, match="t cannot be set"):
+        study.t = 1.0
