@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 import attnflow as af
-from attnflow.attention.infinite import bind_density
+from attnflow.attention import bind_density
 from attnflow.plotting import style
 
 from . import Check

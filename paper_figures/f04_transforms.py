@@ -22,7 +22,7 @@ from scipy.optimize import brentq
 from scipy.special import gamma
 
 import attnflow as af
-from attnflow.attention.infinite import bind_density
+from attnflow.attention import bind_density
 from attnflow.plotting import style
 from attnflow.progress import track
 

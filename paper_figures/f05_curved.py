@@ -24,7 +24,7 @@ from scipy.linalg import null_space
 
 import attnflow as af
 from attnflow import theory
-from attnflow.attention.infinite import bind_density
+from attnflow.attention import bind_density
 from attnflow.plotting import style
 from attnflow.progress import track
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import eval_gegenbauer, ive
 
 import attnflow as af
-from attnflow.attention.infinite import bind_density
+from attnflow.attention import bind_density
 from attnflow.plotting import style
 from attnflow.progress import track
 

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import i0
 
 import attnflow as af
-from attnflow.attention.infinite import bind_density
+from attnflow.attention import bind_density
 from attnflow.plotting import style
 from attnflow.progress import track
 

@@ -25,7 +25,7 @@ from scipy.linalg import circulant, expm
 from scipy.special import ndtri
 
 import attnflow as af
-from attnflow.attention.infinite import bind_density
+from attnflow.attention import bind_density
 from attnflow.attention.perplexity import perplexity
 from attnflow.plotting import style
 from attnflow.progress import track

@@ -696,6 +696,8 @@ INTERNAL = {
     "formal_limit",
     "ingredients",
     "token_stream",
+    "require",
+    "response",
 }
 ANYTHING = {"progress", "self", "cls", "args", "kwargs"}
 RESULTS_ONLY = {"Comparison", "Solution", "StudyResult"}  # made by functions; what files may hold is tested beside them

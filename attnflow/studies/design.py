@@ -88,6 +88,7 @@ class Design:
 
     def layer(self, epsilon: float) -> Attention:
         """The attention layer at one temperature."""
+        epsilon = checks.positive(epsilon, "epsilon")
         if epsilon not in self._layers:
             self._layers[epsilon] = Attention(self.f, epsilon, self.normalization)
         return self._layers[epsilon]
