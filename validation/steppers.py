@@ -93,8 +93,9 @@ def run(chosen: list[Setting] | None = None) -> Report:
             ratio = float(np.max(largest * SHARE / TOLERANCES))
             sentence = f"{method}: given {SHARE:g} rtol, the error in time stays below rtol, worst {ratio:.1g} rtol"
             claims[sentence] = ratio < 1
-            falls = bool((np.diff(errors, axis=1) < 0).all())
-            claims[f"{method}: a smaller tolerance gives a smaller error, always"] = falls
+            # not from each to the next: LSODA's choice of methods and orders may hang on last digits
+            errors = np.array(errors)
+            claims[f"{method}: the smallest tolerance gives the smallest error"] = bool((errors[:, -1:] < errors[:, :-1]).all())
     if chosen is None:
         claims |= _shared()
     text = (

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..grid import Grid
+from ..norms import unit
 from .boundaries import Dirichlet, Walls
 from .coefficients import coefficients
 
@@ -161,8 +162,9 @@ def _mean(rate: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _geometric_mean(rate: np.ndarray, axis: int) -> np.ndarray:
-    root = np.sqrt(rate)  # a product of two rates may overflow or vanish
-    return root * _shifted(root, 1, axis)
+    size = unit(rate)  # products of two rates may overflow or vanish
+    rate = rate / size
+    return size * np.sqrt(rate * _shifted(rate, 1, axis))
 
 
 def beside(field: np.ndarray, offset) -> np.ndarray:
