@@ -41,6 +41,14 @@ def nothing_kept():
     cells._kept.clear()
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_heard():
+    """A shell that starts the tests in the background has them ignored, and by all of its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("after", [0, 3, 12, 20, 31, 39, 50, 61])
 def test_an_interrupt_inside_a_run_of_layers_ends_the_study_and_leaves_no_number(tmp_path, monkeypatch, after):
     # propagate catches it and returns what it has, whose last row is a layer somewhere on the way
