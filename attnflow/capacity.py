@@ -78,17 +78,20 @@ def ends(steps: float, name: str, seconds: float = 2e-5, what: str = "steps") ->
 
 def available() -> int:
     """Bytes that this process can still get: free memory of the machine, and what limits of its own leave."""
-    return min(filter(lambda free: free is not None, (_of_machine(), _of_cgroup(), _of_process())), default=2**62)
+    return min((free for free in (_of_machine(), _of_cgroup(), _of_process()) if free is not None), default=2**62)
 
 
 def _of_machine() -> int | None:
     try:
-        return 1024 * int(re.search(r"MemAvailable:\s*(\d+)", (_PROC / "meminfo").read_text())[1])
-    except (OSError, TypeError):  # not Linux
-        try:
-            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):
-            return None
+        free = re.search(r"MemAvailable:\s*(\d+)", (_PROC / "meminfo").read_text())
+    except OSError:  # not Linux
+        free = None
+    if free:
+        return 1024 * int(free[1])
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _of_cgroup() -> int | None:

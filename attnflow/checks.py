@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from types import FrameType
+from typing import TypeGuard
 
 import numpy as np
 
@@ -43,13 +45,14 @@ class AccuracyWarning(AttnflowWarning):
 
 def warn(message: str, category: type[Warning]) -> None:
     """A warning that points at the line which led to it: the first outside this package."""
-    frame, level = sys._getframe(1), 2
+    frame: FrameType | None = sys._getframe(1)
+    level = 2
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 
 
-def positive(value: float, name: str) -> float:
+def positive(value: object, name: str) -> float:
     """A positive, finite number."""
     value = real(value, name)
     if value <= 0:
@@ -57,7 +60,7 @@ def positive(value: float, name: str) -> float:
     return value
 
 
-def nonnegative(value: float, name: str) -> float:
+def nonnegative(value: object, name: str) -> float:
     """A finite number, at least 0."""
     value = real(value, name)
     if value < 0:
@@ -65,7 +68,7 @@ def nonnegative(value: float, name: str) -> float:
     return value
 
 
-def real(value: float, name: str, finite: bool = True) -> float:
+def real(value: object, name: str, finite: bool = True) -> float:
     """A real number, out of the 0-d array it may come in; finite, unless that is for the caller to judge."""
     number = lone(value)
     if number is None:
@@ -79,7 +82,7 @@ def real(value: float, name: str, finite: bool = True) -> float:
     return result
 
 
-def fraction(value: float, name: str) -> float:
+def fraction(value: object, name: str) -> float:
     """A number in (0, 1]."""
     value = real(value, name)
     if not 0 < value <= 1:
@@ -87,16 +90,17 @@ def fraction(value: float, name: str) -> float:
     return value
 
 
-def integer(value: int, name: str, least: int = 0, largest: int | None = _LARGEST) -> int:
+def integer(value: object, name: str, least: int = 0, largest: int | None = _LARGEST) -> int:
     """An integer, at least `least` and at most `largest` (2^63 - 1)."""
     number = lone(value)
     if not isinstance(number, Integral):
         raise TypeError(f"{name} must be an integer, got {short(value)}")
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {_digits(int(number))}")
-    if largest is not None and number > largest:
-        raise ValueError(f"{name} must be at most {largest}, got {_digits(int(number))}")
-    return int(number)
+    whole = int(number)
+    if whole < least:
+        raise ValueError(f"{name} must be at least {least}, got {_digits(whole)}")
+    if largest is not None and whole > largest:
+        raise ValueError(f"{name} must be at most {largest}, got {_digits(whole)}")
+    return whole
 
 
 def choice(value: str, name: str, accepted: Iterable[str]) -> str:
@@ -114,7 +118,7 @@ def instance(value, kind: type, name: str, what: str):
     return value
 
 
-def sequence(value: Sequence, name: str, what: str) -> tuple:
+def sequence(value: object, name: str, what: str) -> tuple:
     """The entries, at least one, of a list, tuple or array; `what` says of what, in the plural."""
     if not listed(value):
         raise TypeError(f"{name} must be a sequence of {what}, got {short(value)}")
@@ -125,7 +129,7 @@ def sequence(value: Sequence, name: str, what: str) -> tuple:
     return tuple(value)
 
 
-def listed(value) -> bool:
+def listed(value) -> TypeGuard[Sequence]:
     """Whether there are several entries to read, or one could be: a sequence or an array, no text."""
     if isinstance(value, Sequence):
         return not isinstance(value, (str, bytes, bytearray, memoryview))
@@ -233,14 +237,14 @@ def features(value, name: str, rows: int) -> np.ndarray:
     return _finite(result, name)
 
 
-def function(value: Callable, name: str, what: str = "callable on points (..., n)") -> Callable:
+def function(value: object, name: str, what: str = "callable on points (..., n)") -> Callable:
     """A callable; `what` says on what."""
     if not callable(value):
         raise TypeError(f"{name} must be {what}, got {short(value)}")
     return value
 
 
-def evaluate(value: Callable, x: np.ndarray, name: str) -> np.ndarray:
+def evaluate(value: object, x: np.ndarray, name: str) -> np.ndarray:
     """Features from a user's callable on points (N, n): (N, c), one column when it returns (N,)."""
     return features(function(value, name)(x), f"{name}(points)", len(x))
 

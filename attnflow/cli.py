@@ -127,6 +127,7 @@ def _propagate(options: argparse.Namespace) -> int:
     layer = Attention(f, epsilon, options.normalization)
     options.running = True
     run = propagate(layer, tokens, values, layers, progress=True)
+    assert run.layers is not None
     if run.status:
         print(f"attnflow: {run.message}", file=sys.stderr)
     share = np.full(len(tokens), 1 / len(tokens))

@@ -40,14 +40,15 @@ def cached_njit(shared: tuple[str, ...] = (), **options) -> Callable:
         except RuntimeError:  # no folder can be written to, or there is no file that could have changed
             loop = numba.njit(nogil=True, **options)(function)
         if os.path.exists(function.__code__.co_filename) and (folder := _temporary_folder()):
-            before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder
+            before = numba.config.CACHE_DIR  # type: ignore[attr-defined]  # set while numba is imported
+            numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
             try:
                 loop.enable_caching()
                 _stamped(loop, shared)
             except RuntimeError:
                 pass
             finally:
-                numba.config.CACHE_DIR = before
+                numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
         return loop
 
     return decorate
@@ -56,7 +57,7 @@ def cached_njit(shared: tuple[str, ...] = (), **options) -> Callable:
 def _stamped(loop: Callable, shared: tuple[str, ...]) -> Callable:
     """The loop, whose file on disk is out of date when a shared one has changed."""
     if shared:
-        kept = loop._cache._cache_file  # numba has no other way in
+        kept = loop._cache._cache_file  # type: ignore[attr-defined]  # numba has no other way in
         kept._source_stamp = (kept._source_stamp, *map(_stamp, shared))
     return loop
 

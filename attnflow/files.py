@@ -12,8 +12,9 @@ import stat
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase, BufferedReader
 from math import prod
-from typing import IO
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def whole(path: str | os.PathLike, mode: str = "wb", name: str = "path") -> Iter
     except OSError as error:  # in the user's words: the partial file is not his
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
-        text = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
+        text: dict[str, Any] = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
         with open(handle, mode, **text) as file:
             yield file
         partial.replace(path)
@@ -106,7 +107,7 @@ def read_archive(path: str | os.PathLike, accepted: Collection[str], name: str, 
         arrays = {}
         for key, member in zip(names, members):
             try:
-                stream = archive.open(member)
+                stream = cast(zipfile.ZipExtFile, archive.open(member))
             except Exception as error:
                 raise ValueError(f"{name} must be {wanted} ({one_line(error)})") from None
             with stream:
@@ -119,7 +120,7 @@ def one_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
-def _open(path: str | os.PathLike, name: str):
+def _open(path: str | os.PathLike, name: str) -> BufferedReader:
     """A regular file, open for reading: a pipe would wait, a device need not end."""
     path = checks.path(path, name)
     if not stat.S_ISREG(path.stat().st_mode):
@@ -127,7 +128,7 @@ def _open(path: str | os.PathLike, name: str):
     return open(path, "rb")
 
 
-def _read_npy(file: IO[bytes], size: int, name: str, wanted: str, kinds: str = "biufcUS") -> np.ndarray:
+def _read_npy(file: BufferedIOBase, size: int, name: str, wanted: str, kinds: str = "biufcUS") -> np.ndarray:
     """One array from an open file of `size` bytes, whose header must account for every one of them."""
     begin = file.tell()
     try:

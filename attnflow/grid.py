@@ -258,7 +258,7 @@ def _contract(axes: Sequence[Axis], values: np.ndarray, x: np.ndarray) -> np.nda
     result = np.asarray(first).reshape(len(x), -1)
     for k, axis in enumerate(axes[1:], start=1):
         matrix = axis.interpolation(x[:, k])
-        matrix = matrix.toarray() if sparse.issparse(matrix) else matrix
+        matrix = matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
         result = np.einsum("mi,mic->mc", matrix, result.reshape(len(x), axis.size, -1))
     return result.reshape(len(x), columns)
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy import sparse
 
 from . import checks
 from .grid import Axis, Grid, to_sphere
@@ -64,9 +63,10 @@ def interpolation_error(
     array([False,  True])
     """
     values = values.reshape(*grid.shape, -1)
-    there = function
     if callable(function):
         there = checks.evaluate(function, between(grid) if points is None else points, name)
+    else:
+        there = function
     here = _at_points_between(grid, values) if points is None else grid.interpolate(values, points)
     nodes = values.reshape(grid.size, -1)
     if weights is not None:
@@ -121,8 +121,8 @@ def narrow_peaks(function: Callable, grid: Grid, known: np.ndarray, name: str = 
             spread = np.random.default_rng([20260, step]).uniform(-1, 1, (256, dim)) / (_LOOK[dim] * 2**step)
             places.append(np.clip(best + spread, 0, 1))
             heights.append(abs(checks.evaluate(function, _from_unit(grid, places[-1]), name)[:, j] - usual))
-        heights = np.concatenate(heights)
-        high = np.flatnonzero(heights > heights.max() / 10)
+        height = np.concatenate(heights)
+        high = np.flatnonzero(height > height.max() / 10)
         found.append(np.concatenate(places)[high[:: len(high) // 64 + 1]])
     return _from_unit(grid, np.concatenate(found)) if found else None
 
@@ -199,7 +199,7 @@ def _at_points_between(grid: Grid, values: np.ndarray) -> np.ndarray:
 def _matrix(axis: Axis, unrolled: Axis, dim: int, k: int):
     """Interpolation to the points between along axis k of dim; dense beyond one dimension."""
     matrix = unrolled.interpolation(_coordinates(axis, dim, k))
-    return matrix.toarray() if dim > 1 and sparse.issparse(matrix) else matrix
+    return matrix.toarray() if dim > 1 and not isinstance(matrix, np.ndarray) else matrix
 
 
 def _coordinates(axis: Axis, dim: int, k: int) -> np.ndarray:

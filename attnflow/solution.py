@@ -180,7 +180,9 @@ class Solution:
                 "finished have one"
             )
         points = self.grid.check(points)
-        between = self.grid.interpolate(np.log(np.maximum(self.node_errors(), 1e-300)), points)
+        errors = self.node_errors()
+        assert errors is not None
+        between = self.grid.interpolate(np.log(np.maximum(errors, 1e-300)), points)
         # interpolation by all nodes of an axis rounds as the largest value does, times the number of nodes
         reach = max((axis.size for axis in self.grid.axes if axis.kind not in ("cells", "periodic")), default=1)
         rounding = np.finfo(float).eps * reach * np.abs(self.y).reshape(-1, self.y.shape[-1]).max(axis=0)
@@ -213,7 +215,7 @@ class Solution:
             )
         capacity.fits(2 * self.y[0].nbytes * len(missing), "t")
         between = np.unique(missing)
-        dense = dict(zip(between.tolist(), self.dense(between))) if missing else {}
+        dense = dict(zip(between.tolist(), self.dense(between))) if missing and self.dense is not None else {}
         return [dense.get(time, self.y[k]) for time, k in zip(times, found)]
 
     def save(self, path: str | os.PathLike) -> None:
@@ -262,7 +264,7 @@ def load(path: str | os.PathLike) -> Solution:
     (1, 2, 1)
     """
     wanted = "a file written by Solution.save"
-    arrays = files.read_archive(path, ("meta", *ARRAYS), "path", wanted)
+    arrays: dict[str, Any] = files.read_archive(path, ("meta", *ARRAYS), "path", wanted)
     try:
         meta = json.loads(arrays.pop("meta").item())
         axes = tuple(Axis(*axis) for axis in meta["axes"])

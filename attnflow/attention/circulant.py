@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from functools import reduce
+from typing import Any, cast
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Circulant:
         top = key_bias.max()
         mass = np.exp(key_bias - top)
         sums = self._sum(mass[:, None])[:, 0]
-        mean = None if values is None else self._sum(mass[:, None] * values) / sums[:, None]
+        mean: Any = None if values is None else self._sum(mass[:, None] * values) / sums[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             return Attended(mean, np.log(sums) + top)
 
@@ -97,7 +98,7 @@ def coefficients(q: float, e: float, lengths: np.ndarray, largest: tuple[int, ..
     # of a long side, or a steep function: no box is much longer than far from the cusp, or than the function takes to fall
     pieces = np.ceil(max(1, q / 8) * sides / sides.min()).astype(int)
     halvings = int(np.ceil(53 / (n + q)))
-    total = 0.0
+    total: Any = 0.0
     for level in range(halvings + 1):
         edges = [side * 0.5**level * np.linspace(0, 1, 2 * count + 1) for side, count in zip(sides, pieces)]
         halves = [[_gauss(x[: len(x) // 2 + 1], k[-1]), _gauss(x[len(x) // 2 :], k[-1])] for x, k in zip(edges, waves)]
@@ -116,7 +117,8 @@ def _cosines(field: np.ndarray, x: np.ndarray, weight: np.ndarray, k: np.ndarray
     """Sums over the first axis, of weights and cos(k x), which becomes the last."""
     rows = max(1, _ENTRIES // len(k))
     blocks = (slice(i, i + rows) for i in range(0, len(x), rows))
-    return sum(np.tensordot(field[i], weight[i, None] * np.cos(np.outer(x[i], k)), (0, 0)) for i in blocks)
+    parts = (np.tensordot(field[i], weight[i, None] * np.cos(np.outer(x[i], k)), (0, 0)) for i in blocks)
+    return cast(np.ndarray, sum(parts))
 
 
 def _gauss(edges: np.ndarray, wave: float) -> tuple[np.ndarray, np.ndarray]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .. import capacity, checks
-from ..kernels import Attended, Choice, Plan, attend, check_backend, choose, plan
+from ..kernels import Attended, Choice, attend, check_backend, choose, plan
 from ..kernels.reference_engine import shifted_logits, softmax
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
@@ -112,7 +113,7 @@ class Attention:
         if any(type(array).__module__.partition(".")[0] == "cupy" for array in (tokens, values, queries)):
             import cupy
 
-            host = (None if array is None else cupy.asnumpy(array) for array in (tokens, values, queries))
+            host: Iterable[Any] = (None if array is None else cupy.asnumpy(array) for array in (tokens, values, queries))
             return cupy.asarray(self(*host))
         bound = self.bind(tokens)
         values = bound.tokens if values is None else checks.features(values, "values", len(bound.tokens))
@@ -185,6 +186,18 @@ class Attention:
         return last[1]
 
 
+class _Sums(Protocol):
+    """What is asked of a plan; a `Plan` is one."""
+
+    @property
+    def engine(self) -> str: ...
+
+    @property
+    def run(self) -> Callable: ...
+
+    def __call__(self, values: np.ndarray | None, key_bias: np.ndarray) -> Attended: ...
+
+
 @dataclass
 class BoundLayer:
     """A layer with its tokens, their key bias (log mass included) and the engine's plan for them.
@@ -196,7 +209,7 @@ class BoundLayer:
     layer: Attention
     tokens: np.ndarray
     key_bias: np.ndarray
-    plan: Plan
+    plan: _Sums
     stats: dict[str, Any] = field(default_factory=dict)
     log_sum_exp: np.ndarray | None = None
 

@@ -236,6 +236,7 @@ def _derivatives(function: Callable, grid: Grid, count: np.ndarray) -> list[np.n
             result = values
             for axis in reversed(range(n)):  # the last axis first: each contraction removes one
                 result = result @ weights[index.count(axis)] / steps[axis] ** index.count(axis)
-            tensor[(slice(None), *index)] = result
+            place: tuple[slice | int, ...] = (slice(None), *index)
+            tensor[place] = result
         tensors.append(tensor)
     return tensors

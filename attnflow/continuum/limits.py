@@ -17,7 +17,7 @@ from ..similarity import PseudoMetric
 _MOST_LAYERS = 10**9
 
 
-def limit(layer: Attention, density: Density) -> DriftDiffusion:
+def limit(layer: Attention, density: Density) -> DriftDiffusion | General:
     """The drift-diffusion equation dH/dt = Delta_g H + c <grad log p, grad H>_g of a layer.
 
     g is the metric the pseudo-metric induces (f.metric) and p the token density with respect to the

@@ -243,6 +243,7 @@ def _march(
     grid = equation.density.grid(shape)
     capacity.fits(24 * grid.size * len(times), "t")
     flow, rho = Flow(equation.layer, grid), _start(equation.density, grid, watch)
+    assert rho is not None  # such cells are not asked for
     reached, fields, steps = [0.0], [rho], 0
     status, message = 0, "finished"
     try:
@@ -290,7 +291,7 @@ def _report(equation: MeanField, run: _Run, error: float, rtol: float | None) ->
     if run.status == 0 and rtol is None:
         known = "unknown: interrupted" if np.isnan(error) else f"{error:.1g} of the mass"
         message = f"finished on the given grid; estimated error {known}"
-    elif run.status == 0 and not error <= rtol:
+    elif run.status == 0 and rtol is not None and not error <= rtol:
         message = (
             f"estimated error {error:.1g} of the mass on the finest grid {run.grid.shape}, above rtol = {rtol:g}; "
             "give a finer grid, a shorter time or a larger rtol"

@@ -13,7 +13,7 @@ Leer's limited slopes; steps are SSP Runge-Kutta of order 3 (Shu & Osher 1988).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -89,8 +89,8 @@ class Flow:
         mass = rho * self.grid.weights.reshape(rho.shape)  # not the volumes: the uniform sphere must stand still
         keys = mass.ravel() > _NO_KEY
         bound = self.layer.bind(self.grid.points[keys], np.log(mass.ravel()[keys]))
-        moving = [np.maximum(mass, np.roll(mass, -1, axis=k)).ravel() > _STILL for k in range(rho.ndim)]
-        moving = np.concatenate(moving)
+        some = [np.maximum(mass, np.roll(mass, -1, axis=k)).ravel() > _STILL for k in range(rho.ndim)]
+        moving = np.concatenate(some)
         faces, velocity = self.faces[moving], np.zeros(len(moving))
         velocity[moving] = np.sum((bound.attend(bound.tokens, faces).mean - faces) * self.normals[moving], axis=1)
         through = [v.reshape(rho.shape) * area for v, area in zip(np.split(velocity, len(self.areas)), self.areas)]
@@ -131,7 +131,7 @@ def cell_volumes(grid: Grid) -> np.ndarray:
     return volumes
 
 
-def _on_sphere(angles: list[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
+def _on_sphere(angles: Sequence[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors at (colatitude,) longitude angles, and the unit tangent along angle k."""
     cos, sin, zero = np.cos(angles[-1]), np.sin(angles[-1]), np.zeros_like(angles[-1])
     if len(angles) == 1:

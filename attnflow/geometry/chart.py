@@ -45,12 +45,17 @@ class Remetrised(Space):
     6.283185
     """
 
+    dim: int
+    columns: int
+    bounds: tuple[tuple[float, float], ...]
+    periodic: tuple[bool, ...]
+
     def __init__(self, space: Space, metric: Callable) -> None:
         if not isinstance(space, Space):
             raise TypeError(f"space must be an attnflow space, got {type(space).__name__}")
         if not callable(metric):
             raise TypeError(f"metric must be callable on points (..., n) or a sympy Matrix, got {type(metric).__name__}")
-        self.space = space.space if isinstance(space, Remetrised) else space
+        self.space: Space = space.space if isinstance(space, Remetrised) else space
         self.dim, self.columns = self.space.dim, self.space.columns
         self.bounds, self.periodic = self.space.bounds, self.space.periodic
         # the map of a pull-back: where its points sit in the plane or in space, for pictures

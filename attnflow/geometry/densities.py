@@ -6,7 +6,7 @@ in closed form; any other is normalised by quadrature and differentiated numeric
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -93,7 +93,7 @@ class Density:
         """Per coordinate, the range that holds the mass: the bounds, or where p falls below e^-42 of its top."""
         return self._frame.extent
 
-    def grid(self, shape: int | tuple[int, ...]) -> Grid:
+    def grid(self, shape: int | Sequence[int]) -> Grid:
         """Quadrature grid of the space over the density's extent."""
         return self.space.grid(shape, self.extent)
 

@@ -57,7 +57,7 @@ def _differences(function: Callable, x: np.ndarray, step: np.ndarray, walls: np.
     for k, h in enumerate(step):
         centre = np.clip(x[..., k], walls[k, 0] + 3 * h, walls[k, 1] - 3 * h)
         weights = _weights((x[..., k] - centre) / h)
-        total = 0.0
+        total: float | np.ndarray = 0.0
         for j, node in enumerate(_NODES):
             moved = x.copy()
             moved[..., k] = centre + node * h
@@ -73,7 +73,7 @@ def _weights(offset: np.ndarray) -> np.ndarray:
     return np.stack([polynomial.deriv()(offset) for polynomial in _LAGRANGE], axis=-1)
 
 
-def _lagrange(node: int) -> np.polynomial.Polynomial:
+def _lagrange(node: np.signedinteger) -> np.polynomial.Polynomial:
     others = _NODES[_NODES != node]
     return np.polynomial.Polynomial.fromroots(others) / np.prod(node - others)
 

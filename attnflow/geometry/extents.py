@@ -36,8 +36,9 @@ def far_modes(space: Space, log_q: Callable, name: str) -> Modes:
         return tolerant(log_q, x)
 
     boxes = [np.where(open_end, anchor[:, None] + r * np.array([-1.0, 1.0]), ends) for r in _DISTANCES[space.dim]]
-    found = [candidates(look, _LATTICE[space.dim], *box.T, most=4) for box in boxes]
-    modes = climb(look, *(np.concatenate(part) for part in zip(*found)), ends[:, 0], ends[:, 1])
+    found = [candidates(look, _LATTICE[space.dim], box[:, 0], box[:, 1], most=4) for box in boxes]
+    start, step = (np.concatenate(part) for part in zip(*found))
+    modes = climb(look, start, step, ends[:, 0], ends[:, 1])
     if not len(modes.values):
         raise ValueError(
             f"{name} must be finite somewhere, got -inf at all points looked at on {space}: a support that is narrow "
@@ -54,6 +55,7 @@ def extent_of_mass(space: Space, log_q: Callable, modes: Modes, name: str) -> tu
             continue
         box = _box_around(space, log_q, point, scale, name)
         hull = box if hull is None else np.stack([np.minimum(hull, box)[:, 0], np.maximum(hull, box)[:, 1]], axis=1)
+    assert hull is not None  # the highest mode is no lower than the top
     return tuple(zip(hull[:, 0].tolist(), hull[:, 1].tolist()))
 
 

@@ -88,7 +88,8 @@ class Frame:
             sight = tuple(int(size * 0.5 ** (1 / self.dim)) for size in sight)
         found = self.climb(*candidates(self._look, sight, np.zeros(self.dim), np.ones(self.dim), _STARTS))
         if self._stretched.any():
-            start, step = candidates(self._look_at, sight, *np.transpose(self.extent), _STARTS)
+            low, high = np.transpose(self.extent)
+            start, step = candidates(self._look_at, sight, low, high, _STARTS)
             evenly = climb(self._look_at, start, step, *np.transpose(self.space.bounds))
             found = found.joined(self._in_cube(evenly.joined(self._far)))
         if not len(found.values):

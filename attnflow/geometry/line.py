@@ -21,8 +21,12 @@ class UnitDensity(Protocol):
     """What is asked of a density on the unit interval; a `Frame` of dimension 1 has it."""
 
     name: str
-    modes: Modes
-    top: float
+
+    @property
+    def modes(self) -> Modes: ...
+
+    @property
+    def top(self) -> float: ...
 
     def points(self, v: np.ndarray) -> np.ndarray: ...
 

@@ -80,7 +80,7 @@ def _on_grids(frame: Frame) -> tuple[float, float]:
         if np.isfinite(top):
             samples = relative(grid.points, values)
             result = float(np.log(grid.weights @ samples) + top)
-            places = (None, peaks) if len(peaks) else (None)
+            places = (None, peaks) if len(peaks) else (None,)
             error = max(float(interpolation_error(relative, grid, samples, frame.name, at)[0]) for at in places)
             change = abs(result - previous)
             square = error**2 if error < min(rough**1.5, 1e-3) else error

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,10 +35,19 @@ class Space:
         Per coordinate, whether it wraps.
     """
 
-    dim: int
-    columns: int
-    bounds: tuple[tuple[float, float], ...]
-    periodic: tuple[bool, ...]
+    if TYPE_CHECKING:  # to be read only: some spaces keep them, others compute them
+
+        @property
+        def dim(self) -> int: ...
+
+        @property
+        def columns(self) -> int: ...
+
+        @property
+        def bounds(self) -> tuple[tuple[float, float], ...]: ...
+
+        @property
+        def periodic(self) -> tuple[bool, ...]: ...
 
     @property
     def flat(self) -> bool:

@@ -48,6 +48,7 @@ class Plan:
         scaled, exponents = (values, None) if values is None else scale_columns(values, self.arguments[4])
         mean, log_sum_exp = self.run(scaled, key_bias)
         if exponents is not None:
+            assert values is not None
             with np.errstate(over="ignore"):  # a mean that is rounded above the largest value
                 mean = np.clip(np.ldexp(mean, exponents), values.min(axis=0), values.max(axis=0))
         return Attended(mean, log_sum_exp)

@@ -102,7 +102,7 @@ def choose(
             if missing is not None:
                 reasons[name] = missing
     seconds = {name: count * dense_unit() for name, count in pairs.items()}
-    return Choice(min(pairs, key=pairs.get), seconds, reasons, request.facts)
+    return Choice(min(pairs, key=pairs.__getitem__), seconds, reasons, request.facts)
 
 
 @lru_cache(maxsize=1)

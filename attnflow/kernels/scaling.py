@@ -31,8 +31,9 @@ class Rescaled(PseudoMetric):
         pair = replace(f.pair, transform=transform or f.pair.transform)
         if pair.period is not None:
             pair = replace(pair, period=tuple(ldexp(side, of_keys) for side in pair.period))
-        if pair.function is not None:
-            pair = replace(pair, function=lambda u, v: times(f.pair.function(u, v), of_f))
+        function = f.pair.function
+        if function is not None:
+            pair = replace(pair, function=lambda u, v: times(function(u, v), of_f))
         self.pair = pair
 
     def __repr__(self) -> str:

@@ -46,7 +46,8 @@ def in_threads(work: Callable[[int, int], None], count: int, piece: int) -> None
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(numba.config.NUMBA_NUM_THREADS - 1, 1), "attnflow")
+    threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set while numba is imported
+    return ThreadPoolExecutor(max(threads - 1, 1), "attnflow")
 
 
 class ForkGate:

@@ -92,9 +92,9 @@ def choose_steps(
             fastest = max(fastest, _rate(density, drift, x).max())
     bias = _SHARE / np.sqrt(paths)
     longest = np.sqrt(bias / 0.1) if scheme.weak_order == 2 or extrapolated else bias / 0.2
-    count = float(t) * float(fastest) / float(np.clip(longest, _SHORTEST, _LONGEST))
-    capacity.ends(count, "t", 2e-5)
-    return max(10, int(np.ceil(count)))
+    steps = float(t) * float(fastest) / float(np.clip(longest, _SHORTEST, _LONGEST))
+    capacity.ends(steps, "t", 2e-5)
+    return max(10, int(np.ceil(steps)))
 
 
 def _heun(density: Density, drift: float) -> Callable:

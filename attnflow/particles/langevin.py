@@ -247,7 +247,7 @@ class _LostPath(ArithmeticError):
     """A path that the scheme cannot follow with this step."""
 
 
-def _check(density, points, t, paths, drift, rng):
+def _check(density, points, t, paths, drift, rng) -> tuple[np.ndarray, np.ndarray, int, float, np.random.Generator]:
     if not isinstance(density, Density):
         raise TypeError(f"density must be an attnflow Density, got {type(density).__name__}")
     x = density.space.check(points, "points").astype(float)

@@ -84,7 +84,8 @@ def _by_polynomials(
     That happens where the conserved weights of tokens differ by many orders of magnitude, as in the far tails of a
     Density: T_k(P) is bounded in their inner product only, entry by entry by sqrt(w_j / w_i) (Carne 1985).
     """
-    layer, stats = bound.layer, {"method": "chebyshev", "applications": steps + 1}
+    layer = bound.layer
+    stats: dict[str, Any] = {"method": "chebyshev", "applications": steps + 1}
 
     def attended(v: np.ndarray) -> np.ndarray:
         return bound.attend(v).mean
@@ -99,6 +100,7 @@ def _by_polynomials(
         centre = features.mean(axis=0)  # round-off is relative to what is left
         rounding = _rounding(bound, features - centre)
         weight = bound.conserved_weight()
+        assert bound.log_sum_exp is not None  # the weight is made of them
         bound.note_isolated(bound.log_sum_exp)
         mean = centre + weight @ (features - centre)
         lower = 0.0 if layer.f.positive_definite else lower_end(attended, weight, steps)

@@ -22,7 +22,8 @@ class Moments:
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count, self._unit, self._mean = 0, 1.0, np.full(shape, np.nan)
+        self._unit: float | np.ndarray = 1.0
+        self.count, self._mean = 0, np.full(shape, np.nan)
         self._squares, self._cubes = np.zeros(shape), np.zeros(shape)
 
     @property

@@ -44,7 +44,8 @@ def lower_end(apply: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, ste
     root = np.sqrt(weight)
     u = np.random.default_rng(0).normal(size=len(root))
     u /= np.linalg.norm(u)
-    before, diagonal, beside = np.zeros_like(u), [], [0.0]
+    before, diagonal = np.zeros_like(u), []
+    beside: list[float | np.floating] = [0.0]
     for _ in range(min(steps, len(root))):
         image = root * apply((u / root)[:, None])[:, 0]
         diagonal.append(u @ image)

@@ -129,14 +129,14 @@ def _read_axis(axis, ends: tuple[bool, bool], k: int) -> tuple[Dirichlet | None,
         return None
     if axis is None or _is_side(axis):
         side = None if axis is None else _read_side(axis)
-        return tuple(side if wall else None for wall in ends)
+        return side if ends[0] else None, side if ends[1] else None
     pair = _sequence(axis)
     if len(pair) != 2:
         raise ValueError(f"boundary must have two ends on axis {k}, (low, high), got {checks.short(axis)}")
-    sides = tuple(None if side is None else _read_side(side) for side in pair)
-    if any(side is not None and not wall for side, wall in zip(sides, ends)):
+    low, high = (None if side is None else _read_side(side) for side in pair)
+    if any(side is not None and not wall for side, wall in zip((low, high), ends)):
         raise ValueError(f"boundary must be None or 'no-flux' where axis {k} has no end, got {checks.short(axis)}")
-    return sides
+    return low, high
 
 
 def _is_side(value) -> bool:

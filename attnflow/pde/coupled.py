@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -168,7 +168,8 @@ class Heads(Equation):
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         ranges = self.ranges() if ranges is None else ranges
         parts = [equation.cells(shape, walls, columns, ranges) for equation in self.equations]
-        total, source = 0, 0.0
+        total = 0
+        source: Any = 0.0  # an array, where there are walls that add one
         for part, W in zip(parts, self.mixing):
             W = W * np.eye(columns) if W.ndim == 0 else W
             if W.shape != (columns, columns):

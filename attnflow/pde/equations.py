@@ -30,9 +30,13 @@ class Equation:
     are solved for says in `_asked` what is, and in `_presented` how the answer is.
     """
 
-    generator: Generator
     self_adjoint: ClassVar[bool] = True
     mixes_columns: ClassVar[bool] = False
+
+    @property
+    def generator(self) -> Generator:
+        """What L is made of."""
+        raise NotImplementedError
 
     @property
     def space(self) -> Space:

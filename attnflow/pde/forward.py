@@ -121,12 +121,14 @@ class FokkerPlanck(Equation):
         return replace(problem, norm_name=f"the norm weighted by p^{-self.drift:g}") if self.drift else problem
 
     def _presented(self, solution: Solution) -> Solution:
-        nodes = solution.grid.points
+        grid = solution.grid
+        assert grid is not None
+        nodes = grid.points
         invariant = self._invariant(nodes)
-        factor = invariant.reshape(*solution.grid.shape, 1)
+        factor = invariant.reshape(*grid.shape, 1)
         stats = {key: value for key, value in solution.stats.items() if key != "mean"} | {"quantity": "density"}
         if "mean" in solution.stats:
-            total = float(np.sum(solution.grid.weights * invariant * self._volume(nodes)))
+            total = float(np.sum(grid.weights * invariant * self._volume(nodes)))
             stats["mass"] = (total * np.array(solution.stats["mean"])).tolist()
         return replace(
             solution,
@@ -165,7 +167,9 @@ def _divided(equation: FokkerPlanck, initial: Callable, x: np.ndarray) -> np.nda
 
 
 def _scaled_errors(backward: Solution, factor: np.ndarray) -> np.ndarray:
-    return backward.node_errors() * factor
+    errors = backward.node_errors()
+    assert errors is not None
+    return errors * factor
 
 
 def _multiplied(dense: Callable, factor: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -66,6 +66,7 @@ class Generator:
     @property
     def outgrows_tokens(self) -> bool:
         """Whether the weight reaches far beyond the tokens: on a line with drift < 1."""
+        assert self.pull is not None
         return not on_sphere(self.space) and _endless(self.space) and self.drift < 1 and self.pull < 1
 
     @property
@@ -126,7 +127,7 @@ class Generator:
         space = self.space
         if not on_sphere(space):
             metric = None if space.flat else space.metric(x)  # checked there
-            tensor = None if space.flat else inverse(metric)
+            tensor = None if metric is None else inverse(metric)
             log_w = self.log_weight(x, metric)
         else:
             log_w = self.log_weight(x)
@@ -170,6 +171,7 @@ class Generator:
             return None
         if not _endless(self.space):
             return self.space.bounds
+        assert self.pull is not None
         if self.pull < 0:
             raise ValueError(f"drift must not be negative on a line: features come in from infinity, got {self.pull}")
         if self.pull > 0:

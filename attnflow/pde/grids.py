@@ -52,9 +52,9 @@ def _kept_grid(sphere: bool, kinds, shape, periodic, bounds, ranges) -> Grid:
     if sphere:
         around = Axis(kinds[0], shape[-1], 0.0, 2 * np.pi)
         return Grid((around,) if len(shape) == 1 else (Axis("colatitude", shape[0], 0.0, np.pi), around), sphere=True)
-    axes = zip(shape, periodic, ranges, strict=True)
-    axes = tuple(Axis(kinds[0] if wraps else kinds[1], n, low, high) for n, wraps, (low, high) in axes)
-    return Grid(axes, endless=tuple(tuple(math.isinf(end) for end in pair) for pair in bounds))
+    along = zip(shape, periodic, ranges, strict=True)
+    axes = tuple(Axis(kinds[0] if wraps else kinds[1], n, low, high) for n, wraps, (low, high) in along)
+    return Grid(axes, endless=tuple((math.isinf(low), math.isinf(high)) for low, high in bounds))
 
 
 def embedded(space: Space, grid: Grid) -> np.ndarray | None:
@@ -133,4 +133,4 @@ def _resampling(old: Axis, new: Axis):
         reach = _REACH * old.spacing
         old = Axis("cells", old.size + 2 * _REACH, -reach, old.high + reach)
     matrix = old.interpolation(new.nodes)
-    return matrix.toarray() if sparse.issparse(matrix) and math.prod(matrix.shape) <= _DENSE else matrix
+    return matrix.toarray() if not isinstance(matrix, np.ndarray) and math.prod(matrix.shape) <= _DENSE else matrix

@@ -14,7 +14,7 @@ from ..grid import Grid
 from ..norms import unit
 from ..resolution import interpolation_error, narrow_peaks
 from .backends import namespace
-from .boundaries import Walls, check_walls, read_boundary
+from .boundaries import Dirichlet, Walls, check_walls, read_boundary
 from .generator import Generator
 from .grids import cell_grid, on_sphere, transfer
 
@@ -168,9 +168,11 @@ def moderated(problem: Problem) -> tuple[Problem, np.ndarray | None]:
         return problem, None
     powers = np.where(unusual, unit(sizes[None], axis=0), 1.0)
     less = 1 / powers
-    walls = tuple(
-        pair and tuple(side and replace(side, value=times_powers(side.value, less)) for side in pair) for pair in problem.walls
-    )
+
+    def scaled(side: Dirichlet | None) -> Dirichlet | None:
+        return side and replace(side, value=times_powers(side.value, less))
+
+    walls = tuple(pair and (scaled(pair[0]), scaled(pair[1])) for pair in problem.walls)
     return replace(problem, initial=times_powers(problem.initial, less), walls=walls), powers
 
 

@@ -6,6 +6,7 @@ Every method is driven by it, and judges smoothness by samples that are compared
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,23 +16,32 @@ JUDGED = "initial, density or metric"  # what samples are taken of, in messages
 MOST_CELLS = {1: 2**19, 2: 512, 3: 96}  # per axis, that finite volumes may have
 EXACT = 1e-15  # relative error of the time integration on a given grid
 
+_Size = TypeVar("_Size")
+_Solution = TypeVar("_Solution")
 
-def refinements(solve: Callable, size, larger: Callable, difference: Callable, tol: float) -> Iterator[tuple[object, float]]:
+
+def refinements(
+    solve: Callable[[_Size], _Solution | None],
+    size: _Size,
+    larger: Callable[[_Size], _Size | None],
+    difference: Callable[[_Solution, _Solution], float],
+    tol: float,
+) -> Iterator[tuple[_Solution, float]]:
     """Better and better solutions, each with its difference from the one of the size before, until that is below tol.
 
     Ends where `solve` or `larger` says None: too expensive.
     """
     coarse, best, lowest = solve(size), None, np.inf
     while coarse is not None and lowest > tol:
-        size = larger(size)
-        fine = None if size is None else solve(size)
-        if fine is None:
+        following = larger(size)
+        fine = None if following is None else solve(following)
+        if following is None or fine is None:
             return
         error = difference(coarse, fine)
         if best is None or error < lowest:
             best, lowest = fine, error
             yield best, lowest
-        coarse = fine
+        size, coarse = following, fine
 
 
 def interpolation_round_off(grid: Grid) -> float:

@@ -56,6 +56,8 @@ class Spectrum(_Pair):
     grid: Grid
     estimated_error: float
     conserved: bool
+    _backward: np.ndarray
+    _factor: np.ndarray | float
 
     def __new__(
         cls,
@@ -119,7 +121,8 @@ class Spectrum(_Pair):
         if count > len(size):
             raise ValueError(f"count must be at most the {len(size)} eigenvalues computed, got {count}")
         rows = self._backward[:count].reshape(count, -1).T
-        left, corners = rows.copy(), []
+        left = rows.copy()
+        corners: list[int] = []
         for k in range(count):
             if k == 1:  # the simplex lies in a plane off the origin: move it there
                 left = rows - rows[corners[0]]
@@ -138,6 +141,7 @@ def compute_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None
     given, at all; a given grid that misses them by more than a per cent; and when some are too small for a number.
     """
     endless = not on_sphere(generator.space) and not np.isfinite(generator.space.bounds).all()
+    assert generator.pull is not None
     if endless and generator.pull <= 0:
         raise ValueError(f"drift must be positive for a discrete spectrum on a line, got {generator.pull}")
     if shape is not None and k > np.prod(shape) - 2:
@@ -154,6 +158,7 @@ def compute_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None
             best = found
         if best is not None and best.error <= _ENOUGH[generator.space.dim]:
             break
+    assert best is not None  # cells say None of nothing
     conserved = not has_dirichlet(walls)
     _warn(best, conserved, shape is not None)
     return Spectrum(-best.sizes, _normalised(generator, best.functions, best.grid), best.grid, best.error, conserved)

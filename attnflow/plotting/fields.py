@@ -225,7 +225,8 @@ def _draw_slices(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]
     places = [np.array([k % columns, -(k // columns)]) * step for k in range(len(sheets))]
     recolours = []
     for sheet, place in zip(sheets, places):
-        recolours.append(_color_mesh(ax, *np.moveaxis(sheet[..., :2] + place, -1, 0), limits)[1])
+        x, y = np.moveaxis(sheet[..., :2] + place, -1, 0)
+        recolours.append(_color_mesh(ax, x, y, limits)[1])
         height = f"$x_3$ = {sheet[0, 0, 2]:.3g}"
         ax.text(
             (low + high)[0] / 2 + place[0], high[1] + place[1], height, fontsize=8, color=style.INK, ha="center", va="bottom"

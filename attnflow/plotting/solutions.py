@@ -49,8 +49,8 @@ def plot_solution(solution, ax=None, column: int = 0, t: float | Sequence[float]
     everything = y
     if t is None and kind.most is not None:
         chosen = np.unique(np.linspace(0, len(times) - 1, min(kind.most, len(times))).astype(int))
-        chosen = chosen if kind.most > 1 else [len(times) - 1]
-        times, y = times[chosen], y[chosen]
+        some = chosen if kind.most > 1 else [len(times) - 1]
+        times, y = times[some], y[some]
     elif kind.most == 1 and len(times) > 1:
         raise ValueError(f"t must be one time for this picture, got {len(times)}; animate shows several")
     ax, show = kind.draw(solution, times, y, column, ax, y if kind.most == 1 else everything)

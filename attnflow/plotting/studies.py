@@ -58,7 +58,11 @@ class _Points(NamedTuple):
 def _plot_bias(result, ax) -> None:
     bias, noise = result.predicted.bias, result.predicted.noise
     sizes = [n for n in result.study.sizes if np.isfinite(n)]
-    series = [_series(result, "epsilon", "error", n, lambda e, n=n: np.hypot(bias[e], noise[e] / np.sqrt(n))) for n in sizes]
+
+    def predict(n: float) -> Callable[[float], float]:
+        return lambda e: np.hypot(bias[e], noise[e] / np.sqrt(n))
+
+    series = [_series(result, "epsilon", "error", n, predict(n)) for n in sizes]
     epsilons, errors = (values[::-1] for values in result.bias())
     infinite = _Points(epsilons, errors, np.zeros(len(errors)), _visible([bias[e] for e in epsilons], errors))
     _draw(ax, series, [f"$N$ = {n:g}" for n in sizes], style.MARKERS[1:], [infinite])
@@ -74,7 +78,11 @@ def _plot_bias(result, ax) -> None:
 def _plot_noise(result, ax) -> None:
     noise = result.predicted.noise
     epsilons = sorted({e for e, _, _ in result.noise()})
-    series = [_series(result, "size", "deviation", e, lambda n, e=e: noise[e] / np.sqrt(n)) for e in epsilons]
+
+    def predict(e: float) -> Callable[[float], float]:
+        return lambda n: noise[e] / np.sqrt(n)
+
+    series = [_series(result, "size", "deviation", e, predict(e)) for e in epsilons]
     _draw(ax, series, [rf"$\epsilon$ = {e:g}" for e in epsilons], style.MARKERS, [])
     sizes = [n for n in result.study.sizes if np.isfinite(n)]
     ylabel = r"deviation from $N = \infty$, relative $L^2(p)$"
@@ -137,8 +145,8 @@ def _above(value: float) -> str:
 
 def _visible(predicted: Sequence[float], measured: np.ndarray) -> np.ndarray:
     """Predictions, NaN where they are round-off or far below what was measured."""
-    predicted = np.asarray(predicted, dtype=float)
-    return np.where(predicted > np.maximum(_ROUND_OFF, _BELOW * measured), predicted, np.nan)
+    values = np.asarray(predicted, dtype=float)
+    return np.where(values > np.maximum(_ROUND_OFF, _BELOW * measured), values, np.nan)
 
 
 def _explain(ax, result, kind: str, points: _Points, x: float) -> None:

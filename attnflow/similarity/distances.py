@@ -24,6 +24,9 @@ class _Distance(PseudoMetric):
     leave no guarantee.
     """
 
+    dim: int
+    space: Space
+
     def __init__(self, space: Space, transform: str = "identity", parameter: float = 0.0) -> None:
         if not isinstance(space, Space):
             raise TypeError(f"space must be an attnflow space, got {type(space).__name__}")
@@ -119,6 +122,8 @@ class Mahalanobis(PseudoMetric):
     >>> af.Mahalanobis([[2.0, 0.0], [0.0, 1.0]])([[0.0, 0.0]], [[1.0, 1.0]]).round(12)
     array([[3.]])
     """
+
+    dim: int
 
     def __init__(self, G: np.ndarray) -> None:
         self.G = checks.spd(square(G, "G"), "G")

@@ -49,6 +49,7 @@ class Pair:
 def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray, first: tuple[int, int] = (0, 0)) -> np.ndarray:
     """f for feature rows (..., m) broadcast against each other: (...). Messages count queries and keys from `first`."""
     if pair.reduction == "general":
+        assert pair.function is not None
         return _own(pair.function, u, v, first)
     return transformed(pair, _reduce(pair, u, v))
 
@@ -73,14 +74,14 @@ def _own(function: Callable, u: np.ndarray, v: np.ndarray, first: tuple[int, int
 
 def _reduce(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     total = np.zeros(np.broadcast_shapes(u.shape[:-1], v.shape[:-1]))
-    opposite = np.zeros_like(total)
+    opposite, period = np.zeros_like(total), () if pair.period is None else pair.period
     for k in range(u.shape[-1]):  # one coordinate at a time: no (M, N, m) array
         if pair.reduction == "inner":
             total += u[..., k] * v[..., k]
             continue
         difference = u[..., k] - v[..., k]
         if pair.reduction == "wrapped":
-            difference -= pair.period[k] * np.round(difference / pair.period[k])
+            difference -= period[k] * np.round(difference / period[k])
         total += difference**2
         if pair.geodesic:
             opposite += (u[..., k] + v[..., k]) ** 2

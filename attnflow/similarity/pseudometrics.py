@@ -54,6 +54,7 @@ class PseudoMetric:
     array([[[0.5]]])
     """
 
+    dim: int | None
     space: Space | None = None
     positive_definite = False
 

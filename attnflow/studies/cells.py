@@ -54,6 +54,7 @@ def run_cell(study: Design, cell: Cell) -> dict:
     equation, reference = equation_of(study), _infinite(study, cell.epsilon)
     if np.isinf(cell.size):
         grid, stats = reference.grid, reference.stats
+        assert grid is not None
         weights = grid_weights(grid, study.density)
         infinite = features = reference.y[-1].reshape(grid.size, -1)
         expected = equation.at(grid.points)
@@ -126,6 +127,7 @@ def _infinite(study: Design, epsilon: float) -> Solution:
         layer, layers = study.layer(epsilon), study.layers(epsilon)
         run = propagate(layer, study.density, study.initial, layers, save_every=max(layers, 1), grid=study.grid)
         grid = finished(run).grid
+        assert grid is not None
         bound, _ = bind_density(layer, study.density, grid.shape)
         last = _rest(study, layer, bound, run.y[-1].reshape(grid.size, -1)).reshape(1, *grid.shape, -1)
         return Solution(np.array([study.t]), last, grid=grid, stats=run.stats)

@@ -112,7 +112,10 @@ def _check_space(density: Density, solution: Solution) -> None:
 
 
 def _columns(solution: Solution) -> int:
-    return (solution.points if solution.grid is None else solution.grid.points).shape[1]
+    if solution.grid is not None:
+        return solution.grid.points.shape[1]
+    assert solution.points is not None
+    return solution.points.shape[1]
 
 
 def grid_weights(grid: Grid, density: Density | None) -> np.ndarray:
@@ -126,11 +129,12 @@ def grid_weights(grid: Grid, density: Density | None) -> np.ndarray:
 
 def _nodes(solution: Solution, density: Density | None) -> tuple[np.ndarray, np.ndarray]:
     if solution.grid is None:
+        assert solution.points is not None
         return solution.points, np.full(len(solution.points), 1 / len(solution.points))
     return solution.grid.points, grid_weights(solution.grid, density)
 
 
-def _values(solution: Solution, index: int, points: np.ndarray) -> np.ndarray:
+def _values(solution: Solution, index: int | np.integer, points: np.ndarray) -> np.ndarray:
     if solution.grid is None:
         return solution.y[index]
     if np.array_equal(points, solution.grid.points):

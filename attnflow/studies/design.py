@@ -138,7 +138,7 @@ class Design:
         finite = [n for n in self.sizes if np.isfinite(n)]
         some = [Cell(e, n, seed) for n in finite for e in self.epsilons for seed in range(self.seeds)]
         cost = {cell: cell.size**2 * self.layers(cell.epsilon) for cell in some}
-        return [Cell(e, np.inf, 0) for e in self.epsilons] + sorted(some, key=cost.get)
+        return [Cell(e, np.inf, 0) for e in self.epsilons] + sorted(some, key=cost.__getitem__)
 
 
 def _check_feasible(study: Design) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from .cells import run_cell
 from .design import Cell, Design
@@ -11,7 +11,9 @@ from .signals import Signals
 from .workers import in_processes
 
 
-def compute(study: Design, cells: list[Cell], n_jobs: int, client, signals: Signals) -> Iterator[tuple[Cell, dict]]:
+def compute(
+    study: Design, cells: list[Cell], n_jobs: int, client, signals: Signals
+) -> Generator[tuple[Cell, dict], None, None]:
     """Results as they finish. Close it: then nothing is left running, but what a client has begun."""
     if client is not None:
         return _by_client(study, cells, client)
@@ -19,12 +21,12 @@ def compute(study: Design, cells: list[Cell], n_jobs: int, client, signals: Sign
     return _here(study, cells) if n_jobs <= 1 else in_processes(study, cells, n_jobs, signals)
 
 
-def _here(study: Design, cells: list[Cell]) -> Iterator[tuple[Cell, dict]]:
+def _here(study: Design, cells: list[Cell]) -> Generator[tuple[Cell, dict], None, None]:
     for cell in cells:
         yield cell, run_cell(study, cell)
 
 
-def _by_client(study: Design, cells: list[Cell], client) -> Iterator[tuple[Cell, dict]]:
+def _by_client(study: Design, cells: list[Cell], client) -> Generator[tuple[Cell, dict], None, None]:
     pending = [(cell, client.submit(run_cell, study, cell)) for cell in cells]
     try:
         while pending:

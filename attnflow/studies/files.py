@@ -25,7 +25,7 @@ PSEUDOMETRICS = {
     "dot-product": DotProduct,
     "cosine": Cosine,
 }
-INITIALS = {
+INITIALS: dict[str, Callable] = {
     "cos": lambda space, mode=1, axis=0: _Wave(np.cos, space, mode, axis),
     "sin": lambda space, mode=1, axis=0: _Wave(np.sin, space, mode, axis),
     "coordinate": lambda space, axis=0: _Wave(None, space, 1, axis),

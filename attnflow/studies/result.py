@@ -142,7 +142,10 @@ class StudyResult:
     @cached_property
     def predicted(self) -> Prediction:
         """Predicted bias, noise, slopes and constants; computed when first asked for."""
-        study, bias, noise, unknown = self.study, {}, {}, {}
+        study = self.study
+        bias: dict[float, float] = {}
+        noise: dict[float, float] = {}
+        unknown: dict[str, str] = {}
         grid = study.density.grid({1: 400, 2: 64, 3: 16}[study.density.space.dim])
         weights = grid_weights(grid, study.density)
         scale = norm(weights, equation_of(study).at(grid.points))
@@ -242,7 +245,10 @@ class StudyResult:
     def bias(self) -> tuple[np.ndarray, np.ndarray]:
         """(epsilons, errors) of the infinite-token layer, eps decreasing."""
         rows = sorted(((c["epsilon"], c["error"]) for c in self.cells if c["size"] == "inf"), reverse=True)
-        return tuple(np.array(column) for column in zip(*rows)) if rows else (np.empty(0), np.empty(0))
+        if not rows:
+            return np.empty(0), np.empty(0)
+        epsilons, errors = zip(*rows)
+        return np.array(epsilons), np.array(errors)
 
     def _resolved_bias(self) -> tuple[np.ndarray, np.ndarray]:
         """`bias` where it is more than round-off, to fit."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 _AGAIN = 0.005  # seconds until a signal that came at a bad moment is raised again
 
 
 class Terminated(SystemExit):
     """SIGTERM as an exception: what is open is closed on the way out, and the exit status is 143."""
+
+    code: int
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
@@ -33,7 +37,7 @@ class Signals:
     def __init__(self) -> None:
         self.arrived: int | None = None
         self.deferred = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
         self._again: threading.Timer | None = None
 
     def __enter__(self) -> Signals:
@@ -74,8 +78,9 @@ class Signals:
 
 
 def _raise_again(number: int) -> None:
-    if hasattr(signal, "pthread_kill"):  # wakes the main thread where it waits
-        signal.pthread_kill(threading.main_thread().ident, number)
+    main = threading.main_thread().ident
+    if main is not None and hasattr(signal, "pthread_kill"):  # wakes the main thread where it waits
+        signal.pthread_kill(main, number)
     else:
         signal.raise_signal(number)
 

@@ -34,7 +34,8 @@ class Store:
 
     def __init__(self, path: str | os.PathLike | None) -> None:
         self._path = ":memory:" if path is None else str(checks.path(path, "store"))
-        self._connection, self._empty = None, True
+        self._connection: sqlite3.Connection | None = None
+        self._empty = True
         try:
             trouble = self._open()
         except (sqlite3.Error, UnicodeError) as error:
@@ -112,6 +113,7 @@ class Store:
         self._execute(statement, values, commit=True)
 
     def _execute(self, statement: str, values: tuple = (), commit: bool = False) -> sqlite3.Cursor:
+        assert self._connection is not None
         for attempt in range(_ATTEMPTS):  # SQLite's own wait would not let Ctrl-C through
             try:
                 with self._connection if commit else contextlib.nullcontext():
@@ -119,6 +121,7 @@ class Store:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or attempt == _ATTEMPTS - 1:
                     raise
+        raise AssertionError  # the last attempt returns or raises
 
 
 def content_key(content) -> str:

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -37,10 +37,11 @@ class _Answer(NamedTuple):
     warned: list[tuple[str, type[Warning]]]
 
 
-def in_processes(study: Design, cells: list[Cell], n_jobs: int, signals: Signals) -> Iterator[tuple[Cell, dict]]:
+def in_processes(study: Design, cells: list[Cell], n_jobs: int, signals: Signals) -> Generator[tuple[Cell, dict], None, None]:
     """Results as they finish; closed, it leaves no process behind."""
     begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps(study)
-    tasks, answers, processes = deque(cells), SimpleQueue(), []
+    tasks, processes = deque(cells), []
+    answers: SimpleQueue[tuple[Cell, _Answer]] = SimpleQueue()
     signals.deferred = True  # an exception in the middle of a start would lose the process
     try:
         for _ in range(n_jobs):
@@ -52,6 +53,7 @@ def in_processes(study: Design, cells: list[Cell], n_jobs: int, signals: Signals
                 checks.warn(message, category)
             if answer.error is not None:
                 raise answer.error
+            assert answer.row is not None
             yield cell, answer.row
     finally:
         for process in processes:
@@ -66,7 +68,8 @@ def serve() -> None:
     """The worker's side."""
     inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints must not come between the answers
-    study, tasks = cloudpickle.load(inbox), SimpleQueue()
+    study = cloudpickle.load(inbox)
+    tasks: SimpleQueue[Cell] = SimpleQueue()
 
     def read() -> None:
         try:
@@ -95,6 +98,7 @@ def _start(n_jobs: int) -> subprocess.Popen:
 def _ask(process: subprocess.Popen, begin: bytes, tasks: deque, answers: SimpleQueue) -> None:
     """Give a worker one cell after the other until none is left."""
     cell = None
+    assert process.stdin is not None and process.stdout is not None
     try:
         with process.stdin, process.stdout:
             process.stdin.write(begin)

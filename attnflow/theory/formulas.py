@@ -100,18 +100,18 @@ class Formula:
         """
         points = np.empty(0) if points is None else points
         points = checks.coordinates(points, "points", len(self.variables))
-        parameters = {name: _fitting(value, name, points.shape[:-1]) for name, value in parameters.items()}
+        given = {name: _fitting(value, name, points.shape[:-1]) for name, value in parameters.items()}
         functions = sorted(str(a.func) for a in self.expression.atoms(AppliedUndef))
         if functions:
             hint = "give its value by .substitute first"
             raise ValueError(f"expression must hold no undetermined function, got {functions[0]}; {hint}")
         symbols = sorted(self.expression.free_symbols - set(self.variables), key=str)
-        if {s.name for s in symbols} != set(parameters):
-            raise ValueError(f"parameters must be {[s.name for s in symbols]}, got {sorted(parameters)}")
+        if {s.name for s in symbols} != set(given):
+            raise ValueError(f"parameters must be {[s.name for s in symbols]}, got {sorted(given)}")
         integrals = self.expression.has(sympy.Integral)  # evaluated by quadrature, one point at a time
         function = sympy.lambdify([*self.variables, *symbols], self.expression, "scipy", cse=not integrals)
         function = np.vectorize(function, otypes=[float]) if integrals else function
-        values = function(*np.moveaxis(points, -1, 0), *(parameters[s.name] for s in symbols))
+        values = function(*np.moveaxis(points, -1, 0), *(given[s.name] for s in symbols))
         return np.broadcast_to(checks.reals(values, "expression(points)"), points.shape[:-1]).copy()
 
 
@@ -150,7 +150,7 @@ def scalar(value: sympy.Expr | float, name: str) -> sympy.Expr:
     if number is not None:
         real = checks.real(number, name)
         whole = isinstance(number, Integral) or real.is_integer()
-        value = sympy.Integer(int(number)) if whole else sympy.Float(real)
+        value = sympy.Integer(int(number)) if whole else sympy.Float(real)  # type: ignore[call-overload]  # a Real has __trunc__
     if not isinstance(value, sympy.Expr) or getattr(value, "is_Matrix", False):
         hint = "; a string would have to be executed: build the expression with sympy" if isinstance(value, str) else ""
         raise TypeError(f"{name} must be a sympy expression or a number, got {checks.short(value)}{hint}")

@@ -74,7 +74,7 @@ def gaussian_expansion(
     values = [*absent, *(covariance[i, j] for i, j in pairs), *known.values()]
     expansion = []
     for W in series[::2]:  # odd powers of sigma have odd moments only
-        mean = defaultdict(lambda: 0 * one)
+        mean: defaultdict[Index, PolyElement] = defaultdict(lambda: 0 * one)
         for powers, number in W.terms():
             rest = _monomial(generators[2 * n :], powers[2 * n :])
             mean[powers[:n]] += moment(powers[n : 2 * n]) * rest * number

@@ -65,7 +65,7 @@ class Operator:
         if not isinstance(other, Operator):
             return NotImplemented
         self._check_variables(other)
-        merged = defaultdict(lambda: sympy.S.Zero, self.coefficients)
+        merged: defaultdict[Index, sympy.Expr] = defaultdict(lambda: sympy.S.Zero, self.coefficients)
         for index, coefficient in other.coefficients.items():
             merged[index] += coefficient
         return self._like(merged)
@@ -82,7 +82,7 @@ class Operator:
         if not isinstance(other, Operator):
             return NotImplemented
         self._check_variables(other)
-        merged = defaultdict(lambda: sympy.S.Zero)
+        merged: defaultdict[Index, sympy.Expr] = defaultdict(lambda: sympy.S.Zero)
         for b_index, b in other.coefficients.items():
             derivatives = {}
             for a_index, a in self.coefficients.items():
@@ -193,7 +193,7 @@ def divergence_form(g: sympy.Matrix, log_weight: sympy.Expr, log_volume: sympy.E
     """
     x, raised = coordinates(g.shape[0]), inverse(g)
     volume = sympy.log(g.det()) / 2 if log_volume is None else log_volume
-    coefficients = defaultdict(lambda: sympy.S.Zero)
+    coefficients: defaultdict[Index, sympy.Expr] = defaultdict(lambda: sympy.S.Zero)
     for i, j in itertools.product(range(len(x)), repeat=2):
         coefficients[_unit(len(x), i, j)] += raised[i, j]
         slope = sympy.diff(log_weight + volume, x[i])

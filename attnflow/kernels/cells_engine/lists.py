@@ -74,8 +74,8 @@ def sort(points: np.ndarray, grid: Grid) -> Sorted:
         in_pieces(lambda *some, now=now: sweep.count_digits(*some, *now), len(histogram), 1)
         position = (np.cumsum(histogram.T) - histogram.T.ravel()).reshape(histogram.T.shape).T.copy()
         moved = np.empty_like(code), np.empty_like(order)
-        now = bounds, code, order, shift, position, *moved
-        in_pieces(lambda *some, now=now: sweep.scatter(*some, *now), len(histogram), 1)
+        then = bounds, code, order, shift, position, *moved
+        in_pieces(lambda *some, then=then: sweep.scatter(*some, *then), len(histogram), 1)
         code, order = moved
     return Sorted(arrange(points, order), code, order)
 

@@ -236,7 +236,9 @@ class _Search:
         return total, mean
 
 
-def _prepared(u, v, pair, epsilon, rtol):
+def _prepared(
+    u: np.ndarray, v: np.ndarray, pair: Pair, epsilon: float, rtol: float
+) -> tuple[Grid, Sorted, Sorted, float, bool]:
     """A grid that suits the reach and the keys, queries and keys in its cells, and a bound on how the keys crowd."""
 
     def flat(x):

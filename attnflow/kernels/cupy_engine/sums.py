@@ -151,6 +151,7 @@ def sees_nothing(pair: Pair, query: cp.ndarray, keys: cp.ndarray) -> bool:
     """Whether a user's f is infinite between a query (1, m) and all keys."""
     import cupy as cp
 
+    assert pair.function is not None
     return not bool(cp.isfinite(pair.function(query[:, None, :], keys[None, :, :])).any())
 
 
@@ -158,6 +159,7 @@ def _evaluate(pair: Pair, u: cp.ndarray, v: cp.ndarray, first: int, start: int) 
     """A user's f for a block of pairs, by the user's own function on CuPy arrays."""
     import cupy as cp
 
+    assert pair.function is not None
     try:
         block = pair.function(u[:, None, :], v[None, :, :])
     except (TypeError, AttributeError) as error:

@@ -147,6 +147,7 @@ def _bounds(pair: Pair, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.nd
         return None
     furthest = np.maximum(np.abs(u - v.min(axis=0)), np.abs(u - v.max(axis=0)))
     if pair.reduction == "wrapped":
+        assert pair.period is not None
         furthest = np.minimum(furthest, np.divide(pair.period, 2))
     r = np.full(len(u), np.pi**2) if pair.geodesic else np.sum(furthest**2, axis=1)
     return np.zeros(len(u)), transformed(pair, r)

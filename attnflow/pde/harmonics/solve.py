@@ -99,15 +99,16 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
             tops.append(np.abs(ambient).max())
             ambient += tops[1]  # entries are judged by the largest of them
             root = np.exp((log_w - tops[0][0]) / 2)[:, None]
-            given = problem is not None and callable(problem.initial)
-            more = [checks.evaluate(problem.initial, x, "initial").astype(float)] if given else []
+            more = []
+            if problem is not None and callable(problem.initial):
+                more = [checks.evaluate(problem.initial, x, "initial").astype(float)]
             return np.concatenate([root, root * ambient, *more], axis=1)
 
         values = fields(grid.points)
         if tops[0][0] - tops[0][1] > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
             return None
         root = values[:, :1]
-        needed = [_degree(grid, root, rtol), _degree(grid, values[:, 1:10], rtol)]
+        needed: list[float | None] = [_degree(grid, root, rtol), _degree(grid, values[:, 1:10], rtol)]
         width = _degree(grid, root * np.concatenate([root, values[:, 1:10]], axis=1), 0.0)
         if width is None and size == _SAMPLED[1]:
             width = size
@@ -119,9 +120,10 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
             continue
         missed = float(interpolation_error(fields, grid, values, JUDGED).max())
         if values.shape[1] > 10:
+            assert problem is not None  # its initial values are these columns
             missed = max(missed, problem.missed_peaks(grid, values[:, 10:]))
         if missed <= max(10 * rtol, interpolation_round_off(grid)):
-            degree = int(np.ceil(max(needed))) + 2
+            degree = int(np.ceil(max(n for n in needed if n is not None))) + 2
             return (degree, width, missed) if next_degree(degree, _largest(generator)) else None
     return None
 

@@ -9,7 +9,7 @@ from ..eigenvalues import TOLERANCE, Found, lost_digits
 from ..generator import Generator
 from ..propagator import eigenpairs
 from ..refinement import refinements
-from .operator import Harmonics, harmonic_form
+from .operator import HarmonicForm, Harmonics, RoundForm, harmonic_form
 from .solve import natural_grid, next_degree, smooth_degree
 
 _WORTHWHILE = 1e-7  # of eigenvalues: finite volumes do no better
@@ -25,7 +25,7 @@ def harmonic_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | Non
         return None
     degree, width = max(found[0], int(np.ceil(np.sqrt(k))) + 2), found[1]
 
-    def solve(degree: int):
+    def solve(degree: int) -> tuple[HarmonicForm | RoundForm, np.ndarray, np.ndarray] | None:
         form = harmonic_form(generator, degree, width)
         if form is None:
             return None
@@ -38,7 +38,7 @@ def harmonic_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | Non
     best, error = None, np.inf
     for best, error in refinements(solve, degree, next_degree, difference, TOLERANCE):
         pass
-    if error > _WORTHWHILE:
+    if best is None or error > _WORTHWHILE:
         return None
     form, values, vectors = best
     grid = natural_grid(generator, form.basis.degree, width)

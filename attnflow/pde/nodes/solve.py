@@ -52,7 +52,7 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: b
     crowded = _MANY * max(first) > MOST_CELLS[dim]
     patience = np.inf if insist else _BUDGET if crowded else _PATIENCE[dim] * (1e-4 / rtol) ** 0.6
 
-    def solve(sizes: tuple[int, ...]):
+    def solve(sizes: tuple[int, ...]) -> _Solved | None:
         return _solve(generator, problem, sizes, tol, patience)
 
     def larger(sizes: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -87,12 +87,13 @@ def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...]) 
     sizes = allowed_sizes(generator, shape)
     here = _solve(generator, problem, sizes, EXACT)
     larger = next_sizes(generator, sizes)
-    other = (
+    others = (
         larger
         if is_affordable(generator, larger, problem.walls)
         else allowed_sizes(generator, tuple(int(0.7 * n) for n in sizes))
     )
-    other = _solve(generator, problem, other, EXACT)
+    other = _solve(generator, problem, others, EXACT)
+    assert here is not None and other is not None  # patience has no end
     error = _difference(*sorted((here, other), key=lambda solved: solved.grid.size))
     error = max(error, _unseen(generator, problem, here), interpolation_round_off(here.grid))
     grid = node_grid(generator.space, shape)
@@ -116,7 +117,8 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
     """Those sizes, and how far what they hold is from its samples on finer nodes, between those."""
     if not np.isfinite(generator.space.bounds).all():
         return None
-    walls, given = problem.walls if problem else (), problem and not callable(problem.initial)
+    walls = problem.walls if problem else ()
+    given = problem.initial if problem and not callable(problem.initial) else None
     for size in _SAMPLED[generator.space.dim]:
         sample = _sample(node_grid(generator.space, (size,) * generator.space.dim))
         nodes, x = sample.nodes, sample.points
@@ -126,34 +128,34 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
             return None
         # what solutions are made of, and after it the metric, if it changes
         columns = [np.exp((log_w - top) / 2)[:, None]]
-        if problem and not given:
+        if problem and given is None:
             columns.append(checks.evaluate(problem.initial, x, "initial"))
         if tensor is not None:
             columns.append(tensor_fields(tensor))
         fields = np.concatenate(columns, axis=1)
         values = sample.unfolded(fields[:nodes])
-        expanded = 1 + (problem.columns if problem and not given else 0)
+        expanded = 1 + (problem.columns if problem and given is None else 0)
         # what solutions are made of has modes of its own, twice as many nodes; the metric may alias into their upper
         # half: it is multiplied by, not expanded
         widths, shares = [bandwidth(values[..., :expanded], rtol)], [2.0]
         if values.shape[-1] > expanded:
             widths.append(bandwidth(values[..., expanded:], rtol))
             shares.append(1.0)
-        if given:
-            widths.append(bandwidth(problem.initial, rtol))  # on its own grid, which wraps
+        if given is not None:
+            widths.append(bandwidth(given, rtol))  # on its own grid, which wraps
             shares.append(2.0)
         if None in widths:
             continue
-        missed = interpolation_error(fields[nodes:], sample.angles, values, JUDGED)
-        missed = float(missed[:expanded].max()), float(missed[expanded:].max(initial=0.0))
+        apart = interpolation_error(fields[nodes:], sample.angles, values, JUDGED)
+        missed = float(apart[:expanded].max()), float(apart[expanded:].max(initial=0.0))
         if problem and problem.peaks is not None:
             peak = problem.missed_peaks(sample.angles, values[..., 1 : 1 + problem.columns], sample.turned(problem.peaks))
             missed = max(missed[0], peak), missed[1]
         if max(missed) > max(10 * rtol, interpolation_round_off(sample.angles)):
             continue
-        sizes = [max(s * k for s, k in zip(shares, along)) for along in zip(*widths)]
-        sizes = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(sizes, wrapping(generator.space))]
-        sizes = allowed_sizes(generator, tuple(int(np.ceil(k)) for k in sizes))
+        most = [max(s * k for s, k in zip(shares, along)) for along in zip(*widths)]
+        needed = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(most, wrapping(generator.space))]
+        sizes = allowed_sizes(generator, tuple(int(np.ceil(k)) for k in needed))
         return (sizes, max(missed)) if is_affordable(generator, next_sizes(generator, sizes), walls) else None
     return None
 
@@ -212,8 +214,8 @@ class _Sample:
             points = np.concatenate([self.grid.points, between(self.grid)])
         else:
             axes = zip(self.angles.axes, self.grid.axes, self.wraps)
-            nodes = (angle.nodes if wraps else angle.nodes[: axis.size + 1] for angle, axis, wraps in axes)
-            nodes = np.stack([x.ravel() for x in np.meshgrid(*nodes, indexing="ij")], axis=-1)
+            along = (angle.nodes if wraps else angle.nodes[: axis.size + 1] for angle, axis, wraps in axes)
+            nodes = np.stack([x.ravel() for x in np.meshgrid(*along, indexing="ij")], axis=-1)
             points = self._places(np.concatenate([nodes, between(self.angles)]))
         points.flags.writeable = False
         return points
@@ -270,6 +272,7 @@ def _fields_at(
 ) -> np.ndarray:
     """Dense output: fields at the times, solved on the same nodes and carried over to the target's."""
     solved = _solve(generator, problem.at_times(times, False), sizes, tol)
+    assert solved is not None
     return solved.fields if target is None else transfer(solved.fields, solved.grid, target)
 
 

@@ -159,7 +159,7 @@ class _Stencil:
 
 def _rational(cells: Cells, values, times, tol: float, method: str, backend: str, progress: bool) -> tuple[np.ndarray, dict]:
     if len(cells.grid.shape) == 1:
-        exponential = LineExponential(*cells.bands(), cells.loss, cells.source)
+        exponential: LineExponential | Exponential = LineExponential(*cells.bands(), cells.loss, cells.source)
     else:
         exponential = Exponential(cells.operator(), cells.source)
     # beyond, modes would decay that are zero to rounding errors, and products of two rates overflow

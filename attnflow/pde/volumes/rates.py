@@ -32,8 +32,9 @@ def exchange_rates(grid: Grid, tensor: np.ndarray | None, walls: Walls) -> tuple
     mean = _mean if planes else _geometric_mean
     for a, axis in enumerate(grid.axes if planes else ()):
         if axis.kind == "cells":  # half of the cell's room lies between its centre and the wall
+            pair = walls[a]
             for end, cell in enumerate((0, -1)):
-                if not (walls[a] and walls[a][end]):
+                if not (pair and pair[end]):
                     _drop_normal(D, a, (slice(None),) * a + (cell,))
     rates = {tuple(unit[k]): mean(D[k, k], k) for k in range(dim)}
     for k, l in planes:
@@ -42,7 +43,7 @@ def exchange_rates(grid: Grid, tensor: np.ndarray | None, walls: Walls) -> tuple
         rates[tuple(unit[k] - unit[l])] = _shifted(skew - cross / 2, -1, l)
         for side, other in ((k, l), (l, k)):
             rates[tuple(unit[side])] -= skew + _shifted(skew, -1, other)
-            for end in _dirichlet_ends(walls, other):
+            for end, _ in _dirichlet_ends(walls, other):
                 beside = (slice(None),) * other + (-end,)
                 rates[tuple(unit[side])][beside] -= _wall_skew(D, other, side, beside, grid) / 2
     if grid.axes[0].kind == "colatitude":
@@ -69,12 +70,13 @@ def wall_rates(
     D = _scaled(grid, tensor)
     skewed = {axis for plane in _skew_planes(D) for axis in plane}
     for a, axis in enumerate(grid.axes):
-        for end in _dirichlet_ends(walls, a):
-            side, beside = walls[a][end], (slice(None),) * a + (-end,)
+        for end, side in _dirichlet_ends(walls, a):
+            beside = (slice(None),) * a + (-end,)
             cells = index[beside].ravel()
             wall = grid.points[cells].copy()
             wall[:, a] = axis.high if end else axis.low
-            there = 1.0 if tensor is None else generator.coefficients(wall)[1][:, a, a]
+            at_wall = None if tensor is None else generator.coefficients(wall)[1]
+            there = 1.0 if at_wall is None else at_wall[:, a, a]
             straight = 2 * np.sqrt(D[(a, a, *beside)].ravel() * there) / spacing[a]
             for l in sorted(skewed - {a}) if a in skewed else ():
                 skew = _wall_skew(D, a, l, beside, grid)
@@ -148,9 +150,9 @@ def _wall_skew(D: np.ndarray, a: int, l: int, beside: tuple, grid: Grid) -> np.n
     return np.where(inside, np.abs(near[a, l]) / 2 * _taper(near), 0.0)
 
 
-def _dirichlet_ends(walls: Walls, a: int) -> list[int]:
-    """The ends (0, 1) of axis a that are Dirichlet walls."""
-    return [end for end, side in enumerate(walls[a] or ()) if side is not None]
+def _dirichlet_ends(walls: Walls, a: int) -> list[tuple[int, Dirichlet]]:
+    """The ends (0, 1) of axis a that are Dirichlet walls, and their sides."""
+    return [(end, side) for end, side in enumerate(walls[a] or ()) if side is not None]
 
 
 def _mean(rate: np.ndarray, axis: int) -> np.ndarray:

@@ -60,15 +60,17 @@ def missed_by_cells(
         return np.concatenate([roots, others, given.reshape(len(roots), -1)] if initial else [roots, others], axis=1)
 
     def fields(x: np.ndarray) -> np.ndarray:
-        return together(*cells.ingredients(x), checks.evaluate(problem.initial, x, "initial") if initial else x)
+        logarithms, others = cells.ingredients(x)
+        return together(logarithms, others, checks.evaluate(problem.initial, x, "initial") if initial else x)
 
-    here = together(*known, start)
+    here = together(known[0], known[1], start)
     plain = np.arange(here.shape[1]) < len(tops)
     found = interpolation_error(fields, grid, here, JUDGED, points, np.where(plain, shares[:, :1], shares[:, 1:]))
     if found.max() <= least:
         return 0.0
 
-    there = together(*coarser.ingredients(coarser.grid.points, (coarser.log_weight, coarser.tensor)), coarse_start)
+    logarithms, others = coarser.ingredients(coarser.grid.points, (coarser.log_weight, coarser.tensor))
+    there = together(logarithms, others, coarse_start)
     carried = transfer(there.reshape(1, *coarser.grid.shape, -1), coarser.grid, grid).reshape(here.shape)
     weights = np.where(plain, grid.weights[:, None] / grid.weights.sum(), mass[:, None])
     size = np.sqrt(np.sum(weights * here**2, axis=0))

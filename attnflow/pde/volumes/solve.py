@@ -97,6 +97,7 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, method: s
         growth = np.clip(seconds[1] / max(seconds[0], 1e-3), 4, 16)
         if seconds[1] * growth > _BUDGET:
             break
+    assert best is not None  # there are three shapes at least
     best = _checked(generator, problem, best)
     shapes = [level.cells.grid.shape for level in best.levels]
     dense = partial(_fields_at, generator, assemble, problem, shapes, tol, method)
@@ -108,8 +109,8 @@ def _checked(generator: Generator, problem: Problem, found: _Estimate) -> _Estim
     """With what both finer grids do not see in the estimate."""
     if found.checked:
         return found
-    pair = ((level.cells, level.initial) for level in found.levels[-2:])
-    missed = missed_by_cells(generator, problem, *pair, found.smooth, found.error)
+    coarse, fine = ((level.cells, level.initial) for level in found.levels[-2:])
+    missed = missed_by_cells(generator, problem, coarse, fine, found.smooth, found.error)
     return replace(found, error=max(found.error, missed, _FLOOR), checked=True)
 
 
@@ -129,9 +130,8 @@ def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...], 
     known = np.concatenate([level.initial[None], level.fields])
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / abs(ratio**2 - 1)
     pair = sorted((level, other), key=lambda found: found.cells.grid.size)
-    error = max(
-        error, missed_by_cells(generator, problem, *((found.cells, found.initial) for found in pair), least=error), _FLOOR
-    )
+    coarse, fine = ((found.cells, found.initial) for found in pair)
+    error = max(error, missed_by_cells(generator, problem, coarse, fine, least=error), _FLOOR)
     dense = partial(_fields_at, generator, assemble, problem, [shape], EXACT, method)
     return report(generator, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)
 

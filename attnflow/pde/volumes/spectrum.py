@@ -28,7 +28,7 @@ _PAIR = 1e-6  # of an eigenvalue: the distance to the next, below which both cou
 _EPS = np.finfo(float).eps
 
 
-def cell_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Found | None:
+def cell_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Found:
     """Cells, refined and extrapolated to spacing zero, or those given, with their error from coarser ones."""
     dim = generator.space.dim
     if shape is not None:
@@ -61,6 +61,7 @@ def cell_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, w
         done = errors.max() <= max(TOLERANCE, 2 * found.round_off)
         if done and (dim > 1 or shape[0] >= _DISTINCT):
             break
+    assert sizes is not None  # there are three shapes at least
     if dim > 1:
         cut = _at_the_cut(found, cells).max()
     elif (np.diff(sizes) < _PAIR * sizes[1:]).any():  # a double root is known to half the digits
