@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 import attnflow as af
-from attnflow.particles import bind_density
+from attnflow.attention import bind_density
 from attnflow.plotting import style
 
 from . import Report

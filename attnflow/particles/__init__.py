@@ -1,8 +1,7 @@
 """Tokens through many layers."""
 
-from ..attention.infinite import bind_density
 from .evolution import evolve, evolve_continuous
 from .langevin import FeynmanKac, feynman_kac, langevin
 from .propagation import propagate
 
-__all__ = ["FeynmanKac", "bind_density", "evolve", "evolve_continuous", "feynman_kac", "langevin", "propagate"]
+__all__ = ["FeynmanKac", "evolve", "evolve_continuous", "feynman_kac", "langevin", "propagate"]

@@ -5,7 +5,7 @@ import pytest
 
 import attnflow as af
 from attnflow import checks
-from attnflow.particles import bind_density
+from attnflow.attention import bind_density
 from attnflow.pde.nodes.operator import spectral_matrix
 
 CIRCLE, P = af.Circle(), af.VonMises(1.0)

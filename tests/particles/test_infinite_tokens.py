@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ive
 
 import attnflow as af
-from attnflow.particles import bind_density
+from attnflow.attention import bind_density
 
 CIRCLE, P = af.Circle(), af.VonMises(1.0)
 ALL = ["softmax", "column", "sinkhorn", af.DensityCorrected(0.5)]

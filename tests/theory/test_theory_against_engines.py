@@ -6,7 +6,7 @@ import sympy
 
 import attnflow as af
 from attnflow import theory
-from attnflow.particles import bind_density
+from attnflow.attention import bind_density
 
 d = sympy.Symbol("d")
 x0, x1 = theory.coordinates(2)
