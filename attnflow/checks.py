@@ -9,6 +9,7 @@ Numerical trouble, which is reported rather than refused, has warning classes of
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import reprlib
@@ -23,7 +24,7 @@ from typing import TypeGuard
 import numpy as np
 
 _LARGEST = 2**63 - 1  # of counts and sizes
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE, _NAME = os.path.dirname(os.path.abspath(__file__)) + os.sep, __name__.partition(".")[0]
 _FEW = 9  # entries of an array that a message prints
 
 
@@ -46,10 +47,24 @@ class AccuracyWarning(AttnflowWarning):
 def warn(message: str, category: type[Warning]) -> None:
     """A warning that points at the line which led to it: the first outside this package."""
     frame: FrameType | None = sys._getframe(1)
-    level = 2
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+    while frame is not None and _is_ours(frame):
+        frame = frame.f_back
+    if frame is None:
+        warnings.warn(message, category, stacklevel=2)
+    else:
+        seen = frame.f_globals.setdefault("__warningregistry__", {})
+        name, line = frame.f_code.co_filename, frame.f_lineno
+        warnings.warn_explicit(message, category, name, line, frame.f_globals.get("__name__"), seen)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Of this package, or between two frames of it: cached properties, methods made for it, its import."""
+    file, owner = frame.f_code.co_filename, frame.f_globals.get("__name__", "").partition(".")[0]
+    return (
+        file.startswith((_PACKAGE, "<frozen importlib"))
+        or file == functools.__file__
+        or (file == "<string>" and owner == _NAME)
+    )
 
 
 def positive(value: object, name: str) -> float:

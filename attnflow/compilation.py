@@ -37,6 +37,8 @@ def cached_njit(shared: tuple[str, ...] = (), **options) -> Callable:
     def decorate(function: Callable) -> Callable:
         try:
             return _stamped(numba.njit(nogil=True, cache=True, **options)(function), shared)
+        except OSError:  # a shared source cannot be read, as in a zipped installation: nobody would notice its change
+            return numba.njit(nogil=True, **options)(function)
         except RuntimeError:  # no folder can be written to, or there is no file that could have changed
             loop = numba.njit(nogil=True, **options)(function)
         if os.path.exists(function.__code__.co_filename) and (folder := _temporary_folder()):

@@ -76,6 +76,7 @@ def test_warnings_point_at_the_line_outside_the_package():
         lambda: af.DriftDiffusion(p).solve(lambda x: x[:, 0], 0.1, grid=8, method="finite-volume"),
         lambda: af.Heat(af.Box([(0, 1)])).solve(lambda x: abs(x[:, 0] - 0.3), 0.1, rtol=1e-14),
         lambda: af.DriftDiffusion(af.Density(square, lambda x: 10 * np.cos(6.283 * x).sum(-1))).spectrum(3, grid=(7, 6)),
+        lambda: af.Density(square, lambda x: np.where(abs(x[..., 0] - 0.3) < 0.2, 5.0, 0.0)).log_pdf(np.zeros((1, 2))),
         lambda: af.propagate(layer, np.linspace(0, 6, 5)[:, None], np.ones((5, 1)), 2),
         lambda: af.feynman_kac(af.Gaussian(0.0, 1.0), lambda x: np.exp(9 * x[:, 0]), np.zeros((1, 1)), 1.0, 50, rng=0),
     ]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,8 @@ LogSum = Callable[..., np.ndarray]
 class Normalization:
     """A rule for the key bias, its limit and its errors. A new one overrides what it knows; the rest says what is missing.
 
+    What is asked of it without an answer raises NotImplementedError, which names the member.
+
     Attributes
     ----------
     drift : float
@@ -41,20 +43,54 @@ class Normalization:
         Whether the limit of an asymmetric f is known: that of `General`.
     order : int
         Of the error of infinitely many tokens in the time step, for a similarity that is a flat Gaussian.
+
+    Examples
+    --------
+    Keys divided by the root of their row sum, which is `DensityCorrected(1 / 2)`:
+
+    >>> import attnflow as af
+    >>> class Half(Normalization):
+    ...     drift = 1.0
+    ...
+    ...     def key_bias(self, log_sum, size, tol):
+    ...         return -log_sum(np.zeros(size)) / 2, {}
+    >>> tokens = af.VonMises(1.0).sample(100, rng=0)
+    >>> own, known = (af.Attention(af.SquaredDistance(af.Circle()), 0.1, rule) for rule in (Half(), af.DensityCorrected(0.5)))
+    >>> bool(abs(own(tokens) - known(tokens)).max() < 1e-12)
+    True
     """
 
     needs_symmetry = False
     general = False
     order = 1
 
-    @property
-    def drift(self) -> float:
-        raise self._unknown("drift", "limit")
+    if TYPE_CHECKING:  # a class's, an instance's or computed
+
+        @property
+        def drift(self) -> float: ...
+
+    else:
+
+        def __getattr__(self, name: str):
+            if name == "drift":
+                raise self._unknown(name, "limit")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        """By its parameters, not its place in memory: studies are known by it."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in sorted(vars(self).items()))})"
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         """The key bias (size,) of a token set, and what its computation tells of itself.
 
-        `tol` is the largest error a weight may have by it.
+        Parameters
+        ----------
+        log_sum : callable
+            bias (size,), transposed=False -> log sum_j K_ij exp(bias_j) per token (size,); over columns if transposed.
+        size : int
+            Tokens.
+        tol : float
+            The largest error a weight may have by it.
         """
         raise self._unknown("key_bias", "layer")
 

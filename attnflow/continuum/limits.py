@@ -81,7 +81,7 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion | General:
             checks.AccuracyWarning,
         )
     if not symmetric:
-        return General(density, partial(_velocity, f, density.space))
+        return General(density, partial(_velocity, f, density.space), layer.normalization.drift)
     return DriftDiffusion(density, drift=layer.normalization.drift)
 
 

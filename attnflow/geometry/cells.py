@@ -10,7 +10,6 @@ import numpy as np
 from .modes import Modes
 
 _ORDER = {1: 16, 2: 12, 3: 8}  # nodes per axis and cell
-_FIRST = {1: 64, 2: 8, 3: 4}  # cells per axis to begin with
 _TOLERANCE = {1: 1e-16, 2: 1e-15, 3: 1e-12}  # of a cell, relative to the whole
 _MOST = {1: 2**21, 2: 2**23, 3: 2**22}  # evaluations
 _CAUTION = 4  # halving at a pole leaves a few times what it gained

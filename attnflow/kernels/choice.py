@@ -76,7 +76,7 @@ def choose(
     Returns
     -------
     Choice
-        Of "numba", "cells" and "nufft". The reference is never chosen, nor a graphics card for arrays that are not
+        Of the engines that may be chosen. The reference is not, nor a graphics card for arrays that are not
         on it.
 
     Examples
@@ -91,7 +91,7 @@ def choose(
     pairs, reasons = {_DENSE: module(_DENSE).predict(request)}, {}
     if float(request.count) * request.size > SMALL:
         for name, engine in ENGINES.items():
-            if name == _DENSE or not hasattr(module(name), "predict"):
+            if name == _DENSE or not engine.chosen:
                 continue
             missing = engine.missing()
             try:

@@ -17,13 +17,14 @@ class Engine:
     That of the engine NAME is called NAME_engine. plan(f, epsilon, queries or None, keys, dtype,
     rtol) returns run(values or None, key_bias or None) -> (mean, log_sum_exp), which depend on nothing else; see
     `attnflow.kernels.plan`. One with a function `predict`, which says what a `costs.Request` takes or refuses it by a
-    ValueError, may be chosen.
+    ValueError, may be `chosen`.
     """
 
     module: str
     needs: tuple[str, ...] = ()
     note: str = ""
     check: str = ""
+    chosen: bool = False  # by "auto", which asks its function `predict`
 
     def missing(self) -> str | None:
         """Why the engine can't run here, or None."""
@@ -35,10 +36,14 @@ class Engine:
 
 ENGINES: dict[str, Engine] = {
     "reference": Engine("attnflow.kernels.reference_engine", note="dense NumPy, float64, for small N"),
-    "numba": Engine("attnflow.kernels.numba_engine", ("numba",), note="cache-blocked tiles, all cores"),
-    "cells": Engine("attnflow.kernels.cells_engine", ("numba",), note="near keys of decaying kernels in up to 3 dimensions"),
+    "numba": Engine("attnflow.kernels.numba_engine", ("numba",), note="cache-blocked tiles, all cores", chosen=True),
+    "cells": Engine(
+        "attnflow.kernels.cells_engine", ("numba",), note="near keys of decaying kernels in up to 3 dimensions", chosen=True
+    ),
     "cupy": Engine("attnflow.kernels.cupy_engine", ("cupy",), note="a CUDA device", check="unavailable"),
-    "nufft": Engine("attnflow.kernels.nufft_engine", ("finufft",), note="Gaussians in up to 3 dimensions by non-uniform FFT"),
+    "nufft": Engine(
+        "attnflow.kernels.nufft_engine", ("finufft",), note="Gaussians in up to 3 dimensions by non-uniform FFT", chosen=True
+    ),
 }
 
 

@@ -24,7 +24,9 @@ def reach_of(pair: Pair, epsilon: float, depth):
         f = np.multiply(2 * epsilon, depth)
         if pair.transform == "power":
             return f ** (1 / pair.parameter)
-        return np.sqrt(np.expm1(f) if pair.transform == "log1p" else f)
+        if pair.transform == "log1p":
+            return np.sqrt(np.expm1(f))
+        return np.sqrt(f) if pair.transform == "identity" else np.full_like(f, np.inf)  # what does not grow never ends
 
 
 def nothing_to_see(query: int) -> ValueError:

@@ -57,7 +57,8 @@ class ConformalHeat(DriftDiffusion):
         power = 0.0 if space.dim == 2 else 2 * self.drift / (space.dim - 2)
         factor = _Factor(self.density, power, float(self.density.log_pdf(self._probe()).max()))
         remetrised = Remetrised(space, factor.metric)
-        return Generator(remetrised, _Constant(remetrised, self.density), 0.0, factor, self.drift)
+        scale = self.drift * factor.log_top  # w = p^drift sqrt(det g), as for the drift-diffusion equation
+        return Generator(remetrised, _Constant(remetrised, self.density), 0.0, factor, self.drift, scale)
 
     def _probe(self) -> np.ndarray:
         space = self.density.space

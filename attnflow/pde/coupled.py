@@ -94,7 +94,7 @@ class Heads(Equation):
 
     Parameters
     ----------
-    equations : sequence of DriftDiffusion
+    equations : sequence of DriftDiffusion or General
         L_i, on the same coordinates.
     mixing : sequence of float or (c, c) array
         W_i, times tau_i / tau where the heads' time steps differ.
@@ -126,7 +126,7 @@ class Heads(Equation):
     def __init__(self, equations: Sequence[DriftDiffusion | General], mixing: Sequence) -> None:
         equations = tuple(equations) if checks.listed(equations) else ()
         if not equations or not all(isinstance(e, (DriftDiffusion, General)) for e in equations):
-            raise TypeError("equations must be a sequence of DriftDiffusion equations")
+            raise TypeError("equations must be a sequence of DriftDiffusion or General equations")
         first = equations[0]
         for other in equations[1:]:
             if any(getattr(other.space, name) != getattr(first.space, name) for name in ("columns", "bounds", "periodic")):

@@ -15,7 +15,7 @@ TOLERANCE = 1e-10  # of eigenvalues, relative
 
 SMALLEST = 1e-300  # what lies below is not told from zero
 
-_EPS = np.finfo(float).eps
+EPS = np.finfo(float).eps
 
 
 class Found(NamedTuple):
@@ -35,7 +35,7 @@ class Found(NamedTuple):
 def lost_digits(bound: float, sizes: np.ndarray, walls: Walls) -> float:
     """What rounding errors of a matrix of norm `bound` are, relative to the least eigenvalue but the constant's."""
     least = sizes[int(not has_dirichlet(walls)) :].min(initial=bound)
-    return float(_EPS * bound / least) if least > 0 else np.inf
+    return float(EPS * bound / least) if least > 0 else np.inf
 
 
 def missed_weight(generator: Generator, grid: Grid) -> float:

@@ -52,7 +52,7 @@ class Equation:
         return assemble(self.generator, shape, walls, columns, self.ranges() if ranges is None else ranges)
 
     def log_weight(self, x: np.ndarray) -> np.ndarray:
-        """log of the conserved weight w = p^drift sqrt(det g) at points (N, n): (N,)."""
+        """log of the weight w = p^drift sqrt(det g) / m of the self-adjoint part at points (N, n): (N,)."""
         return self.generator.normalised_log_weight(x)
 
     def check_solvable(self) -> None:

@@ -24,10 +24,11 @@ _FLAT_TAIL = 1e-9  # of rho^2 / p^drift, at the cut of a line relative to its ma
 
 @dataclass(frozen=True)
 class FokkerPlanck(Equation):
-    """The forward equation d rho/dt = div(p^drift grad(rho / p^drift)) of a density rho of walkers.
+    """The forward equation d rho/dt = div(p^drift grad(m rho / p^drift)) of a density rho of walkers.
 
-    Walkers follow dX = drift grad log p dt + sqrt(2) dW; p^drift is their invariant density, not p. rho is taken
-    with respect to the Riemannian volume. rho / p^drift obeys the backward equation DriftDiffusion(density, drift).
+    For m = 1 walkers follow dX = drift grad log p dt + sqrt(2) dW; p^drift / m is their invariant density, not p. rho is
+    taken with respect to the Riemannian volume. m rho / p^drift obeys the backward equation DriftDiffusion(density,
+    drift, mobility), of which `cells`, `ranges` and `log_weight` are.
 
     Parameters
     ----------
@@ -35,12 +36,12 @@ class FokkerPlanck(Equation):
         p.
     drift : float
     mobility : callable or None
-        m at points (N, n): (N,), positive; None is 1. rho / (p^drift / m) then obeys the backward equation.
+        m at points (N, n): (N,), positive; None is 1.
 
     Notes
     -----
-    Walls reflect ("no-flux") or absorb (("dirichlet", 0)). Errors are relative in the norm of L2(p^-drift dvol), in
-    which the flow is symmetric. A solution's stats["mass"] is the integral of rho at each time. `solve` refuses a wall
+    Walls reflect ("no-flux") or absorb (("dirichlet", 0)). Errors are relative in the norm of L2(m p^-drift dvol),
+    in which the flow is symmetric. A solution's stats["mass"] is the integral of rho at each time. `solve` refuses a wall
     that holds another value than 0, and on a line a rho that falls off no faster than p^(drift/2): that norm is then
     infinite.
 
@@ -86,9 +87,9 @@ class FokkerPlanck(Equation):
         return sparse.csr_array(self.backward.operator(grid, boundary).T)
 
     def spectrum(self, k: int, grid: int | Sequence[int] | None = None, boundary=None) -> Spectrum:
-        """As `DriftDiffusion.spectrum`: the same eigenvalues, the eigenfunctions times the invariant density p^drift.
+        """As `DriftDiffusion.spectrum`: the same eigenvalues, the eigenfunctions times the invariant density p^drift / m.
 
-        The integral of psi^2 / p^drift dvol is 1. Without Dirichlet walls the first is p^drift itself, up to a constant.
+        The integral of m psi^2 / p^drift dvol is 1. Without Dirichlet walls the first is p^drift / m, up to a constant.
 
         Examples
         --------
@@ -118,7 +119,10 @@ class FokkerPlanck(Equation):
                 nodes = cell_grid(self.space, sizes, self.ranges(checks.output_times(t)[-1])).points
                 initial = values / self._invariant(nodes).reshape(*sizes, *[1] * (values.ndim - len(sizes)))
         problem = super()._asked(initial, t, shape, boundary, backend, progress)
-        return replace(problem, norm_name=f"the norm weighted by p^{-self.drift:g}") if self.drift else problem
+        if not self.drift:
+            return problem
+        mobile = "" if self.mobility is None else "mobility "
+        return replace(problem, norm_name=f"the norm weighted by {mobile}p^{-self.drift:g}")
 
     def _presented(self, solution: Solution) -> Solution:
         grid = solution.grid

@@ -40,6 +40,8 @@ class Generator:
     pull : float or None
         The power of p in the weight in other words, which tells how far a line is followed: that of the drift-diffusion
         equation whose other form this is. None: the drift.
+    log_scale : float
+        What log w lacks beside p's normalisation.
     """
 
     space: Space
@@ -47,6 +49,7 @@ class Generator:
     drift: float
     mobility: Callable | None = None
     pull: float | None = None
+    log_scale: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pull is None:
@@ -108,7 +111,7 @@ class Generator:
     def normalised_log_weight(self, x: np.ndarray) -> np.ndarray:
         """The same with p's normalisation: log of the conserved weight itself."""
         constant = self.density.log_pdf(x[:1]) - self.density.relative_log_pdf(x[:1]) if self.drift else 0.0
-        return self.log_weight(x) + self.drift * constant
+        return self.log_weight(x) + (self.drift * constant + self.log_scale)
 
     def mobility_at(self, x: np.ndarray) -> np.ndarray:
         """m at points (N, n): (N,), positive."""

@@ -11,7 +11,7 @@ from scipy import fft, sparse
 from ..geometry import Space
 from ..grid import Axis, Grid
 
-_CELLS, _NODES = ("periodic", "cells"), ("fourier", "lobatto")  # kinds of an axis that wraps, and of another
+CELLS, NODES = ("periodic", "cells"), ("fourier", "lobatto")  # kinds of an axis that wraps, and of another
 
 _KEPT = 2**12  # nodes up to which grids are kept for the next solve
 _FEW = 256  # nodes from which on waves are carried over by the fast Fourier transform
@@ -32,12 +32,12 @@ def wrapping(space: Space) -> tuple[bool, ...]:
 
 def cell_grid(space: Space, shape: tuple[int, ...], ranges: tuple[tuple[float, float], ...] | None = None) -> Grid:
     """That many cells per axis, on the ranges (None: the space's own)."""
-    return _grid(space, _CELLS, shape, ranges)
+    return _grid(space, CELLS, shape, ranges)
 
 
 def node_grid(space: Space, sizes: tuple[int, ...]) -> Grid:
     """That many spectral nodes per axis."""
-    return _grid(space, _NODES, sizes)
+    return _grid(space, NODES, sizes)
 
 
 def _grid(space: Space, kinds: tuple[str, str], shape: tuple[int, ...], ranges=None) -> Grid:

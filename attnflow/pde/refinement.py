@@ -14,6 +14,8 @@ from ..grid import Grid
 
 JUDGED = "initial, density or metric"  # what samples are taken of, in messages
 MOST_CELLS = {1: 2**19, 2: 512, 3: 96}  # per axis, that finite volumes may have
+ROUND_OFF = 1e-15
+BUDGET = 20.0  # seconds a next, finer grid may be expected to take
 EXACT = 1e-15  # relative error of the time integration on a given grid
 
 _Size = TypeVar("_Size")

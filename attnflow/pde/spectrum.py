@@ -78,7 +78,9 @@ class Spectrum(_Pair):
 
     def times(self, factor: np.ndarray) -> Spectrum:
         """With the eigenfunctions times a function (*grid) that is the same for all."""
-        return Spectrum(self.eigenvalues, self._backward, self.grid, self.estimated_error, self.conserved, factor)
+        return Spectrum(
+            self.eigenvalues, self._backward, self.grid, self.estimated_error, self.conserved, self._factor * factor
+        )
 
     @property
     def gap(self) -> float:
@@ -116,7 +118,7 @@ class Spectrum(_Pair):
         """
         size = np.abs(self.eigenvalues)
         if count is None:
-            count = 1 + int(np.argmax(size[2:] / np.maximum(size[1:-1], 1e-300))) + 1 if len(size) > 2 else 1
+            count = 1 + int(np.argmax(size[2:] / np.maximum(size[1:-1], SMALLEST))) + 1 if len(size) > 2 else 1
         count = checks.integer(count, "count", least=1)
         if count > len(size):
             raise ValueError(f"count must be at most the {len(size)} eigenvalues computed, got {count}")
@@ -138,7 +140,7 @@ def compute_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None
     """The k smallest eigenpairs; on a given shape those of that grid, otherwise refined.
 
     Warns (AccuracyWarning) when the eigenvalues are not good to 1e-6, by round-off alone or, where the grid was not
-    given, at all; a given grid that misses them by more than a per cent; and when some are too small for a number.
+    given, at all; a given grid that misses them by more than a tenth; and when some are too small for a number.
     """
     endless = not on_sphere(generator.space) and not np.isfinite(generator.space.bounds).all()
     assert generator.pull is not None

@@ -21,8 +21,6 @@ from .result import StudyResult
 from .signals import Signals, Terminated
 from .store import Store, content_key
 
-_MOST_CELLS = 10**6
-
 
 class ConvergenceStudy(Design):
     """Errors of attention layers against the equation, over epsilons x sizes x seeds.

@@ -153,7 +153,10 @@ class StudyResult:
         def relative(predict: Callable, kind: str, epsilon: float, *extra) -> float:
             try:
                 of_points = predict(study.layer(epsilon), study.density, study.initial, study.t, *extra)
-            except ValueError as error:  # no prediction known here: say so by NaN, measured values stand alone
+            except (
+                ValueError,
+                NotImplementedError,
+            ) as error:  # no prediction known here: say so by NaN, measured values stand alone
                 unknown.setdefault(kind, str(error))
                 return np.nan
             return norm(weights, of_points(grid.points)) / scale

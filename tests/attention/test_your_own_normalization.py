@@ -59,3 +59,29 @@ def test_a_class_that_knows_all_is_predicted_as_its_members_say():
     for predict in (af.predicted_bias, lambda *a: af.predicted_noise(*a, 100)):
         own, named = (predict(layer(rule), P, cos, 0.5)(x) for rule in (WithErrors(), "softmax"))
         np.testing.assert_allclose(own, named, rtol=1e-12, atol=1e-15)
+
+
+class Stored(Normalization):
+    """Not a dataclass; its drift belongs to the instance."""
+
+    def __init__(self, drift):
+        self.drift = drift
+
+    def key_bias(self, log_sum, size, tol):
+        return -(1 - self.drift / 2) * log_sum(np.zeros(size)), {}
+
+
+def test_a_study_of_it_is_known_by_its_parameters_and_says_what_is_not_predicted(tmp_path):
+    def study(drift):
+        f = af.SquaredDistance(CIRCLE)
+        return af.ConvergenceStudy(f, P, cos, 0.47, (0.1, 0.05), (60,), 2, normalization=Stored(drift))
+
+    assert study(1.0).fingerprint == study(1.0).fingerprint != study(2.0).fingerprint
+    study(1.0).run(tmp_path / "s.sqlite", progress=False)
+    result = study(1.0).run(tmp_path / "s.sqlite", progress=False)
+    assert result.resumed == len(result.cells) == 6 and "must have `first_order`" in result.summary()
+    known = af.ConvergenceStudy(
+        af.SquaredDistance(CIRCLE), P, cos, 0.47, (0.1, 0.05), (60,), 2, normalization=af.DensityCorrected(0.5)
+    )
+    for own, other in zip(result.cells, known.run(progress=False).cells):
+        assert own["error"] == pytest.approx(other["error"], rel=1e-9)

@@ -75,3 +75,11 @@ def test_a_layer_explains_its_choice_and_follows_it():
     assert bound.stats["engine"] == bound.plan.engine == "cells"
     with pytest.raises(ValueError, match="columns must be"):
         layer.plan(MANY, columns=0)
+
+
+def test_an_engine_whose_package_is_absent_is_not_even_imported(monkeypatch):
+    from attnflow.kernels.registry import ENGINES, Engine
+
+    monkeypatch.setitem(ENGINES, "imaginary", Engine("nowhere_engine", ("no_such_package",), chosen=True))
+    chosen = choose(SQUARE, 4e-6, None, MANY)
+    assert chosen.engine == "cells" and chosen.reasons["imaginary"] == "needs the package no_such_package"

@@ -225,3 +225,31 @@ def test_equations_that_are_not_self_adjoint_lack_operator_and_spectrum():
 def test_several_heads_say_in_which_weight_errors_are_measured():
     pde = af.Heads([af.DriftDiffusion(af.VonMises(1.0)), af.Heat(CIRCLE)], [0.5, 0.5])
     assert "weighted by p^2 of the first head" in pde.solve(h0, 0.1, grid=64).message
+
+
+def test_the_heat_form_has_the_weight_of_drift_diffusion_and_its_eigenfunctions():
+    x = np.linspace(0, 6, 7)[:, None]
+    for p in (af.VonMises(1.0), af.Uniform(af.Torus((1, 2))), af.Gaussian(0.3, 0.5)):
+        heat, drift = af.ConformalHeat(p), af.DriftDiffusion(p)
+        at = x if p.space.dim == 1 else np.concatenate([x / 10, x / 5], axis=1)
+        np.testing.assert_allclose(heat.log_weight(at), drift.log_weight(at), atol=1e-9)
+    first = [pde(af.VonMises(1.0)).spectrum(2).eigenfunctions[0] for pde in (af.ConformalHeat, af.DriftDiffusion)]
+    assert np.ptp(first[0]) < 1e-9 and first[0].mean() == pytest.approx(first[1].mean(), rel=1e-9)
+
+
+def test_the_forward_equation_with_a_mobility():
+    p, m = af.VonMises(1.0), lambda x: 1 + np.sin(x[..., 0]) / 2
+    pde = af.FokkerPlanck(p, 2.0, m)
+    spectrum = pde.spectrum(3)
+    x, w = spectrum.grid.points, spectrum.grid.weights
+    norms = spectrum.eigenfunctions**2 @ (w * m(x) / p.pdf(x) ** 2)
+    np.testing.assert_allclose(norms, 1, rtol=1e-9)
+    ratio = spectrum.eigenfunctions[0] * m(x) / p.pdf(x) ** 2
+    assert np.ptp(ratio) < 1e-8 * ratio.max()
+    assert "weighted by mobility p^-2" in pde.solve(lambda x: 1 + cos(x) / 2, 0.1, grid=64).message
+    twice = spectrum.times(np.full(spectrum.grid.shape, 2.0))
+    np.testing.assert_array_equal(twice.eigenfunctions, 2 * spectrum.eigenfunctions)
+
+
+def cos(x):
+    return np.cos(x[..., 0])

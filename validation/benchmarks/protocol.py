@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from importlib import metadata
 
@@ -43,6 +44,7 @@ def serve(
         answer({"event": "unsolved", "why": str(refusal)})
         return
     except Exception as error:  # a peer that does not run here: said in the table
+        traceback.print_exc()
         answer({"event": "unsolved", "why": f"{type(error).__name__}: {error}"})
         return
     answer({"event": "ready", **ready, "versions": versions})

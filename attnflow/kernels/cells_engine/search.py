@@ -104,7 +104,7 @@ def predict(request: Request) -> float:
     )
     n = v.shape[1] - 1
     met = min(_MET[n] * within, request.size)
-    step = request.count * (_SEARCH[n] + (_NEAR[n] + COLUMN * (request.columns - 1) + TRANSFORM[f.pair.transform]) * met)
+    step = request.count * (_SEARCH[n] + (_NEAR[n] + COLUMN * (request.columns - 1) + TRANSFORM[transform_of(f.pair)[0]]) * met)
     return _PREPARED[0] + _PREPARED[1] * request.tokens + request.applications * (_BEGUN + step * request.share)
 
 

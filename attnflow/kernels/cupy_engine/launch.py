@@ -134,7 +134,7 @@ def blocks_defines(pair: Pair, transform: int, itemsize: int, source: int) -> De
     """The specialisation of `blocks.cu`."""
     return (
         ("REAL", _REAL[itemsize]),
-        ("REDUCTION", REDUCTIONS.get(pair.reduction, 0)),
+        ("REDUCTION", REDUCTIONS[pair.reduction]),
         ("GEODESIC", int(pair.geodesic)),
         ("TRANSFORM", transform),
         ("SOURCE", source),

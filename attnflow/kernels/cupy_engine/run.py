@@ -3,7 +3,7 @@
 `launch` chooses the kernels and `cuda/` holds them. Everything runs on the caller's current stream in memory of
 its own, and sums in a fixed order: callers on several streams don't meet, and a device repeats its bits.
 
-Where cuFINUFFT is installed, large sums of wide Gaussians in float64 are its work (see `nufft`): one caller at a time on
+Where cuFINUFFT is installed, large sums of wide Gaussians in float64 are its work (see `nufft_engine`): one caller at a time on
 the default stream, and equal to rounding from call to call, not to the bit.
 """
 

@@ -80,7 +80,7 @@ def predict(request: Request) -> float:
     left = 6 * (request.rtol / 64 + 1.1e-16 * max(counts) * 0.7) * 2.5 ** (len(counts) / 2)
     transforms = -(-(request.columns + 1) // 2) + (request.applications - 1) * -(-request.columns // 2)
     pairs = _PREPARED[0] + _PREPARED[1] * request.tokens + transforms * (_BEGUN + step)
-    return pairs + float(left > request.rtol) * cells_engine.predict(request)
+    return pairs + (cells_engine.predict(request) if left > request.rtol else 0.0)
 
 
 def modes(f: PseudoMetric, epsilon: float, keys: np.ndarray, rtol: float) -> tuple[int, ...]:

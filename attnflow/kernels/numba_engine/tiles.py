@@ -28,7 +28,7 @@ QUERIES = 8  # queries that share a tile; even
 TOGETHER = 8  # coordinates that share a loop
 SHARED = (rules.__file__, arithmetic.__file__)  # sources of what is compiled into the loops below
 _SQUARED, _WRAPPED, _INNER, _GENERAL = rules.REDUCTIONS.values()
-_IDENTITY, _POWER, _LOG1P, _ROOT, _AFFINE = rules.TRANSFORMS.values()
+_POWER, _LOG1P, _ROOT, _AFFINE = (rules.TRANSFORMS[name] for name in ("power", "log1p", "root", "affine"))
 
 _compiled = numba.njit(fastmath=CONTRACT, error_model="numpy")
 _summing = numba.njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")

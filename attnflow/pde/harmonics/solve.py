@@ -19,14 +19,13 @@ from ..generator import Generator
 from ..grids import node_grid, relative_error
 from ..problem import Problem
 from ..propagator import propagate
-from ..refinement import EXACT, JUDGED, interpolation_round_off, refinements
+from ..refinement import EXACT, JUDGED, ROUND_OFF, interpolation_round_off, refinements
 from ..report import report, report_interrupted
 from .operator import HarmonicForm, Harmonics, RoundForm, harmonic_form, tangent_frame, tangent_tensor
 
 _SAMPLED = (32, 64, 192)  # colatitudes on which smoothness is judged
 _LARGEST = 34  # degree: about a second
 _LARGEST_FREE = 200  # where harmonics are the modes
-_ROUNDOFF = 1e-15
 
 
 def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
@@ -63,7 +62,7 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: b
 def solve_given(generator: Generator, problem: Problem, shape: tuple[int, int]) -> Solution:
     """On the given colatitudes and longitudes, by harmonics of the largest degree they (and a second) hold."""
     degree = min(shape[0] - 1, shape[1] // 2 - 1, _largest(generator))
-    _, width = smooth_degree(generator, None, _ROUNDOFF) or (degree, _SAMPLED[1])
+    _, width = smooth_degree(generator, None, ROUND_OFF) or (degree, _SAMPLED[1])
     here, other = (
         _solve(generator, problem, width, EXACT, n)
         for n in (degree, next_degree(degree, _largest(generator)) or int(0.8 * degree))
@@ -105,7 +104,7 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
             return np.concatenate([root, root * ambient, *more], axis=1)
 
         values = fields(grid.points)
-        if tops[0][0] - tops[0][1] > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
+        if tops[0][0] - tops[0][1] > 2 * np.log(max(rtol, 1e-12) / ROUND_OFF):
             return None
         root = values[:, :1]
         needed: list[float | None] = [_degree(grid, root, rtol), _degree(grid, values[:, 1:10], rtol)]

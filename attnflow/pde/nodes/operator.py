@@ -25,6 +25,7 @@ from ...grid import Axis, Grid
 from ..backends import namespace
 from ..boundaries import Walls
 from ..generator import Generator
+from ..grids import NODES
 from ..propagator import propagate
 
 
@@ -205,7 +206,7 @@ def symmetric_form(generator: Generator, grid: Grid, walls: Walls, backend: str 
         derivative does not see.
     """
     for axis in grid.axes:
-        if axis.kind not in ("fourier", "lobatto") or (axis.kind == "fourier" and axis.size % 2 == 0):
+        if axis.kind not in NODES or (axis.kind == "fourier" and axis.size % 2 == 0):
             raise ValueError(
                 "grid must have axes of kind 'lobatto', or of kind 'fourier' and odd size, "
                 f"got kind {axis.kind!r}, size {axis.size}"
@@ -216,13 +217,13 @@ def symmetric_form(generator: Generator, grid: Grid, walls: Walls, backend: str 
     root /= np.linalg.norm(root)
     if tensor is not None:
         tensor = xp.asarray(np.moveaxis(tensor.reshape(*grid.shape, *tensor.shape[1:]), (-2, -1), (0, 1)))
-    held = dirichlet_nodes(grid, walls)
+    clamped = dirichlet_nodes(grid, walls)
     return SymmetricForm(
         grid,
         tensor,
         xp.asarray(root),
         log_w,
-        None if held is None else xp.asarray(1.0 - held),
+        None if clamped is None else xp.asarray(1.0 - clamped),
         xp,
     )
 
@@ -287,12 +288,12 @@ def dirichlet_nodes(grid: Grid, walls: Walls) -> np.ndarray | None:
     """1 on the nodes of Dirichlet walls, (*grid); None if there are none."""
     if not any(walls):
         return None
-    held = np.zeros(grid.shape)
+    result = np.zeros(grid.shape)
     for k, pair in enumerate(walls):
         for end, side in enumerate(pair or ()):
             if side is not None:
-                held[(slice(None),) * k + (-end,)] = 1.0
-    return held if held.any() else None
+                result[(slice(None),) * k + (-end,)] = 1.0
+    return result if result.any() else None
 
 
 def wall_values(grid: Grid, walls: Walls, like: np.ndarray) -> np.ndarray:

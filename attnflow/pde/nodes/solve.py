@@ -21,7 +21,7 @@ from ..generator import Generator, tensor_fields
 from ..grids import node_grid, relative_error, transfer, weighted_norm, wrapping
 from ..problem import Problem
 from ..propagator import predicted_seconds
-from ..refinement import EXACT, JUDGED, MOST_CELLS, interpolation_round_off, refinements
+from ..refinement import BUDGET, EXACT, JUDGED, MOST_CELLS, ROUND_OFF, interpolation_round_off, refinements
 from ..report import report, report_interrupted, warn_if_coarse
 from .operator import evolve_nodes, symmetric_form
 
@@ -32,8 +32,6 @@ _LARGEST_FREE = 2**21  # where the Fourier transform is all;
 _USUAL = {1: 800, 2: 96**2, 3: 40**3}  # up to which grids grow to more than twice what data seemed to need
 _PATIENCE = {1: 0.1, 2: 0.004, 3: 0.05}  # seconds at rtol = 1e-4, about what finite volumes take
 _MANY = 16  # cells per node: if finite volumes would need more than they have, they cannot do better
-_BUDGET = 20.0  # seconds, then
-_ROUNDOFF = 1e-15
 _KEPT = 2**12  # nodes up to which samples' points are kept for the next solve
 
 
@@ -50,7 +48,7 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: b
     first, seen = judged or (allowed_sizes(generator, (15,) * dim), None)
     tol = min(1e-2 * rtol, 1e-6)
     crowded = _MANY * max(first) > MOST_CELLS[dim]
-    patience = np.inf if insist else _BUDGET if crowded else _PATIENCE[dim] * (1e-4 / rtol) ** 0.6
+    patience = np.inf if insist else BUDGET if crowded else _PATIENCE[dim] * (1e-4 / rtol) ** 0.6
 
     def solve(sizes: tuple[int, ...]) -> _Solved | None:
         return _solve(generator, problem, sizes, tol, patience)
@@ -124,7 +122,7 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
         nodes, x = sample.nodes, sample.points
         log_w, tensor = generator.coefficients(x)
         top = log_w[:nodes].max()
-        if top - log_w[:nodes].min() > 2 * np.log(max(rtol, 1e-12) / _ROUNDOFF):
+        if top - log_w[:nodes].min() > 2 * np.log(max(rtol, 1e-12) / ROUND_OFF):
             return None
         # what solutions are made of, and after it the metric, if it changes
         columns = [np.exp((log_w - top) / 2)[:, None]]

@@ -23,7 +23,7 @@ from ...solution import Solution
 from ..generator import Generator
 from ..grids import cell_grid, on_sphere, relative_error, steepness, transfer, weighted_maximum, weighted_norm
 from ..problem import Problem
-from ..refinement import EXACT, MOST_CELLS
+from ..refinement import BUDGET, EXACT, MOST_CELLS
 from ..report import report, report_interrupted, warn_if_coarse
 from .march import march
 from .operator import STEEPEST, Cells
@@ -38,7 +38,6 @@ _ROUNDOFF = 1e-11
 _FLOOR = 2e-13  # of any estimate: the rational exponential and rounding errors
 _GENTLE = 16.0  # change of log w per cell above which a grid is too coarse to start from
 _MATTERS = 48.0  # log w below its maximum where a grid need not follow it
-_BUDGET = 20.0  # seconds a next, finer grid may be expected to take
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, method: s
         if generator.space.dim == 1 and shape[0] >= _FINEST_ROUGH and not found.smooth.all():
             break
         growth = np.clip(seconds[1] / max(seconds[0], 1e-3), 4, 16)
-        if seconds[1] * growth > _BUDGET:
+        if seconds[1] * growth > BUDGET:
             break
     assert best is not None  # there are three shapes at least
     best = _checked(generator, problem, best)

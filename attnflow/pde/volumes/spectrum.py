@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.sparse.linalg import eigsh, splu
 
 from ..boundaries import Walls
-from ..eigenvalues import SMALLEST, TOLERANCE, Found, lost_digits, missed_weight, relative_change
+from ..eigenvalues import EPS, SMALLEST, TOLERANCE, Found, lost_digits, missed_weight, relative_change
 from ..generator import Generator
 from .chain import chain_eigenpairs
 from .operator import Cells, assemble
@@ -25,7 +25,6 @@ _GONE = 1e-8  # of an eigenfunction times the root of the weight, where a line i
 _WIDENINGS = 24  # by a tenth each
 _ENDLESS = 600.0  # range of log w in which functions should have ended
 _PAIR = 1e-6  # of an eigenvalue: the distance to the next, below which both count as one
-_EPS = np.finfo(float).eps
 
 
 def cell_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Found:
@@ -65,7 +64,7 @@ def cell_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, w
     if dim > 1:
         cut = _at_the_cut(found, cells).max()
     elif (np.diff(sizes) < _PAIR * sizes[1:]).any():  # a double root is known to half the digits
-        cut = max(cut, np.sqrt(_EPS))
+        cut = max(cut, np.sqrt(EPS))
     return found._replace(sizes=sizes, discretisation=float(max(errors.max(), cut)))
 
 
@@ -118,7 +117,7 @@ def _on_cells(generator: Generator, k: int, shape: tuple[int, ...], walls: Walls
     cells = assemble(generator, shape, walls, 1, generator.ranges() if ranges is None else ranges)
     if len(shape) == 1:
         values, functions = chain_eigenpairs(cells, k)
-        round_off = 8 * _EPS * (shape[0] * (1 + shape[0] / 1000) + np.ptp(cells.log_weight))
+        round_off = 8 * EPS * (shape[0] * (1 + shape[0] / 1000) + np.ptp(cells.log_weight))
     else:
         values, vectors = _nearest_zero(cells, k)
         if cells.source is None:

@@ -1,6 +1,6 @@
 """The compiled march of a finite-volume operator: Chebyshev's recurrence, stencil and sums in one pass over memory.
 
-In u = sqrt(w) H the pair form of `finite_volume` is symmetric, S u_i = sum_o c_io u_{i+o} - loss_i u_i: one
+In u = sqrt(w) H the pair form of `operator` is symmetric, S u_i = sum_o c_io u_{i+o} - loss_i u_i: one
 array per pair of neighbours, and wrapping indices everywhere, since the rates across walls are zero. The
 recurrence works on rows of the last axis, which stay in the first-level cache while their neighbours are added.
 """

@@ -3,7 +3,7 @@
 // Logits carry a factor log2(e), so that a weight is one exp2. NVRTC and nvcc compile this file; no host header is
 // needed. float is meant with --ftz=true --prec-sqrt=false, where exp2f is one hardware instruction (2 units).
 
-enum Reduction { SQUARED, WRAPPED, INNER };
+enum Reduction { SQUARED, WRAPPED, INNER, GENERAL };  // as in rules.py, like the transforms; the last by Python
 enum Transform { IDENTITY, POWER, LOG1P, ROOT };
 enum Subtracted { NONE, RUNNING };  // from the logits of a query
 
