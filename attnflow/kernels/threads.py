@@ -10,7 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
 import numba
@@ -34,8 +34,9 @@ def in_threads(work: Callable[[int, int], None], count: int, piece: int) -> None
                 return
             work(first, min(first + piece, count))
 
-    others = [_pool().submit(run) for _ in range(min(threads, len(starts)) - 1)]
+    others: list[Future] = []
     try:
+        others += (_pool().submit(run) for _ in range(min(threads, len(starts)) - 1))
         run()
     finally:
         starts.clear()  # when interrupted, the others stop at the end of their piece
@@ -46,8 +47,20 @@ def in_threads(work: Callable[[int, int], None], count: int, piece: int) -> None
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set while numba is imported
-    return ThreadPoolExecutor(max(threads - 1, 1), "attnflow")
+    """All its threads run already, and none was started here: Ctrl-C, which only the main thread hears, between the start
+    of one and its entry into the list of those that are told to end, would keep Python from ever ending."""
+    count = max(numba.config.NUMBA_NUM_THREADS - 1, 1)  # type: ignore[attr-defined]  # set while numba is imported
+    pool = ThreadPoolExecutor(count, "attnflow")
+
+    def start() -> None:
+        all_here = threading.Barrier(count)  # so that no task is taken by a thread that is idle again
+        for _ in range(count):
+            pool.submit(all_here.wait)
+
+    starter = threading.Thread(target=start)
+    starter.start()
+    starter.join()
+    return pool
 
 
 class ForkGate:
