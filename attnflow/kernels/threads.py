@@ -54,8 +54,11 @@ def _pool() -> ThreadPoolExecutor:
 
     def start() -> None:
         all_here = threading.Barrier(count)  # so that no task is taken by a thread that is idle again
-        for _ in range(count):
-            pool.submit(all_here.wait)
+        try:
+            for _ in range(count):
+                pool.submit(all_here.wait)
+        except RuntimeError:  # Python is ending: those that wait are not kept
+            all_here.abort()
 
     starter = threading.Thread(target=start)
     starter.start()
