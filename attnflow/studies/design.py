@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import capacity, checks
-from ..attention import Attention
+from ..attention import Attention, Normalization
 from ..attention.infinite import check_same_space, first_grid
 from ..continuum import limit
 from ..continuum.limits import depth
@@ -123,7 +123,7 @@ class Design:
                 "version": _version(),
                 "form": FORM,
                 "space": repr(self.density.space),
-                "normalization": repr(self.layer(self.epsilons[0]).normalization),
+                "normalization": _parameters(self.layer(self.epsilons[0]).normalization),
                 "t": self.t,
                 "grid": self.grid,
                 "seed": self.seed,
@@ -156,6 +156,11 @@ def _size(n) -> float:
     if isinstance(n, float) and np.isposinf(n):
         return np.inf
     return checks.integer(n, "sizes", least=2)
+
+
+def _parameters(rule: Normalization) -> str:
+    """Its repr, and arrays in full: printed ones are abbreviated."""
+    return repr(rule) + "".join(f"{v.shape}{v.tolist()}" for v in vars(rule).values() if isinstance(v, np.ndarray))
 
 
 def _version() -> str:

@@ -71,12 +71,27 @@ class Stored(Normalization):
         return -(1 - self.drift / 2) * log_sum(np.zeros(size)), {}
 
 
+class Tabled(WithDrift):
+    def __init__(self, table):
+        self.table = table
+
+
 def test_a_study_of_it_is_known_by_its_parameters_and_says_what_is_not_predicted(tmp_path):
     def study(drift):
         f = af.SquaredDistance(CIRCLE)
         return af.ConvergenceStudy(f, P, cos, 0.47, (0.1, 0.05), (60,), 2, normalization=Stored(drift))
 
     assert study(1.0).fingerprint == study(1.0).fingerprint != study(2.0).fingerprint
+    many = [np.zeros(5000), np.eye(1, 5000, 2500)[0]]  # the same when printed
+    assert (
+        len(
+            {
+                af.ConvergenceStudy(af.SquaredDistance(CIRCLE), P, cos, 0.47, (0.1,), (60,), 2, Tabled(t)).fingerprint
+                for t in many
+            }
+        )
+        == 2
+    )
     study(1.0).run(tmp_path / "s.sqlite", progress=False)
     result = study(1.0).run(tmp_path / "s.sqlite", progress=False)
     assert result.resumed == len(result.cells) == 6 and "must have `first_order`" in result.summary()
