@@ -17,10 +17,13 @@ from ..costs import COLUMN, TRANSFORM, Request
 from ..rules import REDUCTIONS, TRANSFORMS, nothing_to_see, transform_of
 from ..scaling import centred
 from ..threads import in_threads
-from .tiles import QUERIES, TILE, TOGETHER, absorb, gaussian
+from . import blocks
+from .layout import cast, panels_of_keys, panels_of_values, queries_together
+from .tiles import QUERIES, TILE, absorb, gaussian
 
 ROWS, COLUMNS = 256, 16 * TILE  # the piece of f that a Python callable evaluates at once
-_GAUSSIAN = [(REDUCTIONS[r], False, TRANSFORMS["identity"]) for r in ("squared", "wrapped")]
+# rules of Gaussians, with the most value columns whose sums fit into registers beside what their pairs need
+_GAUSSIAN = {(REDUCTIONS[r], False, TRANSFORMS["identity"]): most for r, most in (("squared", 3), ("wrapped", 1))}
 _SPAN = {np.float64: 600.0, np.float32: 40.0}  # how far a log-sum-exp may lie below what its weights are relative to
 _GEODESIC, _WRAP, _CALLED = 1.8, 0.14, 20.0  # what a pair costs more, and where Python computes f
 SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread
@@ -41,7 +44,7 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
         of rounding times max(1, f / (2 epsilon), |b_j|), with |u| |v| in the place of an inner product u . v.
         float32 also rounds the features: distances below 1e-7 of the extent of the tokens are lost.
     rtol : float
-        Not needed: nothing is truncated.
+        What squared distances may lose by products, see `layout`; nothing else is truncated.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
         When called, if a user's f is NaN somewhere, or everything a query sees is infinite or beyond the range of
         `dtype` (1e308, 3e38). A single pair beyond it weighs nothing.
     """
-    return _Dense(f, epsilon, queries, keys, np.dtype(dtype))
+    return _Dense(f, epsilon, queries, keys, np.dtype(dtype), rtol)
 
 
 def predict(request: Request) -> float:
@@ -68,7 +71,9 @@ class _Dense:
 
     rows: np.ndarray | None = None
 
-    def __init__(self, f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: np.dtype) -> None:
+    def __init__(
+        self, f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: np.dtype, rtol: float
+    ) -> None:
         self.f, self.epsilon, self.dtype = f, epsilon, dtype
         v = f.key_features(keys)
         u = f.query_features(keys if queries is None else queries)
@@ -80,8 +85,10 @@ class _Dense:
         self.u, self.v = u, v
         with np.errstate(all="ignore"):  # what overflows shows in the result
             self.bounds = _bounds(f.pair, u, v)
-            self.queries, self.keys = _cast(_padded(f.pair, u), dtype), _cast(_padded(f.pair, v).T, dtype)
             self.rule = _rule(f.pair, epsilon, u.shape[1], dtype)
+            if self._few(columns=0):
+                self.lines = cast(u, dtype), cast(v.T, dtype)
+            self.keys = panels_of_keys(f.pair, epsilon, v, dtype, rtol)
 
     def __call__(self, values: np.ndarray | None, key_bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         dtype, count = self.dtype, len(self.u)
@@ -91,21 +98,16 @@ class _Dense:
         if level == -np.inf:
             raise nothing_to_see(0)
         bias = bias - level  # less is rounded away
-        total, mean, least = np.zeros(count), np.zeros((count, values.shape[1])), np.full(count, np.nan)
+        least = np.full(count, np.nan)
         with np.errstate(all="ignore"):
             top = self._shift(bias)
             steady = top is not None
-            top = _cast(top / np.log(2), dtype).astype(np.float64) if steady else np.full(count, -np.inf)  # as tiles see it
-            by_key = self.keys, _cast(values.T, dtype), _cast(bias / np.log(2), dtype)
-            codes, numbers, period = self.rule
-            if steady and len(self.keys) <= 3 and values.shape[1] <= 1 and codes in _GAUSSIAN:
-                kernel, fixed = gaussian(codes[0], len(self.keys)), (numbers[1], period, self.queries)
-                _in_threads(lambda first, last: kernel(first, last, *fixed, *by_key, top, total, mean), self.queries, self.keys)
+            top = cast(top / np.log(2), dtype).astype(np.float64) if steady else np.full(count, -np.inf)  # as tiles see it
+            tilt = cast(bias / np.log(2), dtype)
+            if steady and self._few(values.shape[1]):
+                total, mean = self._few_columns(values, tilt, top)
             else:
-                for rows, some, f_values in _pieces(self.f, self.u, self.v, least):
-                    arrays = [_cast(array[..., some], dtype) for array in by_key]
-                    rest = self.queries[rows], *arrays, _cast(f_values, dtype), steady, top[rows], total[rows], mean[rows]
-                    _in_threads(lambda first, last: absorb(first, last, *self.rule, *rest), rest[0], rest[1])
+                total, mean = self._tiles(values, tilt, steady, top, least)
             mean /= total[:, None]
             lse = (top + np.log2(total)) * np.log(2)
             lost = ~((np.abs(lse) < np.finfo(dtype).max / 2) & np.isfinite(mean).all(axis=1))
@@ -115,6 +117,30 @@ class _Dense:
         if lost.any():
             self._refuse(int(lost.argmax()))
         return mean, lse
+
+    def _few(self, columns: int) -> bool:
+        """Whether it is a sum of Gaussians that the loops without rows of weights take."""
+        most = _GAUSSIAN.get(self.rule[0])
+        return most is not None and self.u.shape[1] <= 3 and columns <= most
+
+    def _few_columns(self, values, tilt, top):
+        (queries, keys), (codes, (_, scale), (sides, _)) = self.lines, self.rule
+        kernel, columns = gaussian(codes[0], len(keys), max(values.shape[1], 1)), cast(values.T, self.dtype)
+        total, mean = np.zeros(len(queries)), np.zeros((len(queries), values.shape[1]))
+        rest = scale, sides, queries, keys, columns, tilt, top, total, mean
+        _in_threads(lambda first, last: kernel(first, last, *rest), len(queries), keys.size, QUERIES)
+        return total, mean
+
+    def _tiles(self, values, tilt, steady, top, least):
+        lines, panels = panels_of_values(values, self.dtype)
+        total, mean = np.zeros(len(self.u)), np.zeros((len(self.u), len(lines) + panels.shape[0] * panels.shape[2]))
+        for rows, some, f_values in _pieces(self.f, self.u, self.v, least):
+            columns, bias = (cast(lines[:, some], self.dtype), cast(panels[:, some], self.dtype)), tilt[some]
+            sums = steady, top[rows], total[rows], mean[rows]
+            tokens = cast(self.u[rows], np.float64), self.keys, columns, bias, cast(f_values, self.dtype), *sums
+            rest = queries_together(self.dtype), *self.rule, *tokens
+            _in_threads(lambda first, last: absorb(first, last, *rest), len(sums[1]), bias.size * self.v.shape[1], blocks.ROWS)
+        return total, mean[:, : values.shape[1]]
 
     def _refuse(self, query: int) -> None:
         named = query if self.rows is None else int(self.rows[query])
@@ -157,9 +183,9 @@ def _rule(pair, epsilon, dim, dtype):
     """How r, then f, then a logit come about: integer codes, and numbers of the arithmetic's type."""
     transform, parameter = transform_of(pair)
     codes = REDUCTIONS[pair.reduction], bool(pair.geodesic), TRANSFORMS[transform]
-    period = np.ones(dim) if pair.period is None else pair.period
+    period = cast(np.ones(dim) if pair.period is None else pair.period, dtype)
     scale = min(np.divide(0.5 / np.log(2), epsilon), np.finfo(dtype).max / 2)  # times 0 is 0
-    return codes, (dtype.type(parameter), dtype.type(scale)), _cast(period, dtype)
+    return codes, (dtype.type(parameter), dtype.type(scale)), (period, 1 / period)
 
 
 def _pieces(f, u, v, least):
@@ -181,20 +207,7 @@ def _pieces(f, u, v, least):
             yield rows, some, f_values - np.nan_to_num(common)[:, None]
 
 
-def _padded(pair, x):
-    """Points with coordinates that are all zero, to a multiple of the eight that tiles take together, if there are many."""
-    short = -x.shape[1] % TOGETHER
-    if pair.reduction not in ("squared", "inner") or x.shape[1] <= TOGETHER // 2 or not short:
-        return x
-    return np.pad(x, ((0, 0), (0, short)))
-
-
-def _cast(array, dtype):
-    # writeable, because a read-only array is another type to numba and would compile everything again
-    return np.require(array, dtype, ("C", "W"))
-
-
-def _in_threads(kernel: Callable, queries: np.ndarray, keys: np.ndarray) -> None:
-    """kernel(first, last) for chunks of all queries, whole blocks of them."""
-    rows = max(len(queries) // (8 * numba.get_num_threads()), SHARE // keys.size, 1)
-    in_threads(kernel, len(queries), QUERIES * -(-rows // QUERIES))
+def _in_threads(kernel: Callable, count: int, coordinates: int, together: int) -> None:
+    """kernel(first, last) for chunks of all queries, so many `together`, each of which meets so many coordinates."""
+    rows = max(count // (8 * numba.get_num_threads()), SHARE // coordinates, 1)
+    in_threads(kernel, count, together * -(-rows // together))

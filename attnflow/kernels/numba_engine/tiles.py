@@ -1,13 +1,17 @@
-"""The compiled half of the CPU engine: tiles of pairs that stay in the first-level cache.
+"""The compiled half of the CPU engine: tiles of pairs that stay in the nearest caches.
 
 Per tile each query fills a row with its weights 2^l, l the logit in bits; the block of weight rows then meets the
 value columns, which are thereby read once per block. Where the sum of a query is known beforehand to within a few
 hundred bits, its weights are taken relative to that; otherwise to the running maximum of its logits, and what was
-summed before a new maximum is rescaled (the online softmax of Milakov and Gimelshein, arXiv 1805.02867). Keys and
-values lie transposed, so that every inner loop runs over contiguous keys and vectorises; which reduction and
-transform runs is decided outside it.
+summed before a new maximum is rescaled (the online softmax of Milakov and Gimelshein, arXiv 1805.02867). What costs a
+step per pair and coordinate, or per pair and value column, is summed in registers, see `blocks`; which reduction and
+transform runs is decided outside the loops over keys.
 
-What is kept on disk is compiled anew when `arithmetic` or `rules` change, too: see `cached_njit`.
+**Squared distances by products.** |u - v|^2 = |u - c|^2 + |v - c|^2 - 2 (u - c).(v - c) takes half the instructions
+of a sum of squares, and rounds to about (2 + sqrt n) units of |u - c|^2 + |v - c|^2, c a centre of the keys; `dense`
+says for which tiles of keys that is accurate enough. The others are summed as they are.
+
+What is kept on disk is compiled anew when `arithmetic`, `blocks` or `rules` change, too: see `cached_njit`.
 """
 
 from __future__ import annotations
@@ -20,13 +24,13 @@ import numpy as np
 
 from ...compilation import cached_njit
 from .. import rules
-from . import arithmetic
+from . import arithmetic, blocks
 from .arithmetic import CONTRACT, angle_of, exp2, inlined, larger, limits, log1p, power
+from .blocks import ROWS
 
-TILE, LONG_TILE = 256, 2048  # keys at a time; where no row of weights is kept
-QUERIES = 8  # queries that share a tile; even
-TOGETHER = 8  # coordinates that share a loop
-SHARED = (rules.__file__, arithmetic.__file__)  # sources of what is compiled into the loops below
+TILE, LONG_TILE = 256, 2048  # keys at a time, a multiple of every block's width; where no row of weights is kept
+QUERIES = 8  # queries that share a long tile
+SHARED = (rules.__file__, arithmetic.__file__, blocks.__file__)  # sources of what is compiled into the loops below
 _SQUARED, _WRAPPED, _INNER, _GENERAL = rules.REDUCTIONS.values()
 _POWER, _LOG1P, _ROOT, _AFFINE = (rules.TRANSFORMS[name] for name in ("power", "log1p", "root", "affine"))
 
@@ -34,56 +38,98 @@ _compiled = numba.njit(fastmath=CONTRACT, error_model="numpy")
 _summing = numba.njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 _comparing = numba.njit(fastmath={"contract", "nnan", "nsz"}, error_model="numpy")  # only where _logit removed NaN
 
+_TOKENS, _WEIGHTS = (1, ROWS), (TILE, 1)  # how rows and terms of the left side lie in memory
+_add_products, _add_squares = blocks.block("product", _TOKENS), blocks.block("square", _TOKENS)
+_add_wrapped_squares = blocks.block("wrapped", _TOKENS)
+_add_values, _add_few_values = blocks.block("product", _WEIGHTS), blocks.block("product", _WEIGHTS, 1)
+
 
 @cached_njit(SHARED, fastmath=CONTRACT, error_model="numpy")
-def absorb(first, last, codes, numbers, period, queries, keys, values, bias, f_values, steady, top, total, mean):
-    """For every pseudo-metric, number of columns and shift: add keys (m, N) with values (c, N) and bias (N,) in bits to
-    the sums of weights and the weighted sums of some queries, relative to 2^top; `steady`: top is known and stays."""
+def absorb(first, last, together, codes, numbers, sides, queries, keys, values, bias, f_values, steady, top, total, mean):
+    """For every pseudo-metric, number of columns and shift: add keys with values and bias (N,) in bits to the sums of
+    weights and the weighted sums of some queries, so many `together`, relative to 2^top; `steady`: top is known and stays.
+
+    Parameters
+    ----------
+    together : int
+        Queries that share a tile, a multiple of ROWS.
+    codes, numbers, sides
+        The rule of a logit; periods (n,).
+    queries : (M, n) array of float64
+    keys : tuple
+        Panels (P, n, W) of keys less their centre, W a block's width; centres (C, n), one of each tile or one of all;
+        squared lengths (P W,) of the keys less their centre; whether each tile's squares are summed by products.
+    values : tuple
+        Columns (c, N), if they are few, and panels of columns (c / W, N, W), if they are many; one of them is empty.
+    f_values : (M, N) array
+        f itself, where that is not made here.
+    """
     reduction, geodesic, transform = codes
     parameter, scale = numbers
-    weights = np.zeros((QUERIES, TILE), keys.dtype)
-    scratch = np.empty(TILE, keys.dtype)
-    fade = np.ones(QUERIES)
-    for block in range(first, last, QUERIES):
-        size = min(QUERIES, last - block)
-        for start in range(0, bias.size, TILE):
-            stop = min(start + TILE, bias.size)
-            tilt = bias[start:stop]
-            _reduce(reduction, queries, block, size, keys, period, f_values, start, stop, weights)
-            for k in range(size):
-                i, row = block + k, weights[k, : stop - start]
+    panels, centres, lengths, by_products = keys
+    weights = np.zeros(together * TILE, bias.dtype)
+    opposite = np.zeros(weights.size if geodesic else 0, bias.dtype)
+    left, own = np.zeros(together * panels.shape[1], bias.dtype), np.zeros(together, bias.dtype)
+    none, fade = np.zeros(TILE, bias.dtype), np.ones(together)
+    sums = np.zeros(ROWS * values[1].shape[2], bias.dtype)
+    for block in range(first, last, together):
+        size = min(together, last - block)
+        for tile in range((bias.size + TILE - 1) // TILE):
+            start, stop = tile * TILE, min(tile * TILE + TILE, bias.size)
+            if reduction == _GENERAL:
+                for k in range(size):
+                    weights[k * TILE : k * TILE + stop - start] = f_values[block + k, start:stop]
+            else:
+                products = by_products[tile]
+                if tile == 0 or len(centres) > 1:
+                    _arrange(queries, block, size, centres[min(tile, len(centres) - 1)], products, left, own)
+                row, at = (lengths, start) if products else (none, 0)
+                _reduce(reduction, products, left, size, panels, start, stop, sides, row, at, own, weights)
                 if geodesic:
-                    _square_of_angle(queries[i], keys, start, row, scratch)
+                    left[:] = -left
+                    _reduce(reduction, products, left, size, panels, start, stop, sides, row, at, own, opposite)
+                    left[:] = -left
+            tilt = bias[start:stop]
+            for k in range(size):
+                i, some = block + k, slice(k * TILE, k * TILE + stop - start)
+                row = weights[some]
+                if geodesic:
+                    _square_of_angle(row, opposite[some])
                 apply_transform(transform, parameter, row)
                 if steady:
                     total[i] += _weigh(row, tilt, scale, row.dtype.type(top[i]))
                 else:
                     fade[k] = _weigh_rising(row, tilt, scale, top, total, i)
-            _average(weights, values, start, stop, fade, mean, block, size)
+            _average(weights, values, start, stop, fade, none, sums, mean, block, size)
 
 
 @lru_cache
-def gaussian(reduction: int, dim: int) -> Callable:
-    """`absorb` for exp(-r / (2 eps)) in at most three dimensions, at most one value column and a known top.
+def gaussian(reduction: int, dim: int, columns: int) -> Callable:
+    """`absorb` for exp(-r / (2 eps)) in at most three dimensions, with at most three value columns and a known top.
 
-    No row of weights is kept, and each of the (reduction, dim) compiles alone: only what is needed, in about a second.
+    No row of weights is kept, and each of them compiles alone: only what is needed, in about a second. Without a value
+    column the bias takes its place, and a sum that nobody looks at.
     """
     second, third = min(1, dim - 1), dim - 1
+    after, last_one = min(1, columns - 1), columns - 1
+    length = LONG_TILE if columns == 1 else TILE  # several sums have fewer lanes each: the shorter, the less is rounded
 
     @cached_njit(SHARED, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
     def absorb_gaussian(first, last, scale, period, queries, keys, values, bias, top, total, mean):
-        one, columns = bias.dtype.type(1), len(values)
+        one, counted = bias.dtype.type(1), len(values) > 0
         p0, p1, p2 = period[0], period[second], period[third]
         i0, i1, i2 = one / p0, one / p1, one / p2
         for block in range(first, last, QUERIES):
-            for start in range(0, bias.size, LONG_TILE):
-                stop = min(start + LONG_TILE, bias.size)
+            for start in range(0, bias.size, length):
+                stop = min(start + length, bias.size)
                 y0, y1, y2 = keys[0, start:stop], keys[second, start:stop], keys[third, start:stop]
                 tilt = bias[start:stop]
-                column = values[0, start:stop] if columns else tilt
+                column = values[0, start:stop] if counted else tilt
+                column_1 = values[after, start:stop] if counted else tilt
+                column_2 = values[last_one, start:stop] if counted else tilt
                 for i in range(block, min(block + QUERIES, last)):
                     x0, x1, x2, shift = queries[i, 0], queries[i, second], queries[i, third], bias.dtype.type(top[i])
-                    t = m = bias.dtype.type(0)
+                    t = m = m_1 = m_2 = bias.dtype.type(0)
                     for j in range(tilt.size):
                         r = _term(reduction, x0, y0[j], p0, i0)
                         if dim > 1:
@@ -93,9 +139,17 @@ def gaussian(reduction: int, dim: int) -> Callable:
                         w = exp2((tilt[j] - shift) - r * scale)
                         t += w
                         m += w * column[j]
+                        if columns > 1:
+                            m_1 += w * column_1[j]
+                        if columns > 2:
+                            m_2 += w * column_2[j]
                     total[i] += t
-                    if columns:
+                    if counted:
                         mean[i, 0] += m
+                        if columns > 1:
+                            mean[i, 1] += m_1
+                        if columns > 2:
+                            mean[i, 2] += m_2
 
     return absorb_gaussian
 
@@ -111,80 +165,41 @@ def _term(reduction, x, y, side, inverse):
     return difference * difference
 
 
-@inlined
-def _four(reduction, r, x0, x1, x2, x3, y0, y1, y2, y3):
-    """r and what four coordinates add to it; on a line, not a torus."""
-    r += _term(reduction, x0, y0, r, r)
-    r += _term(reduction, x1, y1, r, r)
-    r += _term(reduction, x2, y2, r, r)
-    return r + _term(reduction, x3, y3, r, r)
-
-
-def _adding(reduction: int, together: int) -> Callable:
-    """Compiled sums of terms over the coordinates, eight of them `together` or one by one: so many share one loading
-    of a sum, and a block of queries shares one of a tile of keys.
-    """
-
-    @_compiled
-    def add(queries, block, size, keys, period, start, stop, weights):
-        length, whole, one = stop - start, 0, weights.dtype.type(1)
-        if together == TOGETHER:
-            whole = len(keys) - len(keys) % 8
-            for d in range(0, whole, 8):
-                y0, y1 = keys[d, start:stop], keys[d + 1, start:stop]
-                y2, y3 = keys[d + 2, start:stop], keys[d + 3, start:stop]
-                y4, y5 = keys[d + 4, start:stop], keys[d + 5, start:stop]
-                y6, y7 = keys[d + 6, start:stop], keys[d + 7, start:stop]
-                for k in range(size):
-                    u, row = queries[block + k], weights[k, :length]
-                    x0, x1, x2, x3 = u[d], u[d + 1], u[d + 2], u[d + 3]
-                    x4, x5, x6, x7 = u[d + 4], u[d + 5], u[d + 6], u[d + 7]
-                    for j in range(length):
-                        r = _four(reduction, row[j], x0, x1, x2, x3, y0[j], y1[j], y2[j], y3[j])
-                        row[j] = _four(reduction, r, x4, x5, x6, x7, y4[j], y5[j], y6[j], y7[j])
-        for d in range(whole, len(keys)):
-            side, y = period[d], keys[d, start:stop]
-            inverse = one / side
-            for k in range(size):
-                x, row = queries[block + k, d], weights[k, :length]
-                for j in range(length):
-                    row[j] += _term(reduction, x, y[j], side, inverse)
-
-    return add
-
-
-_add_squares, _add_products = _adding(_SQUARED, TOGETHER), _adding(_INNER, TOGETHER)
-_add_wrapped_squares = _adding(_WRAPPED, 1)
+@_compiled
+def _arrange(queries, block, size, centre, products, left, own):
+    """The left side of blocks: a group of ROWS queries after the other, less a centre; for products times -2, with
+    their squared lengths (queries,), which are 0 otherwise."""
+    dim = queries.shape[1]
+    for k in range(size):
+        at, square = k // ROWS * ROWS * dim + k % ROWS, 0.0
+        for d in range(dim):
+            x = queries[block + k, d] - centre[d]
+            square += x * x
+            left[at + d * ROWS] = -2 * x if products else x
+        own[k] = square if products else 0.0
 
 
 @_compiled
-def _reduce(reduction, queries, block, size, keys, period, f_values, start, stop, weights):
-    """r for a block of queries and a tile of keys."""
-    if reduction == _GENERAL:
-        for k in range(size):
-            weights[k, : stop - start] = f_values[block + k, start:stop]
-        return
-    weights[:, :] = 0
-    if reduction == _SQUARED:
-        _add_squares(queries, block, size, keys, period, start, stop, weights)
-    elif reduction == _WRAPPED:
-        _add_wrapped_squares(queries, block, size, keys, period, start, stop, weights)
-    else:
-        _add_products(queries, block, size, keys, period, start, stop, weights)
+def _reduce(reduction, products, left, size, panels, start, stop, sides, row, at, own, out):
+    """r for a block of queries and a tile of keys: out[k TILE + j]."""
+    _, dim, wide = panels.shape
+    right, (side, inverse) = panels.reshape(panels.size), sides
+    for p in range(0, stop - start, wide):
+        for k in range(0, size, ROWS):
+            place = left, k * dim, right, (start + p) * dim, dim, side, inverse, row, at + p, own, k, out, k * TILE + p, TILE
+            if products or reduction == _INNER:
+                _add_products(*place)
+            elif reduction == _WRAPPED:
+                _add_wrapped_squares(*place)
+            else:
+                _add_squares(*place)
 
 
 @_compiled
-def _square_of_angle(u, keys, start, row, scratch):
+def _square_of_angle(row, opposite):
     """The squared angle between unit vectors from r = |u - v|^2; near r = 4 only |u + v|^2 still resolves it."""
     for j in range(row.size):
-        scratch[j] = 0
-    for d in range(u.size):
-        x, coordinate = u[d], keys[d, start : start + row.size]
-        for j in range(row.size):
-            both = x + coordinate[j]
-            scratch[j] += both * both
-    for j in range(row.size):
-        angle = angle_of(row[j], scratch[j])
+        angle = angle_of(row[j], opposite[j])
         row[j] = angle * angle
 
 
@@ -254,41 +269,41 @@ def _sum(row):
 
 
 @_summing
-def _average(weights, values, start, stop, fade, mean, block, size):
-    """mean <- fade * mean + weights @ values', two queries and four columns at a time."""
-    columns, length = len(values), stop - start
-    whole = columns - columns % 4
-    for k in range(0, whole, 4):
-        v0, v1 = values[k, start:stop], values[k + 1, start:stop]
-        v2, v3 = values[k + 2, start:stop], values[k + 3, start:stop]
-        for i in range(0, size, 2):
-            row, other = weights[i, :length], weights[i + 1, :length]
-            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = row.dtype.type(0)
-            for j in range(length):
-                s0 += row[j] * v0[j]
-                s1 += row[j] * v1[j]
-                s2 += row[j] * v2[j]
-                s3 += row[j] * v3[j]
-                t0 += other[j] * v0[j]
-                t1 += other[j] * v1[j]
-                t2 += other[j] * v2[j]
-                t3 += other[j] * v3[j]
-            _fade(mean[block + i], k, fade[i], s0, s1, s2, s3)
-            if i + 1 < size:
-                _fade(mean[block + i + 1], k, fade[i + 1], t0, t1, t2, t3)
-    for k in range(whole, columns):
-        column = values[k, start:stop]
-        for i in range(size):
-            row = weights[i, :length]
-            s = row.dtype.type(0)
-            for j in range(length):
+def _average(weights, values, start, stop, fade, none, sums, mean, block, size):
+    """mean <- fade * mean + weights @ values."""
+    lines, panels = values
+    for c in range(len(lines)):
+        column = lines[c, start:stop]
+        for k in range(size):
+            row, s = weights[k * TILE : k * TILE + stop - start], weights.dtype.type(0)
+            for j in range(row.size):
                 s += row[j] * column[j]
-            mean[block + i, k] = mean[block + i, k] * fade[i] + s
-
-
-@inlined
-def _fade(mean, k, factor, s0, s1, s2, s3):
-    mean[k] = mean[k] * factor + s0
-    mean[k + 1] = mean[k + 1] * factor + s1
-    mean[k + 2] = mean[k + 2] * factor + s2
-    mean[k + 3] = mean[k + 3] * factor + s3
+            mean[block + k, c] = mean[block + k, c] * fade[k] + s
+    count, keys, wide = panels.shape
+    right, few = panels.reshape(panels.size), wide * weights.itemsize == blocks.VECTOR_BYTES
+    for c in range(count):
+        for k in range(0, size, ROWS):
+            place = (
+                weights,
+                k * TILE,
+                right,
+                (c * keys + start) * wide,
+                stop - start,
+                none,
+                none,
+                none,
+                0,
+                none,
+                0,
+                sums,
+                0,
+                wide,
+            )
+            if few:
+                _add_few_values(*place)
+            else:
+                _add_values(*place)
+            for i in range(min(ROWS, size - k)):
+                for j in range(wide):
+                    m = mean[block + k + i, c * wide + j]
+                    mean[block + k + i, c * wide + j] = m * fade[k + i] + sums[i * wide + j]
