@@ -207,6 +207,12 @@ SIMILARITY = [
         arrays(np.eye(2), bools=np.eye(2) > 0, asymmetric=[[1, 1], [0, 1]], large=-np.eye(64)),
     ),
     optional("DotProduct", "W", af.DotProduct, arrays(np.eye(2), oblong=np.ones((2, 3)), bools=np.eye(2) > 0)),
+    optional(
+        "DotProduct",
+        "W_K",
+        lambda v: af.DotProduct(np.ones((2, 3)) if v is not None else np.eye(3), v),
+        arrays(np.ones((2, 3)), other=np.ones((3, 2)), bools=np.ones((2, 3)) > 0),
+    ),
     Row("DotProduct.metric", "W", lambda v: af.DotProduct(v).metric(np.ones((1, 64))), {"indefinite": -np.eye(64)}),
     Row("SquaredMap", "phi", lambda v: af.SquaredMap(v)(TOKENS, TOKENS), VECTORS),
     Row("SquaredMap.metric", "phi", lambda v: af.SquaredMap(v).metric(TOKENS), VECTORS, ("of another shape",)),

@@ -90,8 +90,21 @@ class Attention:
 
     @property
     def time_step(self) -> float:
-        """Time of the limit equation that one layer advances: residual * m2 / 2, in the units of f.metric."""
+        """Time of the limit equation that one layer advances: residual * m2 / 2, in the units of f.metric.
+
+        Raises
+        ------
+        ValueError
+            If f has no local limit, as DotProduct(W) with a W that is not symmetric positive definite.
+        """
+        if self.f.obstacle:
+            raise ValueError(self.f.obstacle)
         return self.residual * self.f.second_moment(self.epsilon, self.f.dim) / 2
+
+    @property
+    def clock(self) -> float:
+        """What a layer adds to the time of a run: time_step, or 1 where f has no limit equation and layers are counted."""
+        return 1.0 if self.f.obstacle else self.time_step
 
     def __call__(self, tokens: np.ndarray, values: np.ndarray | None = None, queries: np.ndarray | None = None) -> np.ndarray:
         """Features after one layer.

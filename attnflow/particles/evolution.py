@@ -52,7 +52,7 @@ def evolve(
     Returns
     -------
     Solution
-        y is (T, N, n): the tokens; .t = layers * layer.time_step. Interrupted (status 1), or stopped because tokens
+        y is (T, N, n): the tokens; .t = layers * layer.clock. Interrupted (status 1), or stopped because tokens
         grew beyond the range of numbers or lost their direction (status -1), it holds the layers that were done.
 
     Examples
@@ -68,7 +68,7 @@ def evolve(
     save_every = checks.integer(save_every, "save_every", least=1)
     capacity.ends(layers, "layers", 5e-5 + 1e-9 * tokens.size, "layers")
     capacity.fits(2 * tokens.nbytes * (layers // save_every + 2), "layers")
-    time_step = layer.time_step
+    clock = layer.clock
     x, saved, kept, stats = tokens, [tokens], [0], {}
     status, message = 0, "finished"
     done = 0
@@ -102,7 +102,7 @@ def evolve(
         saved.append(x)
         kept.append(done)
     count = np.array(kept)
-    return Solution(count * time_step, np.stack(saved), count, None, None, status, message, stats)
+    return Solution(count * clock, np.stack(saved), count, None, None, status, message, stats)
 
 
 def evolve_continuous(

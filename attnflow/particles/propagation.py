@@ -47,7 +47,7 @@ def propagate(
     Returns
     -------
     Solution
-        .t = layers * layer.time_step; interrupted, it holds the saved layers that were done (status 1).
+        .t = layers * layer.clock; interrupted, it holds the saved layers that were done (status 1).
         .stats tells the "method", "iteration" or "chebyshev", and the "applications" of A. With "chebyshev" also the
         "interval" that holds the spectrum of A, the "growth" of the polynomials at single points (see `PowerSums`),
         and "error_bound": of any feature, relative to the largest deviation from the mean that its column starts with.
@@ -77,7 +77,7 @@ def propagate(
         raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
     layers = checks.integer(layers, "layers")
     save_every = checks.integer(save_every, "save_every", least=1)
-    time_step = layer.time_step
+    clock = layer.clock
     if isinstance(tokens, Density):
         if not callable(values):
             raise TypeError(f"values must be callable on points when tokens is a Density, got {type(values).__name__}")
@@ -111,4 +111,4 @@ def propagate(
         count = count[: len(y)]
         status, message = 1, f"interrupted after {count[-1]} of {layers} layers; they are here"
     y = y.reshape(len(count), *shape, -1)
-    return Solution(count * time_step, y, count, points, nodes, status, message, {**bound.stats, **stats})
+    return Solution(count * clock, y, count, points, nodes, status, message, {**bound.stats, **stats})

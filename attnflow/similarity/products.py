@@ -10,44 +10,109 @@ from .pseudometrics import PseudoMetric
 
 
 class DotProduct(PseudoMetric):
-    """f = -x'Wy (W None: the identity); softmax(x'Wy) of a transformer is epsilon = 1/2.
+    """f = -x'Wy, or f = -(W_Q x).(W_K y): a transformer's softmax(x'Wy) is epsilon = 1/2, or sqrt(d_head) / 2 for its
+    scaled scores.
 
     Local only where x'Wx is constant and W symmetric positive definite, as on the unit sphere with
-    W = 1: there |x - y|^2 / 2 = 1 + f, the metric is half the round one and the time step eps / 2.
+    W = 1: there |x - y|^2 / 2 = 1 + f, the metric is half the round one and the time step eps / 2. For any other W many
+    layers have no limit equation: `obstacle` says why, and what can be done.
 
     Parameters
     ----------
-    W : (n, n) array, optional
+    W : (n, n) or (r, n) array, optional
+        The identity when None; W_Q if W_K is given.
+    W_K : (r, n) array, optional
+        The factors of W = W_Q'W_K as networks store them: a pair then costs r products, not n.
 
     Examples
     --------
-    >>> import attnflow as af
+    >>> import attnflow as af, numpy as np
     >>> af.DotProduct()([[1.0, 0.0]], [[0.6, 0.8]])
     array([[-0.6]])
+    >>> W_Q, W_K = np.array([[1.0, 0.0, 1.0]]), np.array([[0.0, 1.0, 0.0]])    # a head of one column on three
+    >>> af.DotProduct(W_Q, W_K)([[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]])          # -(1 + 3) 5
+    array([[-20.]])
     """
 
     dim = None
 
-    def __init__(self, W: np.ndarray | None = None) -> None:
+    def __init__(self, W: np.ndarray | None = None, W_K: np.ndarray | None = None) -> None:
         self.pair = Pair("inner", "affine")
-        self.W = None if W is None else square(W, "W")
+        self.W: np.ndarray | None = None
+        self.factors: tuple[np.ndarray, np.ndarray] | None = None
         self.symmetric = self.positive_definite = True  # x'y is a Gram matrix, and so is its exponential
-        if self.W is not None:
+        if W_K is not None:
+            self.factors = _factors(W, W_K)
+            self.dim = self.factors[0].shape[1]
+        elif W is not None:
+            self.W = square(W, "W")
             self.dim = len(self.W)
-            self.symmetric = bool(np.abs(self.W - self.W.T).max() <= 1e-12 * np.abs(self.W).max())
-            lowest = np.linalg.eigvalsh(self.W / 2 + self.W.T / 2)[0]
-            self.positive_definite = self.symmetric and bool(lowest >= -1e-13 * np.abs(self.W).max())
+        if self.dim is not None:
+            self._classify()
+
+    def _classify(self) -> None:
+        """What W is, from a matrix of at most twice its rank, in units of its largest entry."""
+        if self.factors is not None:
+            of_queries, of_keys = map(_in_units, self.factors)
+            R = np.linalg.qr(np.concatenate([of_queries, of_keys]).T)[1]
+            core = R[:, : len(of_queries)] @ R[:, len(of_queries) :].T
+        else:
+            assert self.W is not None
+            core = self.W
+        core = _in_units(core)
+        even, odd = (core + core.T) / 2, (core - core.T) / 2
+        self.symmetric = bool(np.abs(odd).max() <= 5e-13)
+        eigenvalues = np.linalg.eigvalsh(even)
+        self.positive_definite = self.symmetric and bool(eigenvalues[0] >= -1e-13)
+        rank = int((np.linalg.svd(core, compute_uv=False) > 1e-13 * len(core)).sum())
+        self._parts = (
+            rank,
+            float(np.linalg.norm(even)),
+            float(np.linalg.norm(odd)),
+            float(eigenvalues[0] / abs(eigenvalues).max()),
+        )
+
+    @property
+    def obstacle(self) -> str | None:
+        if self.dim is None:
+            return None
+        rank, even, odd, lowest = self._parts
+        if not self.symmetric:
+            found = f"an antisymmetric part of norm {odd / np.hypot(even, odd):.2g} of W's"
+            onward = (
+                "f.symmetric_part() has one if W + W' is positive definite; f itself is smallest elsewhere, on the unit "
+                "sphere at y = W'x / |W'x|, where each layer moves features at once"
+            )
+        elif not self.positive_definite:
+            found = f"an eigenvalue of {lowest:.2g} of the largest"
+            onward = "along its vector tokens that differ attend to each other; add a multiple of the identity to W"
+        elif rank < self.dim:
+            found = f"rank {rank} of {self.dim}"
+            onward = "tokens differ in columns that f does not see; map them to those it does, as tokens @ W_Q.T"
+        else:
+            return None
+        return f"W must be symmetric positive definite for f = -x'Wy to have a local limit, got {found}: {onward}"
+
+    def symmetric_part(self) -> DotProduct:
+        """f = -x'(W + W')y / 2; factors stay factors, of twice the rank."""
+        if self.factors is not None:
+            return DotProduct(np.concatenate(self.factors) / 2, np.concatenate(self.factors[::-1]))
+        return self if self.W is None else DotProduct(self.W / 2 + self.W.T / 2)
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
+        if self.factors is not None:
+            return product(x, self.factors[0].T)
         return x if self.W is None else product(x, self.W)
 
     def key_features(self, y: np.ndarray) -> np.ndarray:
-        return y
+        return y if self.factors is None else product(y, self.factors[1].T)
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """W / 2 at points (..., n); it acts on the tangent space of {x'Wx = constant}."""
         x = checks.coordinates(x, "x", self.dim)
-        W = np.eye(x.shape[-1]) if self.W is None else checks.spd(self.W, "W")
+        if self.obstacle:
+            raise ValueError(self.obstacle)
+        W = self.factors[0].T @ self.factors[1] if self.factors else np.eye(x.shape[-1]) if self.W is None else self.W
         level = np.einsum("...i,ij,...j->...", x, W, x)
         if np.ptp(level) > 1e-6 * np.abs(level).max():
             raise ValueError(
@@ -110,3 +175,21 @@ def square(matrix: np.ndarray, name: str) -> np.ndarray:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got shape {matrix.shape}")
     return matrix
+
+
+def _factors(W_Q, W_K) -> tuple[np.ndarray, np.ndarray]:
+    """Two matrices (r, n)."""
+    if W_Q is None:
+        raise ValueError("W must be given beside W_K: the factor (r, n) of the queries")
+    W_Q, W_K = (checks.array(factor, name).astype(np.float64) for factor, name in ((W_Q, "W"), (W_K, "W_K")))
+    for factor, name in ((W_Q, "W"), (W_K, "W_K")):
+        if factor.ndim != 2 or factor.size == 0:
+            raise ValueError(f"{name} must be a factor of shape (r, n), got shape {factor.shape}")
+    if W_Q.shape != W_K.shape:
+        raise ValueError(f"W_K must have the shape of W, {W_Q.shape}, got {W_K.shape}")
+    return W_Q, W_K
+
+
+def _in_units(matrix: np.ndarray) -> np.ndarray:
+    """Scaled by a power of two to entries up to about one."""
+    return np.ldexp(matrix, -np.frexp(np.abs(matrix).max())[1])

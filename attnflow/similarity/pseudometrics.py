@@ -58,6 +58,11 @@ class PseudoMetric:
     space: Space | None = None
     positive_definite = False
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why many layers of f have no limit equation, and what can be done about it; None if nothing is known of that."""
+        return None
+
     def __init__(self, f: Callable, dim: int) -> None:
         self.dim = checks.integer(dim, "dim", least=1)
         self.symmetric: bool | None = None

@@ -1,0 +1,71 @@
+"""Factors of a head: the same sums as their product at the cost of their rank, and what has a limit."""
+
+import numpy as np
+import pytest
+
+import attnflow as af
+
+RNG = np.random.default_rng(0)
+W_Q, W_K = RNG.standard_normal((2, 4, 9))
+X, Y = RNG.standard_normal((7, 9)), RNG.standard_normal((5, 9))
+
+
+def test_factors_are_their_product():
+    f = af.DotProduct(W_Q, W_K)
+    np.testing.assert_allclose(f(X, Y), -X @ W_Q.T @ W_K @ Y.T, rtol=1e-13)
+    np.testing.assert_allclose(f.transposed()(Y, X), f(X, Y).T, rtol=1e-13)
+    assert f.key_features(Y).shape == (5, 4) and f.query_features(X).shape == (7, 4) and f.dim == 9
+    layer, whole = af.Attention(f, 2.0), af.Attention(af.DotProduct(W_Q.T @ W_K), 2.0)
+    np.testing.assert_allclose(layer(X, Y[:, :1].repeat(2, 0)[:7]), whole(X, Y[:, :1].repeat(2, 0)[:7]), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "f, symmetric, definite, obstacle",
+    [
+        (af.DotProduct(W_Q, W_K), False, False, "antisymmetric part of norm .*symmetric_part"),
+        (af.DotProduct(W_Q, W_Q), True, True, "rank 4 of 9: .*map them"),
+        (af.DotProduct(W_Q, -W_Q), True, False, "an eigenvalue of -1 of the largest"),
+        (af.DotProduct(np.diag([1.0, 0.0])), True, True, "rank 1 of 2"),
+        (af.DotProduct([[0.0, 1.0], [1.0, 0.0]]), True, False, "an eigenvalue of -1 of the largest"),
+        (af.DotProduct(np.eye(3), 2 * np.eye(3)), True, True, None),
+        (af.DotProduct(1e200 * np.eye(3), 1e-200 * np.eye(3)), True, True, None),
+        (af.DotProduct([[2.0, 0.5], [0.5, 1.0]]), True, True, None),
+        (af.DotProduct(), True, True, None),
+    ],
+)
+def test_what_stands_in_the_way_of_a_limit_is_said_with_a_way_onward(f, symmetric, definite, obstacle):
+    assert (f.symmetric, f.positive_definite) == (symmetric, definite)
+    layer = af.Attention(f, 0.1, residual=0.5)
+    if obstacle is None:
+        assert layer.time_step == 0.025 == layer.clock
+        return
+    with pytest.raises(ValueError, match=f"W must be symmetric positive definite.*{obstacle}") as refused:
+        layer.time_step
+    assert len(str(refused.value)) < 400
+    tokens = 0.1 * np.eye(f.dim)
+    assert af.propagate(layer, tokens, tokens, layers=3).t.tolist() == [0, 1, 2, 3]  # layers are counted
+
+
+def test_the_symmetric_part_keeps_its_factors():
+    f = af.DotProduct(W_Q, W_K)
+    part, W = f.symmetric_part(), W_Q.T @ W_K
+    assert part.symmetric and part.key_features(X).shape[1] == 8
+    np.testing.assert_allclose(part(X, Y), -X @ (W + W.T) @ Y.T / 2, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(af.DotProduct(W).symmetric_part()(X, Y), part(X, Y), rtol=1e-12, atol=1e-12)
+    sphere = np.eye(3)
+    full = af.DotProduct(np.diag([2.0, 1, 1]), np.eye(3))
+    np.testing.assert_array_equal(full.metric(sphere[1:]), np.broadcast_to(np.diag([1.0, 0.5, 0.5]), (2, 3, 3)))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((W_Q, W_K[:, :3]), r"W_K must have the shape of W, \(4, 9\), got \(4, 3\)"),
+        ((W_Q, W_K[0]), r"W_K must be a factor of shape \(r, n\), got shape \(9,\)"),
+        ((None, W_K), "W must be given beside W_K"),
+        ((W_Q, np.full((4, 9), np.nan)), "W_K must be finite"),
+    ],
+)
+def test_bad_factors_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        af.DotProduct(*arguments)
