@@ -91,6 +91,16 @@ class _Dense:
             self.keys = panels_of_keys(f.pair, epsilon, v, dtype, rtol)
 
     def __call__(self, values: np.ndarray | None, key_bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        mean, lse, lost = self.sum(values, key_bias)
+        if lost.any():
+            self._refuse(int(lost.argmax()))
+        return mean, lse
+
+    def sum(
+        self, values: np.ndarray | None, key_bias: np.ndarray | None, near: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Means (M, c), log-sum-exp (M,), and the queries (M,) that are out of range; with lists of `near` tiles, see
+        `absorb`, of the keys in these."""
         dtype, count = self.dtype, len(self.u)
         values = np.empty((len(self.v), 0)) if values is None else values
         bias = np.zeros(len(self.v)) if key_bias is None else key_bias
@@ -104,19 +114,17 @@ class _Dense:
             steady = top is not None
             top = cast(top / np.log(2), dtype).astype(np.float64) if steady else np.full(count, -np.inf)  # as tiles see it
             tilt = cast(bias / np.log(2), dtype)
-            if steady and self._few(values.shape[1]):
+            if steady and near is None and self._few(values.shape[1]):
                 total, mean = self._few_columns(values, tilt, top)
             else:
-                total, mean = self._tiles(values, tilt, steady, top, least)
+                total, mean = self._tiles(values, tilt, steady, top, least, near)
             mean /= total[:, None]
             lse = (top + np.log2(total)) * np.log(2)
             lost = ~((np.abs(lse) < np.finfo(dtype).max / 2) & np.isfinite(mean).all(axis=1))
             lse += level
             if self.f.pair.reduction == "general":
                 lse -= least / (2 * self.epsilon)
-        if lost.any():
-            self._refuse(int(lost.argmax()))
-        return mean, lse
+        return mean, lse, lost
 
     def _few(self, columns: int) -> bool:
         """Whether it is a sum of Gaussians that the loops without rows of weights take."""
@@ -131,15 +139,18 @@ class _Dense:
         _in_threads(lambda first, last: kernel(first, last, *rest), len(queries), keys.size, QUERIES)
         return total, mean
 
-    def _tiles(self, values, tilt, steady, top, least):
+    def _tiles(self, values, tilt, steady, top, least, near):
         lines, panels = panels_of_values(values, self.dtype)
         total, mean = np.zeros(len(self.u)), np.zeros((len(self.u), len(lines) + panels.shape[0] * panels.shape[2]))
         for rows, some, f_values in _pieces(self.f, self.u, self.v, least):
             columns, bias = (cast(lines[:, some], self.dtype), cast(panels[:, some], self.dtype)), tilt[some]
             sums = steady, top[rows], total[rows], mean[rows]
             tokens = cast(self.u[rows], np.float64), self.keys, columns, bias, cast(f_values, self.dtype), *sums
-            rest = queries_together(self.dtype), *self.rule, *tokens
-            _in_threads(lambda first, last: absorb(first, last, *rest), len(sums[1]), bias.size * self.v.shape[1], blocks.ROWS)
+            count, together = -(-bias.size // TILE), queries_together(self.dtype)
+            lists = (np.array([0, count]), np.arange(count)) if near is None else near
+            rest = together, lists, *self.rule, *tokens
+            piece, coordinates = together if near else blocks.ROWS, bias.size * self.v.shape[1]
+            _in_threads(lambda first, last: absorb(first, last, *rest), len(sums[1]), coordinates, piece)
         return total, mean[:, : values.shape[1]]
 
     def _refuse(self, query: int) -> None:

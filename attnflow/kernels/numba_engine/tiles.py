@@ -45,7 +45,7 @@ _add_values, _add_few_values = blocks.block("product", _WEIGHTS), blocks.block("
 
 
 @cached_njit(SHARED, fastmath=CONTRACT, error_model="numpy")
-def absorb(first, last, together, codes, numbers, sides, queries, keys, values, bias, f_values, steady, top, total, mean):
+def absorb(first, last, together, near, codes, numbers, sides, queries, keys, values, bias, f_values, steady, top, total, mean):
     """For every pseudo-metric, number of columns and shift: add keys with values and bias (N,) in bits to the sums of
     weights and the weighted sums of some queries, so many `together`, relative to 2^top; `steady`: top is known and stays.
 
@@ -53,6 +53,9 @@ def absorb(first, last, together, codes, numbers, sides, queries, keys, values, 
     ----------
     together : int
         Queries that share a tile, a multiple of ROWS.
+    near : tuple
+        Where the tiles of each `together` queries begin in a list of tiles, and that list; one for all queries, or for
+        each, and `first` is then a multiple of `together`.
     codes, numbers, sides
         The rule of a logit; periods (n,).
     queries : (M, n) array of float64
@@ -67,21 +70,24 @@ def absorb(first, last, together, codes, numbers, sides, queries, keys, values, 
     reduction, geodesic, transform = codes
     parameter, scale = numbers
     panels, centres, lengths, by_products = keys
+    starts, tiles = near
     weights = np.zeros(together * TILE, bias.dtype)
     opposite = np.zeros(weights.size if geodesic else 0, bias.dtype)
     left, own = np.zeros(together * panels.shape[1], bias.dtype), np.zeros(together, bias.dtype)
     none, fade = np.zeros(TILE, bias.dtype), np.ones(together)
     sums = np.zeros(ROWS * values[1].shape[2], bias.dtype)
     for block in range(first, last, together):
-        size = min(together, last - block)
-        for tile in range((bias.size + TILE - 1) // TILE):
+        size, begun = min(together, last - block), False
+        own_list = min(block // together, len(starts) - 2)
+        for tile in tiles[starts[own_list] : starts[own_list + 1]]:
             start, stop = tile * TILE, min(tile * TILE + TILE, bias.size)
             if reduction == _GENERAL:
                 for k in range(size):
                     weights[k * TILE : k * TILE + stop - start] = f_values[block + k, start:stop]
             else:
                 products = by_products[tile]
-                if tile == 0 or len(centres) > 1:
+                if not begun or len(centres) > 1:
+                    begun = True
                     _arrange(queries, block, size, centres[min(tile, len(centres) - 1)], products, left, own)
                 row, at = (lengths, start) if products else (none, 0)
                 _reduce(reduction, products, left, size, panels, start, stop, sides, row, at, own, weights)
