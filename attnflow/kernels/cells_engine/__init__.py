@@ -1,4 +1,4 @@
-"""Near keys of decaying similarities only, found in cells, with a proof for every row."""
+"""Near keys of decaying similarities only, found in cells or patches, with a proof for every row."""
 
 from .search import plan, predict
 

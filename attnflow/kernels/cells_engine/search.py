@@ -1,5 +1,7 @@
 """How a decaying similarity is summed over near keys only: tokens in cells, a reach, and a proof for every row.
 
+That is for up to three features; tokens with more lie in `patches`.
+
 **What is left out, and why that is safe.** Let w_j = exp(l_ij - B), with B the largest key bias, and let a query sum
 the keys within a distance R: S = sum of their w_j, and D = sum of all others. A key beyond R has f >= h(R^2), since h
 grows, and a bias of at most B, hence w_j <= exp(-T), T = h(R^2) / (2 eps), the depth of the search. So, with N keys,
@@ -48,13 +50,17 @@ from ...similarity import PseudoMetric
 from ...similarity.pairs import Pair
 from .. import numba_engine
 from ..costs import COLUMN, TRANSFORM, Request
+from ..numba_engine import TILE, pair_cost
 from ..rules import TRANSFORMS, reach_of, transform_of
 from . import lists, sweep
 from .lists import Grid, Sorted
+from .patches import Patches
 
 _SEARCH, _NEAR = (100, 175, 360), (0.95, 1.25, 1.55)  # by dimension: pairs per token, and per key met
 _MET = (1.0, 1.1, 2.1)  # keys met, by dimension, over those within reach; at most all
 _PREPARED, _BEGUN = (4e5, 50), 3e5  # what comes before the sums, in all and per token; per application
+CELLED = 3  # features of tokens that are put in cells; more, and they lie in patches
+_ARRANGED, _PATCH = 600.0, 1.5  # pairs per token that patches take; how far beyond the reach keys are met, in their radii
 MARGIN = 1e-3  # added to every depth, so that rounding decides nothing
 SPARE = 2.0  # added to the depth of a first search with a bias, for which S is often a little below 1
 GLANCE = 2.0  # depth of the search that shows about how much a query sees
@@ -70,12 +76,12 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
     Raises
     ------
     ValueError
-        If f is not a growing function of a flat distance in at most three dimensions.
+        If f is not a growing function of a flat distance.
     """
     v = f.key_features(keys)
     check(f, v.shape[1])
     u = v if queries is None and f.symmetric else f.query_features(keys if queries is None else queries)
-    queries = keys if queries is None else queries
+    given, queries = queries, keys if queries is None else queries
 
     def dense(rows, values, key_bias):
         # logits of such rows are large: float32 would round them by more than their weights bear
@@ -84,6 +90,8 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
         return run(values, key_bias)
 
     rtol = min(rtol, 1.0)
+    if v.shape[1] > CELLED:
+        return Patches(f, epsilon, given, keys, np.dtype(dtype), rtol, dense)
     return _Search(f.pair, epsilon, np.dtype(dtype), rtol, *_prepared(u, v, f.pair, epsilon, rtol), dense)
 
 
@@ -99,17 +107,23 @@ def predict(request: Request) -> float:
     v = f.key_features(keys)
     check(f, v.shape[1])
     u = v if queries is None else f.query_features(queries)
+    many = v.shape[1] > CELLED
     within = request.facts["keys within reach"] = round(
-        _within_reach(f.pair, radius(f, epsilon, len(keys), request.rtol), u, v)
+        _within_reach(f.pair, radius(f, epsilon, len(keys), request.rtol), u, v, TILE if many else 0)
     )
+    if many:
+        return _ARRANGED * request.tokens + request.applications * request.count * within * pair_cost(request) * request.share
     n = v.shape[1] - 1
     met = min(_MET[n] * within, request.size)
     step = request.count * (_SEARCH[n] + (_NEAR[n] + COLUMN * (request.columns - 1) + TRANSFORM[transform_of(f.pair)[0]]) * met)
     return _PREPARED[0] + _PREPARED[1] * request.tokens + request.applications * (_BEGUN + step * request.share)
 
 
-def _within_reach(pair: Pair, distance: float, u: np.ndarray, v: np.ndarray, queries: int = 64, sample: int = 8192) -> float:
-    """Mean number of keys within a distance of a query, from evenly spaced samples of both."""
+def _within_reach(
+    pair: Pair, distance: float, u: np.ndarray, v: np.ndarray, patch: int = 0, queries: int = 64, sample: int = 8192
+) -> float:
+    """Mean number of keys within a distance of a query, from evenly spaced samples of both; farther by the width of a
+    patch of so many keys."""
     u, some = u[:: -(-len(u) // queries)], v[:: -(-len(v) // sample)]
     square = np.zeros((len(u), len(some)))
     for k in range(u.shape[1]):
@@ -117,6 +131,9 @@ def _within_reach(pair: Pair, distance: float, u: np.ndarray, v: np.ndarray, que
         if pair.period is not None:
             difference -= pair.period[k] * np.round(difference / pair.period[k])
         square += difference**2
+    if patch:
+        rank = min(max(round(patch * len(some) / len(v)), 1), len(some) - 1)
+        distance += _PATCH * float(np.sqrt(np.median(np.partition(square, rank, axis=1)[:, rank])))
     return max(1.0, float((square <= distance**2).mean()) * len(v))
 
 
@@ -142,8 +159,8 @@ def check(f: PseudoMetric, features: int) -> None:
         reason = f"f must be a function of a flat distance for near keys to be found in cells, got {name}"
     elif f.pair.transform == "affine":
         reason = f"f must grow with the distance for far keys to be left out, got {name} = offset - r"
-    elif features > 3:
-        reason = f"f must have at most 3 features for a cell to have few neighbours, got {name} with {features}"
+    elif features > CELLED and f.pair.reduction == "wrapped":
+        reason = f"f must wrap in at most 3 dimensions for its tokens to lie in cells, got {name} in {features}"
     if reason:
         raise ValueError(f'{reason}; use backend="numba"')
 

@@ -52,21 +52,26 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
         When called, if a user's f is NaN somewhere, or everything a query sees is infinite or beyond the range of
         `dtype` (1e308, 3e38). A single pair beyond it weighs nothing.
     """
-    return _Dense(f, epsilon, queries, keys, np.dtype(dtype), rtol)
+    return Dense(f, epsilon, queries, keys, np.dtype(dtype), rtol)
 
 
 def predict(request: Request) -> float:
     """Pairs it takes: all of them, times what the reduction, the transform and the columns add."""
+    return request.applications * (float(request.count) * request.size * pair_cost(request)) * request.share
+
+
+def pair_cost(request: Request) -> float:
+    """What a pair takes, in those of two dimensions and one column."""
     pair, features = request.f.pair, request.f.key_features(request.keys[:1]).shape[1]
     if pair.reduction == "general":
         step = _CALLED
     else:
         step = 0.93 + 0.07 * max(features - 2, 0) + (_WRAP * features if pair.reduction == "wrapped" else 0.0)
         step += TRANSFORM[transform_of(pair)[0]] + _GEODESIC * pair.geodesic + COLUMN * max(request.columns - 1, 0)
-    return request.applications * (float(request.count) * request.size * step) * request.share
+    return step
 
 
-class _Dense:
+class Dense:
     """Features in the layout of the tiles, ready for values and biases; `rows` are the queries' numbers in messages."""
 
     rows: np.ndarray | None = None
