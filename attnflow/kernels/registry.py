@@ -37,9 +37,7 @@ class Engine:
 ENGINES: dict[str, Engine] = {
     "reference": Engine("attnflow.kernels.reference_engine", note="dense NumPy, float64, for small N"),
     "numba": Engine("attnflow.kernels.numba_engine", ("numba",), note="cache-blocked tiles, all cores", chosen=True),
-    "cells": Engine(
-        "attnflow.kernels.cells_engine", ("numba",), note="near keys of decaying kernels", chosen=True
-    ),
+    "cells": Engine("attnflow.kernels.cells_engine", ("numba",), note="near keys of decaying kernels", chosen=True),
     "cupy": Engine("attnflow.kernels.cupy_engine", ("cupy",), note="a CUDA device", check="unavailable"),
     "nufft": Engine(
         "attnflow.kernels.nufft_engine", ("finufft",), note="Gaussians in up to 3 dimensions by non-uniform FFT", chosen=True

@@ -79,7 +79,7 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
         If f is not a growing function of a flat distance.
     """
     v = f.key_features(keys)
-    check(f, v.shape[1])
+    check(f)
     u = v if queries is None and f.symmetric else f.query_features(keys if queries is None else queries)
     given, queries = queries, keys if queries is None else queries
 
@@ -105,7 +105,7 @@ def predict(request: Request) -> float:
     """
     (f, epsilon), keys, queries = request.scaled, request.keys, request.queries
     v = f.key_features(keys)
-    check(f, v.shape[1])
+    check(f)
     u = v if queries is None else f.query_features(queries)
     many = v.shape[1] > CELLED
     within = request.facts["keys within reach"] = round(
@@ -152,15 +152,13 @@ def radius(f: PseudoMetric, epsilon: float, size: int, rtol: float) -> float:
     return float(reach_of(f.pair, epsilon, log(2 * size / rtol)))
 
 
-def check(f: PseudoMetric, features: int) -> None:
+def check(f: PseudoMetric) -> None:
     """Raise a ValueError that says why cells can't sum this f, if they can't."""
     name, reason = repr(f), None
     if f.pair.reduction not in ("squared", "wrapped") or f.pair.geodesic:
         reason = f"f must be a function of a flat distance for near keys to be found in cells, got {name}"
     elif f.pair.transform == "affine":
         reason = f"f must grow with the distance for far keys to be left out, got {name} = offset - r"
-    elif features > CELLED and f.pair.reduction == "wrapped":
-        reason = f"f must wrap in at most 3 dimensions for its tokens to lie in cells, got {name} in {features}"
     if reason:
         raise ValueError(f'{reason}; use backend="numba"')
 
