@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numba
 
-from . import checks
+from . import checks, files
 
 
 def cached_njit(shared: tuple[str, ...] = (), **options) -> Callable:
@@ -56,16 +56,29 @@ def cached_njit(shared: tuple[str, ...] = (), **options) -> Callable:
     return decorate
 
 
+def cached_cfunc(signature, **options) -> Callable:
+    """`numba.cfunc` for a function that compiled loops take as an argument, kept on disk where that can be."""
+
+    def decorate(function: Callable) -> Callable:
+        try:
+            return numba.cfunc(signature, cache=True, **options)(function)
+        except (OSError, RuntimeError):
+            return numba.cfunc(signature, **options)(function)
+
+    return decorate
+
+
 def _stamped(loop: Callable, shared: tuple[str, ...]) -> Callable:
     """The loop, whose file on disk is out of date when a shared one has changed."""
     if shared:
         kept = loop._cache._cache_file  # type: ignore[attr-defined]  # numba has no other way in
-        kept._source_stamp = (kept._source_stamp, *map(_stamp, shared))
+        kept._source_stamp = (kept._source_stamp, *map(source_stamp, shared))
     return loop
 
 
 @cache
-def _stamp(path: str) -> str:
+def source_stamp(path: str) -> str:
+    """What changes when the file does."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -77,9 +90,7 @@ def _temporary_folder() -> str | None:
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
-            found = path.lstat()
-            mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
-            if not (mine and stat.S_ISDIR(found.st_mode)):
+            if not _is_private(path):
                 path = Path(tempfile.mkdtemp(prefix="attnflow-"))
     except OSError:
         path = None
@@ -90,3 +101,34 @@ def _temporary_folder() -> str | None:
         checks.AttnflowWarning,
     )
     return None if path is None else str(path)
+
+
+def _is_private(folder: Path) -> bool:
+    found = folder.lstat()
+    mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
+    return mine and stat.S_ISDIR(found.st_mode)
+
+
+def user_cache() -> Path:
+    """The user's cache folder for attnflow; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnflow"
+
+
+def keep_source(name: str, source: str) -> str:
+    """The path of a file in the user's cache folder with this source, beside which numba keeps what it compiles.
+
+    The file is made, or made anew, where its content is not this one; nobody else can write to its folder. Where that is
+    not to be had, a name that is no file's: `cached_njit` then keeps nothing.
+    """
+    try:
+        folder = user_cache() / "expressions"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / name
+        if not _is_private(folder):
+            return f"<{name}>"
+        if not (path.is_file() and path.read_bytes() == source.encode()):
+            with files.whole(path) as file:
+                file.write(source.encode())
+    except (OSError, ValueError, RuntimeError):  # ValueError: a folder of that name; RuntimeError: a user without a home
+        return f"<{name}>"
+    return str(path)

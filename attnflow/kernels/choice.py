@@ -17,6 +17,7 @@ from pathlib import Path
 import numba
 import numpy as np
 
+from ..compilation import user_cache
 from ..similarity import PseudoMetric
 from .costs import Request
 from .registry import ENGINES, module
@@ -125,8 +126,7 @@ def dense_unit() -> float:
 
 
 def _cache_file() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "attnflow" / "speed.json"
+    return user_cache() / "speed.json"
 
 
 def _measure(size: int = 2048, rounds: int = 5) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..similarity.pairs import Pair
 
-# compiled code, on a card too, tells them by these numbers; "general" is evaluated by Python
+# compiled code, on a card too, tells them by these numbers; "general" by Python, or a loop made for it
 REDUCTIONS = {"squared": 0, "wrapped": 1, "inner": 2, "general": 3}
 TRANSFORMS = {"identity": 0, "power": 1, "log1p": 2, "root": 3, "affine": 4}
 

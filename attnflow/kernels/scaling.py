@@ -9,17 +9,38 @@ refused where it leaves the range of its arithmetic.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import ceil, floor, frexp, ldexp, log2
 
 import numpy as np
 
 from ..similarity import PseudoMetric
+from ..similarity.expressions import Expression
 from ..similarity.pairs import Pair
 
 _MOST = {np.float64: 500, np.float32: 60}  # exponent of the largest feature: its square is a number
 _LEAST = 2.0**-1000  # of eps, where features limit k
 _VALUES = {np.float64: (-30, 600), np.float32: (-30, 60)}  # exponents of values that need no scaling
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """A user's function times 2^exponent."""
+
+    function: Callable
+    exponent: int
+
+    def __call__(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return times(self.function(u, v), self.exponent)
+
+
+def expression_of(f: PseudoMetric) -> tuple[Expression, int] | None:
+    """The sympy expression that f is, if it is one, and the exponent of a power of two that it is multiplied by."""
+    function, exponent = f.pair.function, 0
+    if isinstance(function, Multiple):
+        exponent, function = function.exponent, function.function
+    return (function, exponent) if isinstance(function, Expression) else None
 
 
 class Rescaled(PseudoMetric):
@@ -31,9 +52,8 @@ class Rescaled(PseudoMetric):
         pair = replace(f.pair, transform=transform or f.pair.transform)
         if pair.period is not None:
             pair = replace(pair, period=tuple(ldexp(side, of_keys) for side in pair.period))
-        function = f.pair.function
-        if function is not None:
-            pair = replace(pair, function=lambda u, v: times(function(u, v), of_f))
+        if f.pair.function is not None:
+            pair = replace(pair, function=Multiple(f.pair.function, of_f))
         self.pair = pair
 
     def __repr__(self) -> str:

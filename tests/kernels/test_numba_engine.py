@@ -401,3 +401,14 @@ def test_the_loop_over_keys_runs_on_wide_vectors():
     # eleven of the polynomial, two of the distance and the bias, one of the mean: all packed, none scalar in that loop
     widest = max(len(re.findall(r"vfn?madd\w+pd\s.*%[yz]mm", block)) for block in blocks)
     assert widest >= 13
+
+
+def test_a_key_far_less_far_than_all_before_keeps_its_digits():
+    far = 1e12  # of the first piece of keys, beside which the others' f would be rounded to 1e-4
+    f = af.PseudoMetric(lambda x, y: (x[..., 0] - y[..., 0]) ** 2 + far * (y[..., 0] > 5), dim=1)
+    rng = np.random.default_rng(17)
+    keys = np.concatenate([np.full((engine.COLUMNS, 1), 9.0), rng.uniform(0, 1, (300, 1))])
+    values, queries = rng.standard_normal((len(keys), 2)), rng.uniform(0, 1, (9, 1))
+    mean, lse = attend(f, 0.1, queries, keys, values, None, np.float64)
+    near = af.SquaredDistance(af.Euclidean(1))
+    assert_equals_dense((mean, lse), near, 0.1, queries, keys[engine.COLUMNS :], values[engine.COLUMNS :])

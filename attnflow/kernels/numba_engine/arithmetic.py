@@ -81,6 +81,19 @@ _ARCSIN_32 = (
     0.16666916033869816,
     1.0,
 )
+_SIN_64 = (
+    2.7314289869116175e-15,
+    -7.64396903111606e-13,
+    1.6058977272817488e-10,
+    -2.5052107616384624e-08,
+    2.755731921915843e-06,
+    -0.00019841269841254955,
+    0.008333333333333316,
+    -0.16666666666666666,
+)
+# pi in three parts: products of the first two with an integer below 2^20 are exact
+_PI_PARTS = 3.14159265346825122833, 1.21542010126079319532e-10, 4.04453249759190126308e-21
+_PER_PI, _PER_LOG_2 = 1 / math.pi, 1 / math.log(2)  # no division in a loop
 # log 2 in two parts, the first short enough that its product with an exponent is exact (Cody and Waite)
 _LOG_2_64 = 0.693147180369123816490, 1.90821492927058770002e-10
 _LOG_2_32 = 0.693359375, -2.12194440054690583e-4
@@ -105,6 +118,8 @@ def _by_dtype(table_64, table_32):
 _exp2_series = _by_dtype(_EXP2_64, _EXP2_32)
 _log_series = _by_dtype(_LOG_64, _LOG_32)
 _arcsin_series = _by_dtype(_ARCSIN_64, _ARCSIN_32)
+_exp2m1_series = _by_dtype(_EXP2_64[:-1], _EXP2_32[:-1])  # (2^x - 1) / x
+_sin_series = _by_dtype(_SIN_64, _SIN_64)
 _log_2 = _by_dtype(_LOG_2_64, _LOG_2_32)
 # where the exponent's bits of 2^x, and with them all others, are 0, and where 2^x is as large as a number can be
 _exp2_range = _by_dtype((-1023.0, 1023.0), (-127.0, 127.0))
@@ -161,6 +176,91 @@ def angle_of(r, s):
     z = less / (r + s)
     half = np.sqrt(z) * _polynomial(_arcsin_series(r), z)
     return half + half if r < s else pi - (half + half)
+
+
+@inlined
+def sin(x):
+    """sin(x) in float64 to 2 units of rounding for |x| < 10^6, NaN beyond: that is left to others."""
+    high, middle, low = _PI_PARTS
+    k = np.rint(x * _PER_PI)
+    r = ((x - k * high) - k * middle) - k * low
+    z = r * r
+    value = r + r * (z * _polynomial(_sin_series(x), z))
+    odd = np.abs(0.5 * k - np.rint(0.5 * k))  # a half, or 0
+    return value * (1.0 - 4.0 * odd) if np.abs(x) < 1e6 else np.nan
+
+
+@inlined
+def cos(x):
+    """cos(x) in float64 to 4 units of 1 for |x| < 2 10^6, NaN beyond; at most 1, and 1 for 0."""
+    half = sin(0.5 * x)
+    return 1.0 - 2.0 * (half * half)
+
+
+@inlined
+def exp(x):
+    """exp(x) in float64 to 2 units of rounding; 0 where it is no normal number, inf from 2^1023 up."""
+    k = np.rint(x * _PER_LOG_2)
+    high, low = _LOG_2_64
+    k = k if k < 1023.0 else 1023.0
+    r = (x - k * high) - k * low
+    value = _times_two_to_the(_polynomial_in_pairs(_exp2_series(x), r * _PER_LOG_2), k)
+    value = 0.0 if x <= -708.0 else value
+    return value if x < 709.0 else x + np.inf
+
+
+@inlined
+def tan(x):
+    """tan(x) in float64 for |x| < 10^6 to the units of rounding that cos has, relative to it; NaN beyond."""
+    return sin(x) / cos(x)
+
+
+@inlined
+def _expm1(x):
+    """exp(x) - 1 in float64 to 3 units of rounding for |x| < 709, of which nothing cancels."""
+    k = np.rint(x * _PER_LOG_2)
+    high, low = _LOG_2_64
+    y = ((x - k * high) - k * low) * _PER_LOG_2
+    power = _times_two_to_the(1.0, k)
+    return power * (y * _polynomial_in_pairs(_exp2m1_series(x), y)) + (power - 1.0)
+
+
+@inlined
+def tanh(x):
+    """tanh(x) in float64 to 4 units of rounding."""
+    size = np.abs(x)
+    t = _expm1(40.0 if size > 20.0 else 2.0 * size)
+    value = t / (t + 2.0)
+    return -value if x < 0.0 else value
+
+
+@inlined
+def sinh(x):
+    """sinh(x) in float64 to 4 units of rounding, infinite from |x| = 709 up."""
+    size = np.abs(x)
+    t = _expm1(709.0 if size > 709.0 else size)
+    value = 0.5 * (t + t / (t + 1.0))
+    value = np.inf if size > 709.0 else value
+    return -value if x < 0.0 else value
+
+
+@inlined
+def cosh(x):
+    """cosh(x) in float64 to 3 units of rounding, infinite from |x| = 709 up."""
+    e = exp(np.abs(x))
+    return 0.5 * (e + 1.0 / e)
+
+
+@inlined
+def log_of_any(x):
+    """log(x) in float64; NaN for what is no positive normal number: that is left to others."""
+    return log(x, 0.0) if limits(x)[1] <= x <= -limits(x)[0] else np.nan
+
+
+@inlined
+def power_of_any(x, exponent):
+    """x ** exponent in float64 for a positive exponent; NaN for what is no number >= 0: that is left to others."""
+    return power(x, exponent) if 0.0 <= x <= -limits(x)[0] else np.nan
 
 
 @intrinsic

@@ -13,11 +13,11 @@ import numpy as np
 
 from ...similarity import PseudoMetric
 from ...similarity.pairs import Pair, evaluate, transformed
-from ..costs import COLUMN, TRANSFORM, Request
+from ..costs import COLUMN, SINGLE, TRANSFORM, Request
 from ..rules import REDUCTIONS, TRANSFORMS, nothing_to_see, transform_of
-from ..scaling import centred
+from ..scaling import centred, expression_of
 from ..threads import in_threads
-from . import blocks
+from . import blocks, expressions
 from .layout import cast, panels_of_keys, panels_of_values, queries_together
 from .tiles import QUERIES, TILE, absorb, gaussian
 
@@ -25,7 +25,8 @@ ROWS, COLUMNS = 256, 16 * TILE  # the piece of f that a Python callable evaluate
 # rules of Gaussians, with the most value columns whose sums fit into registers beside what their pairs need
 _GAUSSIAN = {(REDUCTIONS[r], False, TRANSFORMS["identity"]): most for r, most in (("squared", 3), ("wrapped", 1))}
 _SPAN = {np.float64: 600.0, np.float32: 40.0}  # how far a log-sum-exp may lie below what its weights are relative to
-_GEODESIC, _WRAP, _CALLED = 1.8, 0.14, 20.0  # what a pair costs more, and where Python computes f
+_GEODESIC, _WRAP = 1.8, 0.14  # what a pair costs more
+_CALLED, _WEIGHED = 20.0, 1.5  # what one costs where Python computes f; where a loop does, beside what f takes
 SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread
 
 
@@ -42,9 +43,11 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
     dtype : numpy.float64 or numpy.float32
         Arithmetic of a tile; tiles are added up in float64. The error of a weight, relative to it, is a few units
         of rounding times max(1, f / (2 epsilon), |b_j|), with |u| |v| in the place of an inner product u . v.
-        float32 also rounds the features: distances below 1e-7 of the extent of the tokens are lost.
+        float32 also rounds the features: distances below 1e-7 of the extent of the tokens are lost. A user's f is
+        computed in float64.
     rtol : float
-        What squared distances may lose by products, see `layout`; nothing else is truncated.
+        What squared distances may lose by products, see `layout`, and a logit of a sympy expression by sines and
+        cosines that are taken apart, see `hoisting`; nothing else is truncated.
 
     Raises
     ------
@@ -52,6 +55,10 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
         When called, if a user's f is NaN somewhere, or everything a query sees is infinite or beyond the range of
         `dtype` (1e308, 3e38). A single pair beyond it weighs nothing.
     """
+    if expression_of(f) is not None:
+        made = expressions.program(f, epsilon, queries, keys, rtol)
+        if not made.reason:
+            return _Compiled(f, epsilon, queries, keys, np.dtype(dtype), rtol, made)
     return Dense(f, epsilon, queries, keys, np.dtype(dtype), rtol)
 
 
@@ -64,7 +71,12 @@ def pair_cost(request: Request) -> float:
     """What a pair takes, in those of two dimensions and one column."""
     pair, features = request.f.pair, request.f.key_features(request.keys[:1]).shape[1]
     if pair.reduction == "general":
-        step = _CALLED
+        step, how = _CALLED, "evaluated by Python"
+        if expression_of(request.f) is not None:
+            made = expressions.program(request.f, request.epsilon, request.queries, request.keys, request.rtol)
+            own = made.cost / (SINGLE if request.dtype == "float32" else 1.0)  # f is in float64 always
+            how, step = str(made), step if made.reason else _WEIGHED + own
+        request.facts["f"] = how
     else:
         step = 0.93 + 0.07 * max(features - 2, 0) + (_WRAP * features if pair.reduction == "wrapped" else 0.0)
         step += TRANSFORM[transform_of(pair)[0]] + _GEODESIC * pair.geodesic + COLUMN * max(request.columns - 1, 0)
@@ -147,16 +159,20 @@ class Dense:
     def _tiles(self, values, tilt, steady, top, least, near):
         lines, panels = panels_of_values(values, self.dtype)
         total, mean = np.zeros(len(self.u)), np.zeros((len(self.u), len(lines) + panels.shape[0] * panels.shape[2]))
-        for rows, some, f_values in _pieces(self.f, self.u, self.v, least):
-            columns, bias = (cast(lines[:, some], self.dtype), cast(panels[:, some], self.dtype)), tilt[some]
-            sums = steady, top[rows], total[rows], mean[rows]
-            tokens = cast(self.u[rows], np.float64), self.keys, columns, bias, cast(f_values, self.dtype), *sums
-            count, together = -(-bias.size // TILE), queries_together(self.dtype)
-            lists = (np.array([0, count]), np.arange(count)) if near is None else near
-            rest = together, lists, *self.rule, *tokens
-            piece, coordinates = together if near else blocks.ROWS, bias.size * self.v.shape[1]
-            _in_threads(lambda first, last: absorb(first, last, *rest), len(sums[1]), coordinates, piece)
+        self._add((lines, panels), tilt, steady, near, least, top, total, mean)
         return total, mean[:, : values.shape[1]]
+
+    def _add(self, values, tilt, steady, near, least, top, total, mean) -> None:
+        """Add all keys, with values and biases, to the sums; `least` (M,) is what is taken off a user's f."""
+        together, offset = queries_together(self.dtype), 0 if self.rows is None else int(self.rows[0])
+        piece = blocks.ROWS if near is None else together
+        for rows, some, f_values in _pieces(self.f, self.u, self.v, least, top, self.rule[1][1], offset):
+            columns, bias = tuple(cast(array[:, some], self.dtype) for array in values), tilt[some]
+            tiles = -(-bias.size // TILE)
+            lists = (np.array([0, tiles]), np.arange(tiles)) if near is None else near
+            tokens = cast(self.u[rows], np.float64), self.keys, columns, bias, cast(f_values, self.dtype)
+            rest = together, lists, *self.rule, *tokens, steady, top[rows], total[rows], mean[rows]
+            _in_threads(lambda first, last: absorb(first, last, *rest), len(total[rows]), bias.size * self.v.shape[1], piece)
 
     def _refuse(self, query: int) -> None:
         named = query if self.rows is None else int(self.rows[query])
@@ -178,6 +194,43 @@ class Dense:
         highest, lowest = (-f / (2 * self.epsilon) for f in self.bounds)
         reached = lowest if self.own is None else np.maximum(lowest, self.own + bias)
         return highest if (highest - reached).max() < _SPAN[self.dtype.type] else None
+
+
+class _Compiled(Dense):
+    """`Dense` with f from a compiled loop, and from Python in rows where that meets what it leaves to others."""
+
+    def __init__(self, f, epsilon, queries, keys, dtype, rtol, program: expressions.Program) -> None:
+        super().__init__(f, epsilon, queries, keys, dtype, rtol)
+        self._rtol = rtol
+        assert program.u is not None and program.v is not None
+        _, self._exponent = expression_of(f) or (None, 0)
+        factor = np.ldexp(np.divide(0.5 / np.log(2), epsilon), self._exponent)
+        self._factor = min(float(factor), np.finfo(float).max / 2)
+        self._points = (keys if queries is None else queries), keys
+        self._features = np.ascontiguousarray(program.u), expressions.in_tiles(program.v)
+        self._fill = program.load()
+        self.stats: dict[str, int] = {}
+
+    def __call__(self, values, key_bias):
+        mean, lse, lost = self.sum(values, key_bias)
+        lost |= ~np.isfinite(lse)
+        self.stats = {"rows_by_python": int(lost.sum())}
+        if lost.any():
+            first, last = int(lost.argmax()), len(lost) - int(lost[::-1].argmax())
+            python = Dense(self.f, self.epsilon, self._points[0][first:last], self._points[1], self.dtype, self._rtol)
+            python.rows = np.arange(first, last)
+            for result, again in zip((mean, lse), python(values, key_bias)):
+                result[first:last][lost[first:last]] = again[lost[first:last]]
+        return mean, lse
+
+    def _add(self, values, tilt, steady, near, least, top, total, mean) -> None:
+        strange = np.zeros(len(total), np.int64)
+        rest = queries_together(self.dtype), *self._features, values, tilt, self._factor, least, top, total, mean, strange
+        _in_threads(
+            lambda first, last: expressions.absorb(self._fill, first, last, *rest), len(total), self.v.size, blocks.ROWS
+        )
+        np.ldexp(least, self._exponent, out=least)
+        total[strange > 0] = np.nan
 
 
 def _bounds(pair: Pair, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -204,11 +257,12 @@ def _rule(pair, epsilon, dim, dtype):
     return codes, (dtype.type(parameter), dtype.type(scale)), (period, 1 / period)
 
 
-def _pieces(f, u, v, least):
+def _pieces(f, u, v, least, top, scale, offset):
     """Slices of queries and keys; with their f, a piece at a time, where only Python can compute it.
 
-    What a row has in common is taken off, a constant in f rounds nothing away: `least` (M,), the smallest of the first
-    piece in which some are finite.
+    What a row has in common is taken off, a constant in f rounds nothing away: `least` (M,), the smallest f so far, NaN
+    before there is one; where a smaller one comes, `top` (M,), of logits so far, follows. Messages count queries from
+    `offset`.
     """
     if f.pair.reduction != "general":
         yield slice(None), slice(None), np.empty((0, 0))
@@ -216,10 +270,11 @@ def _pieces(f, u, v, least):
     for first in range(0, len(u), ROWS):
         for start in range(0, len(v), COLUMNS):
             rows, some = slice(first, first + ROWS), slice(start, start + COLUMNS)
-            f_values, common = f.evaluate(u[rows], v[some], (first, start)), least[rows]
+            f_values, common = f.evaluate(u[rows], v[some], (offset + first, start)), least[rows]
             lowest = f_values.min(axis=1)
-            unset = np.isnan(common) & np.isfinite(lowest)
-            common[unset] = lowest[unset]
+            less, unset = lowest < common, np.isnan(common) & np.isfinite(lowest)
+            top[rows][less] = cast(top[rows][less] - (common[less] - lowest[less]) * scale, type(scale))
+            common[less | unset] = lowest[less | unset]
             yield rows, some, f_values - np.nan_to_num(common)[:, None]
 
 
