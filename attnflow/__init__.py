@@ -7,7 +7,7 @@ error bars that were predicted beforehand, that the two agree, and where they st
 from importlib import import_module
 
 from .attention import Attention, DensityCorrected, Sinkhorn, epsilon_for_perplexity
-from .continuum import MeanField, limit, predicted_bias, predicted_noise
+from .continuum import MeanField, limit, predicted_bias, predicted_noise, predicted_rates
 from .geometry import (
     Box,
     Chart,
@@ -89,6 +89,7 @@ __all__ = [
     "parity",
     "predicted_bias",
     "predicted_noise",
+    "predicted_rates",
     "propagate",
 ]
 

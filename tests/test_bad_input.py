@@ -432,6 +432,10 @@ EQUATIONS = [
         )
     ),
     Row("predicted_noise", "n_tokens", lambda v: af.predicted_noise(LAYER, P, START, 0.1, v), INTEGER | {"zero": 0}),
+    Row("predicted_rates", "layer", lambda v: af.predicted_rates(v, P, 2, 100), OBJECT),
+    Row("predicted_rates", "density", lambda v: af.predicted_rates(LAYER, v, 2, 100), OBJECT | {"elsewhere": GAUSS}),
+    Row("predicted_rates", "k", lambda v: af.predicted_rates(LAYER, P, v, 100), INTEGER | {"zero": 0, "many": 101}),
+    Row("predicted_rates", "n_tokens", lambda v: af.predicted_rates(LAYER, P, 2, v), INTEGER | {"zero": 0}),
     Row("MeanField", "layer", lambda v: af.MeanField(v, GAUSS), OBJECT),
     Row("MeanField", "density", lambda v: af.MeanField(FLAT, v), OBJECT | {"elsewhere": P}),
     Row("MeanField.solve", "t", lambda v: af.MeanField(FLAT, GAUSS).solve(v), TIME),
@@ -704,6 +708,7 @@ INTERNAL = {
     "token_stream",
     "require",
     "response",
+    "second_response",
 }
 ANYTHING = {"progress", "self", "cls", "args", "kwargs"}
 RESULTS_ONLY = {"Comparison", "Solution", "StudyResult"}  # made by functions; what files may hold is tested beside them

@@ -112,6 +112,21 @@ class Normalization:
         """
         raise self._unknown("response", "predicted noise")
 
+    def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        """The second order of `response`, averaged over where the token is: (m,), relative to the key weight.
+
+        With p + t (delta_z - p) in place of p the key weight is exp(b) (1 + t eta_z + t^2 zeta_z + ...): the mean of zeta_z(y)
+        over z from p.
+
+        Parameters
+        ----------
+        weights : (m, m) array
+        eta : (m, m) array
+            The `response`, less its mean over z.
+        mass : (m,) array
+        """
+        raise self._unknown("second_response", "predicted mean")
+
     def require(self, member: str, what: str) -> None:
         """NotImplementedError if this class has no such member of its own, which a `what` needs."""
         if getattr(type(self), member) is getattr(Normalization, member):
@@ -139,6 +154,9 @@ class Softmax(Normalization):
     def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
         return np.zeros_like(weights)
 
+    def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        return np.zeros_like(mass)
+
 
 @dataclass(frozen=True)
 class Column(Normalization):
@@ -154,6 +172,9 @@ class Column(Normalization):
 
     def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
         return -plain(True) / mass
+
+    def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        return eta**2 @ mass
 
 
 @dataclass(frozen=True)
@@ -183,6 +204,9 @@ class DensityCorrected(Normalization):
 
     def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
         return -self.alpha * plain(False) / mass
+
+    def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        return (1 + 1 / self.alpha) / 2 * (eta**2 @ mass) if self.alpha else np.zeros_like(mass)
 
 
 @dataclass(frozen=True)
@@ -235,6 +259,9 @@ class Sinkhorn(Normalization):
 
     def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
         return -np.linalg.solve(np.eye(len(weights)) + weights, weights / mass)
+
+    def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        return np.linalg.solve(np.eye(len(weights)) + weights, eta**2 @ mass - weights @ np.diagonal(eta))
 
 
 _NAMED = {"softmax": Softmax, "column": Column, "sinkhorn": Sinkhorn}

@@ -4,5 +4,6 @@ from .bias import predicted_bias
 from .limits import limit
 from .mean_field import MeanField
 from .noise import predicted_noise
+from .rates import predicted_rates
 
-__all__ = ["MeanField", "limit", "predicted_bias", "predicted_noise"]
+__all__ = ["MeanField", "limit", "predicted_bias", "predicted_noise", "predicted_rates"]

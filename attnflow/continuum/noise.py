@@ -22,6 +22,7 @@ import numpy as np
 
 from .. import checks
 from ..attention import Attention, BoundLayer
+from ..attention.circulant import Circulant
 from ..attention.infinite import bind_density, check_same_space
 from ..geometry import Density
 from ..grid import Grid
@@ -31,7 +32,7 @@ from .limits import depth
 
 _RESOLUTION = 1.3  # nodes per kernel width: quadrature error below 1e-14, and the matrices stay small
 _LARGEST = 3000  # nodes: a dense product of matrices per layer
-_MOST_WORK = 2e12  # layers * nodes^3: a minute or two
+MOST_WORK = 2e12  # products of matrices * nodes^3: a minute or two
 
 
 def predicted_noise(layer: Attention, density: Density, initial: Callable, t: float, n_tokens: int) -> Callable:
@@ -70,22 +71,18 @@ def predicted_noise(layer: Attention, density: Density, initial: Callable, t: fl
     (1, 1)
     """
     t, n_tokens = checks.nonnegative(t, "t"), checks.integer(n_tokens, "n_tokens", least=1)
-    check_same_space(layer, density)
-    if density.space.has_boundary:
-        raise ValueError(f"density must live on a space without boundary for a predicted noise, got {density.space}")
+    check_predictable(layer, density, "a predicted noise")
     checks.evaluate(initial, density.space.probe_points(), "initial")
     layer.normalization.require("response", "predicted noise")
     whole, rest = depth(layer, t)
-    bound, grid = bind_density(layer, density, None, initial, _RESOLUTION, _LARGEST)
+    bound, grid, mass = bind_nodes(layer, density, initial)
     steps = [layer.residual] * whole + [layer.residual * rest] * (rest > 0)
-    if len(steps) * grid.size**3 > _MOST_WORK:
+    if len(steps) * grid.size**3 > MOST_WORK:
         raise ValueError(
             "epsilon must be larger, or initial smoother, for a predicted noise: "
             f"{len(steps)} products of {grid.size} x {grid.size} matrices"
         )
-    mass = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights
-    mass = np.maximum(mass, mass.max() * 1e-300)  # far tails of a line: nothing, but divisible by
-    A, eta = _weights_and_response(bound, mass)
+    A, eta = weights_and_response(bound, mass)
     S, A_eta = A / mass, A @ eta
     start, variance = checks.evaluate(initial, grid.points, "initial"), []
     size = unit(start, axis=0)
@@ -106,10 +103,27 @@ def _deviation(grid: Grid, variance: np.ndarray, size: np.ndarray, density: Dens
     return size * np.sqrt(np.maximum(grid.interpolate(variance, density.space.check(points, "points")), 0.0))
 
 
-def _weights_and_response(bound: BoundLayer, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def check_predictable(layer: Attention, density: Density, what: str) -> None:
+    """Layer and density live on one space, which has no boundary; `what` is predicted of them."""
+    check_same_space(layer, density)
+    if density.space.has_boundary:
+        raise ValueError(f"density must live on a space without boundary for {what}, got {density.space}")
+
+
+def bind_nodes(layer: Attention, density: Density, values: Callable | None = None) -> tuple[BoundLayer, Grid, np.ndarray]:
+    """The infinite-token layer on nodes few enough for dense matrices, the nodes, and their masses p dvol (m,)."""
+    bound, grid = bind_density(layer, density, None, values, _RESOLUTION, _LARGEST)
+    mass = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights
+    return bound, grid, np.maximum(mass, mass.max() * 1e-300)  # far tails of a line: nothing, but divisible by
+
+
+def weights_and_response(bound: BoundLayer, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A (m, m) on the nodes and eta (m, m), eta[y, z]."""
     layer, nodes = bound.layer, bound.tokens
-    A = _softmax(dense_logits(layer.f, layer.epsilon, nodes, nodes, bound.key_bias))
+    if isinstance(bound.plan, Circulant):  # a cusp, which nodes do not sample: its Fourier coefficients are known
+        A = bound.attend(np.eye(len(nodes))).mean
+    else:
+        A = _softmax(dense_logits(layer.f, layer.epsilon, nodes, nodes, bound.key_bias))
 
     def plain(transposed: bool) -> np.ndarray:
         f = layer.f.transposed() if transposed else layer.f
