@@ -29,7 +29,7 @@ def run_table(title: str, text: str, ours: str, peers: Mapping[str, Mapping[str,
         claims[f"{name}: every timed sum is within {limit:g}, worst {worst:.1e}"] = worst <= limit
     about = (
         f"Each library runs in a process of its own, pinned to one core, on one thread, with the best of a few chunk sizes;\n"
-        f"{rounds} rounds, ours before every peer; medians of processor time. One value column; f / (2 eps) is at most 25.\n"
+        f"{rounds} rounds, ours before every peer; medians of processor time. One value column, or c; f / (2 eps) is at most 25.\n"
         f"Ours is a layer with a new key bias each time, so that row sums are not kept from the layer before.\n{text}\n{describe_machine()}"
     )
     return Report(title, about, COLUMNS, rows, claims)

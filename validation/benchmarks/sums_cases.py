@@ -11,7 +11,7 @@ ROWS = 64  # compared with the definition, in float64
 
 @dataclass(frozen=True)
 class Sum:
-    """Weighted means of one value column over `size` tokens that are uniform in the unit cube or on a sphere.
+    """Weighted means of value columns over `size` tokens that are uniform in the unit cube or on a sphere.
 
     Attributes
     ----------
@@ -25,6 +25,7 @@ class Sum:
     inner : bool
         exp(5 x . y) of unit vectors in the place of the Gaussian.
     rtol : float
+    columns : int
     """
 
     name: str
@@ -34,6 +35,7 @@ class Sum:
     dtype: str = "float64"
     inner: bool = False
     rtol: float = 1e-12
+    columns: int = 1
 
     @property
     def epsilon(self) -> float:
@@ -43,29 +45,29 @@ class Sum:
         return self.dim / 50 if self.width is None else self.width**2
 
     def tokens(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points (N, n) and values (N, 1)."""
+        """Points (N, n) and values (N, c)."""
         rng = np.random.default_rng(0)
         x = rng.standard_normal((self.size, self.dim)) if self.inner else rng.random((self.size, self.dim))
         if self.inner:
             x /= np.linalg.norm(x, axis=1, keepdims=True)
-        return x.astype(self.dtype), rng.standard_normal((self.size, 1)).astype(self.dtype)
+        return x.astype(self.dtype), rng.standard_normal((self.size, self.columns)).astype(self.dtype)
 
     def error(self, mean: np.ndarray) -> float:
-        """Largest error of some rows of means (N, 1), relative to the largest value."""
+        """Largest error of some rows of means (N, c), relative to the largest value."""
         x, v = (array.astype(np.float64) for array in self.tokens())
         rows = np.linspace(0, self.size - 1, ROWS).astype(int)
         worst = 0.0
         for i in rows:
             f = -(x @ x[i]) if self.inner else ((x - x[i]) ** 2).sum(axis=1)
             weights = np.exp(-(f - f.min()) / (2 * self.epsilon))
-            worst = max(worst, abs(float(mean[i, 0] - weights @ v[:, 0] / weights.sum())))
+            worst = max(worst, float(np.abs(mean[i] - weights @ v / weights.sum()).max()))
         return worst / float(np.abs(v).max())
 
 
-def _dense(dim: int, size: int, dtype: str = "float64", inner: bool = False) -> Sum:
+def _dense(dim: int, size: int, dtype: str = "float64", inner: bool = False, columns: int = 1) -> Sum:
     kind = "inner" if inner else "dense"
-    bits = dtype.removeprefix("float")
-    return Sum(f"{kind} n={dim} N={size} f{bits}", dim, size, None, dtype, inner, 1e-12 if dtype == "float64" else 1e-5)
+    name = f"{kind} n={dim} {f'c={columns} ' if columns > 1 else ''}N={size} f{dtype.removeprefix('float')}"
+    return Sum(name, dim, size, None, dtype, inner, 1e-12 if dtype == "float64" else 1e-5, columns)
 
 
 CASES = {
@@ -75,6 +77,13 @@ CASES = {
         *(_dense(dim, 10_000, "float32") for dim in (2, 3)),
         *(_dense(dim, 10_000) for dim in (8, 64)),
         *(_dense(dim, 10_000, inner=True) for dim in (8, 64)),
+        *(_dense(dim, 10_000, dtype, columns=3) for dim in (2, 3) for dtype in ("float64", "float32")),
+        *(
+            _dense(dim, 10_000, dtype, inner, columns=dim)
+            for inner in (False, True)
+            for dtype in ("float64", "float32")
+            for dim in (16, 32, 64)
+        ),
         Sum("near n=2 N=10000", 2, 10_000, 0.01),
         Sum("near n=2 N=100000", 2, 100_000, 0.003),
         Sum("near n=3 N=100000", 3, 100_000, 0.005),

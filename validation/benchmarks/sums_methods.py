@@ -43,7 +43,7 @@ def _attnflow(case, x, v, chunk, backend="auto"):
     from attnflow.kernels import plan
 
     f = af.DotProduct() if case.inner else af.SquaredDistance(af.Euclidean(case.dim))
-    ready = plan(f, case.epsilon, None, x.astype(float), backend, case.dtype, case.rtol, 1, 100)
+    ready = plan(f, case.epsilon, None, x.astype(float), backend, case.dtype, case.rtol, case.columns, 100)
     values = v.astype(float)
     bias = np.zeros(case.size)
 
@@ -133,7 +133,7 @@ def _jax(case, x, v, chunk):
         weights = jnp.exp(logits - logits.max(axis=1, keepdims=True))
         return (weights @ values) / weights.sum(axis=1, keepdims=True)
 
-    compiled = jax.jit(lambda x: jax.lax.map(rows, x.reshape(-1, chunk, case.dim)).reshape(-1, 1))
+    compiled = jax.jit(lambda x: jax.lax.map(rows, x.reshape(-1, chunk, case.dim)).reshape(-1, case.columns))
     return lambda: np.asarray(compiled(keys))
 
 
