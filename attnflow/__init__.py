@@ -52,6 +52,7 @@ __all__ = [
     "Cosine",
     "Density",
     "DensityCorrected",
+    "DiffusionMap",
     "DotProduct",
     "DriftDiffusion",
     "Euclidean",
@@ -94,8 +95,16 @@ __all__ = [
 ]
 
 
+# what brings another package along (sympy, scikit-learn) is imported when it is first asked for
+_LATER = {"theory": ".theory", "DiffusionMap": ".learning.diffusion_map"}
+
+
 def __getattr__(name: str):
-    """`attnflow.theory` when it is first asked for: it brings sympy along."""
-    if name == "theory":
-        return import_module(".theory", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_LATER[name], __name__)
+    return getattr(module, name, module)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -1,4 +1,4 @@
-"""The commands: attnflow converge | propagate | parity | info."""
+"""The commands: attnflow converge | propagate | spectrum | parity | info."""
 
 from __future__ import annotations
 
@@ -73,14 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     converge.set_defaults(command=_converge)
 
     run = commands.add_parser("propagate", help="your own tokens through attention layers")
-    run.add_argument("tokens", metavar="TOKENS.npy", help="(N, n) array")
+    _add_layer(run)
     run.add_argument("--values", metavar="V.npy", help="(N,) or (N, c) features; the tokens themselves when absent")
-    run.add_argument("--pseudometric", default="squared-distance", choices=sorted(_TOKEN_METRICS))
-    run.add_argument("--epsilon", default="auto", help="temperature, or 'auto': median perplexity 30 (default)")
-    run.add_argument("--normalization", default="softmax", choices=("softmax", "column", "sinkhorn"))
     run.add_argument("--layers", type=int, default=20)
     run.add_argument("--out", default="attnflow-output", help="folder for propagate.npz, propagate.csv, propagate.png")
     run.set_defaults(command=_propagate)
+
+    modes = commands.add_parser("spectrum", help="what attention on your own tokens forgets last")
+    _add_layer(modes)
+    modes.add_argument("-k", type=int, default=10, help="eigenvalues (default 10)")
+    modes.add_argument("--out", default="attnflow-output", help="folder for spectrum.npz, spectrum.csv, spectrum.png")
+    modes.set_defaults(command=_spectrum)
 
     check = commands.add_parser("parity", help="every engine against the reference")
     check.add_argument("--tokens", type=int, default=2000, help="number of tokens (default 2000)")
@@ -88,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("info", help="versions, engines found, why the others are not").set_defaults(command=_info)
     return parser
+
+
+def _add_layer(command: argparse.ArgumentParser) -> None:
+    """The tokens and the layer on them."""
+    command.add_argument("tokens", metavar="TOKENS.npy", help="(N, n) array")
+    command.add_argument("--pseudometric", default="squared-distance", choices=sorted(_TOKEN_METRICS))
+    command.add_argument("--epsilon", default="auto", help="temperature, or 'auto': median perplexity 30 (default)")
+    command.add_argument("--normalization", default="softmax", choices=("softmax", "column", "sinkhorn"))
 
 
 def _converge(options: argparse.Namespace) -> int:
@@ -111,10 +122,7 @@ def _converge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _propagate(options: argparse.Namespace) -> int:
-    tokens = checks.points(_load(options.tokens, "tokens"), "tokens")
-    values = tokens if options.values is None else checks.features(_load(options.values, "values"), "values", len(tokens))
-    layers = checks.integer(options.layers, "layers", least=1)
+def _layer(options: argparse.Namespace, tokens: np.ndarray) -> Attention:
     f = _TOKEN_METRICS[options.pseudometric](tokens.shape[1])
     if options.epsilon == "auto":
         if len(tokens) < 4:
@@ -124,7 +132,14 @@ def _propagate(options: argparse.Namespace) -> int:
         print(f"epsilon = {epsilon:.4g}: the median token then attends to {target:.3g} tokens (perplexity)")
     else:
         epsilon = checks.positive(_number(options.epsilon), "epsilon")
-    layer = Attention(f, epsilon, options.normalization)
+    return Attention(f, epsilon, options.normalization)
+
+
+def _propagate(options: argparse.Namespace) -> int:
+    tokens = checks.points(_load(options.tokens, "tokens"), "tokens")
+    values = tokens if options.values is None else checks.features(_load(options.values, "values"), "values", len(tokens))
+    layers = checks.integer(options.layers, "layers", least=1)
+    layer = _layer(options, tokens)
     options.running = True
     run = propagate(layer, tokens, values, layers, progress=True)
     assert run.layers is not None
@@ -150,6 +165,34 @@ def _propagate(options: argparse.Namespace) -> int:
     print(f"perplexity: median {middle:.1f}, quartiles {low:.1f} and {high:.1f} of {len(tokens)} tokens")
     print(f"wrote {out / 'propagate.npz'}, {out / 'propagate.csv'} and {out / 'propagate.png'}")
     return {0: 0, 1: 130}.get(run.status, 1)
+
+
+def _spectrum(options: argparse.Namespace) -> int:
+    tokens = checks.points(_load(options.tokens, "tokens"), "tokens")
+    k = checks.integer(options.k, "k", least=1, largest=len(tokens) - 2)
+    layer = _layer(options, tokens)
+    options.running = True
+    spectrum = layer.spectrum(tokens, k, progress=True)
+    rows = list(zip(range(k), spectrum.eigenvalues.tolist(), spectrum.rates.tolist()))
+    print(f"{'mode':>4}  {'eigenvalue':>14}  {'rate':>12}")
+    for index, eigenvalue, rate in rows:
+        print(f"{index:4d}  {eigenvalue:14.10f}  {rate:12.5g}")
+    out = _folder(options.out)
+    with files.whole(out / "spectrum.npz") as file:
+        np.savez(file, eigenvalues=spectrum.eigenvalues, rates=spectrum.rates, eigenvectors=spectrum.eigenvectors)
+    with files.whole(out / "spectrum.csv", "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["mode", "eigenvalue", "rate"])
+        writer.writerows(rows)
+    from .plotting.spectra import plot_modes, plot_rates
+
+    drawable = k > 2 or (k == 2 and tokens.shape[1] == 2)
+    axes = _figure(9.6 if drawable else 4.8, 3.9).subplots(1, 1 + drawable, squeeze=False)[0]
+    for draw, ax in zip((plot_rates, plot_modes), axes):
+        draw(spectrum, ax)
+    _save(axes[0].figure, out / "spectrum.png")
+    print(f"wrote {out / 'spectrum.npz'}, {out / 'spectrum.csv'} and {out / 'spectrum.png'}")
+    return 0
 
 
 def _parity(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ FLOORS = {
     "grid": 0,
     "norms": 0,
     "resolution": 0,
+    "simplex": 0,
     "solution": 0,
     "geometry": 1,
     "similarity": 2,
@@ -139,7 +140,7 @@ def test_an_engine_is_a_module_or_folder_of_its_name():
 
 
 def test_plotting_imports_no_result_class():
-    results = {"Solution", "StudyResult", "Comparison", "Spectrum", "FeynmanKac", "ConvergenceStudy", "Parity"}
+    results = {"Solution", "StudyResult", "Comparison", "Spectrum", "LayerSpectrum", "FeynmanKac", "ConvergenceStudy", "Parity"}
     for path in (PACKAGE / "plotting").glob("*.py"):
         nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
         assert not {alias.name for node in nodes for alias in node.names} & results, path

@@ -272,6 +272,17 @@ ATTENTION = [
     Row("Attention.plan", "columns", lambda v: LAYER.plan(TOKENS, v), INTEGER | {"zero": 0}),
     Row("Attention.plan", "layers", lambda v: LAYER.plan(TOKENS, 1, v), INTEGER | {"zero": 0}),
     Row("Attention.bind", "tokens", LAYER.bind, points(TOKENS)),
+    Row("Attention.operator", "tokens", LAYER.operator, points(TOKENS)),
+    Row("Attention.generator", "tokens", LAYER.generator, points(TOKENS)),
+    Row("Attention.spectrum", "tokens", lambda v: LAYER.spectrum(v, 2), points(TOKENS)),
+    Row("Attention.spectrum", "k", lambda v: LAYER.spectrum(TOKENS, v), INTEGER | {"zero": 0, "five": 5}),
+    Row("LayerSpectrum.at", "queries", LAYER.spectrum(TOKENS, 2).at, points(TOKENS)),
+    optional("LayerSpectrum.metastable_sets", "count", LAYER.spectrum(TOKENS, 2).metastable_sets, INTEGER | {"three": 3}),
+    optional("LayerSpectrum.plot", "ax", LAYER.spectrum(TOKENS, 2).plot, OBJECT),
+    Row("DiffusionMap", "n_components", lambda v: af.DiffusionMap(v).fit(TOKENS), INTEGER | {"zero": 0, "four": 4}),
+    Row("DiffusionMap", "epsilon", lambda v: af.DiffusionMap(epsilon=v).fit(TOKENS), POSITIVE),
+    Row("DiffusionMap", "alpha", lambda v: af.DiffusionMap(alpha=v).fit(TOKENS), REAL),
+    Row("DiffusionMap", "t", lambda v: af.DiffusionMap(t=v).fit(TOKENS), POSITIVE),
     optional(
         "Attention.bind",
         "log_mass",
@@ -709,6 +720,9 @@ INTERNAL = {
     "require",
     "response",
     "second_response",
+    "fit",  # of estimators: what scikit-learn refuses, by its own checks in tests/learning
+    "fit_transform",
+    "transform",
 }
 ANYTHING = {"progress", "self", "cls", "args", "kwargs"}
 RESULTS_ONLY = {"Comparison", "Solution", "StudyResult"}  # made by functions; what files may hold is tested beside them

@@ -46,6 +46,8 @@ HELD = {
     "bias": (lambda: af.predicted_bias(LAYER, P, start, 0.1), lambda bias: bias(X)),
     "noise": (lambda: af.predicted_noise(LAYER, P, start, 0.1, 100), lambda noise: noise(X)),
     "spectrum": (lambda: af.DriftDiffusion(P).spectrum(3), lambda s: s.eigenvalues),
+    "layer's spectrum": (lambda: LAYER.spectrum(np.linspace(0, 6, 20)[:, None], 3), lambda s: np.vstack([s.at(X).T, s.rates])),
+    "diffusion map": (lambda: af.DiffusionMap(1).fit(np.linspace(0, 6, 20)[:, None]), lambda m: m.transform(X)),
     "limit": (lambda: af.limit(LAYER, P), lambda equation: equation.solve(start, 0.1).at(X)),
     "study": (study, lambda s: np.array([c["error"] for c in s.run(progress=False).cells])),
     "result": (lambda: study().run(progress=False), lambda r: np.array(r.noise(), dtype=float)),

@@ -4,12 +4,14 @@ from .infinite import bind_density, check_same_space
 from .layer import Attention, BoundLayer
 from .normalizations import Column, DensityCorrected, Normalization, Sinkhorn, Softmax
 from .perplexity import epsilon_for_perplexity, perplexity
+from .spectrum import LayerSpectrum
 
 __all__ = [
     "Attention",
     "BoundLayer",
     "Column",
     "DensityCorrected",
+    "LayerSpectrum",
     "Normalization",
     "Sinkhorn",
     "Softmax",

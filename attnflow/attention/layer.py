@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator
 
 from .. import capacity, checks
 from ..kernels import Attended, Choice, attend, check_backend, choose, plan
@@ -16,6 +17,8 @@ from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .normalizations import Normalization
 from .normalizations import normalization as as_normalization
+from .operators import linear_operator
+from .spectrum import LayerSpectrum, layer_spectrum
 
 _RTOL = {"float64": 1e-12, "float32": 1e-5}
 
@@ -178,6 +181,82 @@ class Attention:
         tokens = self.f.check(tokens, "tokens").astype(np.float64)
         columns, layers = checks.integer(columns, "columns", least=1), checks.integer(layers, "layers", least=1)
         return choose(self.f, self.epsilon, None, tokens, self.dtype, self.rtol, columns, layers + 1)
+
+    def operator(self, tokens: np.ndarray) -> LinearOperator:
+        """The layer on fixed tokens as an operator A of shape (N, N), residual step included: A H = layer(tokens, H).
+
+        Its `matmat` sends all columns through the engine at once; the adjoint is there too, for asymmetric f as well.
+
+        Parameters
+        ----------
+        tokens : (N, n) array
+
+        Examples
+        --------
+        >>> import attnflow as af, numpy as np
+        >>> tokens = af.VonMises(1.0).sample(200, rng=0)
+        >>> A = af.Attention(af.SquaredDistance(af.Circle()), epsilon=0.05).operator(tokens)
+        >>> A.shape, bool(np.allclose(A @ np.ones(200), 1))
+        ((200, 200), True)
+        """
+        return linear_operator(self.bind(tokens), self.residual, 1 - self.residual)
+
+    def generator(self, tokens: np.ndarray) -> LinearOperator:
+        """(A - 1) / time_step on fixed tokens (N, n), which approximates the operator of the limit equation; (N, N)."""
+        rate = self.residual / self.time_step
+        return linear_operator(self.bind(tokens), rate, -rate)
+
+    def spectrum(self, tokens: np.ndarray, k: int, progress: bool = False) -> LayerSpectrum:
+        """The k largest eigenvalues of the layer on its tokens, A v = lambda v, with right eigenvectors.
+
+        For symmetric f they are real, found by a block Lanczos iteration in the inner product of the conserved weight,
+        w_i S_ij = w_j S_ji, whatever the normalisation; otherwise complex, ordered by their real part, by an Arnoldi
+        iteration. The first is 1, its eigenvector constant. Memory is that of 2 k + 64 columns; up to 500 tokens, and
+        for k beyond a fifth of them, the dense weights are decomposed.
+
+        Parameters
+        ----------
+        tokens : (N, n) array
+        k : int
+            From 1 to N - 2.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        LayerSpectrum
+            The pair of eigenvalues (k,), largest first, and eigenvectors (k, N), of unit norm in `.weight`. Beside them
+            `.rates`, `.gap`, `.at(queries)`, `.metastable_sets()`, `.residuals` and `.plot()`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument, before any work but the row sums.
+        RuntimeError
+            If f is asymmetric and the iteration gave up, after about a thousand applications.
+
+        Warns
+        -----
+        IsolatedTokensWarning
+            If eigenvalue 1 is not alone: the tokens fall into sets that do not attend to each other.
+        ConvergenceWarning
+            If it gave up for symmetric f: `.residuals` tell how far it came.
+
+        Examples
+        --------
+        On the circle the limit has eigenvalues 0, -1, -1, -4, -4, ...:
+
+        >>> import attnflow as af
+        >>> layer = af.Attention(af.SquaredDistance(af.Circle()), epsilon=0.01, normalization="sinkhorn")
+        >>> layer.spectrum(np.linspace(0, 2 * np.pi, 400, endpoint=False)[:, None], 5).rates.round(6)
+        array([ 0.     , -0.997504, -0.997504, -3.960265, -3.960265])
+
+        Sources: Coifman & Lafon 2006 (the symmetrised operator); Wu & Simon 2000 (restarts).
+        """
+        tokens = self.f.check(tokens, "tokens")
+        k = checks.integer(k, "k", least=1, largest=len(tokens) - 2)
+        capacity.fits(8 * (2 * k + 64) * len(tokens), "k")
+        return layer_spectrum(self.bind(tokens), k, progress)
 
     def bind(self, tokens: np.ndarray, log_mass: np.ndarray | None = None) -> BoundLayer:
         """The layer on fixed tokens: its key bias computed once, kept until the tokens' content changes.

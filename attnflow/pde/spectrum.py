@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import checks
 from ..grid import Grid
+from ..simplex import label_sets
 from .boundaries import Walls, has_dirichlet
 from .eigenvalues import SMALLEST, Found
 from .generator import Generator
@@ -116,24 +117,9 @@ class Spectrum(_Pair):
         >>> len(np.unique(spectrum.metastable_sets()))
         2
         """
-        size = np.abs(self.eigenvalues)
-        if count is None:
-            count = 1 + int(np.argmax(size[2:] / np.maximum(size[1:-1], SMALLEST))) + 1 if len(size) > 2 else 1
-        count = checks.integer(count, "count", least=1)
-        if count > len(size):
-            raise ValueError(f"count must be at most the {len(size)} eigenvalues computed, got {count}")
-        rows = self._backward[:count].reshape(count, -1).T
-        left = rows.copy()
-        corners: list[int] = []
-        for k in range(count):
-            if k == 1:  # the simplex lies in a plane off the origin: move it there
-                left = rows - rows[corners[0]]
-            elif k > 1:
-                direction = left[corners[-1]] / np.linalg.norm(left[corners[-1]])
-                left = left - np.outer(left @ direction, direction)
-            corners.append(int(np.argmax(np.linalg.norm(left, axis=1))))
-        memberships = np.linalg.solve(rows[corners].T, rows.T)
-        return np.argmax(memberships, axis=0).reshape(self.eigenfunctions.shape[1:])
+        modes = self._backward.reshape(len(self.eigenvalues), -1)
+        labels = label_sets(modes, np.maximum(np.abs(self.eigenvalues), SMALLEST), count)
+        return labels.reshape(self.eigenfunctions.shape[1:])
 
 
 def compute_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, walls: Walls) -> Spectrum:

@@ -74,6 +74,34 @@ def test_a_given_axes_is_used_and_returned():
     assert af.compare(run, af.limit(af.Attention(F, 0.1), P).solve(cos, run.t), P).plot(ax) is ax
 
 
+def test_rates_hang_from_zero_and_show_the_gap():
+    spectrum = af.Attention(F, 0.1).spectrum(P.sample(100, 0), 4)
+    ax = drawn(spectrum.plot())
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), spectrum.rates)
+    assert f"{spectrum.gap:.3g}" in ax.get_title(loc="left")
+    (gap,) = ax.patches
+    assert gap.get_y() == -spectrum.gap and gap.get_height() == spectrum.gap
+    turned = af.Attention(af.DotProduct([[1.0, 0.9], [-0.9, 0.8]]), 0.1).spectrum(
+        af.Uniform(af.Circle()).sample(90, 0) * [1, 0.3], 5
+    )
+    ax = drawn(turned.plot())
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), turned.rates.real)
+
+
+def test_modes_colour_the_plane_and_else_are_coordinates():
+    from attnflow.plotting.spectra import plot_modes
+
+    x = np.random.default_rng(0).uniform(size=(100, 3))
+    for columns, modes in ((2, 2), (3, 3), (1, 3)):
+        spectrum = af.Attention(af.SquaredDistance(af.Euclidean(columns)), 0.1).spectrum(x[:, :columns], modes)
+        ax = drawn(plot_modes(spectrum))
+        (points,) = ax.collections
+        if columns == 2:
+            np.testing.assert_array_equal(points.get_array(), spectrum.eigenvectors[1])
+        expected = x[:, :2] if columns == 2 else spectrum.eigenvectors[1:3].T
+        np.testing.assert_array_equal(points.get_offsets(), expected)
+
+
 def test_animations_have_a_frame_per_time(tmp_path):
     run = af.evolve(af.Attention(af.DotProduct(), 0.1), af.Uniform(af.Sphere(2)).sample(20, 0), 5, constrain="sphere")
     for solution in (run, af.propagate(af.Attention(F, 0.1), P, cos, 5)):

@@ -1,0 +1,1 @@
+"""Estimators for scikit-learn, which is imported with them only: `attnflow.DiffusionMap`."""
