@@ -1,7 +1,8 @@
 """A layer = similarity + normalisation + kernel engine."""
 
+from .bound import BoundLayer
 from .infinite import bind_density, check_same_space
-from .layer import Attention, BoundLayer
+from .layer import Attention
 from .normalizations import Column, DensityCorrected, Normalization, Sinkhorn, Softmax
 from .perplexity import epsilon_for_perplexity, perplexity
 from .spectrum import LayerSpectrum

@@ -19,7 +19,8 @@ import numpy as np
 
 from ..grid import Grid
 from ..kernels import Attended
-from .layer import Attention, BoundLayer
+from .bound import BoundLayer
+from .layer import Attention
 
 ENGINE = "circulant"
 _NODES, _PHASE = 32, 30.0  # of Gauss and Legendre on an interval, and the radians of a cosine it may hold

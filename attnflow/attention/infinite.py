@@ -17,8 +17,9 @@ from ..grid import Grid, bandwidth
 from ..kernels import attend
 from ..norms import column_norms
 from ..resolution import interpolation_error
+from .bound import BoundLayer
 from .circulant import Circulant, bind_circulant, has_cusp
-from .layer import Attention, BoundLayer
+from .layer import Attention
 
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
 _LEAST_RESOLUTION = 2.0  # a given grid below it is refused

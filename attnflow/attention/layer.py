@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from .. import capacity, checks
-from ..kernels import Attended, Choice, attend, check_backend, choose, plan
+from ..kernels import Choice, check_backend, choose
 from ..kernels.reference_engine import shifted_logits, softmax
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
+from .bound import BoundLayer, bind, read_log_mass
 from .normalizations import Normalization
 from .normalizations import normalization as as_normalization
 from .operators import linear_operator
@@ -202,8 +202,8 @@ class Attention:
         return linear_operator(self.bind(tokens), self.residual, 1 - self.residual)
 
     def generator(self, tokens: np.ndarray) -> LinearOperator:
-        """(A - 1) / time_step on fixed tokens (N, n), which approximates the operator of the limit equation; (N, N)."""
-        rate = self.residual / self.time_step
+        """(A - 1) / clock on fixed tokens (N, n), which approximates the operator of the limit equation; (N, N)."""
+        rate = self.residual / self.clock
         return linear_operator(self.bind(tokens), rate, -rate)
 
     def spectrum(self, tokens: np.ndarray, k: int, progress: bool = False) -> LayerSpectrum:
@@ -265,7 +265,7 @@ class Attention:
         """
         tokens = self.f.check(tokens, "tokens")
         if log_mass is not None:
-            log_mass = _read_log_mass(log_mass, len(tokens))
+            log_mass = read_log_mass(log_mass, len(tokens))
         digest = hashlib.blake2b()
         # the features, not only the tokens: a map's parameters may have been trained on meanwhile
         for content in (tokens, self.f.query_features(tokens), self.f.key_features(tokens), log_mass):
@@ -274,113 +274,5 @@ class Attention:
         key = " ".join(map(str, (digest.hexdigest(), tokens.dtype, tokens.shape, *options)))
         last = self._last  # read once: another thread may bind other tokens meanwhile
         if last is None or last[0] != key:
-            last = self._last = (key, _bind(self, tokens.astype(np.float64), log_mass))
+            last = self._last = (key, bind(self, tokens.astype(np.float64), log_mass))
         return last[1]
-
-
-class _Sums(Protocol):
-    """What is asked of a plan; a `Plan` is one."""
-
-    @property
-    def engine(self) -> str: ...
-
-    @property
-    def run(self) -> Callable: ...
-
-    def __call__(self, values: np.ndarray | None, key_bias: np.ndarray) -> Attended: ...
-
-
-@dataclass
-class BoundLayer:
-    """A layer with its tokens, their key bias (log mass included) and the engine's plan for them.
-
-    A step gives the same bits however often it was taken before, and by however many threads. `log_sum_exp` (N,) are
-    the logarithms of the row sums, once they were asked for.
-    """
-
-    layer: Attention
-    tokens: np.ndarray
-    key_bias: np.ndarray
-    plan: _Sums
-    stats: dict[str, Any] = field(default_factory=dict)
-    log_sum_exp: np.ndarray | None = None
-
-    def attend(self, values: np.ndarray | None, queries: np.ndarray | None = None) -> Attended:
-        """Weighted means of the values at the queries (None: at the tokens), and the log-sum-exp."""
-        if queries is None:
-            attended = self.plan(values, self.key_bias)
-            self.stats.update(getattr(self.plan.run, "stats", {}))  # such as rows left to another engine
-            return attended
-        layer = self.layer
-        return attend(
-            layer.f, layer.epsilon, queries, self.tokens, values, self.key_bias, layer.backend, layer.dtype, layer.rtol
-        )
-
-    def step(self, values: np.ndarray) -> np.ndarray:
-        """One layer: values + residual * (S values - values)."""
-        mean, log_sum_exp = self.attend(values)
-        self.note_isolated(log_sum_exp)
-        a = self.layer.residual
-        return mean if a == 1 else values + a * (mean - values)
-
-    def conserved_weight(self) -> np.ndarray:
-        """w_i = exp(b_i) sum_j K_ij exp(b_j), scaled to sum one: (N,), positive.
-
-        For symmetric f the layer is self-adjoint in the inner product sum_i w_i u_i v_i and keeps sum_i w_i H_i.
-        """
-        if self.log_sum_exp is None:
-            self.log_sum_exp = self.attend(None).log_sum_exp
-        logarithm = self.key_bias + self.log_sum_exp
-        weight = np.maximum(np.exp(logarithm - logarithm.max()), np.finfo(float).tiny)
-        return weight / weight.sum()
-
-    def note_isolated(self, log_sum_exp: np.ndarray) -> None:
-        """Count isolated tokens into `stats`, once, from the logarithms of the row sums."""
-        if "isolated" not in self.stats:
-            self.stats["isolated"] = self.count_isolated(log_sum_exp)
-
-    def count_isolated(self, log_sum_exp: np.ndarray) -> int:
-        """Tokens whose own weight exceeds 1 - 1e-6: nothing reaches them, epsilon is below their spacing."""
-        own = -self.layer.f.diagonal(self.tokens) / (2 * self.layer.epsilon) + self.key_bias - log_sum_exp
-        alone = own > -1e-6
-        if self.layer.f.pair.reduction == "general":
-            alone &= np.abs(log_sum_exp) < 1e9  # beside a larger constant of f that can not be seen
-        count = int(alone.sum()) if len(own) > 1 else 0
-        if count:
-            checks.warn(
-                f"{count} of {len(own)} tokens attend only to themselves: epsilon = {self.layer.epsilon:g} "
-                "is below their spacing",
-                checks.IsolatedTokensWarning,
-            )
-        return count
-
-
-def _read_log_mass(value, size: int) -> np.ndarray:
-    """(N,) logarithms of masses, -inf for none."""
-    log_mass = checks.reals(value, "log_mass").astype(float, copy=False)
-    if log_mass.shape != (size,):
-        raise ValueError(f"log_mass must have shape ({size},), one for each token, got {log_mass.shape}")
-    if not (log_mass < np.inf).all() or log_mass.max() == -np.inf:
-        raise ValueError(f"log_mass must be finite or -inf, and somewhere finite, got {checks.entries(log_mass)}")
-    return log_mass
-
-
-def _bind(layer: Attention, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLayer:
-    f = layer.f
-    if layer.normalization.needs_symmetry and not f.is_symmetric(tokens):
-        raise ValueError(
-            f"normalization {type(layer.normalization).__name__.lower()!r} needs a symmetric f, got {type(f).__name__} with f(x, y) != f(y, x); "
-            "use 'column', or symmetrise f"
-        )
-    mass = np.zeros(len(tokens)) if log_mass is None else log_mass
-
-    own = plan(f, layer.epsilon, None, tokens, layer.backend, layer.dtype, layer.rtol)
-
-    def log_sum(bias: np.ndarray, transposed: bool = False) -> np.ndarray:
-        if transposed and not f.symmetric:
-            across = plan(f.transposed(), layer.epsilon, None, tokens, layer.backend, layer.dtype, layer.rtol)
-            return across(None, bias + mass).log_sum_exp
-        return own(None, bias + mass).log_sum_exp
-
-    bias, stats = layer.normalization.key_bias(log_sum, len(tokens), layer.rtol)
-    return BoundLayer(layer, tokens, bias + mass, own, {"engine": own.engine, "dtype": layer.dtype, **stats})

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from .. import checks
 from ..kernels import plan
+from .bound import BoundLayer
 
 
-def linear_operator(bound: Any, weights: float, identity: float) -> LinearOperator:
+def linear_operator(bound: BoundLayer, weights: float, identity: float) -> LinearOperator:
     """weights * S + identity * 1 for a `BoundLayer`, whose weights S have rows that sum to one.
 
     With Z the row sums, S_ij = K_ij exp(b_j) / Z_i, the transpose is a sum of the same kind:

@@ -11,7 +11,7 @@ from .. import checks
 from ..kernels.rules import nothing_to_see
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
-from .layer import BoundLayer
+from .bound import BoundLayer
 
 _SAMPLE, _FEWEST = 1000, 32  # rows that stand for all
 _PAIRS, _KEPT = 2**20, 2**23  # of which f is computed at once; that are kept while a temperature is sought

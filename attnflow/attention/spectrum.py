@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import checks
 from ..simplex import label_sets
+from .bound import BoundLayer
 from .eigenpairs import dense_real, dense_symmetric, largest_real, largest_symmetric
 
 _DENSE = 500  # tokens up to which a matrix is simpler
@@ -39,9 +40,9 @@ class LayerSpectrum(_Pair):
     tokens: np.ndarray
     weight: np.ndarray
     residuals: np.ndarray
-    _bound: Any
+    _bound: BoundLayer
 
-    def __new__(cls, eigenvalues, eigenvectors, weight: np.ndarray, residuals: np.ndarray, bound: Any):
+    def __new__(cls, eigenvalues, eigenvectors, weight: np.ndarray, residuals: np.ndarray, bound: BoundLayer):
         self = super().__new__(cls, eigenvalues, eigenvectors)
         self.tokens, self.weight, self.residuals, self._bound = bound.tokens, weight, residuals, bound
         return self
@@ -55,8 +56,8 @@ class LayerSpectrum(_Pair):
 
     @property
     def rates(self) -> np.ndarray:
-        """(lambda - 1) / layer.time_step (k,): as `limit(layer, density).spectrum(k)` has them, up to bias and noise."""
-        return (self.eigenvalues - 1) / self._bound.layer.time_step
+        """(lambda - 1) / layer.clock (k,): as `limit(layer, density).spectrum(k)` has them, up to bias and noise."""
+        return (self.eigenvalues - 1) / self._bound.layer.clock
 
     @property
     def gap(self) -> float:
@@ -131,7 +132,7 @@ class LayerSpectrum(_Pair):
         return plot_rates(self, ax)
 
 
-def layer_spectrum(bound: Any, k: int, progress: bool = False) -> LayerSpectrum:
+def layer_spectrum(bound: BoundLayer, k: int, progress: bool = False) -> LayerSpectrum:
     """The k largest eigenvalues of a `BoundLayer`; see `Attention.spectrum`.
 
     For symmetric f the weights S are self-adjoint in the conserved weight w, so w^(1/2) S w^(-1/2) is symmetric,
@@ -165,7 +166,7 @@ def layer_spectrum(bound: Any, k: int, progress: bool = False) -> LayerSpectrum:
     return LayerSpectrum(1 + a * (plain - 1), rows, weight, residuals, bound)
 
 
-def _attend(bound: Any, values: np.ndarray, queries: np.ndarray | None = None) -> np.ndarray:
+def _attend(bound: BoundLayer, values: np.ndarray, queries: np.ndarray | None = None) -> np.ndarray:
     """Weighted means of real or complex values (N, k)."""
     if not np.iscomplexobj(values):
         return bound.attend(np.ascontiguousarray(values), queries).mean
