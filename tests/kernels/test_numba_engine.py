@@ -346,8 +346,8 @@ def test_few_compilations_serve_every_call():
         attend(PSEUDOMETRICS["general"], 1.0, x, x, frozen, None, dtype)
         attend(af.PowerDistance(af.Euclidean(1), 3), 1.0, frozen, frozen, frozen, None, dtype)
     assert len(tiles.absorb.signatures) == 2  # one for each dtype, whatever the call
-    assert len(engine.gaussian(0, 3, 3).signatures) == 2
-    assert engine.gaussian.cache_info().currsize <= before + 2  # without values or with one column, and with three
+    assert sum(len(engine.gaussian(reduction, 3, 3).signatures) for reduction in (0, 2)) == 2  # by squares or products
+    assert engine.gaussian.cache_info().currsize <= before + 4  # by squares and products, with one column and with three
 
 
 @pytest.mark.parametrize(

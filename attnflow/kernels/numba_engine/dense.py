@@ -7,6 +7,7 @@ keys in their order: the result does not depend on the number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -103,9 +104,9 @@ class Dense:
         with np.errstate(all="ignore"):  # what overflows shows in the result
             self.bounds = _bounds(f.pair, u, v)
             self.rule = _rule(f.pair, epsilon, u.shape[1], dtype)
-            if self._few(columns=0):
-                self.lines = cast(u, dtype), cast(v.T, dtype)
             self.keys = panels_of_keys(f.pair, epsilon, v, dtype, rtol)
+            if self._few(columns=0):
+                self.lines = _Lines.of(u, v, self.rule, self.keys, dtype)
 
     def __call__(self, values: np.ndarray | None, key_bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         mean, lse, lost = self.sum(values, key_bias)
@@ -149,11 +150,13 @@ class Dense:
         return most is not None and self.u.shape[1] <= 3 and columns <= most
 
     def _few_columns(self, values, tilt, top):
-        (queries, keys), (codes, (_, scale), (sides, _)) = self.lines, self.rule
-        kernel, columns = gaussian(codes[0], len(keys), max(values.shape[1], 1)), cast(values.T, self.dtype)
-        total, mean = np.zeros(len(queries)), np.zeros((len(queries), values.shape[1]))
-        rest = scale, sides, queries, keys, columns, tilt, top, total, mean
-        _in_threads(lambda first, last: kernel(first, last, *rest), len(queries), keys.size, QUERIES)
+        lines, columns = self.lines, cast(values.T, self.dtype)
+        kernel = gaussian(lines.reduction, len(lines.keys), max(len(columns), 1))
+        total, mean = np.zeros(len(lines.queries)), np.zeros((len(lines.queries), len(columns)))
+        shift = cast(top + lines.of_queries, self.dtype).astype(np.float64)  # as the loop sees it
+        top += shift - (top + lines.of_queries)
+        rest = lines.scale, lines.sides, lines.queries, lines.keys, columns, cast(tilt - lines.of_keys, self.dtype), shift
+        _in_threads(lambda first, last: kernel(first, last, *rest, total, mean), len(total), lines.keys.size, QUERIES)
         return total, mean
 
     def _tiles(self, values, tilt, steady, top, least, near):
@@ -194,6 +197,29 @@ class Dense:
         highest, lowest = (-f / (2 * self.epsilon) for f in self.bounds)
         reached = lowest if self.own is None else np.maximum(lowest, self.own + bias)
         return highest if (highest - reached).max() < _SPAN[self.dtype.type] else None
+
+
+class _Lines(NamedTuple):
+    """Queries (M, n) and keys (n, N) for `gaussian`, and what of their logits they know alone, in bits."""
+
+    reduction: int
+    scale: np.floating
+    sides: np.ndarray
+    queries: np.ndarray
+    keys: np.ndarray
+    of_queries: np.ndarray | float = 0.0
+    of_keys: np.ndarray | float = 0.0
+
+    @classmethod
+    def of(cls, u, v, rule, keys, dtype) -> _Lines:
+        """By products if all of the panels of `keys` are, about one centre."""
+        (reduction, _, _), (_, scale), (sides, _) = rule
+        _, centres, _, by_products = keys
+        if len(centres) > 1 or not by_products.all():
+            return cls(reduction, scale, sides, cast(u, dtype), cast(v.T, dtype))
+        u, v, scale_64 = u - centres, v - centres, float(scale)
+        lengths = (scale_64 * np.square(x).sum(axis=1) for x in (u, v))
+        return cls(REDUCTIONS["inner"], scale, sides, cast(2 * scale_64 * u, dtype), cast(v.T, dtype), *lengths)
 
 
 class _Compiled(Dense):

@@ -15,7 +15,7 @@ from ...similarity.pairs import Pair
 from . import blocks
 from .tiles import TILE
 
-FEWEST = 12  # coordinates from which on squared distances are worth their products
+SHARE_OF_ALL, FEW, SHARE_OF_FEW = 1.0, 3, 0.3  # of rtol that products may lose; less where squares take little longer
 
 
 def panels_of_keys(pair: Pair, epsilon: float, v: np.ndarray, dtype: np.dtype, rtol: float) -> tuple[np.ndarray, ...]:
@@ -23,19 +23,20 @@ def panels_of_keys(pair: Pair, epsilon: float, v: np.ndarray, dtype: np.dtype, r
 
     A logit by products is off by about (2 + sqrt n) u (|u - c|^2 + |v - c|^2) / (2 eps) <= 2 (2 + sqrt n) u (r + R^2)
     / (2 eps), with u the unit of rounding and R the largest |v - c| of a tile: what comes with r the squares have as
-    well, and the rest may be `rtol`. One centre of all keys saves time, if it does; else each tile has its own.
+    well, and the rest may be `rtol`. One centre of all keys saves time, if it does; else each tile has its own, and for
+    few coordinates all are summed by squares.
     """
     size, dim = v.shape
     wide, count = blocks.width(dtype), -(-size // TILE)
     unit = np.finfo(dtype).eps / 2
-    most = rtol * epsilon / ((2 + np.sqrt(dim)) * unit)  # R^2
+    most = rtol * (SHARE_OF_FEW if dim <= FEW else SHARE_OF_ALL) * epsilon / ((2 + np.sqrt(dim)) * unit)  # R^2
     eligible = pair.reduction == "squared" and not pair.geodesic and pair.transform in ("identity", "log1p")
     centres, by_products = np.zeros((1, dim)), np.zeros(count, bool)
-    if eligible and dim >= FEWEST:
+    if eligible:
         middle = v.mean(axis=0, keepdims=True)
         if (np.square(v - middle).sum(axis=1) <= most).all():
             centres, by_products = middle, np.ones(count, bool)
-        elif count > 1:
+        elif count > 1 and dim > FEW:
             starts = np.arange(0, size, TILE)
             own = np.add.reduceat(v, starts) / np.diff(np.append(starts, size))[:, None]
             square = np.square(v - own.repeat(TILE, axis=0)[:size]).sum(axis=1)

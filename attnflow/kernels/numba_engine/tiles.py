@@ -113,8 +113,9 @@ def absorb(first, last, together, near, codes, numbers, sides, queries, keys, va
 def gaussian(reduction: int, dim: int, columns: int) -> Callable:
     """`absorb` for exp(-r / (2 eps)) in at most three dimensions, with at most three value columns and a known top.
 
-    No row of weights is kept, and each of them compiles alone: only what is needed, in about a second. Without a value
-    column the bias takes its place, and a sum that nobody looks at.
+    The reduction "inner" stands for squared distances by products: queries come times 2 scale, and scale times squared
+    lengths is in shift and bias. No row of weights is kept, and each of them compiles alone: only what is needed, in about
+    a second. Without a value column the bias takes its place, and a sum that nobody looks at.
     """
     second, third = min(1, dim - 1), dim - 1
     after, last_one = min(1, columns - 1), columns - 1
@@ -142,7 +143,7 @@ def gaussian(reduction: int, dim: int, columns: int) -> Callable:
                             r += _term(reduction, x1, y1[j], p1, i1)
                         if dim > 2:
                             r += _term(reduction, x2, y2[j], p2, i2)
-                        w = exp2((tilt[j] - shift) - r * scale)
+                        w = exp2((tilt[j] - shift) + r if reduction == _INNER else (tilt[j] - shift) - r * scale)
                         t += w
                         m += w * column[j]
                         if columns > 1:
