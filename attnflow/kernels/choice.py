@@ -134,7 +134,7 @@ def _measure(size: int = 2048, rounds: int = 5) -> float:
     from ..similarity import SquaredDistance
 
     x = np.random.default_rng(0).random((size, 2))
-    run = module(_DENSE).plan(SquaredDistance(Euclidean(2)), 0.1, None, x, np.float64, 1e-12)
+    run = module(_DENSE).plan(SquaredDistance(Euclidean(2)), 0.1, None, x, np.float64, 0.0)  # by squares
     threads, seconds = numba.get_num_threads(), []
     run(x[:, :1], None)  # compiles
     numba.set_num_threads(1)

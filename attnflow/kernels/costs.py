@@ -1,6 +1,6 @@
 """What engines predict of themselves: costs in pairs of the dense tile, which every machine computes at its own speed.
 
-A pair here is one squared distance in two dimensions with one value column in float64. The counts were fitted to timings
+A pair here is one squared distance in two dimensions, by squares, with one value column in float64. The counts were fitted to timings
 of the engines on uniform tokens; `python -m validation.benchmarks auto` compares the choice with the best engine.
 Threads share the sums; what comes before them, and a beginning that every application has, they don't.
 """
@@ -17,7 +17,7 @@ from ..similarity import PseudoMetric
 from .scaling import rescale
 
 COLUMN, SINGLE = 0.07, 0.38  # what a column adds; float32 costs the last of float64
-TRANSFORM = {"identity": 0.0, "affine": 0.1, "root": 0.6, "log1p": 1.1, "power": 2.4}
+TRANSFORM = {"identity": 0.0, "affine": 0.05, "root": 0.6, "log1p": 1.0, "power": 2.7}
 
 
 @dataclass

@@ -14,19 +14,19 @@ import numpy as np
 
 from ...similarity import PseudoMetric
 from ...similarity.pairs import Pair, evaluate, transformed
-from ..costs import COLUMN, SINGLE, TRANSFORM, Request
+from ..costs import SINGLE, TRANSFORM, Request
 from ..rules import REDUCTIONS, TRANSFORMS, nothing_to_see, transform_of
 from ..scaling import centred, expression_of
 from ..threads import in_threads
 from . import blocks, expressions
-from .layout import cast, panels_of_keys, panels_of_values, queries_together
+from .layout import by_products_about_one_centre, cast, panels_of_keys, panels_of_values, queries_together
 from .tiles import QUERIES, TILE, absorb, gaussian
 
 ROWS, COLUMNS = 256, 16 * TILE  # the piece of f that a Python callable evaluates at once
 # rules of Gaussians, with the most value columns whose sums fit into registers beside what their pairs need
 _GAUSSIAN = {(REDUCTIONS[r], False, TRANSFORMS["identity"]): most for r, most in (("squared", 3), ("wrapped", 1))}
 _SPAN = {np.float64: 600.0, np.float32: 40.0}  # how far a log-sum-exp may lie below what its weights are relative to
-_GEODESIC, _WRAP = 1.8, 0.14  # what a pair costs more
+_GEODESIC, _SAMPLE = 2.4, 4096  # what a pair costs more; keys that tell whether squares are summed by products
 _CALLED, _WEIGHED = 20.0, 1.5  # what one costs where Python computes f; where a loop does, beside what f takes
 SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread
 
@@ -69,19 +69,25 @@ def predict(request: Request) -> float:
 
 
 def pair_cost(request: Request) -> float:
-    """What a pair takes, in those of two dimensions and one column."""
-    pair, features = request.f.pair, request.f.key_features(request.keys[:1]).shape[1]
+    """What a pair takes, in those of two dimensions and one column by squares."""
+    (f, epsilon), columns = request.scaled, max(request.columns, 1)
+    pair, v = f.pair, f.key_features(request.keys[:: -(-request.size // _SAMPLE)])
     if pair.reduction == "general":
-        step, how = _CALLED, "evaluated by Python"
-        if expression_of(request.f) is not None:
-            made = expressions.program(request.f, request.epsilon, request.queries, request.keys, request.rtol)
+        cost, how = _CALLED, "evaluated by Python"
+        if expression_of(f) is not None:
+            made = expressions.program(f, epsilon, request.queries, request.keys, request.rtol)
             own = made.cost / (SINGLE if request.dtype == "float32" else 1.0)  # f is in float64 always
-            how, step = str(made), step if made.reason else _WEIGHED + own
+            how, cost = str(made), cost if made.reason else _WEIGHED + own
         request.facts["f"] = how
+        return cost
+    dim, products = v.shape[1], by_products_about_one_centre(pair, epsilon, v, request.dtype, request.rtol)
+    wraps = pair.reduction == "wrapped"
+    few = _GAUSSIAN.get((REDUCTIONS[pair.reduction], pair.geodesic, TRANSFORMS[transform_of(pair)[0]]), 0)
+    if dim <= 3 and columns <= few:
+        cost = (0.7 if products else 0.79) + 0.08 * dim + 0.06 * (columns - 1)
     else:
-        step = 0.93 + 0.07 * max(features - 2, 0) + (_WRAP * features if pair.reduction == "wrapped" else 0.0)
-        step += TRANSFORM[transform_of(pair)[0]] + _GEODESIC * pair.geodesic + COLUMN * max(request.columns - 1, 0)
-    return step
+        cost = 1.0 + (0.03 if products or pair.reduction == "inner" else 0.05) * dim + 0.03 * columns
+    return cost + TRANSFORM[transform_of(pair)[0]] + _GEODESIC * pair.geodesic + (0.3 + 0.05 * dim) * wraps
 
 
 class Dense:

@@ -28,14 +28,11 @@ def panels_of_keys(pair: Pair, epsilon: float, v: np.ndarray, dtype: np.dtype, r
     """
     size, dim = v.shape
     wide, count = blocks.width(dtype), -(-size // TILE)
-    unit = np.finfo(dtype).eps / 2
-    most = rtol * (SHARE_OF_FEW if dim <= FEW else SHARE_OF_ALL) * epsilon / ((2 + np.sqrt(dim)) * unit)  # R^2
-    eligible = pair.reduction == "squared" and not pair.geodesic and pair.transform in ("identity", "log1p")
+    most = _most(pair, epsilon, dim, dtype, rtol)
     centres, by_products = np.zeros((1, dim)), np.zeros(count, bool)
-    if eligible:
-        middle = v.mean(axis=0, keepdims=True)
-        if (np.square(v - middle).sum(axis=1) <= most).all():
-            centres, by_products = middle, np.ones(count, bool)
+    if most > 0:
+        if by_products_about_one_centre(pair, epsilon, v, dtype, rtol):
+            centres, by_products = v.mean(axis=0, keepdims=True), np.ones(count, bool)
         elif count > 1 and dim > FEW:
             starts = np.arange(0, size, TILE)
             own = np.add.reduceat(v, starts) / np.diff(np.append(starts, size))[:, None]
@@ -47,6 +44,20 @@ def panels_of_keys(pair: Pair, epsilon: float, v: np.ndarray, dtype: np.dtype, r
     less = np.pad(less, ((0, -size % wide), (0, 0)))
     panels = less.reshape(-1, wide, dim).transpose(0, 2, 1)
     return cast(panels, dtype), cast(centres, np.float64), cast(np.square(less).sum(axis=1), dtype), by_products
+
+
+def by_products_about_one_centre(pair: Pair, epsilon: float, v: np.ndarray, dtype: np.dtype | str, rtol: float) -> bool:
+    """Whether the squared distances of all keys are summed by products about their mean."""
+    most = _most(pair, epsilon, v.shape[1], dtype, rtol)
+    return most > 0 and bool((np.square(v - v.mean(axis=0)).sum(axis=1) <= most).all())
+
+
+def _most(pair: Pair, epsilon: float, dim: int, dtype: np.dtype | str, rtol: float) -> float:
+    """The largest R^2 that `rtol` bears; 0 for what is no sum of squares, or a root of one."""
+    if pair.reduction != "squared" or pair.geodesic or pair.transform not in ("identity", "log1p"):
+        return 0.0
+    share = SHARE_OF_FEW if dim <= FEW else SHARE_OF_ALL
+    return share * rtol * epsilon / ((2 + np.sqrt(dim)) * float(np.finfo(dtype).eps) / 2)
 
 
 def panels_of_values(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
