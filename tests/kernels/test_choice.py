@@ -31,7 +31,7 @@ def test_wide_gaussians_of_many_tokens_are_summed_by_fourier_transform():
     assert choose(SQUARE, 1e-3, None, MANY, rtol=1e-9).engine == "nufft"
     # the nearest image is not the sum of all images when the kernel is as wide as the torus
     refused = choose(SQUARE, 0.05, None, MANY, rtol=1e-9)
-    assert refused.engine == "numba" and "images" in refused.reasons["nufft"]
+    assert refused.engine != "nufft" and "images" in refused.reasons["nufft"]
 
 
 def test_a_pseudometric_without_decay_is_left_to_the_dense_engine_with_the_reason():

@@ -84,10 +84,10 @@ def pair_cost(request: Request) -> float:
     wraps = pair.reduction == "wrapped"
     few = _GAUSSIAN.get((REDUCTIONS[pair.reduction], pair.geodesic, TRANSFORMS[transform_of(pair)[0]]), 0)
     if dim <= 3 and columns <= few:
-        cost = (0.7 if products else 0.79) + 0.08 * dim + 0.06 * (columns - 1)
+        cost = (0.7 if products else 0.79) + 0.08 * dim + 0.06 * (columns - 1) + (0.24 + 0.05 * dim) * wraps
     else:
-        cost = 1.0 + (0.03 if products or pair.reduction == "inner" else 0.05) * dim + 0.03 * columns
-    return cost + TRANSFORM[transform_of(pair)[0]] + _GEODESIC * pair.geodesic + (0.3 + 0.05 * dim) * wraps
+        cost = 1.0 + (0.03 if products or pair.reduction == "inner" else 0.05) * dim + 0.03 * columns + 0.1 * wraps
+    return cost + TRANSFORM[transform_of(pair)[0]] + _GEODESIC * pair.geodesic
 
 
 class Dense:
