@@ -20,7 +20,7 @@ from .kernels import backends
 from .kernels.numba_engine.tiles import absorb
 from .norms import norm
 from .particles import propagate
-from .similarity import Cosine, DotProduct, SquaredDistance
+from .similarity import Cosine, DotProduct, SquaredDistance, SquaredMap
 from .studies import parity
 from .studies.files import read_study
 from .studies.signals import Signals, Terminated
@@ -198,13 +198,23 @@ def _spectrum(options: argparse.Namespace) -> int:
 def _parity(options: argparse.Namespace) -> int:
     size = checks.integer(options.tokens, "tokens", least=2)
     options.running = True
-    tokens = VonMises(1.0).sample(size, rng=0)
+    tokens, rng = VonMises(1.0).sample(size, rng=0), np.random.default_rng(0)
     values = np.concatenate([np.cos(tokens), np.sin(2 * tokens)], axis=1)
     for normalization in ("softmax", "sinkhorn"):
         for dtype in ("float64", "float32"):
             layer = Attention(SquaredDistance(Circle()), 0.05, normalization, dtype=dtype)
             print(f"circle, {size} tokens, squared distance, epsilon 0.05, {normalization}, {dtype}")
             print(f"{parity(layer, tokens, values)}\n")
+    head, plane = rng.standard_normal((size, 64)), rng.uniform(-1, 1, (size, 2))
+    W_Q, W_K = rng.standard_normal((2, 32, 64)) / 8
+    sight = SquaredMap(lambda x: np.concatenate([x, np.sin(3 * x), np.tanh(2 * x)], axis=-1))
+    for what, f, epsilon, points in (
+        ("a head of 32 columns, dot product", DotProduct(W_Q, W_K), 2.0, head),
+        ("64 columns, squared distance", SquaredDistance(Euclidean(64)), 32.0, head),
+        ("the plane in six columns, squared map", sight, 0.01, plane),
+    ):
+        print(f"{what}, {size} tokens, epsilon {epsilon:g}, softmax, float64")
+        print(f"{parity(Attention(f, epsilon), points, points)}\n")
     return 0
 
 
