@@ -55,9 +55,23 @@ class Request:
     @property
     def share(self) -> float:
         """Of a pair's time that one takes on all threads."""
-        return (SINGLE if self.dtype == "float32" else 1.0) / numba.get_num_threads()
+        return (SINGLE if self.dtype == "float32" else 1.0) / threads()
 
     @cached_property
     def scaled(self) -> tuple[PseudoMetric, float]:
         """f and epsilon in the units that engines get them in."""
         return rescale(self.f, self.epsilon, self.queries, self.keys, self.dtype)
+
+
+_reckoned: int | None = None
+
+
+def threads() -> int:
+    """Threads that a choice reckons with: this process's, or those of the one that it computes cells for."""
+    return _reckoned or numba.get_num_threads()
+
+
+def reckon_with(count: int) -> None:
+    """Choose as a process with so many threads does: all that compute a study then take the same engines."""
+    global _reckoned
+    _reckoned = count

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import cloudpickle  # functions of a script or a notebook, lambdas; read only from a pipe to one's own child or parent
 
 from .. import checks
+from ..kernels.costs import reckon_with, threads
 from .cells import run_cell
 from .design import Cell, Design
 from .signals import Signals
@@ -39,7 +40,7 @@ class _Answer(NamedTuple):
 
 def in_processes(study: Design, cells: list[Cell], n_jobs: int, signals: Signals) -> Generator[tuple[Cell, dict], None, None]:
     """Results as they finish; closed, it leaves no process behind."""
-    begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps(study)
+    begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps((study, threads()))
     tasks, processes = deque(cells), []
     answers: SimpleQueue[tuple[Cell, _Answer]] = SimpleQueue()
     signals.deferred = True  # an exception in the middle of a start would lose the process
@@ -68,7 +69,8 @@ def serve() -> None:
     """The worker's side."""
     inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints must not come between the answers
-    study = cloudpickle.load(inbox)
+    study, count = cloudpickle.load(inbox)
+    reckon_with(count)
     tasks: SimpleQueue[Cell] = SimpleQueue()
 
     def read() -> None:

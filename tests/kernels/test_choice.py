@@ -1,12 +1,15 @@
 """The automatic choice: what it rests on, what it takes, and how it explains itself."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.kernels import choice, choose, plan
+from attnflow.kernels import choice, choose, costs, plan
 
 SQUARE = af.SquaredDistance(af.Torus([1.0, 1.0]))
 MANY = np.random.default_rng(0).random((20_000, 2))
@@ -84,3 +87,31 @@ def test_an_engine_whose_package_is_absent_is_not_even_imported(monkeypatch):
     monkeypatch.setitem(ENGINES, "imaginary", Engine("nowhere_engine", ("no_such_package",), chosen=True))
     chosen = choose(SQUARE, 4e-6, None, MANY)
     assert chosen.engine == "cells" and chosen.reasons["imaginary"] == "needs the package no_such_package"
+
+
+def test_a_process_that_computes_for_another_chooses_as_that_one_does(monkeypatch):
+    seconds = {}
+    for count in (1, 64):
+        monkeypatch.setattr(costs, "_reckoned", None)
+        costs.reckon_with(count)
+        seconds[count] = choose(SQUARE, 1e-4, None, MANY).seconds
+    assert seconds[1]["numba"] == pytest.approx(64 * seconds[64]["numba"])
+    assert seconds[1]["cells"] < 32 * seconds[64]["cells"]  # what comes before the sums no thread shares
+
+
+@pytest.mark.slow
+def test_workers_of_a_study_reckon_with_its_threads(tmp_path):
+    script = tmp_path / "study.py"
+    script.write_text(
+        "import attnflow as af, numpy as np, numba\n"
+        "from attnflow.kernels import costs\n"
+        "def initial(x):\n"
+        "    if costs._reckoned is not None:\n"
+        f"        open({str(tmp_path / 'told')!r}, 'w').write(str(costs.threads()))\n"
+        "    return np.cos(x[..., 0])\n"
+        "if __name__ == '__main__':\n"
+        "    f = af.SquaredDistance(af.Circle())\n"
+        "    af.ConvergenceStudy(f, af.VonMises(1.0), initial, 0.1, (0.05,), (50,), 1).run(n_jobs=2, progress=False)\n"
+    )
+    subprocess.run([sys.executable, str(script)], check=True, env=os.environ | {"NUMBA_NUM_THREADS": "3"})
+    assert (tmp_path / "told").read_text() == "3"

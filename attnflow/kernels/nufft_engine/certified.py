@@ -19,14 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from ... import checks
 from ...similarity import PseudoMetric
 from ...similarity.pairs import Pair
 from .. import cells_engine, numba_engine
-from ..costs import Request
+from ..costs import Request, threads
 from ..threads import in_threads
 from .series import FINEST, GaussSums, Series, box, parts_of, reach, torus, work
 
@@ -75,7 +74,7 @@ def predict(request: Request) -> float:
     counts = modes(f, epsilon, request.keys, request.rtol)
     request.facts["modes"] = " x ".join(map(str, counts))
     sums = counts, (request.size + request.count) / 2, max(request.rtol / 64, FINEST)
-    step = work(*sums) / min(numba.get_num_threads(), parts_of(*sums))
+    step = work(*sums) / min(threads(), parts_of(*sums))
     # what FINUFFT's rounding leaves of a certificate: see above; a period is about modes widths long
     left = 6 * (request.rtol / 64 + 1.1e-16 * max(counts) * 0.7) * 2.5 ** (len(counts) / 2)
     transforms = -(-(request.columns + 1) // 2) + (request.applications - 1) * -(-request.columns // 2)
