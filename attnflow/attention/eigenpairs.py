@@ -1,8 +1,8 @@
 """Largest eigenvalues of a layer's weights from few applications to a few columns at a time.
 
-Engines apply the weights to four columns for much less than four times the price of one, so the Krylov space grows by a
-block of them; when its basis is full the upper half of what it knows is kept (thick restart, Wu & Simon 2000). About 60
-applications find ten eigenvalues at N p (4 pi eps)^(n/2) = 250, one column at a time takes 160.
+Engines apply the weights to two columns for little more than the price of one, so the Krylov space grows by a block of
+them; when its basis is full the upper half of what it knows is kept (thick restart, Wu & Simon 2000). About 80 applications
+find ten eigenvalues at N p (4 pi eps)^(n/2) = 250, one column at a time takes 160.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
 from ..progress import track
 
-_BLOCK = 4  # columns at a time
+_BLOCK = 2  # columns at a time
 _MOST = 1000  # applications
 _SAME = 1e-8  # eigenvalues that differ by less may be copies of one
 _PIECE = 2**16  # columns of the basis that are combined at once
@@ -44,7 +44,7 @@ def largest_symmetric(apply: Apply, first: np.ndarray, k: int, tol: float, progr
     (k, N) array
         Orthonormal rows.
     """
-    size, b, full = len(first), _BLOCK, 2 * k + 60
+    size, b, full = len(first), _BLOCK, 2 * k + 50
     rng = np.random.default_rng(0)
     basis, projected = np.empty((full + b, size)), np.zeros((full, full))
     basis[0], projected[0, 0] = first, 1.0

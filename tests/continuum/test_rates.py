@@ -202,3 +202,17 @@ def test_what_can_not_be_predicted_is_refused():
 
 def test_the_result_prints_rates_with_their_noise():
     assert repr(af.predicted_rates(af.Attention(F, 0.05), P, 2, 1000)).startswith("PredictedRates(0 +- 0, -1.")
+
+
+@pytest.mark.optional
+@pytest.mark.slow
+def test_two_hundred_thousand_tokens_on_a_torus_have_the_predicted_rates():
+    pytest.importorskip("finufft")
+    torus = af.Torus([2 * np.pi] * 2)
+    density = af.Density(torus, lambda x: np.cos(x[..., 0]) + 0.5 * np.cos(x[..., 1]) + 0.3 * np.sin(x[..., 0] - x[..., 1]))
+    layer = af.Attention(af.SquaredDistance(torus), 0.05)
+    predicted = af.predicted_rates(layer, density, 8, 200_000)
+    found = layer.spectrum(density.sample(200_000, rng=0), 8).rates
+    off, without = ((found - expected)[1:] / predicted.noise[1:] for expected in (predicted.rates, predicted.limit))
+    assert np.abs(off).max() < 3.5 and 0.4 < np.sqrt(np.mean(off**2)) < 1.7  # seven numbers of deviation one
+    assert np.sqrt(np.mean(without**2)) > 4  # the bias is seen

@@ -22,12 +22,6 @@ PEERS = {
     "inner n=8 N=10000 f64": {"torch SDPA": 1.7, "numpy": None, "jax": None},
     "inner n=64 N=10000 f64": {"torch SDPA": 1.1, "numpy": None, "jax": None},
 }
-HEADS = {  # of 16 to 64 columns with as many values
-    f"{kind} n={dim} c={dim} N=10000 f{bits}": dict.fromkeys(("jax", "torch", "torch SDPA", "numpy"), 1.0)
-    for kind in ("dense", "inner")
-    for bits in (64, 32)
-    for dim in (16, 32, 64)
-} | {f"dense n={dim} c=3 N=10000 f{bits}": {"jax": 2.2} for bits in (64, 32) for dim in (2, 3)}
 INSTRUCTIONS = {"n=2": 17, "n=3": 18}  # multiply-adds per pair: 11 polynomial, 3 powers, n distance, 1 sum
 
 
@@ -45,11 +39,6 @@ def run(rounds: int = 5) -> Report:
                 f"{case}: {float(rate) / most:.0%} of the {most:.0f} Mpairs/s that {count} of them per pair allow (goal 55%)."
             )
     return replace(report, text=report.text + "\n" + "\n".join(lines), draw=lambda ax: draw(ax, report, limit / 17))
-
-
-def run_heads(rounds: int = 5) -> Report:
-    """The table where heads live."""
-    return run_table("Sums with the columns of attention heads beside other libraries", "", OURS, HEADS, rounds)
 
 
 def draw(ax, report: Report, most: float) -> None:

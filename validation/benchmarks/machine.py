@@ -8,6 +8,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from attnflow.kernels.numba_engine.blocks import VECTOR_BYTES
+
 _LIBRARIES = ("numpy", "scipy", "numba", "py-pde", "findiff", "scikit-fem")
 
 
@@ -23,7 +25,18 @@ def describe_machine() -> str:
             versions.append(f"{library} {metadata.version(library)}")
         except metadata.PackageNotFoundError:
             versions.append(f"{library} absent")
-    return f"Machine: {model}, {os.cpu_count()} cores; {', '.join(versions)}."
+    return f"Machine: {model}, {os.cpu_count()} cores; {describe_vectors()}; {', '.join(versions)}."
+
+
+def describe_vectors() -> str:
+    """How wide vectors are that attnflow is compiled for, and which kernel NumPy's linear algebra runs."""
+    bits = f"vectors of {8 * VECTOR_BYTES} bits"
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return bits
+    kernels = {f"{pool['internal_api']} {pool.get('architecture', '')}".strip() for pool in threadpool_info()}
+    return f"{bits}, {', '.join(sorted(kernels))}"
 
 
 def pin() -> None:
