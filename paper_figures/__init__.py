@@ -44,6 +44,7 @@ FIGURES = (
     "f15_heads",
     "f16_energy",
     "f17_boundaries",
+    "f18_token_spectra",
 )
 
 Data = Mapping[str, np.ndarray]
