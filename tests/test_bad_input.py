@@ -479,6 +479,7 @@ RESULTS = [
     optional("Solution.animate", "t", lambda v: FIELD.animate(t=v), REAL | {"elsewhere": 0.123}),
     optional("Comparison.plot", "ax", af.compare(FIELD, FIELD).plot, OBJECT),
     optional("StudyResult.plot", "axes", RESULT.plot, OBJECT | {"three": [1, 2, 3]}),
+    Row("Spectrum.at", "points", PDE.spectrum(3).at, points(TOKENS)),
     optional("Spectrum.metastable_sets", "count", PDE.spectrum(3).metastable_sets, INTEGER | {"zero": 0, "four": 4}),
     Row("predicted_bias(...)", "points", af.predicted_bias(LAYER, P, START, 0.1), points(TOKENS)),
     Row("predicted_noise(...)", "points", af.predicted_noise(LAYER, P, START, 0.1, 100), points(TOKENS)),

@@ -83,6 +83,19 @@ class Spectrum(_Pair):
             self.eigenvalues, self._backward, self.grid, self.estimated_error, self.conserved, self._factor * factor
         )
 
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Eigenfunctions at points (M, n), interpolated at the grid's own order: (k, M), as a layer's spectrum has them.
+
+        Examples
+        --------
+        >>> import numpy as np, attnflow as af
+        >>> phi = af.Heat(af.Circle()).spectrum(3).at([[0.1], [0.7]])   # 1 and two waves, squares of mean 1 / (2 pi)
+        >>> bool(np.allclose(phi[1] ** 2 + phi[2] ** 2, 2 * phi[0] ** 2))
+        True
+        """
+        points = self.grid.check(points)
+        return self.grid.interpolate(np.moveaxis(self.eigenfunctions, 0, -1), points).T
+
     @property
     def gap(self) -> float:
         """Size of the largest eigenvalue but the constant's: the rate at which features forget all but their mean.

@@ -64,6 +64,8 @@ def read(f: object, dim: int) -> Expression:
     undefined = sorted({str(part.func) for part in real.atoms(AppliedUndef)})
     if undefined:
         raise ValueError(f"f must be made of functions that sympy knows, got also {undefined}; put in what they stand for")
+    if real.has(sympy.nan, sympy.zoo):
+        raise ValueError(f"f must be a number or inf, got {checks.short(f)}, which has no value")
     if real.has(sympy.I) or real.is_extended_real is False:
         raise ValueError(f"f must be real for real points, got {checks.short(f)}, which is complex")
     expression = Expression(symbols, real)

@@ -254,6 +254,7 @@ def test_arguments_that_the_loop_leaves_to_others_are_computed_by_python():
         (sp.Function("g")(x0 - y0) ** 2, r"f must be made of functions that sympy knows, got also \['g'\]"),
         (sp.besselj(0, x0 - y0), "f must be made of functions that NumPy knows, got besselj .*'besselj' is not defined"),
         (sp.erf(x0 - y0), "f must be made of functions that NumPy knows, got erf"),
+        (sp.zoo * (x0 - y0), "f must be a number or inf, got .*, which has no value"),
         (sp.exp(sp.I * (x0 - y0)), "f must be real for real points, got .*, which is complex"),
         (1 + sp.sqrt(-1 - (x0 - y0) ** 2), "f must be real for real points, got .*, which is complex"),
     ],
