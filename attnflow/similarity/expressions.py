@@ -64,7 +64,7 @@ def read(f: object, dim: int) -> Expression:
     undefined = sorted({str(part.func) for part in real.atoms(AppliedUndef)})
     if undefined:
         raise ValueError(f"f must be made of functions that sympy knows, got also {undefined}; put in what they stand for")
-    if real.has(sympy.nan, sympy.zoo):
+    if real.has(sympy.zoo):  # the infinity of complex numbers, what sympy makes of a division by zero
         raise ValueError(f"f must be a number or inf, got {checks.short(f)}, which has no value")
     if real.has(sympy.I) or real.is_extended_real is False:
         raise ValueError(f"f must be real for real points, got {checks.short(f)}, which is complex")
