@@ -52,7 +52,6 @@ __all__ = [
     "Cosine",
     "Density",
     "DensityCorrected",
-    "DiffusionMap",
     "DotProduct",
     "DriftDiffusion",
     "Euclidean",
@@ -95,7 +94,7 @@ __all__ = [
 ]
 
 
-# what brings another package along (sympy, scikit-learn) is imported when it is first asked for
+# what brings another package along (sympy, scikit-learn) is imported when it is first asked for, not by `import *`
 _LATER = {"theory": ".theory", "DiffusionMap": ".learning.diffusion_map"}
 
 

@@ -731,7 +731,7 @@ RESULTS_ONLY = {"Comparison", "Solution", "StudyResult"}  # made by functions; w
 
 def arguments_of(module, prefix=""):
     """(owner, argument) of all public functions, constructors and methods, a method under the class that defines it."""
-    for name in module.__all__:
+    for name in [*module.__all__, *(["DiffusionMap"] if module is af else [])]:  # which a star does not import
         thing = getattr(module, name)
         if not callable(thing):
             continue

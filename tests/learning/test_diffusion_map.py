@@ -70,7 +70,8 @@ def test_automatic_epsilon_is_the_documented_one():
 def test_scikit_learn_is_asked_for_only_then_and_by_the_extra_when_absent():
     code = (
         "import sys; sys.modules['sklearn'] = None; import attnflow\n"
-        "assert 'DiffusionMap' in dir(attnflow) and 'DiffusionMap' in attnflow.__all__\n"
+        "from attnflow import *\n"
+        "assert 'DiffusionMap' in dir(attnflow) and 'DiffusionMap' not in attnflow.__all__\n"
         "try: attnflow.DiffusionMap\n"
         "except ImportError as error: print(error)"
     )
