@@ -25,6 +25,7 @@ from .studies import parity
 from .studies.files import read_study
 from .studies.signals import Signals, Terminated
 
+_ALONE = 5  # tokens of a mode that is none of the whole
 _TOKEN_METRICS: dict[str, Callable] = {
     "squared-distance": lambda dim: SquaredDistance(Euclidean(dim)),
     "cosine": lambda dim: Cosine(),
@@ -173,16 +174,20 @@ def _spectrum(options: argparse.Namespace) -> int:
     layer = _layer(options, tokens)
     options.running = True
     spectrum = layer.spectrum(tokens, k, progress=True)
-    rows = list(zip(range(k), spectrum.eigenvalues.tolist(), spectrum.rates.tolist()))
-    print(f"{'mode':>4}  {'eigenvalue':>14}  {'rate':>12}")
-    for index, eigenvalue, rate in rows:
-        print(f"{index:4d}  {eigenvalue:14.10f}  {rate:12.5g}")
+    share = spectrum.weight * np.abs(spectrum.eigenvectors) ** 2
+    held = 1 / np.square(share).sum(axis=1)  # tokens that would carry a mode if all did alike
+    rows = list(zip(range(k), spectrum.eigenvalues.tolist(), spectrum.rates.tolist(), held.tolist()))
+    print(f"{'mode':>4}  {'eigenvalue':>14}  {'rate':>12}  {'tokens':>8}")
+    for index, eigenvalue, rate, tokens_held in rows:
+        print(f"{index:4d}  {eigenvalue:14.10f}  {rate:12.5g}  {tokens_held:8.0f}")
+    if (alone := int((held[1:] < _ALONE).sum())) and len(tokens) > 10 * _ALONE:
+        print(f"{alone} of the modes are of fewer than {_ALONE} tokens, far from all others: a larger --epsilon connects them")
     out = _folder(options.out)
     with files.whole(out / "spectrum.npz") as file:
         np.savez(file, eigenvalues=spectrum.eigenvalues, rates=spectrum.rates, eigenvectors=spectrum.eigenvectors)
     with files.whole(out / "spectrum.csv", "w") as file:
         writer = csv.writer(file)
-        writer.writerow(["mode", "eigenvalue", "rate"])
+        writer.writerow(["mode", "eigenvalue", "rate", "tokens"])
         writer.writerows(rows)
     from .plotting.spectra import plot_modes, plot_rates
 
