@@ -17,7 +17,8 @@ from ..progress import track
 
 _BLOCK = 2  # columns at a time
 _MOST = 1000  # applications
-_SAME = 1e-8  # eigenvalues that differ by less may be copies of one
+_SAME = 1e-8, 10.0  # eigenvalues that differ by less, or by so many tolerances, may be copies of one
+_NOTHING = 1e-14  # of a column of unit length: what is left of it is rounding
 _PIECE = 2**16  # columns of the basis that are combined at once
 
 Apply = Callable[[np.ndarray], np.ndarray]
@@ -45,7 +46,7 @@ def largest_symmetric(apply: Apply, first: np.ndarray, k: int, tol: float, progr
         Orthonormal rows.
     """
     size, b, full = len(first), _BLOCK, 2 * k + 50
-    rng = np.random.default_rng(0)
+    rng, same = np.random.default_rng(0), max(_SAME[0], _SAME[1] * tol)
     basis, projected = np.empty((full + b, size)), np.zeros((full, full))
     basis[0], projected[0, 0] = first, 1.0
     basis[1 : 1 + b] = _orthonormal(rng.normal(size=(size, b)), basis[:1])[0].T
@@ -57,7 +58,7 @@ def largest_symmetric(apply: Apply, first: np.ndarray, k: int, tol: float, progr
         j += b
         values, vectors = (part[..., ::-1] for part in eigh(projected[:j, :j]))
         if j >= wanted and np.linalg.norm(beyond @ vectors[-b:, :wanted], axis=0).max() < tol:
-            if not _may_miss_copies(values[:k]) or (found is not None and np.abs(found - values[:k]).max() < _SAME):
+            if not _may_miss_copies(values[:k], same) or (found is not None and np.abs(found - values[:k]).max() < same):
                 break
             # a block sees no more than its own number of copies: look for others orthogonal to what was found, until
             # the largest of the rest is known too
@@ -77,13 +78,18 @@ def largest_symmetric(apply: Apply, first: np.ndarray, k: int, tol: float, progr
 def _orthonormal(columns: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Q (N, b) orthonormal and orthogonal to the rows of the basis, h and R: columns = basis' h + Q R.
 
-    The second pass works on unit vectors: what the first one left may be nothing but rounding errors.
+    What is left of a column may be nothing but rounding, which lies along the basis as well as anywhere: another direction
+    takes its place. Later passes work on unit vectors.
     """
     coupling = basis @ columns
     q, r = np.linalg.qr(columns - (coupling.T @ basis).T)
-    again = basis @ q
-    q, r_again = np.linalg.qr(q - (again.T @ basis).T)
-    return q, coupling + again @ r, r_again @ r
+    lost = np.abs(np.diag(r)) <= _NOTHING * max(1.0, np.linalg.norm(columns, axis=0).max())
+    q[:, lost], r[lost] = np.random.default_rng(len(basis)).normal(size=(len(q), int(lost.sum()))), 0.0
+    for _ in range(1 + bool(lost.any())):
+        again = basis @ q
+        q, r_again = np.linalg.qr(q - (again.T @ basis).T)
+        coupling, r = coupling + again @ r, r_again @ r
+    return q, coupling, r
 
 
 def _combine(basis: np.ndarray, vectors: np.ndarray) -> None:
@@ -100,8 +106,8 @@ def _restart(projected: np.ndarray, values: np.ndarray) -> int:
     return len(values)
 
 
-def _may_miss_copies(values: np.ndarray) -> bool:
-    return bool((values[: len(values) - _BLOCK + 1] - values[_BLOCK - 1 :] < _SAME).any())
+def _may_miss_copies(values: np.ndarray, same: float) -> bool:
+    return bool((values[: len(values) - _BLOCK + 1] - values[_BLOCK - 1 :] < same).any())
 
 
 def largest_real(apply: Apply, size: int, k: int, tol: float, progress: bool = False):

@@ -162,7 +162,7 @@ def layer_spectrum(bound: BoundLayer, k: int, progress: bool = False) -> LayerSp
     rows = _normalised(rows / root, weight)
     a = layer.residual
     residuals = a * np.sqrt((np.abs(_attend(bound, rows.T) - rows.T * plain) ** 2).T @ weight)
-    _warn(plain, residuals, k, max(_WARN, 10 * layer.rtol))
+    _warn(plain, residuals, k, layer.rtol)
     return LayerSpectrum(1 + a * (plain - 1), rows, weight, residuals, bound)
 
 
@@ -186,15 +186,15 @@ def _normalised(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return rows * (np.take_along_axis(rows, first, 1).conj() / np.take_along_axis(size, first, 1))
 
 
-def _warn(plain: np.ndarray, residuals: np.ndarray, k: int, allowed: float) -> None:
-    copies = int((np.abs(plain - 1) < _ONE).sum())
+def _warn(plain: np.ndarray, residuals: np.ndarray, k: int, rtol: float) -> None:
+    copies = int((np.abs(plain - 1) < max(_ONE, rtol)).sum())
     if copies > 1:
         checks.warn(
             f"eigenvalue 1 comes {copies} times{' at least' * (copies == k)}: the tokens fall into as many sets that do "
             "not attend to each other; epsilon is below their distance",
             checks.IsolatedTokensWarning,
         )
-    if residuals.max() > allowed:
+    if residuals.max() > max(_WARN, 10 * rtol):
         checks.warn(
             f"eigenvectors are good to a residual of {residuals.max():.1g} only; ask for fewer, or raise epsilon",
             checks.ConvergenceWarning,

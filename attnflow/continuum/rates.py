@@ -40,6 +40,8 @@ _MIXED = 2.0  # couplings that a gap must exceed for its two eigenfunctions to k
 _WIDEST = 0.2  # of a rate, that a group of unequal ones may span
 _ALONE = 0.05  # tokens of a set, that may have nothing around them without a warning
 _RARE = 0.1  # standard deviations that tokens with nothing around may add to a mean
+_ASTRAY = 0.3  # of a rate, that the mean of N tokens may move it without a warning: beyond, 1/N is no small number
+_LARGEST = 60  # eigenvalues that are the same, or that tokens mix
 _DRAWS = 5000  # and as many mirrored: a group's standard deviations to one per cent
 
 
@@ -124,7 +126,8 @@ def predicted_rates(layer: Attention, density: Density, k: int, n_tokens: int) -
     -----
     AccuracyWarning
         If some tokens have nothing around them, as far out on a line: each brings an eigenvalue near one, which is not
-        predicted. A `mean` that rests on such tokens is nan.
+        predicted. A `mean` that rests on such tokens is nan. And if N is so small that a mean moves its rate by a third, or
+        above 0: the leading order in 1/N then tells little.
 
     Notes
     -----
@@ -156,6 +159,11 @@ def predicted_rates(layer: Attention, density: Density, k: int, n_tokens: int) -
     assert isinstance(equation, DriftDiffusion)  # of a symmetric f
     from_limit = equation.spectrum(k).eigenvalues
     blocks = _blocks(modes, k, n_tokens)
+    if max(map(len, blocks)) > _LARGEST:
+        raise ValueError(
+            f"k must be smaller, or epsilon smaller or n_tokens larger, for predicted rates: {max(map(len, blocks))} eigenvalues "
+            f"at epsilon {layer.epsilon:g} are the same, or mixed by {n_tokens} tokens"
+        )
     members = sum(map(len, blocks))
     if members * len(modes.mass) ** 3 > MOST_WORK:
         raise ValueError(
@@ -172,6 +180,13 @@ def predicted_rates(layer: Attention, density: Density, k: int, n_tokens: int) -
         checks.warn(
             f"{alone:.2g} of {n_tokens} tokens are expected to have nothing around them: each brings an eigenvalue near one, "
             f"which is not predicted, and the means of {unknown} rates rest on them; raise epsilon or n_tokens",
+            checks.AccuracyWarning,
+        )
+    astray = int(np.sum(np.abs(mean) > _ASTRAY * np.abs(plain)))  # one above 0 among them
+    if astray:
+        checks.warn(
+            f"{n_tokens} tokens are too few for epsilon {layer.epsilon:g} to predict {astray} of {k} rates: their means would "
+            "move by more than the leading order in 1/N tells; raise epsilon or n_tokens",
             checks.AccuracyWarning,
         )
     labels = np.repeat(range(len(blocks)), sizes)[:k]

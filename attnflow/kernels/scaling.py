@@ -21,6 +21,7 @@ from ..similarity.pairs import Pair
 
 _MOST = {np.float64: 500, np.float32: 60}  # exponent of the largest feature: its square is a number
 _LEAST = 2.0**-1000  # of eps, where features limit k
+_ZERO = -10_000  # exponent of 0, below that of any number
 _VALUES = {np.float64: (-30, 600), np.float32: (-30, 60)}  # exponents of values that need no scaling
 
 
@@ -102,6 +103,8 @@ def rescale(
     with np.errstate(over="ignore"):
         v = f.key_features(keys)
         top = _exponent(v), _exponent(f.query_features(keys if queries is None else queries))
+    if max(top) == _ZERO or pair.reduction == "inner":  # zeros have no unit; products with them neither
+        top = (0 if top[0] == _ZERO else top[0], 0 if top[1] == _ZERO else top[1])
     most, transform = _MOST[number], pair.transform
     if pair.reduction == "inner":
         together, apart = -exponent, top[0] - top[1]
@@ -166,8 +169,10 @@ def times(x: np.ndarray, exponent: int) -> np.ndarray:
 
 
 def _exponent(x: np.ndarray) -> int:
-    """The least k with |x| < 2^k for all of x."""
+    """The least k with |x| < 2^k for all of x, `_ZERO` for zeros."""
     largest = float(max(x.max(initial=0.0), -x.min(initial=0.0)))
+    if largest == 0:
+        return _ZERO
     return frexp(largest)[1] if largest < np.inf else 1024
 
 

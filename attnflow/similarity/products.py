@@ -56,6 +56,7 @@ class DotProduct(PseudoMetric):
             of_queries, of_keys = map(_in_units, self.factors)
             R = np.linalg.qr(np.concatenate([of_queries, of_keys]).T)[1]
             core = R[:, : len(of_queries)] @ R[:, len(of_queries) :].T
+            core[np.abs(core) <= 1e-14 * len(core)] = 0.0  # factors that cancel leave rounding
         else:
             assert self.W is not None
             core = self.W
@@ -69,7 +70,7 @@ class DotProduct(PseudoMetric):
             rank,
             float(np.linalg.norm(even)),
             float(np.linalg.norm(odd)),
-            float(eigenvalues[0] / abs(eigenvalues).max()),
+            float(eigenvalues[0] / max(abs(eigenvalues).max(), 1e-300)),
         )
 
     @property
@@ -113,6 +114,8 @@ class DotProduct(PseudoMetric):
         if self.obstacle:
             raise ValueError(self.obstacle)
         W = self.factors[0].T @ self.factors[1] if self.factors else np.eye(x.shape[-1]) if self.W is None else self.W
+        if not np.isfinite(W).all():
+            raise ValueError("W must be within the range of numbers, got factors whose product is not")
         level = np.einsum("...i,ij,...j->...", x, W, x)
         if np.ptp(level) > 1e-6 * np.abs(level).max():
             raise ValueError(

@@ -195,3 +195,18 @@ def test_a_wrong_number_of_eigenvalues_is_refused_before_any_work(monkeypatch, k
     monkeypatch.setattr(af.Attention, "bind", None)
     with pytest.raises((ValueError, TypeError), match=message):
         af.Attention(af.SquaredDistance(TORUS), 0.01).spectrum(SQUARE, k)
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float32"}, {"rtol": 1e-3}], ids=str)
+def test_copies_are_found_at_any_accuracy(options):
+    side = np.arange(9) * 2 * np.pi / 9
+    lattice = np.stack(np.meshgrid(side, side, side), axis=-1).reshape(-1, 3)
+    layer = af.Attention(af.SquaredDistance(af.Torus([2 * np.pi] * 3)), 0.2, **options)
+    values = layer.spectrum(lattice, 5).eigenvalues
+    np.testing.assert_allclose(values, [1, *[0.90599] * 4], atol=1e-3 if "rtol" in options else 2e-5)
+
+
+@pytest.mark.parametrize("k", [3, 4, 8])
+def test_tokens_that_are_all_the_same_leave_nothing_but_the_mean(k):
+    spectrum = af.Attention(af.SquaredDistance(PLANE), 0.1).spectrum(np.zeros((600, 2)), k)
+    np.testing.assert_allclose(spectrum.eigenvalues, [1, *[0] * (k - 1)], atol=1e-12)

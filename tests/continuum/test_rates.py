@@ -28,7 +28,7 @@ def measured(layer, density, k, n_tokens, seeds):
 def first_order_bias(normalization, k):
     """bias / tau at eps -> 0, the second order in tau taken off."""
     coarse, fine = (
-        af.predicted_rates(layer, P, k, 100).bias / layer.time_step
+        af.predicted_rates(layer, P, k, 10**6).bias / layer.time_step
         for layer in (af.Attention(F, eps, normalization) for eps in (0.02, 0.01))
     )
     return 2 * fine - coarse
@@ -50,7 +50,7 @@ def test_bias_of_softmax_is_that_of_the_first_order_operator():
     # this limit's eigenvalues are pairs, which E tells apart
     expected = np.array([np.linalg.eigvals(E[pair, pair]) for pair in (slice(1, 3), slice(3, 5))])
     expected = np.append(0, -np.sort(-expected, axis=1))
-    assert af.predicted_rates(af.Attention(F, 0.1), P, 2, 100).limit[1] == pytest.approx(-1.6473653985, abs=1e-9)
+    assert af.predicted_rates(af.Attention(F, 0.1), P, 2, 1000).limit[1] == pytest.approx(-1.6473653985, abs=1e-9)
     np.testing.assert_allclose(first_order_bias("softmax", 5), expected, rtol=2e-3, atol=1e-9)
 
 
@@ -116,6 +116,7 @@ def test_noise_and_mean_are_derivatives_of_the_eigenvalues_in_the_masses(normali
     np.testing.assert_allclose(predicted.mean[1:] * layer.time_step, mass @ second / n, rtol=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore:100 tokens are too few")  # so that they mix them
 @pytest.mark.parametrize("normalization", ALL, ids=str)
 def test_of_a_pair_that_tokens_mix_so_are_those_of_the_mean_of_the_two(normalization):
     layer, n = af.Attention(F, 0.1, normalization), 100
@@ -202,6 +203,13 @@ def test_what_can_not_be_predicted_is_refused():
 
 def test_the_result_prints_rates_with_their_noise():
     assert repr(af.predicted_rates(af.Attention(F, 0.05), P, 2, 1000)).startswith("PredictedRates(0 +- 0, -1.")
+
+
+def test_too_few_tokens_for_the_leading_order_are_told():
+    with pytest.warns(AccuracyWarning, match="300 tokens are too few for epsilon 0.001 to predict 3 of 4 rates"):
+        af.predicted_rates(af.Attention(F, 1e-3), P, 4, 300)
+    with pytest.warns(AccuracyWarning), pytest.raises(ValueError, match="k must be smaller.* are the same"):
+        af.predicted_rates(af.Attention(F, 1e6), P, 4, 1000)
 
 
 @pytest.mark.optional

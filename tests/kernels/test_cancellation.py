@@ -110,6 +110,17 @@ def test_products_and_panels_of_values_are_those_of_the_definition(dim, columns,
         np.testing.assert_allclose(found, expected, rtol=0, atol=3 * RTOL[dtype] / (10 if dtype == "float64" else 2))
 
 
+@pytest.mark.parametrize("dtype, epsilon, rtol", [("float32", 1e6, 1e-5), ("float64", 1e13, 1e-12), ("float64", 1e4, 1e-2)])
+def test_a_logarithm_of_what_products_leave_below_zero_is_that_of_zero(dtype, epsilon, rtol):
+    rng = np.random.default_rng(4)  # log(1 + r) of an r that is off by more than one
+    radius = np.sqrt(0.9 * layout._most(af.LogDistance(af.Euclidean(2)).pair, epsilon, 2, dtype, rtol) / 2)
+    x = 0.01 * rng.standard_normal((400, 2)) + np.repeat([radius, -radius], 200)[:, None]
+    run, values = ready(x, epsilon, dtype, af.LogDistance(af.Euclidean(2)), rtol=rtol), rng.standard_normal((400, 2))
+    assert by_products(run).all()
+    for found, expected in zip(run(values), ready(x, epsilon, "float64", af.LogDistance(af.Euclidean(2)), rtol=1e-30)(values)):
+        assert np.abs(found - expected).max() <= 3 * rtol
+
+
 def test_a_centre_that_is_wrong_by_a_millionth_is_noticed():
     x = np.random.default_rng(3).standard_normal((300, 16))
     run, values = ready(x, 1.0), x[:, :1]

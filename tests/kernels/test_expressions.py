@@ -379,3 +379,11 @@ def test_elementary_functions_outside_their_range_are_none_or_infinite():
     assert np.isnan([f(np.nan) for f in (arithmetic.tanh, arithmetic.sinh, arithmetic.cosh, arithmetic.tan)]).all()
     outside = arithmetic.exp(np.nan), *(arithmetic.log_of_any(x) for x in (-1.0, 0.0, np.inf, np.nan))
     assert np.isnan([*outside, *(arithmetic.power_of_any(x, 1.3) for x in (-1.0, np.inf, np.nan))]).all()
+
+
+@pytest.mark.parametrize("f", [sp.Piecewise((0, sp.cos(x0 - y0) >= 1), (5, True)), 3 * sp.floor(sp.cos(x0 - y0))])
+def test_a_wave_that_f_jumps_with_stays_whole(f):
+    x = np.random.default_rng(5).standard_normal((40, 1))
+    layers = (af.Attention(af.PseudoMetric(f, 1), 0.5, backend=backend) for backend in ("numba", "reference"))
+    own, expected = (layer(x, np.eye(40)) for layer in layers)
+    np.testing.assert_allclose(own, expected, rtol=1e-12)

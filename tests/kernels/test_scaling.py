@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.kernels import attend
+from attnflow.kernels import attend, plan
 
 PLANE, RNG = af.Euclidean(2), np.random.default_rng(0)
 X, V = RNG.normal(size=(40, 2)), RNG.normal(size=(40, 3))
@@ -164,3 +164,11 @@ def test_whole_turns_on_a_torus_change_nothing(engine):
     values = RNG.normal(size=(150, 2))
     np.testing.assert_allclose(run(near + turns * sides, values), run(near, values), atol=1e-13)
     assert np.isfinite(run(near + 1e300, values)).all()
+
+
+def test_zeros_have_no_unit_that_others_would_be_lost_in():
+    f = af.PowerDistance(af.Euclidean(1), 1.0)
+    for queries, keys in (([[0.5e-150]], [[0.0]]), ([[0.0]], [[0.5e-150]])):
+        for dtype in ("float64", "float32"):
+            lse = plan(f, 3.2e-151, np.array(queries), np.array(keys), "numba", dtype)(None).log_sum_exp
+            assert lse[0] == pytest.approx(-0.78125, rel=1e-6)

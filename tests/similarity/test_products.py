@@ -27,6 +27,9 @@ def test_factors_are_their_product():
         (af.DotProduct(W_Q, -W_Q), True, False, "an eigenvalue of -1 of the largest"),
         (af.DotProduct(np.diag([1.0, 0.0])), True, True, "rank 1 of 2"),
         (af.DotProduct([[0.0, 1.0], [1.0, 0.0]]), True, False, "an eigenvalue of -1 of the largest"),
+        (af.DotProduct(np.zeros((3, 3))), True, True, "rank 0 of 3"),
+        (af.DotProduct(np.tile(W_Q, (2, 1)), np.concatenate([W_Q, -W_Q])), True, True, "rank 0 of 9"),  # they cancel
+        (af.DotProduct([[0.0, 1.0], [-1.0, 0.0]]), False, False, "antisymmetric part of norm 1 "),
         (af.DotProduct(np.eye(3), 2 * np.eye(3)), True, True, None),
         (af.DotProduct(1e200 * np.eye(3), 1e-200 * np.eye(3)), True, True, None),
         (af.DotProduct([[2.0, 0.5], [0.5, 1.0]]), True, True, None),

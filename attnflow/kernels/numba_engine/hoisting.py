@@ -6,7 +6,8 @@ function of those. Where that is accurate enough, sines and cosines are taken ap
     cos(a(x) + b(y)) = cos a cos b - sin a sin b,    sin(a(x) + b(y)) = sin a cos b + cos a sin b.
 
 A part of the right is good to a unit of rounding and to that of its angle, so T, the left, is wrong by at most
-(3 + |a| + |b|) units of 1 and f by |df/dT| times that. Nothing else is expanded: (x - y)^2 would cancel, exp overflow.
+(3 + |a| + |b|) units of 1 and f by |df/dT| times that; where f jumps with T, as a condition does, T stays whole. Nothing
+else is expanded: (x - y)^2 would cancel, exp overflow.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from functools import lru_cache
 
 import numpy as np
 import sympy
+from sympy.core.relational import Relational
 
+_JUMPS = (Relational, sympy.floor, sympy.ceiling, sympy.frac, sympy.Mod, sympy.sign, sympy.Heaviside)
 Symbols = tuple[sympy.Symbol, ...]
 Sides = tuple[Symbols, Symbols]
 
@@ -110,8 +113,10 @@ def expand(expression: sympy.Expr, sides: Sides, points: tuple[np.ndarray, np.nd
 
 @lru_cache(maxsize=256)
 def _waves(expression: sympy.Expr, sides: Sides) -> list[tuple]:
-    """Sines and cosines of a(x) + b(y), as (wave, (a, b), df/dwave) with dummies in place of the waves."""
-    found = [(wave, _sum(wave.args[0], sides)) for wave in expression.atoms(sympy.sin, sympy.cos)]
+    """Sines and cosines of a(x) + b(y), as (wave, (a, b), df/dwave) with dummies in place of the waves; none that f jumps
+    with."""
+    kept = set().union(*(jump.atoms(sympy.sin, sympy.cos) for jump in expression.atoms(*_JUMPS)))
+    found = [(wave, _sum(wave.args[0], sides)) for wave in expression.atoms(sympy.sin, sympy.cos) - kept]
     dummies = {wave: sympy.Dummy(real=True) for wave, parts in found if parts is not None}
     outside = expression.xreplace(dummies)
     return [(wave, parts, outside.diff(dummies[wave])) for wave, parts in sorted(found, key=str) if parts is not None]

@@ -220,8 +220,8 @@ def apply_transform(transform, parameter, row):
         for j in range(row.size):
             row[j] = power(row[j], parameter)
     elif transform == _LOG1P:
-        for j in range(row.size):
-            row[j] = log1p(row[j])
+        for j in range(row.size):  # r by products may be a little below 0
+            row[j] = log1p(row[j] if row[j] > 0 else row.dtype.type(0))
     elif transform == _AFFINE:
         for j in range(row.size):
             row[j] = parameter - row[j]
