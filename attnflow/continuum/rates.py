@@ -30,6 +30,7 @@ from .. import checks
 from ..attention import Attention
 from ..geometry import Density
 from ..pde import DriftDiffusion
+from ..progress import track
 from .limits import limit
 from .noise import MOST_WORK, bind_nodes, check_predictable, weights_and_response
 
@@ -82,7 +83,7 @@ class PredictedRates:
         return f"PredictedRates({shown})"
 
 
-def predicted_rates(layer: Attention, density: Density, k: int, n_tokens: int) -> PredictedRates:
+def predicted_rates(layer: Attention, density: Density, k: int, n_tokens: int, progress: bool = False) -> PredictedRates:
     """The k largest eigenvalues of a layer on N random tokens, as rates (lambda - 1) / tau.
 
     tau is the time step of the plain layer: a residual step has the same rates. With L the limit equation's generator, A of
@@ -108,6 +109,8 @@ def predicted_rates(layer: Attention, density: Density, k: int, n_tokens: int) -
         Eigenvalues, the constant's 1 among them.
     n_tokens : int
         N.
+    progress : bool
+        Show a progress bar: in the plane it takes some seconds.
 
     Returns
     -------
@@ -171,7 +174,10 @@ def predicted_rates(layer: Attention, density: Density, k: int, n_tokens: int) -
             f"{len(modes.mass)} x {len(modes.mass)} matrices"
         )
     # the constant's eigenvalue is one, whatever the tokens
-    found = [_Block(np.zeros(1), np.zeros(1), 0.0), *(_block(modes, block, n_tokens) for block in blocks[1:])]
+    found = [
+        _Block(np.zeros(1), np.zeros(1), 0.0),
+        *(_block(modes, block, n_tokens) for block in track(blocks[1:], progress, unit="block")),
+    ]
     mean, noise = (np.concatenate(part)[:k] / tau for part in list(zip(*found))[:2])
     sizes = [len(block) for block in blocks]
     block_noise = np.repeat([block.noise_of_mean for block in found], sizes)[:k] / tau
