@@ -141,7 +141,7 @@ def test_a_pair_of_the_uniform_circle_splits_as_a_gaussian_matrix(normalization,
 
 
 @pytest.mark.parametrize("normalization", ["softmax", "sinkhorn"])
-@pytest.mark.parametrize("density", [P, LOPSIDED], ids=["pairs", "apart"])
+@pytest.mark.parametrize("density", [pytest.param(P, marks=pytest.mark.slow), LOPSIDED], ids=["pairs", "apart"])
 def test_measured_sets_have_the_predicted_mean_and_noise(normalization, density):
     n, k, seeds = 400, 3, 150
     layer = af.Attention(F, 0.08, normalization)

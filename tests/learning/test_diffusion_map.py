@@ -21,7 +21,7 @@ def test_it_is_an_estimator_of_scikit_learn(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("size", [1500, 2000, 3000])
+@pytest.mark.parametrize("size", [1500, pytest.param(3000, marks=pytest.mark.slow)])
 def test_a_swiss_roll_is_unrolled(size):
     X, angle = make_swiss_roll(size, random_state=0)
     first = af.DiffusionMap(n_components=1).fit_transform(X)[:, 0]
