@@ -2,9 +2,9 @@
 
 With a sum of every row and column in a register, each number that is loaded serves a whole row or column of the block:
 a multiply-add costs less than one load. LLVM does not find this in plain loops, so a block is written in its vector
-instructions here, for whatever vectors the processor has (numba's target, which NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override). How wide
-these are and how many decides the shape of a block, and nothing else does: what is compiled depends on the processor
-alone, as numba's cache on disk does.
+instructions here, for whatever vectors the processor has (numba's target, which NUMBA_CPU_NAME and NUMBA_CPU_FEATURES
+override). How wide these are and how many decides the shape of a block, and nothing else does: what is compiled depends
+on the processor alone, as numba's cache on disk does.
 """
 
 from __future__ import annotations
