@@ -1,0 +1,145 @@
+"""Rows of weights that choose their keys: found once for fixed queries and keys, held where they are few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import sparse
+
+from ..rules import nothing_to_see
+from ..threads import in_threads
+from . import compiled
+from .laws import Law, weigh
+from .sources import Lists, Source
+
+HELD = 2**25  # weights that are kept, 12 bytes each; more, and lists are found anew at every application
+_PIECE = 2**22  # entries of lists at a time
+_WIDEN, _ROUNDS = 2.0, 8  # of a bound that held too few keys, counted from the smallest f; then all keys
+_ROWS = 64  # worth handing to a thread
+
+
+class Selection:
+    """The weights of a law for the queries and keys of a source.
+
+    Attributes
+    ----------
+    counts : (M,) array
+        Keys that each query, by place, gives a weight.
+    numbers : (M, 4) array
+        What the law found for each query, by place.
+    """
+
+    def __init__(self, source: Source, law: Law, mass: np.ndarray | None = None) -> None:
+        self.source, self.law, size = source, law, len(source.order_of_keys)
+        bound = source.guess(law.rank)  # which puts tokens in order
+        mass = np.ones(size) if mass is None else mass
+        self._mass, self._number = mass[source.order_of_keys], source.order_of_keys.astype(np.int64)
+        count = len(source.order)
+        self.numbers, self._bound = np.empty((count, 4)), np.empty(count)
+        self.counts = np.empty(count, np.int64)
+        self._lengths = np.full(count, float(min(law.rank * 1.5 + 8, size)))
+        self._find(bound)
+        self._kept: Lists | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether the weights are kept from one application to the next."""
+        return self._lengths.sum() <= HELD
+
+    def _find(self, bound: np.ndarray) -> None:
+        size, every = self._mass.sum(), np.arange(len(bound))
+        for piece in self._pieces(every):
+            rows, most = piece, bound[piece]
+            for attempt in range(_ROUNDS + 1):
+                lists = self.source.within(rows, most)
+                found = self.law.find(lists, self._mass, self._number, most, size)
+                done = ~found.short
+                self.numbers[rows[done]], self._bound[rows[done]] = found.numbers[done], found.bound[done]
+                lengths = np.diff(lists.starts)
+                if done.any():
+                    self._lengths[rows[done]] = lengths[done]
+                    self._note(lists, rows, found, done)
+                lowest = _lowest(lists)
+                blind = done & ~(lowest < np.inf)
+                if blind.any():
+                    raise nothing_to_see(int(self.source.order[rows[blind.argmax()]]))
+                if done.all():
+                    break
+                with np.errstate(invalid="ignore"):
+                    wider = np.maximum(lowest + _WIDEN * (most - lowest), found.bound * (1 + 1e-9))
+                wider = np.where((wider > most) & (attempt < _ROUNDS - 1), wider, np.inf)
+                rows, most = rows[~done], wider[~done]
+
+    def _note(self, lists: Lists, rows: np.ndarray, found, done: np.ndarray) -> None:
+        weights = weigh(self.law, lists, self._mass, self._number, found.numbers)
+        chosen = np.append(0, np.cumsum(weights > 0))[lists.starts]
+        self.counts[rows[done]] = np.diff(chosen)[done]
+
+    def _pieces(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Rows whose lists are held at a time, by what is known of their lengths."""
+        ends = np.cumsum(self._lengths[rows]) // _PIECE
+        return iter(np.split(rows, np.flatnonzero(np.diff(ends)) + 1))
+
+    def _lists(self, rows: np.ndarray) -> Lists:
+        """What the queries at some places weigh: lists with weights in the place of f, zeros left out."""
+        lists = self.source.within(rows, self._bound[rows])
+        weights = weigh(self.law, lists, self._mass, self._number, self.numbers[rows])
+        chosen = weights > 0
+        starts = np.append(0, np.cumsum(chosen))[lists.starts]
+        return Lists(starts, lists.places[chosen], weights[chosen])
+
+    def _parts(self) -> Iterator[tuple[np.ndarray, Lists]]:
+        every = np.arange(len(self._bound))
+        if self._kept is not None:
+            yield every, self._kept
+            return
+        parts = []
+        for rows in self._pieces(every):
+            lists = self._lists(rows)
+            if self.held:
+                parts.append(lists)
+            yield rows, lists
+        if self.held:
+            starts = np.append(0, np.cumsum(np.concatenate([np.diff(part.starts) for part in parts])))
+            self._kept = Lists(starts, np.concatenate([p.places for p in parts]), np.concatenate([p.f for p in parts]))
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Weighted means of values (N, c) at the queries: (M, c)."""
+        values = np.ascontiguousarray(values[self.source.order_of_keys])
+        result = np.empty((len(self._bound), values.shape[1]))
+        for rows, lists in self._parts():
+            sums = np.empty((len(rows), values.shape[1]))
+            t = (lists.starts, lists.places, lists.f, values, sums)
+            in_threads(lambda a, b, t=t: compiled.sum_lists(a, b, *t), len(rows), _ROWS)
+            result[self.source.order[rows]] = sums
+        return result
+
+    def transposed(self, values: np.ndarray) -> np.ndarray:
+        """sum_i w_ij v_i for values (M, c) at the queries: (N, c)."""
+        values = values[self.source.order]
+        total = np.zeros((len(self._mass), values.shape[1]))
+        for rows, lists in self._parts():
+            total += self._matrix(lists, len(rows)).T @ values[rows]
+        result = np.empty_like(total)
+        result[self.source.order_of_keys] = total
+        return result
+
+    def matrix(self) -> sparse.csr_array:
+        """(M, N) in the order of the queries and keys as they were given."""
+        parts = [self._matrix(lists, len(rows)) for rows, lists in self._parts()]
+        entries = sparse.vstack(parts, format="coo") if len(parts) > 1 else parts[0].tocoo()
+        places = self.source.order[entries.row], self.source.order_of_keys[entries.col]
+        return sparse.csr_array((entries.data, places), shape=entries.shape)
+
+    def _matrix(self, lists: Lists, rows: int) -> sparse.csr_array:
+        return sparse.csr_array((lists.f, lists.places, lists.starts), shape=(rows, len(self._mass)))
+
+
+def _lowest(lists: Lists) -> np.ndarray:
+    """The smallest f of each row, inf where there is none."""
+    empty = lists.starts[1:] == lists.starts[:-1]
+    lowest = np.full(len(empty), np.inf)
+    if len(lists.f):
+        lowest[~empty] = np.minimum.reduceat(lists.f, lists.starts[:-1][~empty])
+    return lowest

@@ -1,0 +1,245 @@
+"""Where lists of near keys come from: cells, rows of f, or the edges of a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ...similarity import PseudoMetric
+from ...similarity.pairs import Pair, evaluate, transformed
+from ..cells_engine import lists, sweep
+from ..cells_engine.search import CELLED, check
+from ..choice import SMALL
+from ..masks import Edges, Mask, Ranges
+from ..numba_engine.rows import FRows
+from ..registry import load
+from ..rules import TRANSFORMS, reach_of, transform_of
+from ..threads import in_threads
+from . import compiled
+
+_ENTRIES = 2**22  # of lists, or of rows of f, at a time
+_SAMPLE = 512  # keys that tell how far the nearest few reach, where no tree does
+_THIN, _SPARE = 16, (1.25, 4)  # rank in a thinned set of keys; what is added to it, for most queries to be served at once
+_ROWS = 64  # rows that are worth handing to a thread
+
+
+class Lists(NamedTuple):
+    """Of R queries: keys places[starts[i]:starts[i + 1]] and their f."""
+
+    starts: np.ndarray
+    places: np.ndarray
+    f: np.ndarray
+
+
+@dataclass
+class Source:
+    """What finds near keys. `order` and `order_of_keys` are the numbers of queries and keys by place."""
+
+    engine: str
+    order: np.ndarray
+    order_of_keys: np.ndarray
+
+    def within(self, rows: np.ndarray, bound: np.ndarray) -> Lists:
+        """The keys with f <= bound (R,), for queries at R places, increasing."""
+        raise NotImplementedError
+
+    def guess(self, rank: float) -> np.ndarray:
+        """Bounds (M,) of f within which most queries have so many keys."""
+        raise NotImplementedError
+
+
+def source(f: PseudoMetric, queries: np.ndarray | None, keys: np.ndarray, backend: str, mask: Mask | None = None) -> Source:
+    """The source for checked tokens; queries None: the keys.
+
+    Raises
+    ------
+    ValueError
+        If the engine does not choose keys, or not for this f or mask.
+    ImportError
+        If there is no such engine here.
+    """
+    if backend == "auto":
+        backend = "graph" if isinstance(mask, Edges) else "cells" if mask is None and _celled(f, queries, keys) else "numba"
+    else:
+        load(backend)
+    v = f.key_features(keys)
+    u = f.query_features(keys if queries is None else queries)
+    if backend == "graph":
+        if not isinstance(mask, Edges):
+            raise ValueError("backend 'graph' sums over the edges of a mask, got none; use 'numba'")
+        return _OfEdges(f, u, v, mask)
+    if backend == "numba":
+        if isinstance(mask, Edges):
+            raise ValueError("backend 'numba' takes no edges; use 'graph'")
+        return _OfRows(f, u, v, mask)
+    if backend == "cells":
+        if mask is not None:
+            raise ValueError("backend 'cells' takes no mask; use 'numba', or 'graph' for edges")
+        check(f)
+        if v.shape[1] > CELLED:
+            raise ValueError(f"f must have up to {CELLED} features for its near keys to be chosen in cells, got {v.shape[1]}; use 'numba'")
+        return _OfCells(f, u, v)
+    raise ValueError(f"backend must be 'auto', 'reference', 'numba', 'cells' or 'graph' for weights that choose their keys, got {backend!r}")
+
+
+def _celled(f: PseudoMetric, queries: np.ndarray | None, keys: np.ndarray) -> bool:
+    count = len(keys) if queries is None else len(queries)
+    if float(count) * len(keys) <= SMALL or f.key_features(keys[:1]).shape[1] > CELLED:
+        return False
+    try:
+        check(f)
+    except ValueError:
+        return False
+    return True
+
+
+class _OfRows(Source):
+    """Rows of f, some at a time."""
+
+    def __init__(self, f: PseudoMetric, u: np.ndarray, v: np.ndarray, mask: Ranges | None) -> None:
+        size, count = len(v), len(u)
+        order = np.arange(size) if mask is None else mask.order
+        super().__init__("numba", np.arange(count) if mask is None else order, order)
+        if mask is not None:
+            u, v = u[order], v[order]
+        self._rows = FRows(f, u, v)
+        self._sampled = FRows(f, u, v[:: max(size // _SAMPLE, 1)])
+        self._share = len(range(0, size, max(size // _SAMPLE, 1))) / size
+        self._seen = np.tile([0, size], (count, 1)) if mask is None else np.stack([mask.first, mask.last], axis=1)
+
+    def within(self, rows: np.ndarray, bound: np.ndarray) -> Lists:
+        count, size = len(bound), len(self.order_of_keys)
+        step, parts = max(_ENTRIES // size, 1), []
+        buffer = np.empty((min(step, count), size))
+        for k in range(0, count, step):
+            some, most = rows[k : k + step], np.ascontiguousarray(bound[k : k + step])
+            self._rows(some, buffer)
+            seen, counts = self._seen[some], np.empty(len(most), np.int64)
+            in_threads(lambda a, b, t=(buffer, most, seen, counts): compiled.count_in_rows(a, b, *t), len(most), _ROWS)
+            starts = np.append(0, np.cumsum(counts))
+            places, found = np.empty(starts[-1], np.int32), np.empty(starts[-1])
+            t = (buffer, most, seen, starts, places, found)
+            in_threads(lambda a, b, t=t: compiled.take_from_rows(a, b, *t), len(most), _ROWS)
+            parts.append((counts, places, found))
+        counts, places, found = (np.concatenate(part) for part in zip(*parts))
+        return Lists(np.append(0, np.cumsum(counts)), places, found)
+
+    def guess(self, rank: float) -> np.ndarray:
+        count, sample = len(self.order), round(self._share * len(self.order_of_keys))
+        place = int(rank * self._share * _SPARE[0]) + _SPARE[1]
+        bound = np.full(count, np.inf)
+        if place < sample and (self._seen == [0, len(self.order_of_keys)]).all():
+            step = max(_ENTRIES // sample, 1)
+            buffer = np.empty((min(step, count), sample))
+            for k in range(0, count, step):
+                last = min(k + step, count)
+                self._sampled(np.arange(k, last), buffer)
+                bound[k:last] = np.partition(buffer[: last - k], place, axis=1)[:, place]
+        return bound
+
+
+class _OfCells(Source):
+    """Cells of tokens, sides about the reach of the first bounds."""
+
+    def __init__(self, f: PseudoMetric, u: np.ndarray, v: np.ndarray) -> None:
+        self._pair, self._u, self._v = f.pair, self._flat(f, u), self._flat(f, v)
+        self._grid: lists.Grid | None = None
+        super().__init__("cells", np.arange(len(u)), np.arange(len(v)))
+
+    @staticmethod
+    def _flat(f: PseudoMetric, x: np.ndarray) -> np.ndarray:
+        if f.pair.period is not None:
+            period = np.array(f.pair.period)
+            x = x - period * np.floor(x / period)
+            x = np.where(x >= period, 0.0, x)  # a little below 0 is rounded to a whole period
+        return np.ascontiguousarray(x, dtype=np.float64)
+
+    def guess(self, rank: float) -> np.ndarray:
+        """By the distance to a few of a thinned set of keys; puts tokens into cells of about that size."""
+        size = len(self._v)
+        thin = max(int(rank / _THIN), 1)
+        some = self._v[::thin]
+        place = int(rank / thin * _SPARE[0]) + _SPARE[1]
+        if place > len(some):
+            radius = np.full(len(self._u), np.inf)
+        else:
+            tree = cKDTree(some, boxsize=self._pair.period)
+            radius = tree.query(self._u, [place], workers=-1)[0][:, 0]
+        finite = radius[np.isfinite(radius)]
+        typical = float(np.median(finite)) if len(finite) else np.inf
+        self._arrange(typical / 2 if size > 1 else np.inf)
+        return _f_of(self._pair, radius[self.order])
+
+    def _arrange(self, side: float) -> None:
+        u, v = np.ascontiguousarray(self._u.T), np.ascontiguousarray(self._v.T)
+        self._grid = lists.grid(u, v, self._pair.period, side)
+        self._keys, self._queries = lists.sort(v, self._grid), lists.sort(u, self._grid)
+        self.order, self.order_of_keys = self._queries.order, self._keys.order
+        shift = max(self._grid.bits - len(self._v).bit_length(), 0)
+        table = np.empty((1 << (self._grid.bits - shift)) + 2, np.int64)
+        sweep.index(self._keys.code, shift, table)
+        self._cells = self._keys.code, table, shift
+        transform, parameter = transform_of(self._pair)
+        self._rule = TRANSFORMS[transform], parameter
+
+    def within(self, rows: np.ndarray, bound: np.ndarray) -> Lists:
+        assert self._grid is not None
+        points, code, _ = self._queries.some(rows)
+        begins = np.empty(len(bound) + 1, np.int64)
+        begins = begins[: sweep.split(code, self._grid.cells[2][2], begins) + 1]
+        with np.errstate(over="ignore"):
+            reach = np.maximum.reduceat(reach_of(self._pair, 0.5, bound), begins[:-1])
+        reach = np.minimum(reach * (1 + 1e-12), self._grid.diameter) + self._grid.rounding
+        counts, starts = np.zeros(len(bound), np.int64), np.zeros(1, np.int64)
+        places, found = np.empty(0, np.int32), np.empty(0)
+        for _ in range(2):  # counted, then taken
+            rest = (begins, reach), points, self._keys.points, self._cells, self._grid.cells, self._rule, bound
+            rest = *rest, starts, counts, places, found
+            lists.in_pieces(lambda *some, rest=rest: compiled.within_cells(*some, *rest), len(reach), 16)
+            if len(starts) > 1:
+                break
+            starts = np.append(0, np.cumsum(counts))
+            places, found = np.empty(starts[-1], np.int32), np.empty(starts[-1])
+            if not starts[-1]:
+                break
+        return Lists(starts, places, found)
+
+
+class _OfEdges(Source):
+    """The edges of a graph, f on them computed once."""
+
+    def __init__(self, f: PseudoMetric, u: np.ndarray, v: np.ndarray, mask: Edges) -> None:
+        super().__init__("graph", np.arange(len(u)), np.arange(len(v)))
+        self._starts, self._places = mask.starts.astype(np.int64), mask.keys.astype(np.int32)
+        queries = np.repeat(np.arange(len(u)), np.diff(self._starts))
+        self._f = np.concatenate(
+            [
+                _on_edges(f, u[queries[k : k + _ENTRIES]], v[self._places[k : k + _ENTRIES]])
+                for k in range(0, len(queries), _ENTRIES)
+            ]
+        )
+
+    def within(self, rows: np.ndarray, bound: np.ndarray) -> Lists:
+        counts = self._starts[rows + 1] - self._starts[rows]
+        starts = np.append(0, np.cumsum(counts))
+        some = np.repeat(self._starts[rows] - starts[:-1], counts) + np.arange(starts[-1])
+        near = self._f[some] <= np.repeat(bound, counts)
+        starts = np.append(0, np.cumsum(near))[starts]
+        return Lists(starts, self._places[some][near], self._f[some][near])
+
+    def guess(self, rank: float) -> np.ndarray:
+        return np.full(len(self.order), np.inf)
+
+
+def _on_edges(f: PseudoMetric, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return evaluate(f.pair, u, v)
+
+
+def _f_of(pair: Pair, radius: np.ndarray) -> np.ndarray:
+    """h of a distance of features."""
+    with np.errstate(over="ignore"):
+        return transformed(pair, radius**2)
