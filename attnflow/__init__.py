@@ -6,7 +6,16 @@ error bars that were predicted beforehand, that the two agree, and where they st
 
 from importlib import import_module
 
-from .attention import Attention, DensityCorrected, Sinkhorn, epsilon_for_perplexity
+from .attention import (
+    Attention,
+    DensityCorrected,
+    Perplexity,
+    Screening,
+    Sinkhorn,
+    Sparse,
+    TopK,
+    epsilon_for_perplexity,
+)
 from .continuum import MeanField, limit, predicted_bias, predicted_noise, predicted_rates
 from .geometry import (
     Box,
@@ -65,14 +74,18 @@ __all__ = [
     "Mahalanobis",
     "MeanField",
     "Mixture",
+    "Perplexity",
     "PowerDistance",
     "PseudoMetric",
+    "Screening",
     "Sinkhorn",
     "Solution",
+    "Sparse",
     "Sphere",
     "SquaredDistance",
     "SquaredMap",
     "StudyResult",
+    "TopK",
     "Torus",
     "Uniform",
     "VonMises",

@@ -18,6 +18,7 @@ from .bound import BoundLayer, bind, read_log_mass
 from .normalizations import Normalization
 from .normalizations import normalization as as_normalization
 from .operators import linear_operator
+from .selected import SelectedLayer, bind_selected
 from .spectrum import LayerSpectrum, layer_spectrum
 
 _RTOL = {"float64": 1e-12, "float32": 1e-5}
@@ -95,11 +96,16 @@ class Attention:
     def time_step(self) -> float:
         """Time of the limit equation that one layer advances: residual * m2 / 2, in the units of f.metric.
 
+        Where queries choose their keys (TopK, Sparse, Perplexity) m2 depends on the place, and is in the equation: a layer is
+        one unit of its time, times the residual.
+
         Raises
         ------
         ValueError
             If f has no local limit, as DotProduct(W) with a W that is not symmetric positive definite.
         """
+        if self.normalization.selects:
+            return self.residual
         if self.f.obstacle:
             raise ValueError(self.f.obstacle)
         return self.residual * self.f.second_moment(self.epsilon, self.f.dim) / 2
@@ -107,7 +113,7 @@ class Attention:
     @property
     def clock(self) -> float:
         """What a layer adds to the time of a run: time_step, or 1 where f has no limit equation and layers are counted."""
-        return 1.0 if self.f.obstacle else self.time_step
+        return self.time_step if self.normalization.selects or not self.f.obstacle else 1.0
 
     def __call__(self, tokens: np.ndarray, values: np.ndarray | None = None, queries: np.ndarray | None = None) -> np.ndarray:
         """Features after one layer.
@@ -157,8 +163,11 @@ class Attention:
                 f"{8.0 * len(queries) * len(tokens):.3g} bytes"
             )
         capacity.fits(24 * len(queries) * len(tokens), "tokens")
+        bound = self.bind(tokens)
+        if isinstance(bound, SelectedLayer):
+            return bound.weights(None if queries is tokens else queries)
         f, epsilon = rescale(self.f, self.epsilon, queries, tokens)
-        bias = self.bind(tokens).key_bias
+        bias = bound.key_bias
         return softmax(shifted_logits(f, epsilon, queries, tokens, bias - bias.max())[0])[0]
 
     def plan(self, tokens: np.ndarray, columns: int = 1, layers: int = 1) -> Choice:
@@ -274,5 +283,7 @@ class Attention:
         key = " ".join(map(str, (digest.hexdigest(), tokens.dtype, tokens.shape, *options)))
         last = self._last  # read once: another thread may bind other tokens meanwhile
         if last is None or last[0] != key:
-            last = self._last = (key, bind(self, tokens.astype(np.float64), log_mass))
+            points = tokens.astype(np.float64)
+            bound = bind_selected(self, points, log_mass, None) if self.normalization.selects else bind(self, points, log_mass)
+            last = self._last = (key, bound)
         return last[1]

@@ -43,6 +43,8 @@ class Normalization:
         Whether the limit of an asymmetric f is known: that of `General`.
     order : int
         Of the error of infinitely many tokens in the time step, for a similarity that is a flat Gaussian.
+    selects : bool
+        Whether each query chooses the keys that it weighs: weights are then no softmax with a key bias, see `sparse`.
 
     Examples
     --------
@@ -63,6 +65,7 @@ class Normalization:
     needs_symmetry = False
     general = False
     order = 1
+    selects = False
 
     if TYPE_CHECKING:  # a class's, an instance's or computed
 

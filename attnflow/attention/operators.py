@@ -8,6 +8,7 @@ from scipy.sparse.linalg import LinearOperator
 from .. import checks
 from ..kernels import plan
 from .bound import BoundLayer
+from .selected import SelectedLayer
 
 
 def linear_operator(bound: BoundLayer, weights: float, identity: float) -> LinearOperator:
@@ -25,6 +26,8 @@ def linear_operator(bound: BoundLayer, weights: float, identity: float) -> Linea
         return weights * bound.attend(v).mean + identity * v
 
     def apply_transposed(v: np.ndarray) -> np.ndarray:
+        if isinstance(bound, SelectedLayer):
+            return weights * bound.attend_transposed(v) + identity * v
         layer, f = bound.layer, bound.layer.f
         if bound.log_sum_exp is None:
             bound.log_sum_exp = bound.attend(None).log_sum_exp

@@ -139,7 +139,7 @@ def layer_spectrum(bound: BoundLayer, k: int, progress: bool = False) -> LayerSp
     whatever the normalisation.
     """
     layer, size = bound.layer, len(bound.tokens)
-    symmetric = layer.f.is_symmetric(bound.tokens)
+    symmetric = not layer.normalization.selects and layer.f.is_symmetric(bound.tokens)
     weight = bound.conserved_weight() if symmetric else np.full(size, 1 / size)
     if weight.min() < _SPAN * weight.max():
         raise ValueError(

@@ -26,6 +26,12 @@ class Ranges:
         first = np.searchsorted(self.last, places, side="right")
         return Ranges(self.order, first, np.searchsorted(self.first, places, side="right"), False)
 
+    def seen(self) -> np.ndarray:
+        """How many tokens each of them sees, (N,)."""
+        counts = np.empty(len(self.order), np.int64)
+        counts[self.order] = self.last - self.first
+        return counts
+
     def dense(self) -> np.ndarray:
         """(N, N) of bool, in the tokens' own order: query, key."""
         places = np.arange(len(self.order))
@@ -59,6 +65,10 @@ class Edges:
         matrix = self.matrix.T.tocsr()
         matrix.sort_indices()
         return Edges(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64))
+
+    def seen(self) -> np.ndarray:
+        """How many tokens each of them sees, (N,)."""
+        return np.diff(self.starts)
 
     def dense(self) -> np.ndarray:
         """(N, N) of bool: query, key."""

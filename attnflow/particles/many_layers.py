@@ -67,6 +67,8 @@ def _worthwhile(bound: BoundLayer, features: np.ndarray, count: np.ndarray) -> i
     def degree(lower: float) -> int:
         return int(degree_bound(layers, _move(layer, lower), _tolerance(layer, layers)))
 
+    if layer.normalization.selects:
+        return None
     definite = layer.f.positive_definite
     steps = 0 if definite else lanczos_steps(len(features), degree)
     terms = degree(0.0 if definite else -1.0)

@@ -8,7 +8,8 @@ Queries and keys are numbered by their place in an order of the source's own, so
 """
 
 from .laws import Calibrated, Entmax, Law, Nearest
+from .reference import DenseSelection
 from .select import Selection
 from .sources import Source, source
 
-__all__ = ["Calibrated", "Entmax", "Law", "Nearest", "Selection", "Source", "source"]
+__all__ = ["Calibrated", "DenseSelection", "Entmax", "Law", "Nearest", "Selection", "Source", "source"]

@@ -11,7 +11,7 @@ f counts from the row's smallest, f_i, everywhere: a constant in a row changes n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import ClassVar, NamedTuple
 
@@ -48,6 +48,10 @@ class Nearest:
         """About how many keys a list must hold."""
         return self.k
 
+    def at(self, epsilon: float) -> Nearest:
+        """At another temperature."""
+        return replace(self, epsilon=epsilon)
+
     @property
     def scale(self) -> tuple[float, float]:
         """What `weigh` needs of the law."""
@@ -66,6 +70,9 @@ class Entmax:
     epsilon: float
     rank: float
     code: ClassVar[int] = 1
+
+    def at(self, epsilon: float) -> Entmax:
+        return replace(self, epsilon=epsilon)
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -223,7 +230,7 @@ def _sum(row, keys, mass, lowest, level, unit, power):
 
 @_free
 def _calibrated(first, last, starts, places, f, mass, bound, goal, depth, numbers, reach, short):
-    """numbers: the row's lowest f; 1 / (2 eps), of which inf stands for the lowest alone and 0 for all alike; unreached."""
+    """numbers: the row's lowest f; 1 / (2 eps), of which inf stands for the lowest alone and 0 for all alike; unreached; where weights end."""
     for i in range(first, last):
         row, keys = f[starts[i] : starts[i + 1]], places[starts[i] : starts[i + 1]]
         complete = bound[i] == np.inf
@@ -245,10 +252,10 @@ def _calibrated(first, last, starts, places, f, mass, bound, goal, depth, number
             if not complete:
                 short[i] = True
             else:  # fewer than the target: all alike
-                numbers[i, 1], numbers[i, 2], reach[i] = 0.0, 1.0, np.inf
+                numbers[i, 1], numbers[i, 2], numbers[i, 3], reach[i] = 0.0, 1.0, np.inf, np.inf
             continue
         if np.log(least_mass) >= goal:  # so many copies of the nearest that no temperature is low enough
-            numbers[i, 1], numbers[i, 2], reach[i] = np.inf, 1.0, lowest
+            numbers[i, 1], numbers[i, 2], numbers[i, 3], reach[i] = np.inf, 1.0, lowest, lowest
             continue
         low, high = 1e-3 / highest, 750.0 / nearest
         while _entropy(row, keys, mass, lowest, low)[0] < goal and low > 1e-300:
@@ -273,7 +280,7 @@ def _calibrated(first, last, starts, places, f, mass, bound, goal, depth, number
         if reach[i] > bound[i] and not complete:
             short[i] = True
             continue
-        numbers[i, 1] = beta
+        numbers[i, 1], numbers[i, 3] = beta, reach[i]
 
 
 @_compiled
@@ -312,13 +319,13 @@ def _weigh(first, last, code, scale, power, starts, places, f, mass, number, num
                 depth = (level - (f[e] - lowest)) * scale
                 weights[e] = mass[places[e]] * depth**power if depth > 0 else 0.0
         else:
-            lowest, beta = numbers[i, 0], numbers[i, 1]
+            lowest, beta, cut = numbers[i, 0], numbers[i, 1], numbers[i, 3]
             for e in range(begin, end):
                 g = f[e] - lowest
-                if beta == np.inf:
-                    weights[e] = mass[places[e]] if g <= 0 else 0.0
+                if beta == np.inf or beta == 0:
+                    weights[e] = mass[places[e]] if f[e] <= cut and g < np.inf else 0.0
                 else:
-                    weights[e] = mass[places[e]] * np.exp(-beta * g) if g < np.inf else 0.0
+                    weights[e] = mass[places[e]] * np.exp(-beta * g) if f[e] <= cut else 0.0
         total = 0.0
         for e in range(begin, end):
             total += weights[e]

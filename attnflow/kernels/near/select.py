@@ -24,8 +24,8 @@ class Selection:
 
     Attributes
     ----------
-    counts : (M,) array
-        Keys that each query, by place, gives a weight.
+    counts, masses : (M,) array
+        How many keys each query gives a weight, and their mass together.
     numbers : (M, 4) array
         What the law found for each query, by place.
     """
@@ -37,7 +37,7 @@ class Selection:
         self._mass, self._number = mass[source.order_of_keys], source.order_of_keys.astype(np.int64)
         count = len(source.order)
         self.numbers, self._bound = np.empty((count, 4)), np.empty(count)
-        self.counts = np.empty(count, np.int64)
+        self.counts, self.masses = np.empty(count, np.int64), np.empty(count)
         self._lengths = np.full(count, float(min(law.rank * 1.5 + 8, size)))
         self._find(bound)
         self._kept: Lists | None = None
@@ -73,8 +73,9 @@ class Selection:
 
     def _note(self, lists: Lists, rows: np.ndarray, found, done: np.ndarray) -> None:
         weights = weigh(self.law, lists, self._mass, self._number, found.numbers)
-        chosen = np.append(0, np.cumsum(weights > 0))[lists.starts]
-        self.counts[rows[done]] = np.diff(chosen)[done]
+        queries = self.source.order[rows[done]]
+        for result, entries in ((self.counts, weights > 0), (self.masses, np.where(weights > 0, self._mass[lists.places], 0))):
+            result[queries] = np.diff(np.append(0, np.cumsum(entries))[lists.starts])[done]
 
     def _pieces(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Rows whose lists are held at a time, by what is known of their lengths."""

@@ -1,0 +1,188 @@
+"""A layer whose queries choose their keys, with its tokens: what each row found, and one step on the features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from .. import checks
+from ..kernels import Attended
+from ..kernels.masks import Mask
+from ..kernels.near import Calibrated, DenseSelection, Entmax, Law, Nearest, Selection, source
+from ..kernels.scaling import rescale
+from ..similarity import PseudoMetric
+from .bound import BoundLayer
+from .sparse import Selective, Sparse
+
+_SAMPLE = 200  # rows that a search for a temperature begins with
+_PROBES = 512  # keys of which f tells its unit
+_STEPS = 100  # of a search for a temperature
+_FEW = 1000  # tokens up to which a share is met to `_CLOSE` weights, beyond to one for each token
+_CLOSE = 10
+
+
+@dataclass
+class SelectedLayer(BoundLayer):
+    """As `BoundLayer`; `selection` has the weights. The logarithms of row sums are 0: rows sum to one as they are."""
+
+    selection: Any = None
+    law: Law | None = None
+    unit: float = 1.0
+    mass: np.ndarray | None = None
+
+    def attend(self, values: np.ndarray | None, queries: np.ndarray | None = None) -> Attended:
+        chosen = self.selection if queries is None else self._at(queries)
+        mean = np.empty((len(chosen.counts), 0)) if values is None else chosen.mean(values)
+        return Attended(mean, np.zeros(len(chosen.counts)))
+
+    def attend_transposed(self, values: np.ndarray) -> np.ndarray:
+        """sum_i S_ij v_i (N, c)."""
+        return self.selection.transposed(values)
+
+    def weights(self, queries: np.ndarray | None = None) -> np.ndarray:
+        """Dense (M, N)."""
+        return (self.selection if queries is None else self._at(queries)).matrix().toarray()
+
+    def count_isolated(self, log_sum_exp: np.ndarray) -> int:
+        """Tokens that weigh but one key, themselves."""
+        asked = isinstance(self.law, Nearest) and self.law.k < 2
+        count = 0 if asked or len(self.tokens) < 2 else int((self.selection.counts == 1).sum())
+        if count:
+            checks.warn(
+                f"{count} of {len(self.tokens)} tokens attend to one key only: epsilon is below their spacing",
+                checks.IsolatedTokensWarning,
+            )
+        return count
+
+    def _at(self, queries: np.ndarray):
+        return _select(self.layer, queries, self.tokens, cast(Law, self.law), self.unit, self.mass, None)
+
+
+def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None, mask: Mask | None) -> SelectedLayer:
+    """The layer on fixed tokens; `layer` is the Attention, whose file needs this one."""
+    rule: Selective = layer.normalization
+    mass = None if log_mass is None else np.exp(log_mass)
+    rule.check_size(len(tokens) if mass is None else float(mass.sum()))
+    unit, stats = layer.epsilon, {}
+    law = rule.law(layer.epsilon, layer.rtol)
+    if isinstance(law, Calibrated) or (isinstance(rule, Sparse) and rule.fraction is not None):
+        unit = _unit(layer.f, tokens)
+    if isinstance(rule, Sparse) and rule.fraction is not None:
+        selection, law = _of_fraction(layer, tokens, rule, unit, mass, mask)
+        stats = {"epsilon": cast(Entmax, law).epsilon}
+    else:
+        selection = _select(layer, None, tokens, law, unit, mass, mask)
+    engine = "reference" if isinstance(selection, DenseSelection) else selection.source.engine
+    stats = {"engine": engine, "dtype": "float64", "keys_per_query": float(selection.counts.mean()), **stats}
+    zeros = np.zeros(len(tokens))
+    return SelectedLayer(layer, tokens, zeros, cast(Any, _Engine(engine)), stats, zeros, selection, law, unit, mass)
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """The name of what chose the keys, where layers have a plan."""
+
+    engine: str
+    run: Callable | None = None
+
+    def __call__(self, values, key_bias) -> Attended:
+        raise NotImplementedError
+
+
+def _select(layer: Any, queries, tokens: np.ndarray, law: Law, unit: float, mass, mask: Mask | None):
+    """Rows of the law, f and its temperatures in units in which they are numbers."""
+    f, scaled = rescale(layer.f, unit, queries, tokens)
+    if not isinstance(law, Calibrated):
+        law = law.at(law.epsilon / unit * scaled)
+    if layer.backend == "reference":
+        return DenseSelection(f, queries, tokens, law, mass, mask)
+    return Selection(source(f, queries, tokens, layer.backend, mask), law, mass)
+
+
+def _unit(f: PseudoMetric, tokens: np.ndarray) -> float:
+    """A typical difference of f between tokens."""
+    some = tokens[np.unique(np.linspace(0, len(tokens) - 1, min(_PROBES, len(tokens))).astype(int))]
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = f(some, some)
+        above = rows - rows.min(axis=1, keepdims=True)
+    above = above[(above > 0) & (above < np.inf)]
+    return float(np.median(above)) if len(above) else 1.0
+
+
+def _of_fraction(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mass, mask: Mask | None):
+    """Weights of which a share is not zero, and their law: by false position in the logarithms, on some rows first."""
+    size, fraction = len(tokens), cast(float, rule.fraction)
+    seen = np.full(size, float(size)) if mask is None else mask.seen().astype(float)
+    weight = np.ones(size) if mass is None else mass
+    if mass is not None:
+        seen[:] = mass.sum()
+
+    def share(epsilon: float, rows: np.ndarray | None):
+        law = Entmax(rule.power, epsilon, min(max(fraction * size, 8.0), size))
+        chosen = _select(layer, None if rows is None else tokens[rows], tokens, law, unit, mass, mask)
+        counts = chosen.counts if mass is None else chosen.masses
+        counts, total = (counts, seen) if rows is None else (counts, seen[rows])
+        own = weight if rows is None else weight[rows]
+        return (own @ counts) / (own @ total), chosen, law
+
+    epsilon, width = unit, 64.0
+    if mask is None and size > 4 * _SAMPLE:
+        rows = np.unique(np.linspace(0, size - 1, _SAMPLE).astype(int))
+        epsilon = _search(lambda e: share(e, rows)[0], fraction, epsilon, width, 1e-3 * fraction)
+        width = 1.1
+    # pairs of tokens, which the share is a multiple of; symmetric ones come in twos
+    close = (_CLOSE / 2 if size <= _FEW else size / 2) / float(size) ** 2
+    kept: dict[float, Any] = {}
+
+    def remembered(e: float) -> float:
+        kept.clear()
+        kept[e] = share(e, None)
+        return kept[e][0]
+
+    epsilon = _search(remembered, fraction, epsilon, width, close)
+    found, chosen, law = kept[epsilon] if epsilon in kept else share(epsilon, None)
+    if abs(found - fraction) > 2 * close * (1 + 1e-9):
+        checks.warn(
+            f"fraction = {fraction:g} of the weights can not be met to {2 * close:.2g}, got {found:.6g}: tokens lie so that many "
+            "weights appear at once, or see no more keys",
+            checks.AccuracyWarning,
+        )
+    return chosen, law
+
+
+def _search(function: Callable[[float], float], target: float, start: float, width: float, close: float) -> float:
+    """Where a growing function comes within `close` of the target: bracketed by factors, then by false position (Illinois)
+    in the logarithms; the nearest there is, if there is none."""
+    best = (np.inf, start)
+
+    def excess(x: float) -> float:
+        nonlocal best
+        value = function(float(np.exp(x)))
+        best = min(best, (abs(value - target), float(np.exp(x))))
+        return 0.0 if abs(value - target) <= close else np.log(value / target)
+
+    x = np.log(start)
+    y, step = excess(x), np.log(width)
+    a, ya = x, y
+    for _ in range(_STEPS):
+        if y == 0 or (ya < 0) != (y < 0):
+            break
+        a, ya = x, y
+        x = x + (step if y < 0 else -step)
+        y, step = excess(x), 2 * step
+        if abs(x) > 700 or step > 1e4:
+            return best[1]
+    for _ in range(_STEPS):
+        if y == 0 or ya == 0 or abs(x - a) < 1e-14:
+            break
+        new = x - y * (x - a) / (y - ya)
+        value = excess(new)
+        if (value < 0) != (y < 0):
+            a, ya = x, y
+        else:
+            ya /= 2
+        x, y = new, value
+    return best[1]
