@@ -57,7 +57,6 @@ def within_cells(first, last, blocks, queries, keys, cells, grid, rule, bound, s
     x, row = np.empty(m), np.empty(TILE)
     none, no_values = np.zeros(keys.shape[1]), np.empty((0, keys.shape[1]))
     near, near_bias, near_values = np.zeros((m, TILE + ROUND)), np.empty(TILE + ROUND), np.empty((0, TILE + ROUND))
-    at = np.empty(queries.shape[1] if taking else 0, np.int64)
     for block in range(first, last):
         begin, end, far, several = begins[block], begins[block + 1], reach[block], False
         for d in range(m):
@@ -82,9 +81,9 @@ def within_cells(first, last, blocks, queries, keys, cells, grid, rule, bound, s
                     apply_transform(transform, parameter, row[:size])
                     most, count = bound[i], counts[i]
                     if taking:
-                        base = starts[i]
+                        base, room = starts[i], starts[i + 1] - starts[i]
                         for j in range(length):
-                            if row[j] <= most:
+                            if row[j] <= most and count < room:
                                 places[base + count], found[base + count] = start + j, row[j]
                                 count += 1
                     else:

@@ -19,12 +19,16 @@ import numba
 import numpy as np
 
 from ...compilation import cached_njit
+from ..numba_engine import tiles
+from ..numba_engine.arithmetic import exp2
 from ..threads import in_threads
 
 TIE = 1e-11  # of |f|: what differs by less is the same, and goes by the number of the key
 _ROWS = 32  # worth handing to a thread
-_free = cached_njit(error_model="numpy")
+_LN2, _NOTHING = log(2), 1100.0  # bits from which on a weight is none
+_free = cached_njit(tiles.SHARED, error_model="numpy")
 _compiled = numba.njit(error_model="numpy")
+_summing = numba.njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 
 
 class Found(NamedTuple):
@@ -106,12 +110,13 @@ class Calibrated:
 Law = Nearest | Entmax | Calibrated
 
 
-def weigh(law: Law, lists, key_mass: np.ndarray, key_number: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Weights of the lists' entries, every row's of sum one; 0 for what it does not choose."""
-    weights = np.empty(len(lists.f))
-    t = (law.code, *law.scale, lists.starts, lists.places, lists.f, key_mass, key_number, numbers, weights)
-    in_threads(lambda a, b: _weigh(a, b, *t), len(numbers), _ROWS)
-    return weights
+def weigh(law: Law, lists, key_mass: np.ndarray, key_number: np.ndarray, found: Found) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the lists' entries, every row's of sum one, 0 for what it does not choose; and of each row (3, R) how many
+    keys there are up to its bound, how many have a weight, and their mass."""
+    weights, seen = np.empty(len(lists.f)), np.empty((3, len(found.bound)))
+    t = (lists.starts, lists.places, lists.f, key_mass, key_number, found.bound, found.numbers, weights, seen)
+    in_threads(lambda a, b: _weigh(a, b, law.code, *law.scale, *t), len(found.bound), _ROWS)
+    return weights, seen
 
 
 def _found(kernel, lists, rest) -> Found:
@@ -257,11 +262,8 @@ def _calibrated(first, last, starts, places, f, mass, bound, goal, depth, number
         if np.log(least_mass) >= goal:  # so many copies of the nearest that no temperature is low enough
             numbers[i, 1], numbers[i, 2], numbers[i, 3], reach[i] = np.inf, 1.0, lowest, lowest
             continue
-        low, high = 1e-3 / highest, 750.0 / nearest
-        while _entropy(row, keys, mass, lowest, low)[0] < goal and low > 1e-300:
-            low /= 16
-        x_low, x_high = np.log(low), np.log(high)
-        x = (x_low + x_high) / 2
+        x_low, x_high = np.log(1e-300), np.log(750.0 / nearest)
+        x = np.log(0.25 * depth / highest)
         for _ in range(200):
             entropy, variance = _entropy(row, keys, mass, lowest, np.exp(x))
             if entropy > goal:
@@ -269,7 +271,7 @@ def _calibrated(first, last, starts, places, f, mass, bound, goal, depth, number
             else:
                 x_high = x
             step = (entropy - goal) / variance if variance > 0 else np.inf
-            new = x + step
+            new = x + min(max(step, -8.0), 8.0)
             if not (x_low < new < x_high):
                 new = (x_low + x_high) / 2
             if abs(new - x) < 1e-15 * max(abs(x), 1.0) or abs(entropy - goal) < 1e-15 * max(goal, 1e-3):
@@ -283,51 +285,81 @@ def _calibrated(first, last, starts, places, f, mass, bound, goal, depth, number
         numbers[i, 1], numbers[i, 3] = beta, reach[i]
 
 
-@_compiled
+@_summing
 def _entropy(row, keys, mass, lowest, beta):
     """Of weights m exp(-beta f), and minus its derivative by log beta: beta^2 times the variance of f."""
-    total, first, second = 0.0, 0.0, 0.0
+    bits, total, first, second = beta / _LN2, 0.0, 0.0, 0.0
     for e in range(row.size):
-        g = beta * (row[e] - lowest)
-        if g < 745:
-            w = mass[keys[e]] * np.exp(-g)
-            total += w
-            first += w * g
-            second += w * g * g
+        g = bits * (row[e] - lowest)
+        g = g if g < _NOTHING else _NOTHING
+        w = mass[keys[e]] * exp2(-g)
+        total += w
+        first += w * g
+        second += w * g * g
     mean = first / total
-    return np.log(total) + mean, second / total - mean * mean
+    return np.log(total) + mean * _LN2, (second / total - mean * mean) * _LN2**2
 
 
 @_free
-def _weigh(first, last, code, scale, power, starts, places, f, mass, number, numbers, weights):
+def _weigh(first, last, code, scale, power, starts, places, f, mass, number, bound, numbers, weights, seen):
+    """Weights of rows, and in `seen` (3, R) how many keys have f up to the bound, and of those with a weight number and mass."""
     for i in range(first, last):
         begin, end = starts[i], starts[i + 1]
+        row, keys, out = f[begin:end], places[begin:end], weights[begin:end]
         if code == 0:
-            low, high, chosen, share = numbers[i, 0], numbers[i, 1], numbers[i, 2], numbers[i, 3]
-            lowest = np.inf
-            for e in range(begin, end):
-                lowest = min(lowest, f[e])
-            for e in range(begin, end):
-                j = places[e]
-                part = 1.0 if f[e] < low else 0.0
-                if low <= f[e] <= high and low < np.inf:
-                    part = 1.0 if number[j] < chosen else share if number[j] == chosen else 0.0
-                weights[e] = part * mass[j] * np.exp(-(f[e] - lowest) * scale) if part > 0 else 0.0
+            _weigh_nearest(row, keys, mass, number, scale, numbers[i], out)
         elif code == 1:
-            lowest, level = numbers[i, 0], numbers[i, 1]
-            for e in range(begin, end):
-                depth = (level - (f[e] - lowest)) * scale
-                weights[e] = mass[places[e]] * depth**power if depth > 0 else 0.0
+            _weigh_depths(row, keys, mass, scale, power, numbers[i], out)
         else:
-            lowest, beta, cut = numbers[i, 0], numbers[i, 1], numbers[i, 3]
-            for e in range(begin, end):
-                g = f[e] - lowest
-                if beta == np.inf or beta == 0:
-                    weights[e] = mass[places[e]] if f[e] <= cut and g < np.inf else 0.0
-                else:
-                    weights[e] = mass[places[e]] * np.exp(-beta * g) if f[e] <= cut else 0.0
-        total = 0.0
-        for e in range(begin, end):
-            total += weights[e]
-        for e in range(begin, end):
-            weights[e] /= total
+            _weigh_calibrated(row, keys, mass, numbers[i], out)
+        total, length, count, weighed = 0.0, 0, 0, 0.0
+        for e in range(row.size):
+            total += out[e]
+            length += row[e] <= bound[i]
+            count += out[e] > 0
+            weighed += mass[keys[e]] if out[e] > 0 else 0.0
+        for e in range(row.size):
+            out[e] /= total
+        seen[0, i], seen[1, i], seen[2, i] = length, count, weighed
+
+
+@_compiled
+def _weigh_nearest(row, keys, mass, number, scale, numbers, out):
+    low, high, chosen, share = numbers
+    lowest = row[0]
+    for e in range(row.size):
+        lowest = min(lowest, row[e])
+    for e in range(row.size):
+        part = 1.0 if row[e] < low else 0.0
+        if low <= row[e] <= high and low < np.inf:
+            j = number[keys[e]]
+            part = 1.0 if j < chosen else share if j == chosen else 0.0
+        out[e] = part
+    for e in range(row.size):
+        out[e] *= mass[keys[e]] * exp2((lowest - row[e]) * scale / _LN2)
+
+
+@_compiled
+def _weigh_depths(row, keys, mass, scale, power, numbers, out):
+    lowest, level = numbers[0], numbers[1]
+    for e in range(row.size):
+        depth = (level - (row[e] - lowest)) * scale
+        out[e] = max(depth, 0.0)
+    if power != 1.0:
+        for e in range(row.size):
+            out[e] = out[e] ** power
+    for e in range(row.size):
+        out[e] *= mass[keys[e]]
+
+
+@_compiled
+def _weigh_calibrated(row, keys, mass, numbers, out):
+    lowest, beta, cut = numbers[0], numbers[1], numbers[3]
+    if beta == np.inf or beta == 0:
+        for e in range(row.size):
+            out[e] = mass[keys[e]] if row[e] <= cut and row[e] < np.inf else 0.0
+        return
+    bits = beta / _LN2
+    for e in range(row.size):
+        w = mass[keys[e]] * exp2((lowest - row[e]) * bits)
+        out[e] = w if row[e] <= cut else 0.0

@@ -10,7 +10,7 @@ from scipy import sparse
 from ..rules import nothing_to_see
 from ..threads import in_threads
 from . import compiled
-from .laws import Law, weigh
+from .laws import Found, Law, weigh
 from .sources import Lists, Source
 
 HELD = 2**25  # weights that are kept, 12 bytes each; more, and lists are found anew at every application
@@ -38,7 +38,7 @@ class Selection:
         count = len(source.order)
         self.numbers, self._bound = np.empty((count, 4)), np.empty(count)
         self.counts, self.masses = np.empty(count, np.int64), np.empty(count)
-        self._lengths = np.full(count, float(min(law.rank * 1.5 + 8, size)))
+        self._lengths = np.full(count, int(min(law.rank * 1.5 + 8, size)))
         self._find(bound)
         self._kept: Lists | None = None
 
@@ -56,10 +56,11 @@ class Selection:
                 found = self.law.find(lists, self._mass, self._number, most, size)
                 done = ~found.short
                 self.numbers[rows[done]], self._bound[rows[done]] = found.numbers[done], found.bound[done]
-                lengths = np.diff(lists.starts)
                 if done.any():
-                    self._lengths[rows[done]] = lengths[done]
-                    self._note(lists, rows, found, done)
+                    _, seen = weigh(self.law, lists, self._mass, self._number, found)
+                    self._lengths[rows[done]] = seen[0, done]
+                    self.counts[self.source.order[rows[done]]] = seen[1, done]
+                    self.masses[self.source.order[rows[done]]] = seen[2, done]
                 lowest = _lowest(lists)
                 blind = done & ~(lowest < np.inf)
                 if blind.any():
@@ -71,24 +72,16 @@ class Selection:
                 wider = np.where((wider > most) & (attempt < _ROUNDS - 1), wider, np.inf)
                 rows, most = rows[~done], wider[~done]
 
-    def _note(self, lists: Lists, rows: np.ndarray, found, done: np.ndarray) -> None:
-        weights = weigh(self.law, lists, self._mass, self._number, found.numbers)
-        queries = self.source.order[rows[done]]
-        for result, entries in ((self.counts, weights > 0), (self.masses, np.where(weights > 0, self._mass[lists.places], 0))):
-            result[queries] = np.diff(np.append(0, np.cumsum(entries))[lists.starts])[done]
-
     def _pieces(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Rows whose lists are held at a time, by what is known of their lengths."""
         ends = np.cumsum(self._lengths[rows]) // _PIECE
         return iter(np.split(rows, np.flatnonzero(np.diff(ends)) + 1))
 
     def _lists(self, rows: np.ndarray) -> Lists:
-        """What the queries at some places weigh: lists with weights in the place of f, zeros left out."""
-        lists = self.source.within(rows, self._bound[rows])
-        weights = weigh(self.law, lists, self._mass, self._number, self.numbers[rows])
-        chosen = weights > 0
-        starts = np.append(0, np.cumsum(chosen))[lists.starts]
-        return Lists(starts, lists.places[chosen], weights[chosen])
+        """What the queries at some places weigh: lists with weights in the place of f."""
+        lists = self.source.within(rows, self._bound[rows], self._lengths[rows])
+        found = Found(self.numbers[rows], self._bound[rows], np.zeros(len(rows), bool))
+        return lists._replace(f=weigh(self.law, lists, self._mass, self._number, found)[0])
 
     def _parts(self) -> Iterator[tuple[np.ndarray, Lists]]:
         every = np.arange(len(self._bound))
@@ -99,7 +92,7 @@ class Selection:
         for rows in self._pieces(every):
             lists = self._lists(rows)
             if self.held:
-                parts.append(lists)
+                parts.append(_chosen(lists))
             yield rows, lists
         if self.held:
             starts = np.append(0, np.cumsum(np.concatenate([np.diff(part.starts) for part in parts])))
@@ -135,6 +128,12 @@ class Selection:
 
     def _matrix(self, lists: Lists, rows: int) -> sparse.csr_array:
         return sparse.csr_array((lists.f, lists.places, lists.starts), shape=(rows, len(self._mass)))
+
+
+def _chosen(lists: Lists) -> Lists:
+    """Without weights of 0."""
+    some = lists.f > 0
+    return Lists(np.append(0, np.cumsum(some))[lists.starts], lists.places[some], lists.f[some])
 
 
 def _lowest(lists: Lists) -> np.ndarray:

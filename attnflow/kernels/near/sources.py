@@ -42,8 +42,11 @@ class Source:
     order: np.ndarray
     order_of_keys: np.ndarray
 
-    def within(self, rows: np.ndarray, bound: np.ndarray) -> Lists:
-        """The keys with f <= bound (R,), for queries at R places, increasing."""
+    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray | None = None) -> Lists:
+        """The keys with f <= bound (R,), for queries at R places, increasing.
+
+        Where lengths are known from an earlier call there are no more; should rounding leave one out, inf takes its place.
+        """
         raise NotImplementedError
 
     def guess(self, rank: float) -> np.ndarray:
@@ -110,7 +113,7 @@ class _OfRows(Source):
         self._share = len(range(0, size, max(size // _SAMPLE, 1))) / size
         self._seen = np.tile([0, size], (count, 1)) if mask is None else np.stack([mask.first, mask.last], axis=1)
 
-    def within(self, rows: np.ndarray, bound: np.ndarray) -> Lists:
+    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray | None = None) -> Lists:
         count, size = len(bound), len(self.order_of_keys)
         step, parts = max(_ENTRIES // size, 1), []
         buffer = np.empty((min(step, count), size))
@@ -185,7 +188,7 @@ class _OfCells(Source):
         transform, parameter = transform_of(self._pair)
         self._rule = TRANSFORMS[transform], parameter
 
-    def within(self, rows: np.ndarray, bound: np.ndarray) -> Lists:
+    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray | None = None) -> Lists:
         assert self._grid is not None
         points, code, _ = self._queries.some(rows)
         begins = np.empty(len(bound) + 1, np.int64)
@@ -193,18 +196,19 @@ class _OfCells(Source):
         with np.errstate(over="ignore"):
             reach = np.maximum.reduceat(reach_of(self._pair, 0.5, bound), begins[:-1])
         reach = np.minimum(reach * (1 + 1e-12), self._grid.diameter) + self._grid.rounding
-        counts, starts = np.zeros(len(bound), np.int64), np.zeros(1, np.int64)
-        places, found = np.empty(0, np.int32), np.empty(0)
-        for _ in range(2):  # counted, then taken
-            rest = (begins, reach), points, self._keys.points, self._cells, self._grid.cells, self._rule, bound
-            rest = *rest, starts, counts, places, found
-            lists.in_pieces(lambda *some, rest=rest: compiled.within_cells(*some, *rest), len(reach), 16)
-            if len(starts) > 1:
-                break
-            starts = np.append(0, np.cumsum(counts))
-            places, found = np.empty(starts[-1], np.int32), np.empty(starts[-1])
-            if not starts[-1]:
-                break
+        def look(starts, counts, places, found):
+            t = (begins, reach), points, self._keys.points, self._cells, self._grid.cells, self._rule, bound
+            rest = *t, starts, counts, places, found
+            lists.in_pieces(lambda *some: compiled.within_cells(*some, *rest), len(reach), 16)
+
+        counts = np.zeros(len(bound), np.int64)
+        if lengths is None:
+            look(np.zeros(1, np.int64), counts, np.empty(0, np.int32), np.empty(0))
+            lengths = counts.copy()
+        starts = np.append(0, np.cumsum(lengths))
+        places, found = np.zeros(starts[-1], np.int32), np.full(starts[-1], np.inf)
+        if starts[-1]:
+            look(starts, counts, places, found)
         return Lists(starts, places, found)
 
 
@@ -222,7 +226,7 @@ class _OfEdges(Source):
             ]
         )
 
-    def within(self, rows: np.ndarray, bound: np.ndarray) -> Lists:
+    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray | None = None) -> Lists:
         counts = self._starts[rows + 1] - self._starts[rows]
         starts = np.append(0, np.cumsum(counts))
         some = np.repeat(self._starts[rows] - starts[:-1], counts) + np.arange(starts[-1])
