@@ -16,7 +16,7 @@ from .attention import (
     TopK,
     epsilon_for_perplexity,
 )
-from .continuum import MeanField, limit, predicted_bias, predicted_noise, predicted_rates
+from .continuum import MeanField, limit, predicted_bias, predicted_fraction, predicted_noise, predicted_rates
 from .geometry import (
     Box,
     Chart,
@@ -101,6 +101,7 @@ __all__ = [
     "load",
     "parity",
     "predicted_bias",
+    "predicted_fraction",
     "predicted_noise",
     "predicted_rates",
     "propagate",

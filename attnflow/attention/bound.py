@@ -116,5 +116,5 @@ def bind(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLa
             return across(None, bias + mass).log_sum_exp
         return own(None, bias + mass).log_sum_exp
 
-    bias, stats = layer.normalization.key_bias(log_sum, len(tokens), layer.rtol)
+    bias, stats = layer.normalization.key_bias_of_masses(log_sum, mass, layer.rtol)
     return BoundLayer(layer, tokens, bias + mass, own, {"engine": own.engine, "dtype": layer.dtype, **stats})

@@ -30,9 +30,9 @@ _FAINTEST = 1e-10  # of row sums beside the largest: a Fourier transform rounds 
 
 
 def has_cusp(layer: Attention) -> bool:
-    """Whether the similarity is exp(-d^q / (2 eps)) on a torus with q no even number."""
+    """Whether the similarity is exp(-d^q / (2 eps)) on a torus with q no even number, in a softmax of all keys."""
     pair = layer.f.pair
-    return pair.reduction == "wrapped" and pair.transform == "power" and pair.parameter % 2 != 0
+    return not layer.normalization.selects and pair.reduction == "wrapped" and pair.transform == "power" and pair.parameter % 2 != 0
 
 
 def bind_circulant(layer: Attention, nodes: Grid, log_mass: np.ndarray) -> BoundLayer | None:
@@ -42,8 +42,8 @@ def bind_circulant(layer: Attention, nodes: Grid, log_mass: np.ndarray) -> Bound
     if not sums.min() > sums.max() + np.log(_FAINTEST):
         return None
     # a similarity of distances is symmetric: columns sum as rows do
-    bias, stats = layer.normalization.key_bias(
-        lambda bias, transposed=False: own(None, bias + log_mass).log_sum_exp, nodes.size, layer.rtol
+    bias, stats = layer.normalization.key_bias_of_masses(
+        lambda bias, transposed=False: own(None, bias + log_mass).log_sum_exp, log_mass, layer.rtol
     )
     return BoundLayer(layer, nodes.points, bias + log_mass, own, {"engine": ENGINE, "dtype": layer.dtype, **stats})
 

@@ -8,6 +8,7 @@ sigma / h = 2.6 on even when features and density are as rough as the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from ..resolution import interpolation_error
 from .bound import BoundLayer
 from .circulant import Circulant, bind_circulant, has_cusp
 from .layer import Attention
+from .selected import SelectedLayer
+from .sparse import Selective, Sparse, TopK
 
 RESOLUTION = 2.6  # nodes per kernel width that a chosen grid has
+_EDGES = {1: 60.0, 2: 6.0, 3: 3.0}  # of what has an edge, by dimension: an error of about their inverse square
 _LEAST_RESOLUTION = 2.0  # a given grid below it is refused
 _FEWEST = {1: 64, 2: 32, 3: 16}
 _FINEST = {1: (1024, 4096, 2**14), 2: (128, 384), 3: (32, 64)}  # nodes per axis on which smoothness is judged
@@ -37,6 +41,7 @@ def bind_density(
     values: Callable | None = None,
     resolution: float = RESOLUTION,
     largest: int = _LARGEST,
+    n_tokens: float | None = None,
 ) -> tuple[BoundLayer, Grid]:
     """The layer on quadrature nodes of a density: the infinite-token layer.
 
@@ -51,6 +56,8 @@ def bind_density(
     resolution : float
     largest : int
         Nodes beyond which a grid is not chosen but must be given.
+    n_tokens : float, optional
+        How many tokens the nodes stand for, where queries choose among them.
 
     Returns
     -------
@@ -63,14 +70,15 @@ def bind_density(
         nodes per kernel width, or more than `largest` nodes would have to be chosen.
     """
     check_same_space(layer, density)
-    nodes = first_grid(layer, density, grid, resolution, largest)
+    tokens = _tokens_stood_for(layer, n_tokens)
+    nodes = first_grid(layer, density, grid, resolution, largest, tokens)
     if grid is None:
         nodes = _resolve(density, values, nodes, largest)
     bound = None
     if has_cusp(layer):
         bound = bind_circulant(layer, nodes, _log_mass(density, nodes))
     if bound is None:
-        bound = layer.bind(nodes.points, _log_mass(density, nodes))
+        bound = layer.bind(nodes.points, _log_mass(density, nodes) + np.log(tokens))
     bound.stats.setdefault("isolated", 0)  # nodes stand for a continuum: none is isolated
     return bound, nodes
 
@@ -81,12 +89,13 @@ def first_grid(
     grid: int | Sequence[int] | None,
     resolution: float = RESOLUTION,
     largest: int = _LARGEST,
+    tokens: float = 1.0,
 ) -> Grid:
     """The given nodes, or as many as the kernel needs; refused as `bind_density` says."""
     if grid is None:
-        return density.grid(_sizes(layer, density, resolution, largest))
+        return density.grid(_sizes(layer, density, resolution, largest, tokens))
     nodes = density.grid(grid)
-    worst = _nodes_per_width(layer, density, nodes).min()
+    worst = _nodes_per_width(layer, density, nodes, tokens).min()
     if worst < _LEAST_RESOLUTION:
         raise ValueError(
             f"grid must have at least {_LEAST_RESOLUTION:g} nodes per kernel width sqrt(m2), got {worst:.3g} "
@@ -122,12 +131,27 @@ def check_same_space(layer: Attention, density: Density) -> None:
             raise ValueError(f"f must be periodic on {space}, got {type(f).__name__}, which tells x from x + period")
 
 
-def _sizes(layer: Attention, density: Density, resolution: float, largest: int) -> tuple[int, ...]:
-    if layer.f.pair.transform not in ("identity", "affine"):
-        resolution *= 2  # no Gaussian: its Fourier transform has a heavier tail
+def _tokens_stood_for(layer: Attention, n_tokens: float | None) -> float:
+    rule = layer.normalization
+    if n_tokens is not None:
+        if not rule.selects:
+            raise ValueError(f"n_tokens must be None for {rule}: infinitely many tokens have one limit")
+        return checks.positive(n_tokens, "n_tokens")
+    if rule.selects and rule.needs_tokens:
+        raise ValueError(
+            f"n_tokens must be given for {rule} on a density: how far a query sees depends on how many tokens there are"
+        )
+    return 1.0
+
+
+def _sizes(layer: Attention, density: Density, resolution: float, largest: int, tokens: float = 1.0) -> tuple[int, ...]:
     dim = density.space.dim
+    if layer.normalization.selects:
+        resolution = _EDGES[min(dim, 3)]
+    elif layer.f.pair.transform not in ("identity", "affine"):
+        resolution *= 2  # no Gaussian: its Fourier transform has a heavier tail
     trial = density.grid(_FEWEST[min(dim, 3)])
-    sizes = np.array(trial.shape) * resolution / _nodes_per_width(layer, density, trial)
+    sizes = np.array(trial.shape) * resolution / _nodes_per_width(layer, density, trial, tokens)
     chosen = [2 * np.ceil(max(_FEWEST[min(dim, 3)], size) / 2) for size in sizes]
     if np.prod(chosen) > largest:
         raise ValueError(
@@ -137,16 +161,31 @@ def _sizes(layer: Attention, density: Density, resolution: float, largest: int) 
     return tuple(int(n) for n in chosen)
 
 
-def _nodes_per_width(layer: Attention, density: Density, grid: Grid) -> np.ndarray:
+def _nodes_per_width(layer: Attention, density: Density, grid: Grid, tokens: float = 1.0) -> np.ndarray:
     """sqrt(m2) / spacing per axis, in the metric of f at its largest."""
-    width = np.sqrt(layer.f.second_moment(layer.epsilon, density.space.dim))
     probe = density.space.probe_points(64)
     metric = layer.f.metric(probe)
+    if layer.normalization.selects:
+        width = np.sqrt(_least_moment(layer, density, grid, tokens))
+    else:
+        width = np.sqrt(layer.f.second_moment(layer.epsilon, density.space.dim))
     if grid.sphere:
         stretch = np.full(len(grid.axes), np.sqrt(np.linalg.eigvalsh(metric)[..., -1].max()))
     else:
         stretch = np.sqrt(np.max(np.diagonal(metric, axis1=-2, axis2=-1), axis=0))
     return width / (stretch * np.array([axis.spacing for axis in grid.axes]))
+
+
+def _least_moment(layer: Attention, density: Density, grid: Grid, tokens: float) -> float:
+    """The second moment of what a query sees where tokens are densest."""
+    rule, f = cast(Selective, layer.normalization), layer.f
+    around = density.pdf(grid.points).max() * tokens
+    if f.space is None:
+        around /= np.sqrt(np.linalg.det(f.metric(grid.points))).min()
+    if isinstance(rule, Sparse) and rule.fraction is not None:  # as many as top-k's of that share
+        rule, around = TopK(1), around / tokens / rule.fraction
+        return float(rule.second_moment(f, np.inf, density.space.dim, np.array([around]))[0])
+    return float(rule.second_moment(f, layer.epsilon, density.space.dim, np.array([around]))[0])
 
 
 def _resolve(density: Density, values: Callable | None, grid: Grid, largest: int) -> Grid:
@@ -233,10 +272,15 @@ def _missed(bound: BoundLayer, density: Density, grid: Grid, values: Callable | 
     points, weight = grid.points[rows], density.pdf(grid.points[rows])
     weight = weight / weight.sum()
     H = None if values is None else [checks.evaluate(values, g.points, "values") for g in (grid, finer)]
-    here, there = (
-        attend(layer.f, layer.epsilon, points, g.points, h, _log_mass(density, g), layer.backend)
-        for g, h in zip((grid, finer), H or (None, None))
-    )
+    if layer.normalization.selects:
+        mass = cast(SelectedLayer, bound).mass
+        other = layer.bind(finer.points, _log_mass(density, finer) + np.log(cast(np.ndarray, mass).sum()))
+        here, there = (b.attend(h, points) for b, h in zip((bound, other), H or (None, None)))
+    else:
+        here, there = (
+            attend(layer.f, layer.epsilon, points, g.points, h, _log_mass(density, g), layer.backend)
+            for g, h in zip((grid, finer), H or (None, None))
+        )
     error = float(np.sqrt(weight @ np.expm1(here.log_sum_exp - there.log_sum_exp) ** 2))
     if H is not None:
         size = np.maximum(*(column_norms(np.full(len(h), 1 / len(h)), h) for h in H))

@@ -45,6 +45,8 @@ class Normalization:
         Of the error of infinitely many tokens in the time step, for a similarity that is a flat Gaussian.
     selects : bool
         Whether each query chooses the keys that it weighs: weights are then no softmax with a key bias, see `sparse`.
+    needs_tokens : bool
+        Whether infinitely many tokens must say for how many they stand.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class Normalization:
     general = False
     order = 1
     selects = False
+    needs_tokens = False
 
     if TYPE_CHECKING:  # a class's, an instance's or computed
 
@@ -96,6 +99,10 @@ class Normalization:
             The largest error a weight may have by it.
         """
         raise self._unknown("key_bias", "layer")
+
+    def key_bias_of_masses(self, log_sum: LogSum, log_mass: np.ndarray, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
+        """As `key_bias`, which does not ask for the masses (their logarithms, (N,)) that `log_sum` has in it."""
+        return self.key_bias(log_sum, len(log_mass), tol)
 
     def first_order(self) -> tuple[float, float]:
         """(k, s) of the term -k m2 grad(Delta r / r) . grad H, r = p^s, of the first-order error; see `predicted_bias`."""

@@ -27,6 +27,8 @@ import numpy as np
 
 from .. import checks
 from ..kernels.near import Calibrated, Entmax, Law, Nearest
+from ..similarity import PseudoMetric
+from ..similarity.local_moments import entmax_moment, nearest_moment, perplexity_moment
 from .normalizations import LogSum, Normalization
 
 _SAME = 10  # digits of log column sums that ties are judged by
@@ -38,10 +40,14 @@ class Selective(Normalization):
 
     drift = 2.0
     selects = True
-    needs_tokens = True  # whether infinitely many tokens must say for how many they stand
+    needs_tokens = True
 
     def law(self, epsilon: float, rtol: float) -> Law:
         """How a row chooses, f and epsilon being in one unit."""
+        raise NotImplementedError
+
+    def second_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+        """m2 per coordinate of what a query sees among `tokens` keys per volume (M,), in units of f.metric: (M,)."""
         raise NotImplementedError
 
     def check_size(self, size: float) -> None:
@@ -76,6 +82,9 @@ class TopK(Selective):
 
     def law(self, epsilon: float, rtol: float) -> Law:
         return Nearest(float(self.k), epsilon)
+
+    def second_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+        return nearest_moment(f.exponent, epsilon, dim, self.k, tokens)
 
     def check_size(self, size: float) -> None:
         if self.k >= size:
@@ -129,6 +138,9 @@ class Sparse(Selective):
     def law(self, epsilon: float, rtol: float, rank: float = 64.0) -> Law:
         return Entmax(self.power, epsilon, rank)
 
+    def second_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+        return entmax_moment(f.exponent, epsilon, dim, self.power, tokens)
+
     def check_size(self, size: float) -> None:
         if self.fraction is not None and self.fraction * size < 1 - 1e-12:
             raise ValueError(f"fraction must be at least 1 / N = {1 / size:.3g}: a row has one weight, got {self.fraction:g}")
@@ -166,6 +178,9 @@ class Perplexity(Selective):
     def law(self, epsilon: float, rtol: float) -> Law:
         return Calibrated(self.target, rtol)
 
+    def second_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+        return perplexity_moment(f.exponent, dim, self.target, tokens)
+
     def check_size(self, size: float) -> None:
         if self.target >= size:
             raise ValueError(f"target must be below the number of tokens {size:g}, got {self.target:g}")
@@ -202,13 +217,20 @@ class Screening(Normalization):
         object.__setattr__(self, "fraction", checks.fraction(self.fraction, "fraction"))
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
-        rows = log_sum(np.zeros(size))
+        return self.key_bias_of_masses(log_sum, np.zeros(size), tol)
+
+    def key_bias_of_masses(self, log_sum: LogSum, log_mass: np.ndarray, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
+        rows = log_sum(np.zeros(len(log_mass)))
         columns = log_sum(-rows, transposed=True)
-        order = np.argsort(-np.round(columns, _SAME), kind="stable")
-        bias = np.full(size, -np.inf)
-        kept = order[: max(round(self.fraction * size), 1)]
-        bias[kept] = 0.0
-        return bias, {"kept": len(kept), "screening": _decided_by(log_sum, rows, columns)}
+        order, mass = np.argsort(-np.round(columns, _SAME), kind="stable"), np.exp(log_mass - log_mass.max())
+        alike = bool((mass == 1).all())
+        wanted = max(round(self.fraction * len(mass)), 1) if alike else self.fraction * mass.sum()
+        before = np.cumsum(mass[order]) - mass[order]
+        with np.errstate(divide="ignore"):
+            share = np.log(np.clip((wanted - before) / mass[order], 0, 1))  # of the last node a part
+        bias = np.empty(len(mass))
+        bias[order] = share
+        return bias, {"kept": int((bias > -np.inf).sum()), "screening": _decided_by(log_sum, rows, columns)}
 
 
 def _decided_by(log_sum: LogSum, rows: np.ndarray, columns: np.ndarray) -> str:

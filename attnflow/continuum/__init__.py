@@ -5,5 +5,6 @@ from .limits import limit
 from .mean_field import MeanField
 from .noise import predicted_noise
 from .rates import predicted_rates
+from .sparse_limits import predicted_fraction
 
-__all__ = ["MeanField", "limit", "predicted_bias", "predicted_noise", "predicted_rates"]
+__all__ = ["MeanField", "limit", "predicted_bias", "predicted_fraction", "predicted_noise", "predicted_rates"]

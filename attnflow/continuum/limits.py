@@ -13,11 +13,12 @@ from ..geometry import Density, Reexpressed, Remetrised, Space
 from ..geometry.differences import gradient
 from ..pde import DriftDiffusion, General
 from ..similarity import PseudoMetric
+from .sparse_limits import sparse_limit
 
 _MOST_LAYERS = 10**9
 
 
-def limit(layer: Attention, density: Density) -> DriftDiffusion | General:
+def limit(layer: Attention, density: Density, n_tokens: float | None = None) -> DriftDiffusion | General:
     """The drift-diffusion equation dH/dt = Delta_g H + c <grad log p, grad H>_g of a layer.
 
     g is the metric the pseudo-metric induces (f.metric) and p the token density with respect to the
@@ -72,6 +73,8 @@ def limit(layer: Attention, density: Density) -> DriftDiffusion | General:
     if f.space is None:
         f.metric(probe)  # says at once if there is no local limit
         density = Reexpressed(density, Remetrised(density.space, f.metric))
+    if layer.normalization.selects:
+        return sparse_limit(layer, density, n_tokens)
     width = np.sqrt(f.second_moment(layer.epsilon, density.space.dim))
     periods = [high - low for (low, high), wraps in zip(density.space.bounds, density.space.periodic) if wraps]
     if f.space is not None and periods and width > min(periods) / 6:

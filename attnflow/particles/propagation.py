@@ -22,6 +22,7 @@ def propagate(
     save_every: int = 1,
     grid: int | Sequence[int] | None = None,
     progress: bool = False,
+    n_tokens: float | None = None,
 ) -> Solution:
     """Features after 0, ..., `layers` layers of attention on fixed tokens: H <- H + a (A H - H).
 
@@ -43,6 +44,8 @@ def propagate(
         Quadrature nodes per axis for a Density; None chooses them.
     progress : bool
         Show a progress bar.
+    n_tokens : float, optional
+        How many tokens a Density stands for, where queries choose among them (TopK, Sparse, Perplexity).
 
     Returns
     -------
@@ -82,13 +85,15 @@ def propagate(
         if not callable(values):
             raise TypeError(f"values must be callable on points when tokens is a Density, got {type(values).__name__}")
         checks.evaluate(values, tokens.space.probe_points(), "values")
-        bound, nodes = bind_density(layer, tokens, grid, values)
+        bound, nodes = bind_density(layer, tokens, grid, values, n_tokens=n_tokens)
         bound.stats["quadrature_error"] = estimated_error(bound, tokens, nodes, values)
         points, shape = None, nodes.shape
         features = checks.evaluate(values, nodes.points, "values")
     else:
         if grid is not None:
             raise ValueError("grid must be None when tokens are given: it is for a Density")
+        if n_tokens is not None:
+            raise ValueError("n_tokens must be None when tokens are given: it is for a Density")
         points, nodes = layer.f.check(tokens, "tokens").copy(), None
         shape = (len(points),)
         features = checks.evaluate(values, points, "values") if callable(values) else values

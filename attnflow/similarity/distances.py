@@ -84,7 +84,7 @@ class PowerDistance(_Distance):
     """
 
     def __init__(self, space: Space, q: float) -> None:
-        self.q = checks.positive(q, "q")
+        self.q = self.exponent = checks.positive(q, "q")
         super().__init__(space, "power", self.q)
 
     def moments(self, epsilon: float, dim: int | None = None) -> tuple[float, float]:
@@ -100,6 +100,8 @@ class LogDistance(_Distance):
     >>> af.LogDistance(af.Euclidean(2)).second_moment(0.05, 2)
     0.0625
     """
+
+    exponent = None
 
     def __init__(self, space: Space) -> None:
         super().__init__(space, "log1p")

@@ -64,6 +64,7 @@ class PseudoMetric:
     dim: int | None
     space: Space | None = None
     positive_definite = False
+    exponent: float | None = 2.0  # q of f = d^q near y = x, d the distance of `metric`; None: log(1 + d^2)
 
     @property
     def obstacle(self) -> str | None:
