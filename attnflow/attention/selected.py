@@ -11,7 +11,7 @@ import numpy as np
 from .. import checks
 from ..kernels import Attended
 from ..kernels.masks import Mask
-from ..kernels.near import Calibrated, DenseSelection, Entmax, Law, Nearest, Selection, source
+from ..kernels.near import Calibrated, DenseSelection, Entmax, Law, Nearest, Selection, Spread, source
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .bound import BoundLayer
@@ -68,6 +68,8 @@ def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None, m
     rule.check_size(len(tokens) if mass is None else float(mass.sum()))
     unit, stats = layer.epsilon, {}
     law = rule.law(layer.epsilon, layer.rtol)
+    if isinstance(law, Nearest) and mass is not None:
+        law = Spread(law.k, law.epsilon, layer.f.exponent or 2.0)
     if isinstance(law, Calibrated) or (isinstance(rule, Sparse) and rule.fraction is not None):
         unit = _unit(layer.f, tokens)
     if isinstance(rule, Sparse) and rule.fraction is not None:

@@ -7,9 +7,9 @@
 Queries and keys are numbered by their place in an order of the source's own, so that what is near is near in memory.
 """
 
-from .laws import Calibrated, Entmax, Law, Nearest
+from .laws import Calibrated, Entmax, Law, Nearest, Spread
 from .reference import DenseSelection
 from .select import Selection
 from .sources import Source, source
 
-__all__ = ["Calibrated", "DenseSelection", "Entmax", "Law", "Nearest", "Selection", "Source", "source"]
+__all__ = ["Calibrated", "DenseSelection", "Entmax", "Law", "Nearest", "Selection", "Source", "Spread", "source"]

@@ -3,6 +3,7 @@
 With g = f / (2 eps) and masses m_j of the keys (1 for a token), rows of weights w_ij proportional to m_j times
 
     Nearest      exp(-g) for the smallest f, of mass k together
+    Spread       the same of nodes that stand for the cells around them, of which a part counts
     Entmax       (T_i - g)_+^m with sum_j m_j ((T_i - g_j) / m)^m = 1
     Calibrated   exp(-f / (2 eps_i)) with exp(entropy) = target
 
@@ -67,6 +68,31 @@ class Nearest:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """As `Nearest` for nodes of a quadrature: those up to a distance r = (f - f_i)^(1/q), and at it a part of their cells,
+    clip((r - d) / h + 1/2, 0, 1), h the distance of the next node: of second order in h, where whole nodes are of first."""
+
+    k: float
+    epsilon: float
+    exponent: float
+    code: ClassVar[int] = 3
+
+    @property
+    def rank(self) -> float:
+        return np.nan  # nodes of unequal mass
+
+    def at(self, epsilon: float) -> Spread:
+        return replace(self, epsilon=epsilon)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        return 0.5 / self.epsilon, self.exponent
+
+    def find(self, lists, key_mass: np.ndarray, key_number: np.ndarray, bound: np.ndarray, size: float) -> Found:
+        return _found(_spread, lists, (key_mass, bound, self.k, self.exponent))
+
+
+@dataclass(frozen=True)
 class Entmax:
     """(T - g)_+^m at temperature epsilon; sparsemax is m = 1. Rows keep about `rank` keys."""
 
@@ -107,7 +133,7 @@ class Calibrated:
         return _found(_calibrated, lists, (key_mass, bound, log(self.target), depth))
 
 
-Law = Nearest | Entmax | Calibrated
+Law = Nearest | Spread | Entmax | Calibrated
 
 
 def weigh(law: Law, lists, key_mass: np.ndarray, key_number: np.ndarray, found: Found) -> tuple[np.ndarray, np.ndarray]:
@@ -171,6 +197,43 @@ def _nearest(first, last, starts, places, f, mass, number, bound, k, numbers, re
             rest -= masses[e]
         numbers[i, 0], numbers[i, 1], numbers[i, 2], numbers[i, 3] = edge - tie, edge + tie, chosen, share
         reach[i] = edge + tie
+
+
+@_free
+def _spread(first, last, starts, places, f, mass, bound, k, exponent, numbers, reach, short):
+    """numbers: the row's lowest f, the radius, and the width of a node."""
+    for i in range(first, last):
+        row, keys = f[starts[i] : starts[i + 1]], places[starts[i] : starts[i + 1]]
+        if row.size == 0:
+            short[i] = True
+            continue
+        lowest, nearest, highest = row.min(), np.inf, 0.0
+        distance = np.empty(row.size)
+        for e in range(row.size):
+            distance[e] = (row[e] - lowest) ** (1 / exponent)
+            if distance[e] > 0:
+                nearest = min(nearest, distance[e])
+            if distance[e] < np.inf:
+                highest = max(highest, distance[e])
+        complete, total = bound[i] == np.inf, 0.0
+        width = nearest if nearest < np.inf else 1.0
+        low, high = -width, highest + width
+        for e in range(row.size):
+            total += mass[keys[e]] * _share(distance[e], high, width) if distance[e] < np.inf else 0.0
+        if total > k or not complete:
+            for _ in range(100):
+                radius, total = (low + high) / 2, 0.0
+                for e in range(row.size):
+                    total += mass[keys[e]] * _share(distance[e], radius, width)
+                if total < k:
+                    low = radius
+                else:
+                    high = radius
+                if high - low <= 1e-15 * high:
+                    break
+        numbers[i, 0], numbers[i, 1], numbers[i, 2] = lowest, high, width
+        reach[i] = lowest + (high + width / 2) ** exponent
+        short[i] = not complete and reach[i] > bound[i]
 
 
 @_free
@@ -310,6 +373,8 @@ def _weigh(first, last, code, scale, power, starts, places, f, mass, number, bou
             _weigh_nearest(row, keys, mass, number, scale, numbers[i], out)
         elif code == 1:
             _weigh_depths(row, keys, mass, scale, power, numbers[i], out)
+        elif code == 3:
+            _weigh_spread(row, keys, mass, scale, power, numbers[i], out)
         else:
             _weigh_calibrated(row, keys, mass, numbers[i], out)
         total, length, count, weighed = 0.0, 0, 0, 0.0
@@ -337,6 +402,20 @@ def _weigh_nearest(row, keys, mass, number, scale, numbers, out):
         out[e] = part
     for e in range(row.size):
         out[e] *= mass[keys[e]] * exp2((lowest - row[e]) * scale / _LN2)
+
+
+@_compiled
+def _weigh_spread(row, keys, mass, scale, exponent, numbers, out):
+    lowest, radius, width = numbers[0], numbers[1], numbers[2]
+    for e in range(row.size):
+        above = row[e] - lowest
+        share = _share(above ** (1 / exponent), radius, width)
+        out[e] = share * mass[keys[e]] * exp2(-above * scale / _LN2) if share > 0 else 0.0
+
+
+@_compiled
+def _share(distance, radius, width):
+    return min(max((radius - distance) / width + 0.5, 0.0), 1.0)
 
 
 @_compiled

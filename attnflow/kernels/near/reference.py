@@ -10,7 +10,7 @@ from ...similarity import PseudoMetric
 from ..masks import Mask
 from ..reference_engine import shifted_logits
 from ..rules import nothing_to_see
-from .laws import TIE, Entmax, Law, Nearest
+from .laws import TIE, Entmax, Law, Nearest, Spread
 
 
 class DenseSelection:
@@ -54,6 +54,18 @@ def _row(law: Law, f: np.ndarray, above: np.ndarray, mass: np.ndarray) -> np.nda
     """A row's weights over the masses, up to a factor; `above` is f less its smallest."""
     if isinstance(law, Nearest):
         return _share_of_nearest(f, mass, law.k) * np.exp(-above / (2 * law.epsilon))
+    if isinstance(law, Spread):
+        distance = above ** (1 / law.exponent)
+        width = distance[distance > 0].min(initial=np.inf)
+        width = width if width < np.inf else 1.0
+
+        def share(radius: float) -> np.ndarray:
+            return np.clip((radius - distance) / width + 0.5, 0, 1)
+
+        radius = distance.max() + width
+        if mass @ share(radius) > law.k:
+            radius = brentq(lambda r: mass @ share(r) - law.k, -width, radius, xtol=1e-300, rtol=1e-15)
+        return share(radius) * np.exp(-above / (2 * law.epsilon))
     if isinstance(law, Entmax):
         depths = above / (2 * law.epsilon * law.power)
         high = depths.max() + 1.0

@@ -10,7 +10,7 @@ from scipy import sparse
 from ..rules import nothing_to_see
 from ..threads import in_threads
 from . import compiled
-from .laws import Found, Law, weigh
+from .laws import Found, Law, Spread, weigh
 from .sources import Lists, Source
 
 HELD = 2**25  # weights that are kept, 12 bytes each; more, and lists are found anew at every application
@@ -32,13 +32,14 @@ class Selection:
 
     def __init__(self, source: Source, law: Law, mass: np.ndarray | None = None) -> None:
         self.source, self.law, size = source, law, len(source.order_of_keys)
-        bound = source.guess(law.rank)  # which puts tokens in order
+        rank = law.rank if mass is None else _rank(law, mass)
+        bound = source.guess(rank)  # which puts tokens in order
         mass = np.ones(size) if mass is None else mass
         self._mass, self._number = mass[source.order_of_keys], source.order_of_keys.astype(np.int64)
         count = len(source.order)
         self.numbers, self._bound = np.empty((count, 4)), np.empty(count)
         self.counts, self.masses = np.empty(count, np.int64), np.empty(count)
-        self._lengths = np.full(count, int(min(law.rank * 1.5 + 8, size)))
+        self._lengths = np.full(count, int(min(rank * 1.5 + 8, size)))
         self._find(bound)
         self._kept: Lists | None = None
 
@@ -128,6 +129,12 @@ class Selection:
 
     def _matrix(self, lists: Lists, rows: int) -> sparse.csr_array:
         return sparse.csr_array((lists.f, lists.places, lists.starts), shape=(rows, len(self._mass)))
+
+
+def _rank(law: Law, mass: np.ndarray) -> float:
+    """About how many nodes a list must hold."""
+    wanted = law.k if isinstance(law, Spread) else law.rank
+    return float(np.clip(wanted / mass.sum() * len(mass), 1, len(mass)))
 
 
 def _chosen(lists: Lists) -> Lists:
