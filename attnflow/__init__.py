@@ -9,12 +9,18 @@ from importlib import import_module
 from .attention import (
     Attention,
     DensityCorrected,
+    MultiHead,
     Perplexity,
     Screening,
     Sinkhorn,
     Sparse,
     TopK,
+    attention_costs,
+    efficient_attention,
     epsilon_for_perplexity,
+    optimised_attention,
+    standard_attention,
+    super_attention,
 )
 from .continuum import MeanField, limit, predicted_bias, predicted_fraction, predicted_noise, predicted_rates
 from .geometry import (
@@ -74,6 +80,7 @@ __all__ = [
     "Mahalanobis",
     "MeanField",
     "Mixture",
+    "MultiHead",
     "Perplexity",
     "PowerDistance",
     "PseudoMetric",
@@ -90,8 +97,10 @@ __all__ = [
     "Uniform",
     "VonMises",
     "VonMisesFisher",
+    "attention_costs",
     "backends",
     "compare",
+    "efficient_attention",
     "epsilon_for_perplexity",
     "evolve",
     "evolve_continuous",
@@ -99,12 +108,15 @@ __all__ = [
     "langevin",
     "limit",
     "load",
+    "optimised_attention",
     "parity",
     "predicted_bias",
     "predicted_fraction",
     "predicted_noise",
     "predicted_rates",
     "propagate",
+    "standard_attention",
+    "super_attention",
 ]
 
 

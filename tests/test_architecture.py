@@ -77,7 +77,7 @@ ORDER = {
         "eigenvalues refinement", "problem", "generator", "grids propagator", "backends boundaries chebyshev",
     ),
     "kernels": (
-        "choice", "cupy_engine", "nufft_engine", "cells_engine", "numba_engine reference_engine", "costs", "registry rules scaling threads",
+        "near", "choice", "cupy_engine", "nufft_engine", "cells_engine", "numba_engine reference_engine", "costs", "masks registry rules scaling threads",
     ),
 }  # fmt: skip
 

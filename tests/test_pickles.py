@@ -39,6 +39,8 @@ HELD = {
         lambda: af.DriftDiffusion(af.VonMisesFisher([0, 0, 1.0], 1.0)).solve(start, 0.1),
         lambda s: s.at(UNIT, t=0.03),
     ),
+    "heads": (lambda: af.MultiHead([LAYER, LAYER], [0.5, [[0.5]]]), lambda heads: heads(X)),
+    "limit of heads": (lambda: af.limit(af.MultiHead([LAYER, LAYER]), P), lambda equation: equation.solve(start, 0.1).at(X)),
     "forward": (lambda: af.FokkerPlanck(P).solve(walkers, 0.1), lambda s: s.at(X, t=0.03)),
     "velocity": (lambda: af.General(P, across).solve(start, 0.1), lambda s: s.at(X, t=0.03)),
     "tokens": (lambda: af.propagate(LAYER, P, start, 3), lambda s: s.at(X)),

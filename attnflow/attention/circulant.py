@@ -32,7 +32,12 @@ _FAINTEST = 1e-10  # of row sums beside the largest: a Fourier transform rounds 
 def has_cusp(layer: Attention) -> bool:
     """Whether the similarity is exp(-d^q / (2 eps)) on a torus with q no even number, in a softmax of all keys."""
     pair = layer.f.pair
-    return not layer.normalization.selects and pair.reduction == "wrapped" and pair.transform == "power" and pair.parameter % 2 != 0
+    return (
+        not layer.normalization.selects
+        and pair.reduction == "wrapped"
+        and pair.transform == "power"
+        and pair.parameter % 2 != 0
+    )
 
 
 def bind_circulant(layer: Attention, nodes: Grid, log_mass: np.ndarray) -> BoundLayer | None:

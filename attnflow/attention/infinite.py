@@ -8,7 +8,7 @@ sigma / h = 2.6 on even when features and density are as rough as the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ..norms import column_norms
 from ..resolution import interpolation_error
 from .bound import BoundLayer
 from .circulant import Circulant, bind_circulant, has_cusp
+from .heads import BoundHeads, MultiHead, heads_of
 from .layer import Attention
 from .selected import SelectedLayer
 from .sparse import Selective, Sparse, TopK
@@ -35,19 +36,19 @@ _LARGEST = 2**17  # nodes that are chosen without being asked for: some seconds 
 
 
 def bind_density(
-    layer: Attention,
+    layer: Attention | MultiHead,
     density: Density,
     grid: int | Sequence[int] | None = None,
     values: Callable | None = None,
     resolution: float = RESOLUTION,
     largest: int = _LARGEST,
     n_tokens: float | None = None,
-) -> tuple[BoundLayer, Grid]:
-    """The layer on quadrature nodes of a density: the infinite-token layer.
+) -> tuple[Any, Grid]:
+    """The layer on quadrature nodes of a density: the infinite-token layer. Heads share nodes that are fine enough for each.
 
     Parameters
     ----------
-    layer : Attention
+    layer : Attention or MultiHead
     density : Density
     grid : int, sequence of int or None
         Nodes per axis; None chooses `resolution` nodes per kernel width, and as many as p and p H need.
@@ -61,26 +62,37 @@ def bind_density(
 
     Returns
     -------
-    BoundLayer, Grid
+    BoundLayer or BoundHeads, Grid
 
     Raises
     ------
     ValueError
         If the density and the pseudo-metric live on different spaces, a given grid has fewer than two
-        nodes per kernel width, or more than `largest` nodes would have to be chosen.
+        nodes per kernel width, or more than `largest` nodes would have to be chosen; if a layer mixes tokens.
     """
-    check_same_space(layer, density)
-    tokens = _tokens_stood_for(layer, n_tokens)
-    nodes = first_grid(layer, density, grid, resolution, largest, tokens)
+    heads = heads_of(layer)
+    if isinstance(layer, MultiHead) and layer.token_mixing is not None:
+        raise ValueError(f"tokens must be the {len(layer.token_mixing)} that W_A mixes, got a density")
+    for head in heads:
+        check_same_space(head, density)
+    tokens = _tokens_stood_for(heads, n_tokens)
+    shapes = [first_grid(head, density, grid, resolution, largest, tokens).shape for head in heads]
+    nodes = density.grid(tuple(map(max, zip(*shapes))))
     if grid is None:
         nodes = _resolve(density, values, nodes, largest)
+    each = tuple(_bind_nodes(head, density, nodes, tokens) for head in heads)
+    bound = BoundHeads(layer, each) if isinstance(layer, MultiHead) else each[0]
+    bound.stats.setdefault("isolated", 0)  # nodes stand for a continuum: none is isolated
+    return bound, nodes
+
+
+def _bind_nodes(layer: Attention, density: Density, nodes: Grid, tokens: float) -> BoundLayer:
     bound = None
     if has_cusp(layer):
         bound = bind_circulant(layer, nodes, _log_mass(density, nodes))
     if bound is None:
         bound = layer.bind(nodes.points, _log_mass(density, nodes) + np.log(tokens))
-    bound.stats.setdefault("isolated", 0)  # nodes stand for a continuum: none is isolated
-    return bound, nodes
+    return bound
 
 
 def first_grid(
@@ -131,16 +143,17 @@ def check_same_space(layer: Attention, density: Density) -> None:
             raise ValueError(f"f must be periodic on {space}, got {type(f).__name__}, which tells x from x + period")
 
 
-def _tokens_stood_for(layer: Attention, n_tokens: float | None) -> float:
-    rule = layer.normalization
+def _tokens_stood_for(heads: Sequence[Attention], n_tokens: float | None) -> float:
+    rules = [head.normalization for head in heads]
     if n_tokens is not None:
-        if not rule.selects:
-            raise ValueError(f"n_tokens must be None for {rule}: infinitely many tokens have one limit")
+        if not any(rule.selects for rule in rules):
+            raise ValueError(f"n_tokens must be None for {rules[0]}: infinitely many tokens have one limit")
         return checks.positive(n_tokens, "n_tokens")
-    if rule.selects and rule.needs_tokens:
-        raise ValueError(
-            f"n_tokens must be given for {rule} on a density: how far a query sees depends on how many tokens there are"
-        )
+    for rule in rules:
+        if rule.needs_tokens:
+            raise ValueError(
+                f"n_tokens must be given for {rule} on a density: how far a query sees depends on how many tokens there are"
+            )
     return 1.0
 
 
@@ -183,8 +196,8 @@ def _least_moment(layer: Attention, density: Density, grid: Grid, tokens: float)
     if f.space is None:
         around /= np.sqrt(np.linalg.det(f.metric(grid.points))).min()
     if isinstance(rule, Sparse) and rule.fraction is not None:  # as many as top-k's of that share
-        rule, around = TopK(1), around / tokens / rule.fraction
-        return float(rule.second_moment(f, np.inf, density.space.dim, np.array([around]))[0])
+        around = around / tokens / rule.fraction
+        return float(TopK(1).second_moment(f, np.inf, density.space.dim, np.array([around]))[0])
     return float(rule.second_moment(f, layer.epsilon, density.space.dim, np.array([around]))[0])
 
 
@@ -247,12 +260,15 @@ def _warn_unresolved(grid: Grid, why: str) -> None:
 
 
 def estimated_error(
-    bound: BoundLayer, density: Density, grid: Grid, values: Callable | None = None, queries: int = 64
+    bound: BoundLayer | BoundHeads, density: Density, grid: Grid, values: Callable | None = None, queries: int = 64
 ) -> float:
     """Relative change of row sums, and of averages of H, on nodes twice as fine that share few with the grid.
 
-    p-weighted root mean squares over some rows; H is taken relative to its size, each column by itself.
+    p-weighted root mean squares over some rows; H is taken relative to its size, each column by itself. The largest of
+    all heads.
     """
+    if isinstance(bound, BoundHeads):
+        return max(estimated_error(head, density, grid, values, queries) for head in bound.heads)
     circulant = isinstance(bound.plan, Circulant)
     error = _missed_modes(bound, density, grid) if circulant else _missed(bound, density, grid, values, queries)
     error = max(error, _between(density, values, grid))

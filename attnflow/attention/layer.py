@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..kernels.reference_engine import shifted_logits, softmax
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .bound import BoundLayer, bind, read_log_mass
+from .host import through_host
 from .normalizations import Normalization
 from .normalizations import normalization as as_normalization
 from .operators import linear_operator
@@ -115,6 +115,7 @@ class Attention:
         """What a layer adds to the time of a run: time_step, or 1 where f has no limit equation and layers are counted."""
         return self.time_step if self.normalization.selects or not self.f.obstacle else 1.0
 
+    @through_host
     def __call__(self, tokens: np.ndarray, values: np.ndarray | None = None, queries: np.ndarray | None = None) -> np.ndarray:
         """Features after one layer.
 
@@ -132,11 +133,6 @@ class Attention:
         (M, c) array
             A CuPy array where one came in: tokens pass through the host once, their pairs don't.
         """
-        if any(type(array).__module__.partition(".")[0] == "cupy" for array in (tokens, values, queries)):
-            import cupy
-
-            host: Iterable[Any] = (None if array is None else cupy.asnumpy(array) for array in (tokens, values, queries))
-            return cupy.asarray(self(*host))
         bound = self.bind(tokens)
         values = bound.tokens if values is None else checks.features(values, "values", len(bound.tokens))
         if queries is None:

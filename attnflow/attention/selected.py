@@ -66,7 +66,7 @@ def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None, m
     rule: Selective = layer.normalization
     mass = None if log_mass is None else np.exp(log_mass)
     rule.check_size(len(tokens) if mass is None else float(mass.sum()))
-    unit, stats = layer.epsilon, {}
+    unit, found = layer.epsilon, {}
     law = rule.law(layer.epsilon, layer.rtol)
     if isinstance(law, Nearest) and mass is not None:
         law = Spread(law.k, law.epsilon, layer.f.exponent or 2.0)
@@ -74,11 +74,11 @@ def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None, m
         unit = _unit(layer.f, tokens)
     if isinstance(rule, Sparse) and rule.fraction is not None:
         selection, law = _of_fraction(layer, tokens, rule, unit, mass, mask)
-        stats = {"epsilon": cast(Entmax, law).epsilon}
+        found = {"epsilon": cast(Entmax, law).epsilon}
     else:
         selection = _select(layer, None, tokens, law, unit, mass, mask)
     engine = "reference" if isinstance(selection, DenseSelection) else selection.source.engine
-    stats = {"engine": engine, "dtype": "float64", "keys_per_query": float(selection.counts.mean()), **stats}
+    stats: dict[str, Any] = {"engine": engine, "dtype": "float64", "keys_per_query": float(selection.counts.mean())} | found
     zeros = np.zeros(len(tokens))
     return SelectedLayer(layer, tokens, zeros, cast(Any, _Engine(engine)), stats, zeros, selection, law, unit, mass)
 

@@ -88,7 +88,9 @@ class TopK(Selective):
 
     def check_size(self, size: float) -> None:
         if self.k >= size:
-            raise ValueError(f"k must be below the number of tokens {size:g}, got {self.k}; all keys are normalization='softmax'")
+            raise ValueError(
+                f"k must be below the number of tokens {size:g}, got {self.k}; all keys are normalization='softmax'"
+            )
 
 
 @dataclass(frozen=True)

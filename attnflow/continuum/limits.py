@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from .. import checks
-from ..attention import Attention
+from ..attention import Attention, MultiHead
+from ..attention.heads import check_square
 from ..attention.infinite import check_same_space
 from ..geometry import Density, Reexpressed, Remetrised, Space
 from ..geometry.differences import gradient
-from ..pde import DriftDiffusion, General
+from ..pde import DriftDiffusion, General, Heads
 from ..similarity import PseudoMetric
 from .sparse_limits import sparse_limit
 
 _MOST_LAYERS = 10**9
+_ONE = 1e-12  # how near to one mixing matrices must add up
 
 
-def limit(layer: Attention, density: Density, n_tokens: float | None = None) -> DriftDiffusion | General:
+def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None = None) -> DriftDiffusion | General | Heads:
     """The drift-diffusion equation dH/dt = Delta_g H + c <grad log p, grad H>_g of a layer.
 
     g is the metric the pseudo-metric induces (f.metric) and p the token density with respect to the
@@ -32,19 +35,25 @@ def limit(layer: Attention, density: Density, n_tokens: float | None = None) -> 
 
     zero for a symmetric f (Theorem 5): the limit is then a `General`.
 
+    Heads with mixing matrices of sum one have dH/dt = sum_i (tau_i / tau) (L_i H) W_i, tau_i the time step of the i-th
+    layer and tau the first one's: `Heads`, from
+
+        sum_i A_i H W_i = H sum_i W_i + sum_i tau_i (L_i H) W_i + O(tau^2).
+
     Parameters
     ----------
-    layer : Attention
+    layer : Attention or MultiHead
     density : Density
         Of the tokens, on the space they live on.
 
     Returns
     -------
-    DriftDiffusion
+    DriftDiffusion, General or Heads
 
     Raises
     ------
     ValueError
+        If a head has no limit, or mixing matrices do not add up to one: a layer is then no small step.
         If f has no local limit of this form: its metric is not positive definite, it is smallest elsewhere than
         at y = x, it is asymmetric under another normalisation than softmax or on a sphere, or it does not fit
         the density's space.
@@ -58,8 +67,10 @@ def limit(layer: Attention, density: Density, n_tokens: float | None = None) -> 
     >>> solution.at(np.array([[0.9]])).round(8)   # the p^2-weighted mean of cos
     array([[0.69777466]])
     """
+    if isinstance(layer, MultiHead):
+        return _of_heads(layer, lambda head: limit(head, density, n_tokens))
     if not isinstance(layer, Attention):
-        raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
+        raise TypeError(f"layer must be an attnflow.Attention or MultiHead, got {type(layer).__name__}")
     if not isinstance(density, Density):
         raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
     check_same_space(layer, density)
@@ -122,3 +133,29 @@ def _velocity(f: PseudoMetric, space: Space, x: np.ndarray) -> np.ndarray:
     divergence = np.einsum("mijj->mi", gradient(lambda z: np.linalg.inv(f.metric(z)), x, "the inverse metric of f", space))
     stretch = gradient(lambda z: np.linalg.slogdet(f.metric(z))[1], x, "log det of the metric of f", space)
     return np.einsum("mij,mj->mi", inverse, stretch - f.lean(x)) / 2 - divergence
+
+
+def _of_heads(layer: MultiHead, of_one: Callable) -> Heads:
+    """The sum of the heads' own limits, if mixing leaves features as they are to leading order."""
+    if layer.token_mixing is not None:
+        raise ValueError(
+            f"layer must not mix tokens to have a limit, got W_A of shape {layer.token_mixing.shape}: it moves features at "
+            "once, whatever epsilon is, and is tied to these tokens; use efficient_attention"
+        )
+    check_square(layer, "for heads to have a limit")
+    one = np.eye(1 if layer.columns is None else layer.columns[0])
+    total = np.sum([W * one if W.ndim == 0 else W for W in layer.mixing], axis=0)
+    apart = float(np.abs(total - one).max())
+    if not apart <= _ONE:
+        raise ValueError(
+            f"mixing must add up to one for heads to have a limit, got sum_i W_i = {checks.entries(total)}, "
+            f"{apart:.2g} from it: H sum_i W_i moves features at once in each layer, however small epsilon is"
+        )
+    equations = []
+    for k, head in enumerate(layer.layers):
+        try:
+            equations.append(of_one(head))
+        except (ValueError, NotImplementedError) as error:
+            raise type(error)(f"layers[{k}] must have a limit of its own, got none: {error}") from None
+    tau = layer.layers[0].time_step
+    return Heads(equations, [W * (head.time_step / tau) for head, W in zip(layer.layers, layer.mixing)])

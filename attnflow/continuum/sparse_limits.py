@@ -11,6 +11,7 @@ p^(-2/(n + 2m)), m = 0, 1, 1 / (alpha - 1); at a fixed perplexity to p^(-2/n).
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -40,7 +41,8 @@ def sparse_limit(layer: Attention, density: Density, n_tokens: float | None) -> 
 def _mobility(layer: Attention, density: Density, epsilon: float, tokens: float, x: np.ndarray) -> np.ndarray:
     """m2 / 2 at points (M, n)."""
     around = np.exp(np.log(tokens) + density.log_pdf(x))
-    return layer.normalization.second_moment(layer.f, epsilon, density.space.dim, np.maximum(around, 1e-300)) / 2
+    rule = cast(Selective, layer.normalization)
+    return rule.second_moment(layer.f, epsilon, density.space.dim, np.maximum(around, 1e-300)) / 2
 
 
 def read_tokens(n_tokens: object, what: str) -> float:
@@ -97,7 +99,9 @@ def epsilon_for_fraction(layer: Attention, density: Density, tokens: float) -> f
     rule = layer.normalization
     assert isinstance(rule, Sparse) and rule.fraction is not None
     if layer.f.exponent is None:
-        raise ValueError(f"f must be a power of a distance for the limit at a fraction, got {layer.f}; give epsilon in its place")
+        raise ValueError(
+            f"f must be a power of a distance for the limit at a fraction, got {layer.f}; give epsilon in its place"
+        )
     n, slope = density.space.dim, layer.f.exponent * rule.power
     at_one = _log_fraction(layer, density, 1.0, tokens)
     return float(np.exp((np.log(rule.fraction) - at_one) * (n + slope) / (n * rule.power)))
@@ -106,7 +110,7 @@ def epsilon_for_fraction(layer: Attention, density: Density, tokens: float) -> f
 def _log_fraction(layer: Attention, density: Density, epsilon: float, tokens: float) -> float:
     if layer.f.exponent is None:
         raise ValueError(f"f must be a power of a distance for a predicted fraction, got {layer.f}")
-    n, rule = density.space.dim, layer.normalization
+    n, rule = density.space.dim, cast(Sparse, layer.normalization)
     grid = density.grid(_NODES[min(n, 3)])
     log_p = density.log_pdf(grid.points)
     log_R = entmax_log_radius(layer.f.exponent, epsilon, n, rule.power, np.log(tokens) + log_p)

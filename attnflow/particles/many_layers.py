@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import capacity
-from ..attention import Attention, BoundLayer
+from ..attention import Attention, BoundHeads, BoundLayer
 from ..kernels import attend
 from ..progress import track
 from .polynomials import degree_bound, sum_powers
@@ -20,7 +20,7 @@ _ROWS, _PAIRS = 64, 2**22  # of the weights that are computed anew to see how ac
 
 
 def many_layers(
-    bound: BoundLayer, features: np.ndarray, count: np.ndarray, progress: bool = False
+    bound: BoundLayer | BoundHeads, features: np.ndarray, count: np.ndarray, progress: bool = False
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Features (N, c) after each of `count` layers, and how they came about.
 
@@ -28,7 +28,8 @@ def many_layers(
 
     Parameters
     ----------
-    bound : BoundLayer
+    bound : BoundLayer or BoundHeads
+        Heads go layer by layer: they are no polynomials of one self-adjoint matrix.
     features : (N, c) array
     count : (L,) array of int
         Increasing, from 0.
@@ -41,8 +42,8 @@ def many_layers(
         See `propagate`.
     """
     spent = 0
-    steps = _worthwhile(bound, features, count)
-    if steps is not None:
+    steps = _worthwhile(bound, features, count) if isinstance(bound, BoundLayer) else None
+    if isinstance(bound, BoundLayer) and steps is not None:
         y, stats = _by_polynomials(bound, features, count, steps, progress)
         if y is not None:
             return y, stats

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import capacity, checks
-from ..attention import Attention
+from ..attention import Attention, MultiHead, heads_of
+from ..attention.heads import check_columns
 from ..attention.infinite import bind_density, estimated_error
 from ..geometry import Density
 from ..solution import Solution
@@ -15,7 +16,7 @@ from .many_layers import many_layers
 
 
 def propagate(
-    layer: Attention,
+    layer: Attention | MultiHead,
     tokens: np.ndarray | Density,
     values: np.ndarray | Callable,
     layers: int,
@@ -28,10 +29,11 @@ def propagate(
 
     For symmetric f many layers are polynomials of A: all saved ones are summed from one sequence of Chebyshev
     polynomials, about sqrt(layers log(1/tol)) applications of A, wherever that is cheaper than going layer by layer.
+    Several heads, no one matrix A, go layer by layer.
 
     Parameters
     ----------
-    layer : Attention
+    layer : Attention or MultiHead
     tokens : (N, n) array or Density
         A Density is the limit of infinitely many tokens, by quadrature: spectrally accurate for
         smooth similarities.
@@ -55,7 +57,8 @@ def propagate(
         "interval" that holds the spectrum of A, the "growth" of the polynomials at single points (see `PowerSums`),
         and "error_bound": of any feature, relative to the largest deviation from the mean that its column starts with.
         It is growth times the sum of the truncation, proven in the root mean square over the conserved weight, and
-        layers * residual times the error of one application, measured on up to 64 rows.
+        layers * residual times the error of one application, measured on up to 64 rows. With several heads "heads" holds
+        what each of them tells.
 
     Raises
     ------
@@ -76,15 +79,15 @@ def propagate(
     >>> run.stats["method"], run.stats["applications"] < 300
     ('chebyshev', True)
     """
-    if not isinstance(layer, Attention):
-        raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
+    heads = heads_of(layer)
     layers = checks.integer(layers, "layers")
     save_every = checks.integer(save_every, "save_every", least=1)
     clock = layer.clock
     if isinstance(tokens, Density):
         if not callable(values):
             raise TypeError(f"values must be callable on points when tokens is a Density, got {type(values).__name__}")
-        checks.evaluate(values, tokens.space.probe_points(), "values")
+        probed = checks.evaluate(values, tokens.space.probe_points(), "values")
+        check_columns(layer, probed.shape[1], "values", again=True)
         bound, nodes = bind_density(layer, tokens, grid, values, n_tokens=n_tokens)
         bound.stats["quadrature_error"] = estimated_error(bound, tokens, nodes, values)
         points, shape = None, nodes.shape
@@ -94,10 +97,13 @@ def propagate(
             raise ValueError("grid must be None when tokens are given: it is for a Density")
         if n_tokens is not None:
             raise ValueError("n_tokens must be None when tokens are given: it is for a Density")
-        points, nodes = layer.f.check(tokens, "tokens").copy(), None
+        for head in heads:
+            tokens = head.f.check(tokens, "tokens")
+        points, nodes = tokens.copy(), None
         shape = (len(points),)
         features = checks.evaluate(values, points, "values") if callable(values) else values
         features = checks.features(features, "values", len(points))
+        check_columns(layer, features.shape[1], "values", again=True)
         bound = layer.bind(points)
 
     capacity.fits(2 * (features.nbytes + 8) * (layers // save_every + 2), "layers")

@@ -136,4 +136,3 @@ def _solve(function: Callable, wanted: np.ndarray, most: float = _MOST) -> np.nd
         below, above = np.where(short, middle, below), np.where(short, above, middle)
     x = (below + above) / 2
     return CubicSpline(goals, x)(wanted) if len(goals) > 1 else np.full(wanted.shape, x[0])
-

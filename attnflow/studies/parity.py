@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import checks
-from ..attention import Attention
+from ..attention import Attention, MultiHead, heads_of
+from ..attention.heads import replace_heads
 from ..kernels import ENGINES
 from ..kernels import backends as describe_backends
 
@@ -41,13 +42,15 @@ class ParityTable:
         return "\n".join(lines)
 
 
-def parity(layer: Attention, tokens: np.ndarray, values: np.ndarray, backends: Sequence[str] | None = None) -> ParityTable:
+def parity(
+    layer: Attention | MultiHead, tokens: np.ndarray, values: np.ndarray, backends: Sequence[str] | None = None
+) -> ParityTable:
     """One layer by every engine, compared with the dense reference in float64.
 
     Parameters
     ----------
-    layer : Attention
-        Its own backend is not used; its dtype is.
+    layer : Attention or MultiHead
+        Its own backend is not used; its dtype is. All heads go through the same engine.
     tokens : (N, n) array
     values : (N, c) or (N,) array
     backends : sequence of str, optional
@@ -67,8 +70,7 @@ def parity(layer: Attention, tokens: np.ndarray, values: np.ndarray, backends: S
     >>> table.rows[0].difference
     0.0
     """
-    if not isinstance(layer, Attention):
-        raise TypeError(f"layer must be an attnflow.Attention, got {type(layer).__name__}")
+    heads_of(layer)
     names = list(ENGINES) if backends is None else checks.sequence(backends, "backends", "engine names")
     names = [checks.choice(name, "backends", ENGINES) for name in names]
     available = describe_backends()
@@ -80,12 +82,12 @@ def parity(layer: Attention, tokens: np.ndarray, values: np.ndarray, backends: S
             rows.append(ParityRow(name, False, False, np.nan, np.nan, available[name].partition(": ")[2]))
             continue
         try:
-            result, engine = _apply(layer, name, tokens, values, layer.dtype)
+            result, engine = _apply(layer, name, tokens, values)
         except ValueError as refusal:  # not every engine computes every pseudo-metric
             rows.append(ParityRow(name, True, False, np.nan, np.nan, str(refusal)))
             continue
         began = time.perf_counter()
-        _apply(layer, name, tokens, values, layer.dtype)
+        _apply(layer, name, tokens, values)
         seconds = time.perf_counter() - began
         rows.append(
             ParityRow(name, True, engine == name, float(np.abs(result - expected).max()) / scale, seconds, ENGINES[name].note)
@@ -93,8 +95,11 @@ def parity(layer: Attention, tokens: np.ndarray, values: np.ndarray, backends: S
     return ParityTable(tuple(rows))
 
 
-def _apply(layer: Attention, backend: str, tokens, values, dtype: str) -> tuple[np.ndarray, str]:
-    """The layer's result by one engine, and the engine that says it ran."""
-    other = Attention(layer.f, layer.epsilon, layer.normalization, layer.residual, backend=backend, dtype=dtype)
-    bound = other.bind(tokens)
+def _apply(layer: Attention | MultiHead, backend: str, tokens, values, dtype: str | None = None) -> tuple[np.ndarray, str]:
+    """The layer's result by one engine (and another dtype than its own), and the engines that say they ran."""
+    others = [
+        Attention(head.f, head.epsilon, head.normalization, head.residual, backend=backend, dtype=dtype or head.dtype)
+        for head in heads_of(layer)
+    ]
+    bound = replace_heads(layer, others).bind(tokens)
     return bound.step(checks.features(values, "values", len(bound.tokens))), bound.stats["engine"]

@@ -105,8 +105,7 @@ class Selection:
         result = np.empty((len(self._bound), values.shape[1]))
         for rows, lists in self._parts():
             sums = np.empty((len(rows), values.shape[1]))
-            t = (lists.starts, lists.places, lists.f, values, sums)
-            in_threads(lambda a, b, t=t: compiled.sum_lists(a, b, *t), len(rows), _ROWS)
+            _sum_lists(lists, values, sums)
             result[self.source.order[rows]] = sums
         return result
 
@@ -129,6 +128,11 @@ class Selection:
 
     def _matrix(self, lists: Lists, rows: int) -> sparse.csr_array:
         return sparse.csr_array((lists.f, lists.places, lists.starts), shape=(rows, len(self._mass)))
+
+
+def _sum_lists(lists: Lists, values: np.ndarray, sums: np.ndarray) -> None:
+    rest = lists.starts, lists.places, lists.f, values, sums
+    in_threads(lambda first, last: compiled.sum_lists(first, last, *rest), len(sums), _ROWS)
 
 
 def _rank(law: Law, mass: np.ndarray) -> float:

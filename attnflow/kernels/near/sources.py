@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -83,9 +85,13 @@ def source(f: PseudoMetric, queries: np.ndarray | None, keys: np.ndarray, backen
             raise ValueError("backend 'cells' takes no mask; use 'numba', or 'graph' for edges")
         check(f)
         if v.shape[1] > CELLED:
-            raise ValueError(f"f must have up to {CELLED} features for its near keys to be chosen in cells, got {v.shape[1]}; use 'numba'")
+            raise ValueError(
+                f"f must have up to {CELLED} features for its near keys to be chosen in cells, got {v.shape[1]}; use 'numba'"
+            )
         return _OfCells(f, u, v)
-    raise ValueError(f"backend must be 'auto', 'reference', 'numba', 'cells' or 'graph' for weights that choose their keys, got {backend!r}")
+    raise ValueError(
+        f"backend must be 'auto', 'reference', 'numba', 'cells' or 'graph' for weights that choose their keys, got {backend!r}"
+    )
 
 
 def _celled(f: PseudoMetric, queries: np.ndarray | None, keys: np.ndarray) -> bool:
@@ -121,11 +127,11 @@ class _OfRows(Source):
             some, most = rows[k : k + step], np.ascontiguousarray(bound[k : k + step])
             self._rows(some, buffer)
             seen, counts = self._seen[some], np.empty(len(most), np.int64)
-            in_threads(lambda a, b, t=(buffer, most, seen, counts): compiled.count_in_rows(a, b, *t), len(most), _ROWS)
+            in_threads(partial(_call, compiled.count_in_rows, (buffer, most, seen, counts)), len(most), _ROWS)
             starts = np.append(0, np.cumsum(counts))
             places, found = np.empty(starts[-1], np.int32), np.empty(starts[-1])
-            t = (buffer, most, seen, starts, places, found)
-            in_threads(lambda a, b, t=t: compiled.take_from_rows(a, b, *t), len(most), _ROWS)
+            rest = buffer, most, seen, starts, places, found
+            in_threads(partial(_call, compiled.take_from_rows, rest), len(most), _ROWS)
             parts.append((counts, places, found))
         counts, places, found = (np.concatenate(part) for part in zip(*parts))
         return Lists(np.append(0, np.cumsum(counts)), places, found)
@@ -196,6 +202,7 @@ class _OfCells(Source):
         with np.errstate(over="ignore"):
             reach = np.maximum.reduceat(reach_of(self._pair, 0.5, bound), begins[:-1])
         reach = np.minimum(reach * (1 + 1e-12), self._grid.diameter) + self._grid.rounding
+
         def look(starts, counts, places, found):
             t = (begins, reach), points, self._keys.points, self._cells, self._grid.cells, self._rule, bound
             rest = *t, starts, counts, places, found
@@ -236,6 +243,10 @@ class _OfEdges(Source):
 
     def guess(self, rank: float) -> np.ndarray:
         return np.full(len(self.order), np.inf)
+
+
+def _call(kernel: Callable, rest: tuple, first: int, last: int) -> None:
+    kernel(first, last, *rest)
 
 
 def _on_edges(f: PseudoMetric, u: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -36,7 +36,9 @@ class FRows:
             panels, centres, _, _ = self._keys
             some = self._queries[rows]
             in_threads(
-                lambda a, b: f_rows(a, b, codes, parameter, sides, some, panels, centres, len(self._v), out), len(some), 4 * ROWS
+                lambda a, b: f_rows(a, b, codes, parameter, sides, some, panels, centres, len(self._v), out),
+                len(some),
+                4 * ROWS,
             )
 
 
