@@ -14,6 +14,7 @@ from ..kernels.masks import Mask
 from ..kernels.near import Calibrated, DenseSelection, Entmax, Law, Nearest, Selection, Spread, source
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
+from .best_fraction import best_fraction
 from .bound import BoundLayer
 from .sparse import Selective, Sparse
 
@@ -73,8 +74,8 @@ def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None, m
     if isinstance(law, Calibrated) or (isinstance(rule, Sparse) and rule.fraction is not None):
         unit = _unit(layer.f, tokens)
     if isinstance(rule, Sparse) and rule.fraction is not None:
-        selection, law = _of_fraction(layer, tokens, rule, unit, mass, mask)
-        found = {"epsilon": cast(Entmax, law).epsilon}
+        selection, law, fraction = _of_fraction(layer, tokens, rule, unit, mass, mask)
+        found = {"epsilon": cast(Entmax, law).epsilon, "fraction": fraction}
     else:
         selection = _select(layer, None, tokens, law, unit, mass, mask)
     engine = "reference" if isinstance(selection, DenseSelection) else selection.source.engine
@@ -116,20 +117,28 @@ def _unit(f: PseudoMetric, tokens: np.ndarray) -> float:
 
 def _of_fraction(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mass, mask: Mask | None):
     """Weights of which a share is not zero, and their law: by false position in the logarithms, on some rows first."""
-    size, fraction = len(tokens), cast(float, rule.fraction)
+    size = len(tokens)
     seen = np.full(size, float(size)) if mask is None else mask.seen().astype(float)
     weight = np.ones(size) if mass is None else mass
     if mass is not None:
         seen[:] = mass.sum()
 
     def share(epsilon: float, rows: np.ndarray | None):
-        law = Entmax(rule.power, epsilon, min(max(fraction * size, 8.0), size))
+        law = Entmax(rule.power, epsilon, min(max(fraction * size, 8.0), size))  # type: ignore[operator]
         chosen = _select(layer, None if rows is None else tokens[rows], tokens, law, unit, mass, mask)
         counts = chosen.counts if mass is None else chosen.masses
         counts, total = (counts, seen) if rows is None else (counts, seen[rows])
         own = weight if rows is None else weight[rows]
         return (own @ counts) / (own @ total), chosen, law
 
+    fraction = rule.fraction
+    if isinstance(fraction, str):
+        if mass is not None:
+            raise ValueError(
+                "fraction must be a number for infinitely many tokens, got 'auto': without noise fewer keys are better"
+            )
+        fraction = _best(layer, tokens, rule, unit, mask)
+    assert fraction is not None
     epsilon, width = unit, 64.0
     if mask is None and size > 4 * _SAMPLE:
         rows = np.unique(np.linspace(0, size - 1, _SAMPLE).astype(int))
@@ -152,7 +161,19 @@ def _of_fraction(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mass
             "weights appear at once, or see no more keys",
             checks.AccuracyWarning,
         )
-    return chosen, law
+    return chosen, law, fraction
+
+
+def _best(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mask: Mask | None) -> float:
+    """The share of "auto"."""
+
+    def select(epsilon: float, rows: np.ndarray):
+        law = Entmax(rule.power, epsilon, 64.0)
+        if mask is None:
+            return _select(layer, tokens[rows], tokens, law, unit, None, None).matrix()
+        return _select(layer, None, tokens, law, unit, None, mask).matrix()[rows]
+
+    return min(max(best_fraction(layer.f, tokens, select, unit), 1 / len(tokens)), 1.0)
 
 
 def _search(function: Callable[[float], float], target: float, start: float, width: float, close: float) -> float:

@@ -101,10 +101,11 @@ class Sparse(Selective):
 
     Parameters
     ----------
-    fraction : float, optional
+    fraction : float or "auto", optional
         Epsilon is found such that this share of all weights is not zero, to 10 / N^2 for N <= 1000 and 1 / N beyond; the
         layer's own is not used, and `Solution.stats["epsilon"]` has what was found. Under a mask it is the share of the
-        pairs that see each other. None: epsilon is the layer's.
+        pairs that see each other. "auto": the share at which predicted bias^2 + noise^2 of one layer's generator is least, for
+        features as smooth as the tokens' own; `stats["fraction"]` has it. None: epsilon is the layer's.
     alpha : float
         Above 1.
 
@@ -117,11 +118,13 @@ class Sparse(Selective):
     0.1
     """
 
-    fraction: float | None = None
+    fraction: float | str | None = None
     alpha: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.fraction is not None:
+        if isinstance(self.fraction, str):
+            checks.choice(self.fraction, "fraction", ["auto"])
+        elif self.fraction is not None:
             object.__setattr__(self, "fraction", checks.fraction(self.fraction, "fraction"))
         alpha = checks.real(self.alpha, "alpha")
         if alpha <= 1:
@@ -144,7 +147,7 @@ class Sparse(Selective):
         return entmax_moment(f.exponent, epsilon, dim, self.power, tokens)
 
     def check_size(self, size: float) -> None:
-        if self.fraction is not None and self.fraction * size < 1 - 1e-12:
+        if isinstance(self.fraction, float) and self.fraction * size < 1 - 1e-12:
             raise ValueError(f"fraction must be at least 1 / N = {1 / size:.3g}: a row has one weight, got {self.fraction:g}")
 
 

@@ -97,7 +97,9 @@ def expressed(layer: Attention, density: Density) -> Density:
 def epsilon_for_fraction(layer: Attention, density: Density, tokens: float) -> float:
     """The temperature of a target fraction."""
     rule = layer.normalization
-    assert isinstance(rule, Sparse) and rule.fraction is not None
+    assert isinstance(rule, Sparse)
+    if not isinstance(rule.fraction, float):
+        raise ValueError(f"fraction must be a number for a limit, got {rule.fraction!r}: a bound layer's stats have it")
     if layer.f.exponent is None:
         raise ValueError(
             f"f must be a power of a distance for the limit at a fraction, got {layer.f}; give epsilon in its place"
