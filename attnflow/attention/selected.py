@@ -124,21 +124,19 @@ def _of_fraction(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mass
         seen[:] = mass.sum()
 
     def share(epsilon: float, rows: np.ndarray | None):
-        law = Entmax(rule.power, epsilon, min(max(fraction * size, 8.0), size))  # type: ignore[operator]
+        law = Entmax(rule.power, epsilon, min(max(fraction * size, 8.0), size))
         chosen = _select(layer, None if rows is None else tokens[rows], tokens, law, unit, mass, mask)
         counts = chosen.counts if mass is None else chosen.masses
         counts, total = (counts, seen) if rows is None else (counts, seen[rows])
         own = weight if rows is None else weight[rows]
         return (own @ counts) / (own @ total), chosen, law
 
-    fraction = rule.fraction
-    if isinstance(fraction, str):
+    if isinstance(rule.fraction, str):
         if mass is not None:
             raise ValueError(
                 "fraction must be a number for infinitely many tokens, got 'auto': without noise fewer keys are better"
             )
-        fraction = _best(layer, tokens, rule, unit, mask)
-    assert fraction is not None
+    fraction = _best(layer, tokens, rule, unit, mask) if isinstance(rule.fraction, str) else cast(float, rule.fraction)
     epsilon, width = unit, 64.0
     if mask is None and size > 4 * _SAMPLE:
         rows = np.unique(np.linspace(0, size - 1, _SAMPLE).astype(int))
