@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 
 from .. import checks
-from ..kernels import Attended, attend, plan
+from ..kernels import Attended, Plan, attend, plan
 
 
 class _Sums(Protocol):
@@ -29,7 +30,7 @@ class BoundLayer:
     """A layer with its tokens, their key bias (log mass included) and the engine's plan for them.
 
     A step gives the same bits however often it was taken before, and by however many threads. `log_sum_exp` (N,) are
-    the logarithms of the row sums, once they were asked for.
+    the logarithms of the row sums, once they were asked for; `log_mass` (N,) those of the tokens' masses, None for equal.
     """
 
     layer: Any  # the Attention, whose file needs this one
@@ -38,6 +39,7 @@ class BoundLayer:
     plan: _Sums
     stats: dict[str, Any] = field(default_factory=dict)
     log_sum_exp: np.ndarray | None = None
+    log_mass: np.ndarray | None = None
 
     def attend(self, values: np.ndarray | None, queries: np.ndarray | None = None) -> Attended:
         """Weighted means of the values at the queries (None: at the tokens), and the log-sum-exp."""
@@ -60,13 +62,24 @@ class BoundLayer:
     def conserved_weight(self) -> np.ndarray:
         """w_i = exp(b_i) sum_j K_ij exp(b_j), scaled to sum one: (N,), positive.
 
-        For symmetric f the layer is self-adjoint in the inner product sum_i w_i u_i v_i and keeps sum_i w_i H_i.
+        For symmetric f the layer is self-adjoint in the inner product sum_i w_i u_i v_i and keeps sum_i w_i H_i. For an
+        asymmetric one sums are kept with the tokens' masses where columns sum to one; nothing is known of other layers.
+
+        Raises
+        ------
+        ValueError
+            If f is asymmetric and columns do not sum to one.
         """
+        if not self.layer.f.is_symmetric(self.tokens):
+            if not self.layer.normalization.doubly_stochastic:
+                raise ValueError(
+                    f"f must be symmetric for a conserved weight of {self.layer.normalization}, got {type(self.layer.f).__name__}"
+                )
+            log_mass = np.zeros(len(self.tokens)) if self.log_mass is None else self.log_mass
+            return _shares(log_mass)
         if self.log_sum_exp is None:
             self.log_sum_exp = self.attend(None).log_sum_exp
-        logarithm = self.key_bias + self.log_sum_exp
-        weight = np.maximum(np.exp(logarithm - logarithm.max()), np.finfo(float).tiny)
-        return weight / weight.sum()
+        return _shares(self.key_bias + self.log_sum_exp)
 
     def note_isolated(self, log_sum_exp: np.ndarray) -> None:
         """Count isolated tokens into `stats`, once, from the logarithms of the row sums."""
@@ -89,6 +102,12 @@ class BoundLayer:
         return count
 
 
+def _shares(logarithm: np.ndarray) -> np.ndarray:
+    """Positive numbers with these logarithms, but for a factor: they sum to one."""
+    weight = np.maximum(np.exp(logarithm - logarithm.max()), np.finfo(float).tiny)
+    return weight / weight.sum()
+
+
 def read_log_mass(value, size: int) -> np.ndarray:
     """(N,) logarithms of masses, -inf for none."""
     log_mass = checks.reals(value, "log_mass").astype(float, copy=False)
@@ -104,17 +123,20 @@ def bind(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLa
     if layer.normalization.needs_symmetry and not f.is_symmetric(tokens):
         raise ValueError(
             f"normalization {type(layer.normalization).__name__.lower()!r} needs a symmetric f, got {type(f).__name__} with f(x, y) != f(y, x); "
-            "use 'column', or symmetrise f"
+            "use Sinkhorn(potentials=2) or 'column', or symmetrise f"
         )
     mass = np.zeros(len(tokens)) if log_mass is None else log_mass
 
     own = plan(f, layer.epsilon, None, tokens, layer.backend, layer.dtype, layer.rtol)
 
+    @cache
+    def across() -> Plan:
+        return plan(f.transposed(), layer.epsilon, None, tokens, layer.backend, layer.dtype, layer.rtol)
+
     def log_sum(bias: np.ndarray, transposed: bool = False) -> np.ndarray:
-        if transposed and not f.symmetric:
-            across = plan(f.transposed(), layer.epsilon, None, tokens, layer.backend, layer.dtype, layer.rtol)
-            return across(None, bias + mass).log_sum_exp
-        return own(None, bias + mass).log_sum_exp
+        sums = across() if transposed and not f.symmetric else own
+        return sums(None, bias + mass).log_sum_exp
 
     bias, stats = layer.normalization.key_bias_of_masses(log_sum, mass, layer.rtol)
-    return BoundLayer(layer, tokens, bias + mass, own, {"engine": own.engine, "dtype": layer.dtype, **stats})
+    stats = {"engine": own.engine, "dtype": layer.dtype, **stats}
+    return BoundLayer(layer, tokens, bias + mass, own, stats, log_mass=log_mass)

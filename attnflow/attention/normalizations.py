@@ -7,9 +7,11 @@ normalisation      b_j                           limit generator             con
 =================  ============================  ==========================  ==================
 softmax            0                             Delta + 2 grad log p.grad   p^2
 DensityCorrected   -alpha log q_j                Delta + 2(1-alpha) ...      p^(2-2 alpha)
-column (then row)  -log c_j                      Delta (symmetric f)         1
+column (then row)  -log c_j                      Delta                       1
 Sinkhorn           log v_j, v_i (K v)_i = 1      Delta + grad log p.grad     p
 =================  ============================  ==========================  ==================
+
+for symmetric f; what an asymmetric one adds to the limit stands in `attnflow.limit`.
 
 Sources: Coifman & Lafon 2006 (alpha); Sander et al. 2022 (Sinkhorn).
 """
@@ -23,9 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import checks
-
-# log_sum(bias, transposed=False): log sum_j K_ij exp(bias_j) per token, columns when transposed
-LogSum = Callable[..., np.ndarray]
+from . import sinkhorn
+from .sinkhorn import LogSum
 
 
 class Normalization:
@@ -41,6 +42,8 @@ class Normalization:
         Whether f must be symmetric for the iteration to make sense.
     general : bool
         Whether the limit of an asymmetric f is known: that of `General`.
+    doubly_stochastic : bool
+        Whether columns sum to one as rows do, whatever f: the sum of the features is conserved.
     order : int
         Of the error of infinitely many tokens in the time step, for a similarity that is a flat Gaussian.
     selects : bool
@@ -66,6 +69,7 @@ class Normalization:
 
     needs_symmetry = False
     general = False
+    doubly_stochastic = False
     order = 1
     selects = False
     needs_tokens = False
@@ -170,9 +174,10 @@ class Softmax(Normalization):
 
 @dataclass(frozen=True)
 class Column(Normalization):
-    """Columns first, then rows (doubly-normalised attention); no drift for symmetric f."""
+    """Columns first, then rows (doubly-normalised attention); no drift up the density."""
 
     drift = 0.0
+    general = True
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return -log_sum(np.zeros(size), transposed=True), {}
@@ -198,6 +203,7 @@ class DensityCorrected(Normalization):
     """
 
     alpha: float
+    general = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "alpha", checks.real(self.alpha, "alpha"))
@@ -221,56 +227,71 @@ class DensityCorrected(Normalization):
 
 @dataclass(frozen=True)
 class Sinkhorn(Normalization):
-    """Rows and columns sum to one: v_i sum_j K_ij v_j = 1, for symmetric f; drift factor 1.
+    """Rows and columns sum to one; drift factor 1.
 
-    The symmetric iteration v <- sqrt(v / (K v)) at least halves the error per sweep for a positive
-    definite K.
+    One potential, v_i sum_j K_ij v_j = 1, does for symmetric f: the iteration v <- sqrt(v / (K v)) at least halves the
+    error per sweep for a positive definite K. Two, S_ij = u_i K_ij v_j, do for any f, by accelerated sweeps of two sums each.
 
     Parameters
     ----------
     tol : float, optional
-        Largest deviation of log v_i (K v)_i from 0; None takes the layer's rtol.
+        Largest deviation of the logarithm of a row sum (column sum with two potentials) from 0; None takes the layer's
+        rtol.
     max_iter : int
         Sweeps before it gives up with a ConvergenceWarning.
+    potentials : 1 or 2
+
+    Examples
+    --------
+    >>> import attnflow as af, numpy as np
+    >>> head = af.DotProduct([[1.0, 0.9], [-0.9, 0.8]])     # not symmetric
+    >>> tokens = np.random.default_rng(0).normal(size=(100, 2))
+    >>> S = af.Attention(head, 0.5, af.Sinkhorn(potentials=2)).weights(tokens)
+    >>> bool(abs(S.sum(axis=0) - 1).max() < 1e-11 and abs(S.sum(axis=1) - 1).max() < 1e-11)
+    True
     """
 
     tol: float | None = None
     max_iter: int = 1000
+    potentials: int = 1
 
     drift = 1.0
-    needs_symmetry = True
+    doubly_stochastic = True
     order = 2
 
     def __post_init__(self) -> None:
         if self.tol is not None:
             object.__setattr__(self, "tol", checks.positive(self.tol, "tol"))
         object.__setattr__(self, "max_iter", checks.integer(self.max_iter, "max_iter", least=1))
+        object.__setattr__(self, "potentials", checks.integer(self.potentials, "potentials", least=1, largest=2))
+
+    def __repr__(self) -> str:
+        """Stores of studies know one potential by its first two parameters."""
+        return f"Sinkhorn(tol={self.tol!r}, max_iter={self.max_iter!r}{', potentials=2' if self.potentials == 2 else ''})"
+
+    @property
+    def needs_symmetry(self) -> bool:  # type: ignore[override]
+        return self.potentials == 1
+
+    @property
+    def general(self) -> bool:  # type: ignore[override]
+        return self.potentials == 2
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
-        tol = tol if self.tol is None else self.tol
-        log_v = -log_sum(np.zeros(size)) / 2
-        for sweep in range(1, self.max_iter + 1):
-            log_kv = log_sum(log_v)
-            gap = float(np.abs(log_v + log_kv).max())
-            # the sums themselves carry round-off of their own size: no tolerance below it can be met
-            if gap <= max(tol, 4e-16 * float(np.abs(log_kv).max())):
-                break
-            log_v = (log_v - log_kv) / 2
-        else:
-            checks.warn(
-                f"Sinkhorn stopped after {self.max_iter} sweeps with row sums off by {gap:.1g}, tol {tol:.1g}: "
-                "raise max_iter or epsilon",
-                checks.ConvergenceWarning,
-            )
-        return log_v, {"sinkhorn_sweeps": sweep, "sinkhorn_gap": gap}
+        scale = sinkhorn.one_potential if self.potentials == 1 else sinkhorn.two_potentials
+        return scale(log_sum, size, tol if self.tol is None else self.tol, self.max_iter)
 
     def first_order(self) -> tuple[float, float]:
         return 0.5, 0.5
 
     def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
+        if self.potentials == 2:
+            return sinkhorn.response(weights, mass)
         return -np.linalg.solve(np.eye(len(weights)) + weights, weights / mass)
 
     def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
+        if self.potentials == 2:
+            return sinkhorn.second_response(weights, eta, mass)
         return np.linalg.solve(np.eye(len(weights)) + weights, eta**2 @ mass - weights @ np.diagonal(eta))
 
 
@@ -283,6 +304,6 @@ def normalization(value: str | Normalization) -> Normalization:
         return value
     if not isinstance(value, str):
         raise TypeError(
-            f"normalization must be a name, DensityCorrected(alpha) or Sinkhorn(tol, max_iter), got {type(value).__name__}"
+            f"normalization must be a name, DensityCorrected(alpha) or Sinkhorn(tol, max_iter, potentials), got {type(value).__name__}"
         )
     return _NAMED[checks.choice(value, "normalization", _NAMED)]()

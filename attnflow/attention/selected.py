@@ -81,7 +81,8 @@ def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None, m
     engine = "reference" if isinstance(selection, DenseSelection) else selection.source.engine
     stats: dict[str, Any] = {"engine": engine, "dtype": "float64", "keys_per_query": float(selection.counts.mean())} | found
     zeros = np.zeros(len(tokens))
-    return SelectedLayer(layer, tokens, zeros, cast(Any, _Engine(engine)), stats, zeros, selection, law, unit, mass)
+    plan: Any = _Engine(engine)
+    return SelectedLayer(layer, tokens, zeros, plan, stats, zeros, log_mass, selection=selection, law=law, unit=unit, mass=mass)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from .. import checks
 from ..attention import Attention, MultiHead
 from ..attention.heads import check_square
 from ..attention.infinite import check_same_space
-from ..geometry import Density, Reexpressed, Remetrised, Space
-from ..geometry.differences import gradient
+from ..geometry import Density, Reexpressed, Remetrised
 from ..pde import DriftDiffusion, General, Heads
-from ..similarity import PseudoMetric
 from .sparse_limits import sparse_limit
+from .velocity import invariant_part, velocity
 
 _MOST_LAYERS = 10**9
 _ONE = 1e-12  # how near to one mixing matrices must add up
@@ -29,11 +28,13 @@ def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None
     column-then-row (Ruan & Zhang 2024, Theorem 3; Coifman & Lafon 2006). Its time is
     layers * layer.time_step.
 
-    Softmax of an asymmetric f that is smallest at y = x adds a velocity that is no gradient,
+    An asymmetric f that is smallest at y = x adds c . grad H with a velocity c that is no gradient,
 
         c^i = -(1/2) g^ij g^kl D_jkl - d_j g^ij + (1/2) g^ij d_j log det g,     D_jkl = d^3 f / dy^3 at y = x,
 
-    zero for a symmetric f (Theorem 5): the limit is then a `General`.
+    zero for a symmetric f (Theorem 5): the limit is then a `General`. It is the same for softmax, density-corrected and
+    column layers. Two-potential Sinkhorn keeps the tokens' density, so of c only the part c - grad psi whose flux of p has
+    no divergence (see `continuum.velocity`); on lines and in one dimension between walls there is none.
 
     Heads with mixing matrices of sum one have dH/dt = sum_i (tau_i / tau) (L_i H) W_i, tau_i the time step of the i-th
     layer and tau the first one's: `Heads`, from
@@ -55,8 +56,14 @@ def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None
     ValueError
         If a head has no limit, or mixing matrices do not add up to one: a layer is then no small step.
         If f has no local limit of this form: its metric is not positive definite, it is smallest elsewhere than
-        at y = x, it is asymmetric under another normalisation than softmax or on a sphere, or it does not fit
-        the density's space.
+        at y = x, or it does not fit the density's space. If it is asymmetric on a sphere, or under a normalisation that
+        needs symmetry; under one with sums in its key weights, if f(x, x) is not constant; under two potentials, on lines of
+        two or more dimensions, and beyond three.
+
+    Warns
+    -----
+    AccuracyWarning
+        If the similarity wraps around the space, or p and f are not smooth enough for what two potentials keep.
 
     Examples
     --------
@@ -76,11 +83,8 @@ def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None
     check_same_space(layer, density)
     f, probe = layer.f, density.space.probe_points()
     symmetric = f.is_symmetric(probe)
-    if not symmetric and (not layer.normalization.general or density.space.columns != density.space.dim):
-        name = type(layer.normalization).__name__.lower()
-        raise ValueError(
-            f"f must be symmetric for the drift-diffusion limit of {name!r} on {density.space}, got {type(f).__name__}"
-        )
+    if not symmetric:
+        _check_asymmetric(layer, density)
     if f.space is None:
         f.metric(probe)  # says at once if there is no local limit
         density = Reexpressed(density, Remetrised(density.space, f.metric))
@@ -94,9 +98,31 @@ def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None
             "it wraps around, and the layer's time step is no longer m2 / 2",
             checks.AccuracyWarning,
         )
-    if not symmetric:
-        return General(density, partial(_velocity, f, density.space), layer.normalization.drift)
-    return DriftDiffusion(density, drift=layer.normalization.drift)
+    drift = layer.normalization.drift
+    if symmetric:
+        return DriftDiffusion(density, drift)
+    whole = partial(velocity, f, density.space)
+    kept = invariant_part(whole, density) if layer.normalization.doubly_stochastic else whole
+    return DriftDiffusion(density, drift) if kept is None else General(density, kept, drift)
+
+
+def _check_asymmetric(layer: Attention, density: Density) -> None:
+    f, rule, space = layer.f, layer.normalization, density.space
+    name = type(rule).__name__.lower()
+    if not rule.general or space.columns != space.dim:
+        hint = "; use Sinkhorn(potentials=2)" if rule.doubly_stochastic and not rule.general else ""
+        raise ValueError(
+            f"f must be symmetric for the drift-diffusion limit of {name!r} on {space}, got {type(f).__name__}{hint}"
+        )
+    if rule.doubly_stochastic or rule.drift == 2:
+        return  # what f has of x alone, or of y alone, is scaled away; or rows alone are
+    probe = space.probe_points()
+    own = f.diagonal(probe)
+    if np.ptp(own) > 1e-9 * np.ptp(f(probe, probe)):
+        raise ValueError(
+            f"f(x, x) must be constant for an asymmetric f to have a limit under {name!r}, whose key weights then grow as "
+            f"exp(1 / epsilon), got values from {own.min():.4g} to {own.max():.4g}; use softmax or Sinkhorn(potentials=2)"
+        )
 
 
 def depth(layer: Attention, t: float) -> tuple[int, float]:
@@ -125,14 +151,6 @@ def depth(layer: Attention, t: float) -> tuple[int, float]:
     if abs(steps - whole) <= 1e-12 * max(whole, 1):
         return whole, 0.0
     return int(steps), float(steps - int(steps))
-
-
-def _velocity(f: PseudoMetric, space: Space, x: np.ndarray) -> np.ndarray:
-    """c of `limit` at points (N, n): (N, n)."""
-    inverse = np.linalg.inv(f.metric(x))
-    divergence = np.einsum("mijj->mi", gradient(lambda z: np.linalg.inv(f.metric(z)), x, "the inverse metric of f", space))
-    stretch = gradient(lambda z: np.linalg.slogdet(f.metric(z))[1], x, "log det of the metric of f", space)
-    return np.einsum("mij,mj->mi", inverse, stretch - f.lean(x)) / 2 - divergence
 
 
 def _of_heads(layer: MultiHead, of_one: Callable) -> Heads:

@@ -28,9 +28,9 @@ from .volumes.operator import Cells
 class General(Equation):
     """dH/dt = Delta_g H + drift <grad log p, grad H>_g + c . grad H with a velocity c(x) that is no gradient.
 
-    The first-order limit of softmax attention with a general pseudo-metric f(x, y) that is smallest at y = x
+    The first-order limit of attention with a general pseudo-metric f(x, y) that is smallest at y = x
     (Ruan & Zhang 2024, Theorem 5): g is half the Hessian of f in y, and c comes from its third derivatives, zero for
-    a squared distance. `attnflow.limit` builds it. Neither self-adjoint nor conservative.
+    a squared distance. `attnflow.limit` builds it. Not self-adjoint, and conservative only where c was made so.
 
     Parameters
     ----------

@@ -155,9 +155,16 @@ class SymmetricForm:
         """S v for fields (c, *grid), Dirichlet walls left out."""
         if self.tensor is None:
             return sum(_along(L, v, k) for k, L in enumerate(self._laplacians)) - self._potential * v
-        slopes = [_along(B, v, k) - a * v for k, (B, a) in enumerate(zip(self.derivatives, self.slopes))]
-        slopes = [sum(T * s for T, s in zip(row, slopes)) for row in self.tensor]
-        pairs = enumerate(zip(self.derivatives, self.slopes, slopes))
+        slopes = self.gradient(v)
+        return self.divergence([sum(T * s for T, s in zip(row, slopes)) for row in self.tensor])
+
+    def gradient(self, v) -> list:
+        """A_k v for fields (c, *grid), one for each axis."""
+        return [_along(B, v, k) - a * v for k, (B, a) in enumerate(zip(self.derivatives, self.slopes))]
+
+    def divergence(self, fields):
+        """-sum_k A_k' of fields (c, *grid), one for each axis."""
+        pairs = enumerate(zip(self.derivatives, self.slopes, fields))
         return sum(a * s - _along(B.T, s, k) for k, (B, a, s) in pairs)
 
     def apply(self, v):
