@@ -120,8 +120,9 @@ __all__ = [
 ]
 
 
-# what brings another package along (sympy, scikit-learn) is imported when it is first asked for, not by `import *`
-_LATER = {"theory": ".theory", "DiffusionMap": ".learning.diffusion_map"}
+# what brings another package along (sympy, scikit-learn), or stands beside the layers, is imported when it is first asked
+# for, not by `import *`
+_LATER = {"theory": ".theory", "families": ".families", "DiffusionMap": ".learning.diffusion_map"}
 
 
 def __getattr__(name: str):

@@ -24,6 +24,7 @@ FLOORS = {
     "geometry": 1,
     "similarity": 2,
     "kernels": 3,
+    "families": 3,
     "attention": 4,
     "pde": 4,
     "theory": 4,
@@ -34,7 +35,7 @@ FLOORS = {
     "plotting": 8,
     "cli": 9,
 }
-INDEPENDENT = {"pde": {"geometry"}, "theory": {"geometry"}}  # the other oracle sees nothing of attention
+INDEPENDENT = {"pde": {"geometry"}, "theory": {"geometry"}, "families": set()}  # other oracles see nothing of attention
 OPTIONAL = {"cupy", "torch", "dask", "distributed", "finufft", "pandas", "sklearn"}
 
 
