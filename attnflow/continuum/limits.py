@@ -11,8 +11,10 @@ from .. import checks
 from ..attention import Attention, MultiHead
 from ..attention.heads import check_square
 from ..attention.infinite import check_same_space
+from ..attention.sparse import Screening
 from ..geometry import Density, Reexpressed, Remetrised
 from ..pde import DriftDiffusion, General, Heads
+from .screening import screened_limit
 from .sparse_limits import sparse_limit
 from .velocity import invariant_part, velocity
 
@@ -90,6 +92,8 @@ def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None
         density = Reexpressed(density, Remetrised(density.space, f.metric))
     if layer.normalization.selects:
         return sparse_limit(layer, density, n_tokens)
+    if isinstance(layer.normalization, Screening):
+        return screened_limit(layer, density, n_tokens)
     width = np.sqrt(f.second_moment(layer.epsilon, density.space.dim))
     periods = [high - low for (low, high), wraps in zip(density.space.bounds, density.space.periodic) if wraps]
     if f.space is not None and periods and width > min(periods) / 6:
