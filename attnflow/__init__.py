@@ -42,6 +42,7 @@ from .kernels import backends
 from .particles import evolve, evolve_continuous, feynman_kac, langevin, propagate
 from .pde import ConformalHeat, DriftDiffusion, FokkerPlanck, General, Heads, Heat
 from .similarity import (
+    Additive,
     Cosine,
     DotProduct,
     LogDistance,
@@ -57,6 +58,7 @@ from .studies import Comparison, ConvergenceStudy, StudyResult, compare, parity
 __version__ = "0.1.0"
 
 __all__ = [
+    "Additive",
     "Attention",
     "Box",
     "Chart",

@@ -78,7 +78,7 @@ ORDER = {
         "eigenvalues refinement", "problem", "generator", "grids propagator", "backends boundaries chebyshev",
     ),
     "kernels": (
-        "near", "choice", "cupy_engine", "nufft_engine", "cells_engine", "numba_engine reference_engine", "costs", "masks registry rules scaling threads",
+        "near", "choice", "cupy_engine", "nufft_engine", "cells_engine", "numba_engine reference_engine", "costs", "registry rules scaling threads", "masks",
     ),
 }  # fmt: skip
 

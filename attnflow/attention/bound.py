@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
 from .. import checks
-from ..kernels import Attended, Plan, attend, plan
+from ..kernels import Attended, Mask, attend, plan
+from ..kernels.reference_engine import shifted_logits, softmax
+from ..kernels.scaling import rescale
 
 
 class _Sums(Protocol):
@@ -40,6 +42,22 @@ class BoundLayer:
     stats: dict[str, Any] = field(default_factory=dict)
     log_sum_exp: np.ndarray | None = None
     log_mass: np.ndarray | None = None
+    mask: Mask | None = None
+
+    @cached_property
+    def self_adjoint(self) -> bool:
+        """Whether it is, in the conserved weight: f(x, y) = f(y, x), and who sees a token is seen by it."""
+        return (self.mask is None or self.mask.symmetric) and self.layer.f.is_symmetric(self.tokens)
+
+    @property
+    def definite(self) -> bool:
+        """Whether the similarity is known to be positive (semi)definite: the eigenvalues of S are not negative then."""
+        return self.layer.f.positive_definite and (self.mask is None or self.mask.disjoint)
+
+    @cached_property
+    def transposed(self) -> _Sums:
+        """The plan of column sums: of f(y, x), over those who see a token."""
+        return _transposed(self.layer, self.tokens, self.plan, self.mask)
 
     def attend(self, values: np.ndarray | None, queries: np.ndarray | None = None) -> Attended:
         """Weighted means of the values at the queries (None: at the tokens), and the log-sum-exp."""
@@ -48,6 +66,7 @@ class BoundLayer:
             self.stats.update(getattr(self.plan.run, "stats", {}))  # such as rows left to another engine
             return attended
         layer = self.layer
+        layer.check_queries(queries)
         return attend(
             layer.f, layer.epsilon, queries, self.tokens, values, self.key_bias, layer.backend, layer.dtype, layer.rtol
         )
@@ -59,22 +78,31 @@ class BoundLayer:
         a = self.layer.residual
         return mean if a == 1 else values + a * (mean - values)
 
+    def weights(self, queries: np.ndarray | None = None, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Dense weights (M, N) of queries, or of the tokens in some `rows`."""
+        layer, seen = self.layer, None if self.mask is None else self.mask.dense(rows)
+        queries = self.tokens[rows] if queries is None else queries
+        f, epsilon = rescale(layer.f, layer.epsilon, queries, self.tokens)
+        bias = self.key_bias - self.key_bias.max()
+        return softmax(shifted_logits(f, epsilon, queries, self.tokens, bias, seen)[0])[0]
+
     def conserved_weight(self) -> np.ndarray:
         """w_i = exp(b_i) sum_j K_ij exp(b_j), scaled to sum one: (N,), positive.
 
-        For symmetric f the layer is self-adjoint in the inner product sum_i w_i u_i v_i and keeps sum_i w_i H_i. For an
-        asymmetric one sums are kept with the tokens' masses where columns sum to one; nothing is known of other layers.
+        For symmetric f and mask the layer is self-adjoint in the inner product sum_i w_i u_i v_i and keeps sum_i w_i H_i.
+        For others sums are kept with the tokens' masses where columns sum to one; nothing is known of other layers.
 
         Raises
         ------
         ValueError
-            If f is asymmetric and columns do not sum to one.
+            If f or the mask is asymmetric and columns do not sum to one.
         """
-        if not self.layer.f.is_symmetric(self.tokens):
+        if not self.self_adjoint:
             if not self.layer.normalization.doubly_stochastic:
-                raise ValueError(
-                    f"f must be symmetric for a conserved weight of {self.layer.normalization}, got {type(self.layer.f).__name__}"
-                )
+                if self.mask is not None and not self.mask.symmetric:
+                    raise ValueError(f"mask must go both ways for a conserved weight, got {self.layer.mask!r}")
+                name = type(self.layer.f).__name__
+                raise ValueError(f"f must be symmetric for a conserved weight of {self.layer.normalization}, got {name}")
             log_mass = np.zeros(len(self.tokens)) if self.log_mass is None else self.log_mass
             return _shares(log_mass)
         if self.log_sum_exp is None:
@@ -87,11 +115,16 @@ class BoundLayer:
             self.stats["isolated"] = self.count_isolated(log_sum_exp)
 
     def count_isolated(self, log_sum_exp: np.ndarray) -> int:
-        """Tokens whose own weight exceeds 1 - 1e-6: nothing reaches them, epsilon is below their spacing."""
-        own = -self.layer.f.diagonal(self.tokens) / (2 * self.layer.epsilon) + self.key_bias - log_sum_exp
+        """Tokens whose own weight exceeds 1 - 1e-6: nothing reaches them, epsilon is below their spacing.
+
+        Those that see nobody else by their mask are not counted, nor the first half of a causal one.
+        """
+        own = self._own_logits() - log_sum_exp
         alone = own > -1e-6
         if self.layer.f.pair.reduction == "general":
             alone &= np.abs(log_sum_exp) < 1e9  # beside a larger constant of f that can not be seen
+        if self.mask is not None:
+            alone &= self.mask.sociable
         count = int(alone.sum()) if len(own) > 1 else 0
         if count:
             checks.warn(
@@ -100,6 +133,20 @@ class BoundLayer:
                 checks.IsolatedTokensWarning,
             )
         return count
+
+    def attend_transposed(self, values: np.ndarray) -> np.ndarray:
+        """sum_i S_ij v_i for values (N, c): with Z the row sums, exp(b_j) sum_i K_ij exp(-log Z_i) v_i."""
+        if self.log_sum_exp is None:
+            self.log_sum_exp = self.attend(None).log_sum_exp
+        mean, log_sum_exp = self.transposed(values, -self.log_sum_exp)
+        return np.exp(self.key_bias + log_sum_exp)[:, None] * mean
+
+    def own_weights(self) -> np.ndarray:
+        """S_ii (N,), of tokens that see themselves."""
+        return np.exp(self._own_logits() - self.attend(None).log_sum_exp)
+
+    def _own_logits(self) -> np.ndarray:
+        return -self.layer.f.diagonal(self.tokens) / (2 * self.layer.epsilon) + self.key_bias
 
 
 def _shares(logarithm: np.ndarray) -> np.ndarray:
@@ -125,18 +172,27 @@ def bind(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLa
             f"normalization {type(layer.normalization).__name__.lower()!r} needs a symmetric f, got {type(f).__name__} with f(x, y) != f(y, x); "
             "use Sinkhorn(potentials=2) or 'column', or symmetrise f"
         )
+    mask = None if layer.mask is None else layer.mask.of(len(tokens))
     mass = np.zeros(len(tokens)) if log_mass is None else log_mass
 
-    own = plan(f, layer.epsilon, None, tokens, layer.backend, layer.dtype, layer.rtol)
-
-    @cache
-    def across() -> Plan:
-        return plan(f.transposed(), layer.epsilon, None, tokens, layer.backend, layer.dtype, layer.rtol)
+    own = plan(f, layer.epsilon, None, tokens, layer.backend, layer.dtype, layer.rtol, mask=mask)
+    across = None
 
     def log_sum(bias: np.ndarray, transposed: bool = False) -> np.ndarray:
-        sums = across() if transposed and not f.symmetric else own
-        return sums(None, bias + mass).log_sum_exp
+        nonlocal across
+        if not transposed:
+            return own(None, bias + mass).log_sum_exp
+        across = across or _transposed(layer, tokens, own, mask)
+        sums = across(None, bias + mass).log_sum_exp
+        return np.where(sums == -np.inf, 0.0, sums)  # of a token that nobody sees: its bias does not matter
 
     bias, stats = layer.normalization.key_bias_of_masses(log_sum, mass, layer.rtol)
     stats = {"engine": own.engine, "dtype": layer.dtype, **stats}
-    return BoundLayer(layer, tokens, bias + mass, own, stats, log_mass=log_mass)
+    return BoundLayer(layer, tokens, bias + mass, own, stats, log_mass=log_mass, mask=mask)
+
+
+def _transposed(layer: Any, tokens: np.ndarray, own: _Sums, mask: Mask | None) -> _Sums:
+    if layer.f.symmetric and (mask is None or mask.symmetric):
+        return own
+    seen_by = None if mask is None else mask.transposed()
+    return plan(layer.f.transposed(), layer.epsilon, None, tokens, layer.backend, layer.dtype, layer.rtol, mask=seen_by)

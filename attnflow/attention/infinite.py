@@ -22,6 +22,7 @@ from .bound import BoundLayer
 from .circulant import Circulant, bind_circulant, has_cusp
 from .heads import BoundHeads, MultiHead, heads_of
 from .layer import Attention
+from .masks import check_unmasked
 from .selected import SelectedLayer
 from .sparse import Selective, Sparse, TopK
 
@@ -67,7 +68,7 @@ def bind_density(
     Raises
     ------
     ValueError
-        If the density and the pseudo-metric live on different spaces, a given grid has fewer than two
+        If the density and the pseudo-metric live on different spaces, a layer has a mask, a given grid has fewer than two
         nodes per kernel width, or more than `largest` nodes would have to be chosen; if a layer mixes tokens.
     """
     heads = heads_of(layer)
@@ -75,6 +76,7 @@ def bind_density(
         raise ValueError(f"tokens must be the {len(layer.token_mixing)} that W_A mixes, got a density")
     for head in heads:
         check_same_space(head, density)
+        check_unmasked(head, "a Density, whose infinitely many tokens have neither places nor labels nor edges")
     tokens = _tokens_stood_for(heads, n_tokens)
     shapes = [first_grid(head, density, grid, resolution, largest, tokens).shape for head in heads]
     nodes = density.grid(tuple(map(max, zip(*shapes))))

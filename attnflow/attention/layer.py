@@ -10,15 +10,14 @@ from scipy.sparse.linalg import LinearOperator
 
 from .. import capacity, checks
 from ..kernels import Choice, check_backend, choose
-from ..kernels.reference_engine import shifted_logits, softmax
-from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .bound import BoundLayer, bind, read_log_mass
 from .host import through_host
+from .masks import Graph, read_mask
 from .normalizations import Normalization
 from .normalizations import normalization as as_normalization
 from .operators import linear_operator
-from .selected import SelectedLayer, bind_selected
+from .selected import bind_selected
 from .spectrum import LayerSpectrum, layer_spectrum
 
 _RTOL = {"float64": 1e-12, "float32": 1e-5}
@@ -38,6 +37,10 @@ class Attention:
         What the key bias b_j is.
     residual : float
         Step a in (0, 1]; 1 is the plain layer.
+    mask : None, "causal", labels, sparse matrix or edges
+        Which tokens see which: None, all of them; "causal", token i those up to i; labels (N,), of any kind that can be
+        sorted, those of the same label. A scipy sparse matrix (N, N) has an edge from query to key wherever it is not
+        zero, and so has a list (E, 2), query first; a token then sees itself only where an edge says so.
     backend : str
         Engine, see `attnflow.backends`; "auto" takes the one predicted to be fastest for the tokens, see `plan`.
     rtol : float, optional
@@ -67,6 +70,7 @@ class Attention:
         epsilon: float,
         normalization: str | Normalization = "softmax",
         residual: float = 1.0,
+        mask: Any = None,
         *,
         backend: str = "auto",
         rtol: float | None = None,
@@ -80,7 +84,13 @@ class Attention:
         self.residual = checks.fraction(residual, "residual")
         self.dtype = checks.choice(dtype, "dtype", _RTOL)
         self.rtol = _RTOL[self.dtype] if rtol is None else checks.positive(rtol, "rtol")
-        self.backend = check_backend(backend)
+        self.mask = read_mask(mask)
+        self.backend = check_backend(backend, type(None) if self.mask is None else self.mask.kind)
+        if self.normalization.needs_symmetry and self.mask is not None and not self.mask.symmetric:
+            raise ValueError(
+                f"mask must go both ways for normalization {type(self.normalization).__name__.lower()!r}, got {self.mask!r}; "
+                "use 'softmax' or 'column', or add the edges back"
+            )
         self._last: tuple[str, BoundLayer] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,31 +99,35 @@ class Attention:
     def __repr__(self) -> str:
         return (
             f"Attention({type(self.f).__name__}, epsilon={self.epsilon:g}, normalization={self.normalization}, "
-            f"residual={self.residual:g}, backend={self.backend!r})"
+            f"residual={self.residual:g}, {'' if self.mask is None else f'mask={self.mask!r}, '}backend={self.backend!r})"
         )
 
     @property
     def time_step(self) -> float:
         """Time of the limit equation that one layer advances: residual * m2 / 2, in the units of f.metric.
 
-        Where queries choose their keys (TopK, Sparse, Perplexity) m2 depends on the place, and is in the equation: a layer is
-        one unit of its time, times the residual.
+        Where queries choose their keys (TopK, Sparse, Perplexity), and on edges, whose reach a layer does not know, m2 / 2
+        is in the limit's equation: a layer is one unit of its time, times the residual.
 
         Raises
         ------
         ValueError
             If f has no local limit, as DotProduct(W) with a W that is not symmetric positive definite.
         """
-        if self.normalization.selects:
+        if self._counts_layers:
             return self.residual
         if self.f.obstacle:
             raise ValueError(self.f.obstacle)
         return self.residual * self.f.second_moment(self.epsilon, self.f.dim) / 2
 
     @property
+    def _counts_layers(self) -> bool:
+        return self.normalization.selects or isinstance(self.mask, Graph)
+
+    @property
     def clock(self) -> float:
         """What a layer adds to the time of a run: time_step, or 1 where f has no limit equation and layers are counted."""
-        return self.time_step if self.normalization.selects or not self.f.obstacle else 1.0
+        return 1.0 if self.f.obstacle and not self._counts_layers else self.time_step
 
     @through_host
     def __call__(self, tokens: np.ndarray, values: np.ndarray | None = None, queries: np.ndarray | None = None) -> np.ndarray:
@@ -126,13 +140,15 @@ class Attention:
         values : (N, c) or (N,) array, optional
             Features the tokens carry; the tokens themselves when None.
         queries : (M, n) array, optional
-            Where to evaluate: row-normalised with the tokens' key bias. Needs residual = 1.
+            Where to evaluate: row-normalised with the tokens' key bias. Needs residual = 1 and no mask.
 
         Returns
         -------
         (M, c) array
             A CuPy array where one came in: tokens pass through the host once, their pairs don't.
         """
+        if queries is not None:
+            self.check_queries(queries)
         bound = self.bind(tokens)
         values = bound.tokens if values is None else checks.features(values, "values", len(bound.tokens))
         if queries is None:
@@ -149,22 +165,28 @@ class Attention:
 
         The residual step is not included: S is what the step mixes in.
         """
-        tokens = self.f.check(tokens, "tokens").astype(np.float64)
-        queries = tokens if queries is None else self.f.check(queries, "queries").astype(np.float64)
-        if queries.shape[1] != tokens.shape[1]:
+        tokens, rows = self.f.check(tokens, "tokens").astype(np.float64), len(tokens)
+        if queries is not None:
+            self.check_queries(queries)
+            queries = self.f.check(queries, "queries").astype(np.float64)
+            rows = len(queries)
+        if queries is not None and queries.shape[1] != tokens.shape[1]:
             raise ValueError(f"queries must have {tokens.shape[1]} columns as tokens have, got shape {queries.shape}")
-        if len(queries) * len(tokens) > 2**26:
+        if rows * len(tokens) > 2**26:
             raise ValueError(
-                f"tokens must make at most {2**26} dense weights, got {len(queries)} x {len(tokens)}: "
-                f"{8.0 * len(queries) * len(tokens):.3g} bytes"
+                f"tokens must make at most {2**26} dense weights, got {rows} x {len(tokens)}: "
+                f"{8.0 * rows * len(tokens):.3g} bytes"
             )
-        capacity.fits(24 * len(queries) * len(tokens), "tokens")
-        bound = self.bind(tokens)
-        if isinstance(bound, SelectedLayer):
-            return bound.weights(None if queries is tokens else queries)
-        f, epsilon = rescale(self.f, self.epsilon, queries, tokens)
-        bias = bound.key_bias
-        return softmax(shifted_logits(f, epsilon, queries, tokens, bias - bias.max())[0])[0]
+        capacity.fits(24 * rows * len(tokens), "tokens")
+        return self.bind(tokens).weights(queries)
+
+    def check_queries(self, queries: np.ndarray) -> None:
+        """ValueError if there is a mask: it is of tokens, and says nothing of points that are none."""
+        if self.mask is not None:
+            raise ValueError(
+                f"queries must be None under a mask, which says what tokens see, got {checks.short(queries)}; "
+                "put them among the tokens"
+            )
 
     def plan(self, tokens: np.ndarray, columns: int = 1, layers: int = 1) -> Choice:
         """Which engine "auto" takes for these tokens, and why: prints as a table of predicted seconds.
@@ -185,12 +207,13 @@ class Attention:
         """
         tokens = self.f.check(tokens, "tokens").astype(np.float64)
         columns, layers = checks.integer(columns, "columns", least=1), checks.integer(layers, "layers", least=1)
-        return choose(self.f, self.epsilon, None, tokens, self.dtype, self.rtol, columns, layers + 1)
+        mask = None if self.mask is None else self.mask.of(len(tokens))
+        return choose(self.f, self.epsilon, None, tokens, self.dtype, self.rtol, columns, layers + 1, mask)
 
     def operator(self, tokens: np.ndarray) -> LinearOperator:
         """The layer on fixed tokens as an operator A of shape (N, N), residual step included: A H = layer(tokens, H).
 
-        Its `matmat` sends all columns through the engine at once; the adjoint is there too, for asymmetric f as well.
+        Its `matmat` sends all columns through the engine at once; the adjoint is there too, for asymmetric f and masks as well.
 
         Parameters
         ----------
@@ -214,9 +237,11 @@ class Attention:
     def spectrum(self, tokens: np.ndarray, k: int, progress: bool = False) -> LayerSpectrum:
         """The k largest eigenvalues of the layer on its tokens, A v = lambda v, with right eigenvectors.
 
-        For symmetric f they are real, found by a block Lanczos iteration in the inner product of the conserved weight,
+        For symmetric f and mask they are real, found by a block Lanczos iteration in the inner product of the conserved weight,
         w_i S_ij = w_j S_ji, whatever the normalisation; otherwise complex, ordered by their real part, by an Arnoldi
-        iteration. The first is 1, its eigenvector constant. Memory is that of 2 k + 64 columns; up to 500 tokens, and
+        iteration. The first is 1, its eigenvector constant. A causal layer is a triangular matrix, its eigenvalues are the
+        weights that tokens give themselves, and it may lack eigenvectors: `.residuals` then don't tell how far an
+        eigenvalue is off, which is measured against these weights. Memory is that of 2 k + 64 columns; up to 500 tokens, and
         for k beyond a fifth of them, the dense weights are decomposed.
 
         Parameters
@@ -243,9 +268,9 @@ class Attention:
         Warns
         -----
         IsolatedTokensWarning
-            If eigenvalue 1 is not alone: the tokens fall into sets that do not attend to each other.
+            If eigenvalue 1 is not alone: the tokens fall into more sets that do not attend to each other than the mask makes.
         ConvergenceWarning
-            If it gave up for symmetric f: `.residuals` tell how far it came.
+            If it gave up for symmetric f: `.residuals` tell how far it came. Or if eigenvalues of a causal layer are off.
 
         Examples
         --------
@@ -275,11 +300,12 @@ class Attention:
         # the features, not only the tokens: a map's parameters may have been trained on meanwhile
         for content in (tokens, self.f.query_features(tokens), self.f.key_features(tokens), log_mass):
             digest.update(b"" if content is None else np.ascontiguousarray(content).tobytes())
-        options = self.epsilon, self.normalization, self.rtol, self.backend, self.dtype
+        mask = None if self.mask is None else self.mask.content
+        options = self.epsilon, self.normalization, self.rtol, self.backend, self.dtype, mask
         key = " ".join(map(str, (digest.hexdigest(), tokens.dtype, tokens.shape, *options)))
         last = self._last  # read once: another thread may bind other tokens meanwhile
         if last is None or last[0] != key:
             points = tokens.astype(np.float64)
-            bound = bind_selected(self, points, log_mass, None) if self.normalization.selects else bind(self, points, log_mass)
+            bound = (bind_selected if self.normalization.selects else bind)(self, points, log_mass)
             last = self._last = (key, bound)
         return last[1]

@@ -6,9 +6,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from .. import checks
-from ..kernels import plan
 from .bound import BoundLayer
-from .selected import SelectedLayer
 
 
 def linear_operator(bound: BoundLayer, weights: float, identity: float) -> LinearOperator:
@@ -26,16 +24,7 @@ def linear_operator(bound: BoundLayer, weights: float, identity: float) -> Linea
         return weights * bound.attend(v).mean + identity * v
 
     def apply_transposed(v: np.ndarray) -> np.ndarray:
-        if isinstance(bound, SelectedLayer):
-            return weights * bound.attend_transposed(v) + identity * v
-        layer, f = bound.layer, bound.layer.f
-        if bound.log_sum_exp is None:
-            bound.log_sum_exp = bound.attend(None).log_sum_exp
-        swapped = bound.plan
-        if not f.symmetric:
-            swapped = plan(f.transposed(), layer.epsilon, None, bound.tokens, layer.backend, layer.dtype, layer.rtol)
-        mean, log_sum_exp = swapped(v, -bound.log_sum_exp)
-        return weights * np.exp(bound.key_bias + log_sum_exp)[:, None] * mean + identity * v
+        return weights * bound.attend_transposed(v) + identity * v
 
     def of_columns(function):
         def columns(v: np.ndarray) -> np.ndarray:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import entr
 
 from .. import checks
 from ..kernels.rules import nothing_to_see
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
 from .bound import BoundLayer
+from .selected import SelectedLayer
 
 _SAMPLE, _FEWEST = 1000, 32  # rows that stand for all
 _PAIRS, _KEPT = 2**20, 2**23  # of which f is computed at once; that are kept while a temperature is sought
@@ -32,9 +34,17 @@ def perplexity(bound: BoundLayer) -> np.ndarray:
     True
     """
     checks.instance(bound, BoundLayer, "bound", "a layer bound to its tokens, as Attention.bind returns")
-    layer, queries = bound.layer, _some(bound.tokens, _SAMPLE)
-    f, epsilon = rescale(layer.f, layer.epsilon, None, bound.tokens)
-    return np.exp(np.concatenate([_entropy(rows, epsilon, bound.key_bias) for rows in _rows(f, queries, bound.tokens)]))
+    rows = _some(len(bound.tokens), _SAMPLE)
+    if isinstance(bound, SelectedLayer):
+        return np.exp(entr(bound.weights(bound.tokens[rows]) if bound.mask is None else bound.weights(None, rows)).sum(axis=1))
+    f, epsilon = rescale(bound.layer.f, bound.layer.epsilon, None, bound.tokens)
+    entropies, first = [], 0
+    for f_values in _rows(f, bound.tokens[rows], bound.tokens):
+        if bound.mask is not None:
+            f_values = np.where(bound.mask.dense(rows[first : first + len(f_values)]), f_values, np.inf)
+        entropies.append(_entropy(f_values, epsilon, bound.key_bias))
+        first += len(f_values)
+    return np.exp(np.concatenate(entropies))
 
 
 def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 30.0) -> float:
@@ -63,7 +73,7 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
     target = checks.real(target, "target")
     if not 1 < target < len(tokens):
         raise ValueError(f"target must be between 1 and the number of tokens {len(tokens)}, got {target}")
-    queries = _some(tokens, min(_SAMPLE, max(_FEWEST, _KEPT // len(tokens))))
+    queries = tokens[_some(len(tokens), min(_SAMPLE, max(_FEWEST, _KEPT // len(tokens))))]
     with np.errstate(over="ignore"):
         above = np.concatenate([rows - _least(rows)[:, None] for rows in _rows(f, queries, tokens)])
     some = above[(above > 0) & (above < np.inf)]
@@ -86,8 +96,8 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
     return float(np.exp(brentq(excess, low, high, xtol=1e-4)))
 
 
-def _some(tokens: np.ndarray, count: int) -> np.ndarray:
-    return tokens[np.unique(np.linspace(0, len(tokens) - 1, min(len(tokens), count)).astype(int))]
+def _some(size: int, count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, size - 1, min(size, count)).astype(int))
 
 
 def _rows(f: PseudoMetric, queries: np.ndarray, keys: np.ndarray) -> Iterator[np.ndarray]:

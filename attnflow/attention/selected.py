@@ -34,6 +34,15 @@ class SelectedLayer(BoundLayer):
     unit: float = 1.0
     mass: np.ndarray | None = None
 
+    @property
+    def self_adjoint(self) -> bool:
+        """Never: who is chosen need not choose."""
+        return False
+
+    @property
+    def definite(self) -> bool:
+        return False
+
     def attend(self, values: np.ndarray | None, queries: np.ndarray | None = None) -> Attended:
         chosen = self.selection if queries is None else self._at(queries)
         mean = np.empty((len(chosen.counts), 0)) if values is None else chosen.mean(values)
@@ -43,14 +52,21 @@ class SelectedLayer(BoundLayer):
         """sum_i S_ij v_i (N, c)."""
         return self.selection.transposed(values)
 
-    def weights(self, queries: np.ndarray | None = None) -> np.ndarray:
-        """Dense (M, N)."""
-        return (self.selection if queries is None else self._at(queries)).matrix().toarray()
+    def weights(self, queries: np.ndarray | None = None, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Dense weights (M, N) of queries, or of the tokens in some `rows`."""
+        return (self.selection.matrix()[rows] if queries is None else self._at(queries).matrix()).toarray()
+
+    def own_weights(self) -> np.ndarray:
+        """S_ii (N,)."""
+        return self.selection.matrix().diagonal()
 
     def count_isolated(self, log_sum_exp: np.ndarray) -> int:
         """Tokens that weigh but one key, themselves."""
-        asked = isinstance(self.law, Nearest) and self.law.k < 2
-        count = 0 if asked or len(self.tokens) < 2 else int((self.selection.counts == 1).sum())
+        alone = self.selection.counts == 1
+        if self.mask is not None:
+            alone &= self.mask.seen() > 1
+        count = 0 if isinstance(self.law, Nearest) and self.law.k < 2 else int(alone.sum())
+        count = count if len(self.tokens) > 1 else 0
         if count:
             checks.warn(
                 f"{count} of {len(self.tokens)} tokens attend to one key only: epsilon is below their spacing",
@@ -62,9 +78,10 @@ class SelectedLayer(BoundLayer):
         return _select(self.layer, queries, self.tokens, cast(Law, self.law), self.unit, self.mass, None)
 
 
-def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None, mask: Mask | None) -> SelectedLayer:
+def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None) -> SelectedLayer:
     """The layer on fixed tokens; `layer` is the Attention, whose file needs this one."""
     rule: Selective = layer.normalization
+    mask = None if layer.mask is None else layer.mask.of(len(tokens))
     mass = None if log_mass is None else np.exp(log_mass)
     rule.check_size(len(tokens) if mass is None else float(mass.sum()))
     unit, found = layer.epsilon, {}
@@ -82,7 +99,9 @@ def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None, m
     stats: dict[str, Any] = {"engine": engine, "dtype": "float64", "keys_per_query": float(selection.counts.mean())} | found
     zeros = np.zeros(len(tokens))
     plan: Any = _Engine(engine)
-    return SelectedLayer(layer, tokens, zeros, plan, stats, zeros, log_mass, selection=selection, law=law, unit=unit, mass=mass)
+    return SelectedLayer(
+        layer, tokens, zeros, plan, stats, zeros, log_mass, mask, selection=selection, law=law, unit=unit, mass=mass
+    )
 
 
 @dataclass(frozen=True)

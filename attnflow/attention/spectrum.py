@@ -10,6 +10,7 @@ from .. import checks
 from ..simplex import label_sets
 from .bound import BoundLayer
 from .eigenpairs import dense_real, dense_symmetric, largest_real, largest_symmetric
+from .masks import Causal
 
 _DENSE = 500  # tokens up to which a matrix is simpler
 _TOLERANCE = 1e-10  # of residuals
@@ -111,7 +112,7 @@ class LayerSpectrum(_Pair):
         Raises
         ------
         ValueError
-            If count is not between 1 and the number of eigenvalues, or f is asymmetric.
+            If count is not between 1 and the number of eigenvalues, or f or the mask is asymmetric.
 
         Examples
         --------
@@ -122,7 +123,7 @@ class LayerSpectrum(_Pair):
         array([150, 150])
         """
         if np.iscomplexobj(self.eigenvalues):
-            raise ValueError("f must be symmetric for metastable sets, got complex eigenvectors of an asymmetric one")
+            raise ValueError("f must be symmetric, and the mask, for metastable sets, got complex eigenvectors")
         return label_sets(self.eigenvectors, np.maximum(1 - self.eigenvalues, _ONE), count)
 
     def plot(self, ax=None):
@@ -135,11 +136,11 @@ class LayerSpectrum(_Pair):
 def layer_spectrum(bound: BoundLayer, k: int, progress: bool = False) -> LayerSpectrum:
     """The k largest eigenvalues of a `BoundLayer`; see `Attention.spectrum`.
 
-    For symmetric f the weights S are self-adjoint in the conserved weight w, so w^(1/2) S w^(-1/2) is symmetric,
+    For symmetric f and mask the weights S are self-adjoint in the conserved weight w, so w^(1/2) S w^(-1/2) is symmetric,
     whatever the normalisation.
     """
     layer, size = bound.layer, len(bound.tokens)
-    symmetric = not layer.normalization.selects and layer.f.is_symmetric(bound.tokens)
+    symmetric = bound.self_adjoint
     weight = bound.conserved_weight() if symmetric else np.full(size, 1 / size)
     if weight.min() < _SPAN * weight.max():
         raise ValueError(
@@ -153,7 +154,7 @@ def layer_spectrum(bound: BoundLayer, k: int, progress: bool = False) -> LayerSp
         return root[:, None] * bound.attend(v / root[:, None]).mean
 
     if dense:
-        S = root[:, None] * layer.weights(bound.tokens) / root
+        S = root[:, None] * bound.weights() / root
         plain, rows = dense_symmetric((S + S.T) / 2, k) if symmetric else dense_real(S, k)
     elif symmetric:
         plain, rows = largest_symmetric(apply, root, k, tol, progress)
@@ -162,7 +163,7 @@ def layer_spectrum(bound: BoundLayer, k: int, progress: bool = False) -> LayerSp
     rows = _normalised(rows / root, weight)
     a = layer.residual
     residuals = a * np.sqrt((np.abs(_attend(bound, rows.T) - rows.T * plain) ** 2).T @ weight)
-    _warn(plain, residuals, k, layer.rtol)
+    _warn(bound, plain, residuals, k)
     return LayerSpectrum(1 + a * (plain - 1), rows, weight, residuals, bound)
 
 
@@ -186,9 +187,9 @@ def _normalised(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return rows * (np.take_along_axis(rows, first, 1).conj() / np.take_along_axis(size, first, 1))
 
 
-def _warn(plain: np.ndarray, residuals: np.ndarray, k: int, rtol: float) -> None:
-    copies = int((np.abs(plain - 1) < max(_ONE, rtol)).sum())
-    if copies > 1:
+def _warn(bound: BoundLayer, plain: np.ndarray, residuals: np.ndarray, k: int) -> None:
+    copies, rtol = int((np.abs(plain - 1) < max(_ONE, bound.layer.rtol)).sum()), bound.layer.rtol
+    if copies > (1 if bound.mask is None else bound.mask.parts):
         checks.warn(
             f"eigenvalue 1 comes {copies} times{' at least' * (copies == k)}: the tokens fall into as many sets that do "
             "not attend to each other; epsilon is below their distance",
@@ -199,3 +200,11 @@ def _warn(plain: np.ndarray, residuals: np.ndarray, k: int, rtol: float) -> None
             f"eigenvectors are good to a residual of {residuals.max():.1g} only; ask for fewer, or raise epsilon",
             checks.ConvergenceWarning,
         )
+    if isinstance(bound.layer.mask, Causal):
+        error = np.abs(plain[:, None] - bound.own_weights()).min(axis=1).max()
+        if error > max(_WARN, 10 * rtol):
+            checks.warn(
+                f"eigenvalues are off by up to {error:.1g} at least: a causal layer is triangular, they are weights that tokens give "
+                "themselves, and small residuals don't tell where a matrix is this far from normal; take those weights",
+                checks.ConvergenceWarning,
+            )

@@ -32,6 +32,7 @@ import numpy as np
 from .. import checks
 from ..attention import Attention
 from ..attention.infinite import check_same_space
+from ..attention.masks import check_unmasked
 from ..geometry import Density, Euclidean, Torus
 from ..grid import Axis, Grid, bandwidth
 from ..resolution import interpolation_error
@@ -79,6 +80,7 @@ def predicted_bias(layer: Attention, density: Density, initial: Callable, t: flo
     """
     t = checks.nonnegative(t, "t")
     check_same_space(layer, density)
+    check_unmasked(layer, "a predicted bias")
     _check_known(layer, density)
     power = layer.normalization.drift / 2
     layer.normalization.require("first_order", "predicted bias")

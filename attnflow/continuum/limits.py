@@ -11,18 +11,22 @@ from .. import checks
 from ..attention import Attention, MultiHead
 from ..attention.heads import check_square
 from ..attention.infinite import check_same_space
+from ..attention.masks import Graph
 from ..attention.sparse import Screening
 from ..geometry import Density, Reexpressed, Remetrised
 from ..pde import DriftDiffusion, General, Heads
+from .masked import masked_limit_exists, on_edges
 from .screening import screened_limit
-from .sparse_limits import sparse_limit
+from .sparse_limits import read_tokens, sparse_limit
 from .velocity import invariant_part, velocity
 
 _MOST_LAYERS = 10**9
 _ONE = 1e-12  # how near to one mixing matrices must add up
 
 
-def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None = None) -> DriftDiffusion | General | Heads:
+def limit(
+    layer: Attention | MultiHead, density: Density, n_tokens: float | None = None, radius: float | None = None
+) -> DriftDiffusion | General | Heads:
     """The drift-diffusion equation dH/dt = Delta_g H + c <grad log p, grad H>_g of a layer.
 
     g is the metric the pseudo-metric induces (f.metric) and p the token density with respect to the
@@ -48,10 +52,22 @@ def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None
     layer : Attention or MultiHead
     density : Density
         Of the tokens, on the space they live on.
+    n_tokens : float, optional
+        How many there are: needed where queries choose among them (TopK, Sparse, Perplexity), whose equation has a
+        mobility that depends on it, see `sparse_limits`; Screening's then tells a region from thinning at random, and a
+        causal layer's warning has numbers.
+    radius : float, optional
+        For a layer on edges, which join tokens nearer than this in the distance of the space; see `on_edges`.
 
     Returns
     -------
     DriftDiffusion, General or Heads
+
+    Warns
+    -----
+    AccuracyWarning
+        If the layer is causal: its first tokens spread to all, see `warn_of_first_tokens`. If the similarity is as wide
+        as the space, or varies across an edge; if p and f are not smooth enough for what two potentials keep.
 
     Raises
     ------
@@ -60,12 +76,8 @@ def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None
         If f has no local limit of this form: its metric is not positive definite, it is smallest elsewhere than
         at y = x, or it does not fit the density's space. If it is asymmetric on a sphere, or under a normalisation that
         needs symmetry; under one with sums in its key weights, if f(x, x) is not constant; under two potentials, on lines of
-        two or more dimensions, and beyond three.
-
-    Warns
-    -----
-    AccuracyWarning
-        If the similarity wraps around the space, or p and f are not smooth enough for what two potentials keep.
+        two or more dimensions, and beyond three. If the mask is of labels, or a normalisation's limit under the mask is not
+        known.
 
     Examples
     --------
@@ -77,12 +89,19 @@ def limit(layer: Attention | MultiHead, density: Density, n_tokens: float | None
     array([[0.69777466]])
     """
     if isinstance(layer, MultiHead):
-        return _of_heads(layer, lambda head: limit(head, density, n_tokens))
+        return _of_heads(layer, lambda head: limit(head, density, n_tokens, radius))
     if not isinstance(layer, Attention):
         raise TypeError(f"layer must be an attnflow.Attention or MultiHead, got {type(layer).__name__}")
     if not isinstance(density, Density):
         raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
     check_same_space(layer, density)
+    n_tokens = None if n_tokens is None else read_tokens(n_tokens)
+    if isinstance(layer.mask, Graph):
+        return on_edges(layer, density, radius)
+    if radius is not None:
+        raise ValueError("radius must be None for a layer without edges: its epsilon says how far a token sees")
+    if layer.mask is not None:
+        masked_limit_exists(layer, n_tokens)
     f, probe = layer.f, density.space.probe_points()
     symmetric = f.is_symmetric(probe)
     if not symmetric:

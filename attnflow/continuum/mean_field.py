@@ -17,6 +17,7 @@ import numpy as np
 from .. import capacity, checks
 from ..attention import Attention
 from ..attention.infinite import check_same_space
+from ..attention.masks import check_unmasked
 from ..geometry import Density, Euclidean, Sphere
 from ..grid import Grid
 from ..progress import track
@@ -65,6 +66,7 @@ class MeanField:
 
     def __post_init__(self) -> None:
         check_same_space(self.layer, self.density)
+        check_unmasked(self.layer, "a mean field")
         space = self.density.space
         if not isinstance(space, (Euclidean, Sphere)) or space.dim > 2:
             raise ValueError(f"density must live on Euclidean or Sphere of dimension 1 or 2 to move, got {space}")

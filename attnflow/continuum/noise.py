@@ -24,6 +24,7 @@ from .. import checks
 from ..attention import Attention, BoundLayer
 from ..attention.circulant import Circulant
 from ..attention.infinite import bind_density, check_same_space
+from ..attention.masks import check_unmasked
 from ..geometry import Density
 from ..grid import Grid
 from ..kernels.reference_engine import dense_logits
@@ -106,6 +107,7 @@ def _deviation(grid: Grid, variance: np.ndarray, size: np.ndarray, density: Dens
 def check_predictable(layer: Attention, density: Density, what: str) -> None:
     """Layer and density live on one space, which has no boundary; `what` is predicted of them."""
     check_same_space(layer, density)
+    check_unmasked(layer, what)
     if density.space.has_boundary:
         raise ValueError(f"density must live on a space without boundary for {what}, got {density.space}")
 

@@ -51,7 +51,7 @@ def screened_limit(layer: Attention, density: Density, n_tokens: float | None) -
             checks.AccuracyWarning,
         )
     low, high = _interval(density, x, u, mass, rule.fraction)
-    return DriftDiffusion(Density(Box([(low, high)]), partial(_log_pdf, density)), rule.drift)
+    return DriftDiffusion(Density(Box(((low, high),)), partial(_log_pdf, density)), rule.drift)
 
 
 def _log_pdf(density: Density, x: np.ndarray) -> np.ndarray:

@@ -45,11 +45,11 @@ def _mobility(layer: Attention, density: Density, epsilon: float, tokens: float,
     return rule.second_moment(layer.f, epsilon, density.space.dim, np.maximum(around, 1e-300)) / 2
 
 
-def read_tokens(n_tokens: object, what: str) -> float:
-    """How many tokens a density stands for, where queries choose among them."""
+def read_tokens(n_tokens: object, what: str = "") -> float:
+    """How many tokens a density stands for; `what` cannot do without."""
     if n_tokens is None:
         raise ValueError(f"n_tokens must be given for {what}: how far a query sees depends on how many tokens there are")
-    value = checks.positive(n_tokens, "n_tokens")
+    value = checks.real(n_tokens, "n_tokens")
     if value < 1:
         raise ValueError(f"n_tokens must be at least 1, got {value!r}")
     return value

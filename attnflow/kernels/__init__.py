@@ -4,7 +4,8 @@ With logits l_ij = -f(x_i, y_j) / (2 eps) + b_j,
 
     mean_i = sum_j exp(l_ij) v_j / sum_j exp(l_ij),    log_sum_exp_i = log sum_j exp(l_ij).
 
-Softmax is one such sum; density correction two; Sinkhorn a few. Never an N x N array, except in `reference`.
+Softmax is one such sum; density correction two; Sinkhorn a few. Under a mask the sums are over the keys that a query
+sees. Never an N x N array, except in `reference`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,25 @@ import numpy as np
 
 from ..similarity import PseudoMetric
 from .choice import Choice, choose
-from .registry import ENGINES, backends, load
+from .masks import Edges, Mask, Ranges
+from .registry import ENGINES, backends, load, refusal
 from .scaling import rescale, scale_columns
 
-__all__ = ["ENGINES", "Attended", "Choice", "Plan", "attend", "backends", "check_backend", "choose", "plan"]
+__all__ = [
+    "ENGINES",
+    "Attended",
+    "Choice",
+    "Edges",
+    "Mask",
+    "Plan",
+    "Ranges",
+    "attend",
+    "backends",
+    "check_backend",
+    "choose",
+    "plan",
+    "refusal",
+]
 
 
 class Attended(NamedTuple):
@@ -42,7 +58,7 @@ class Plan:
     engine: str
     run: Callable
     choice: Choice | None = None
-    arguments: tuple = ()  # f, epsilon, queries, keys, dtype, rtol
+    arguments: tuple = ()  # f, epsilon, queries, keys, dtype, rtol, mask
 
     def __call__(self, values: np.ndarray | None = None, key_bias: np.ndarray | None = None) -> Attended:
         scaled, exponents = (values, None) if values is None else scale_columns(values, self.arguments[4])
@@ -58,15 +74,20 @@ class Plan:
 
 
 def _prepared(engine: str, choice: Choice | None, arguments: tuple) -> Plan:
-    f, epsilon, queries, keys, dtype, rtol = arguments
+    f, epsilon, queries, keys, dtype, rtol, mask = arguments
+    check_backend(engine, type(mask))
+    prepare, masked = load(engine), () if mask is None else (mask,)
     scaled = rescale(f, epsilon, queries, keys, dtype)
-    return Plan(engine, load(engine)(*scaled, queries, keys, np.dtype(dtype).type, rtol), choice, arguments)
+    return Plan(engine, prepare(*scaled, queries, keys, np.dtype(dtype).type, rtol, *masked), choice, arguments)
 
 
-def check_backend(backend: str) -> str:
-    """A name from `backends()` that can run here, or "auto"."""
+def check_backend(backend: str, mask: type[Mask] | type[None] | None = None) -> str:
+    """A name from `backends()` that can run here, under such a mask if one is given, or "auto"."""
     if not (isinstance(backend, str) and backend == "auto"):
         load(backend)
+        reason = None if mask is None else refusal(backend, mask)
+        if reason is not None:
+            raise ValueError(reason)
     return backend
 
 
@@ -80,6 +101,7 @@ def plan(
     rtol: float = 1e-12,
     columns: int = 1,
     applications: int = 2,
+    mask: Mask | None = None,
 ) -> Plan:
     """Prepare the primitive for fixed, checked tokens.
 
@@ -96,6 +118,9 @@ def plan(
     rtol : float
         Largest error of a weighted mean, relative to the largest value, and of a log-sum-exp, absolute, that an
         engine may truncate to.
+    mask : Ranges or Edges, optional
+        Which keys a query sees, where it does not see all; queries are None then. A query that sees none has the mean 0
+        and the log-sum-exp -inf.
 
     Returns
     -------
@@ -104,13 +129,13 @@ def plan(
     Raises
     ------
     ValueError
-        If the engine can't compute this pseudo-metric, or the tokens are beyond the range of `dtype`.
+        If the engine can't compute this pseudo-metric or mask, or the tokens are beyond the range of `dtype`.
     """
     if queries is not None and queries.shape[1] != keys.shape[1]:
         raise ValueError(f"queries must have {keys.shape[1]} columns as tokens have, got shape {queries.shape}")
-    choice = choose(f, epsilon, queries, keys, dtype, rtol, columns, applications) if backend == "auto" else None
+    choice = choose(f, epsilon, queries, keys, dtype, rtol, columns, applications, mask) if backend == "auto" else None
     name = backend if choice is None else choice.engine
-    return _prepared(name, choice, (f, epsilon, queries, keys, dtype, rtol))
+    return _prepared(name, choice, (f, epsilon, queries, keys, dtype, rtol, mask))
 
 
 def attend(

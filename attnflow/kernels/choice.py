@@ -20,7 +20,8 @@ import numpy as np
 from ..compilation import user_cache
 from ..similarity import PseudoMetric
 from .costs import Request
-from .registry import ENGINES, module
+from .masks import Mask
+from .registry import ENGINES, module, refusal
 
 SMALL = 2**22  # pairs that the dense engine sums in a moment: nothing else is considered
 _DENSE = "numba"  # whose tile costs are counted in
@@ -62,6 +63,7 @@ def choose(
     rtol: float = 1e-12,
     columns: int = 1,
     applications: int = 2,
+    mask: Mask | None = None,
 ) -> Choice:
     """Predict the cost of every engine on this processor, and take the cheapest.
 
@@ -73,6 +75,7 @@ def choose(
         Of the values.
     applications : int
         How often the plan will run.
+    mask : Ranges or Edges, optional
 
     Returns
     -------
@@ -87,21 +90,22 @@ def choose(
     >>> choose(af.SquaredDistance(af.Circle()), 0.1, None, tokens).engine
     'numba'
     """
-    request = Request(f, epsilon, queries, keys, dtype, rtol, columns, applications)
+    request = Request(f, epsilon, queries, keys, dtype, rtol, columns, applications, mask)
     request.facts |= {"queries": request.count, "keys": request.size}
-    pairs, reasons = {_DENSE: module(_DENSE).predict(request)}, {}
-    if float(request.count) * request.size > SMALL:
-        for name, engine in ENGINES.items():
-            if name == _DENSE or not engine.chosen:
-                continue
-            missing = engine.missing()
-            try:
-                if missing is None:
-                    pairs[name] = module(name).predict(request)
-            except ValueError as refusal:
-                missing = str(refusal)
-            if missing is not None:
-                reasons[name] = missing
+    pairs, reasons, why = {}, {}, ValueError()
+    for name, engine in ENGINES.items():
+        if not engine.chosen or (name != _DENSE and mask is None and request.pairs <= SMALL):
+            continue
+        missing = engine.missing() or refusal(name, type(mask))
+        try:
+            if missing is None:
+                pairs[name] = module(name).predict(request)
+        except ValueError as refused:
+            missing, why = str(refused), refused
+        if missing is not None:
+            reasons[name] = missing
+    if not pairs:
+        raise why
     seconds = {name: count * dense_unit() for name, count in pairs.items()}
     return Choice(min(pairs, key=pairs.__getitem__), seconds, reasons, request.facts)
 

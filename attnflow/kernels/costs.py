@@ -14,10 +14,11 @@ import numba
 import numpy as np
 
 from ..similarity import PseudoMetric
+from .masks import Mask
 from .scaling import rescale
 
 COLUMN, SINGLE = 0.07, 0.38  # what a column adds; float32 costs the last of float64
-TRANSFORM = {"identity": 0.0, "affine": 0.05, "root": 0.6, "log1p": 1.0, "power": 2.7}
+TRANSFORM = {"identity": 0.0, "affine": 0.05, "root": 0.6, "log1p": 1.0, "power": 2.7, "leaky": 0.6, "elu": 2.7, "tanh": 3.5}
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Request:
     rtol: float
     columns: int
     applications: int
+    mask: Mask | None = None
     facts: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -46,6 +48,11 @@ class Request:
     def size(self) -> int:
         """Of the keys."""
         return len(self.keys)
+
+    @property
+    def pairs(self) -> int:
+        """That are summed over."""
+        return self.count * self.size if self.mask is None else self.mask.pairs
 
     @property
     def tokens(self) -> int:

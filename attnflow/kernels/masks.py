@@ -7,19 +7,46 @@ from functools import cached_property
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 
 @dataclass(frozen=True, eq=False)
 class Ranges:
-    """Tokens put in an `order` (N,): the one at place i sees those at places first[i] <= j < last[i], itself among them."""
+    """Tokens put in an `order` (N,): the one at place i sees those at places first[i] <= j < last[i], itself among them.
+
+    Both ends grow with the place.
+    """
 
     order: np.ndarray
     first: np.ndarray
     last: np.ndarray
     symmetric: bool
 
+    @property
+    def pairs(self) -> int:
+        """Of a query and a key that it sees."""
+        return int((self.last - self.first).sum())
+
+    @cached_property
+    def disjoint(self) -> bool:
+        """Whether tokens fall into sets within which all see each other: a positive definite similarity stays so."""
+        return self.symmetric and bool((self.first[self.first] == self.first).all())
+
+    @cached_property
+    def parts(self) -> int:
+        """Sets of tokens between which nobody sees anybody."""
+        return 1 + int((self.first[1:] >= np.maximum.accumulate(self.last)[:-1]).sum())
+
+    @cached_property
+    def sociable(self) -> np.ndarray:
+        """(N,) of bool: which tokens see others beside themselves; of a causal mask the later half: early ones have few."""
+        seen = self.last - self.first
+        result = np.empty(len(self.order), bool)
+        result[self.order] = seen > (1 if self.symmetric else max(1, seen.max() // 2))
+        return result
+
     def transposed(self) -> Ranges:
-        """Who is seen by each: for ranges whose ends grow with the place, ranges again."""
+        """Who is seen by each: ranges again."""
         places = np.arange(len(self.order))
         if self.symmetric:
             return self
@@ -32,12 +59,12 @@ class Ranges:
         counts[self.order] = self.last - self.first
         return counts
 
-    def dense(self) -> np.ndarray:
-        """(N, N) of bool, in the tokens' own order: query, key."""
-        places = np.arange(len(self.order))
-        seen = np.empty((len(places), len(places)), bool)
-        seen[np.ix_(self.order, self.order)] = (places >= self.first[:, None]) & (places < self.last[:, None])
-        return seen
+    def dense(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(N, N) of bool, in the tokens' own order: query, key. Or some of its rows."""
+        place = np.empty(len(self.order), np.int64)
+        place[self.order] = np.arange(len(self.order))
+        queries = place[rows]
+        return (place >= self.first[queries, None]) & (place < self.last[queries, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +73,17 @@ class Edges:
 
     starts: np.ndarray
     keys: np.ndarray
+    disjoint = False
+
+    @property
+    def pairs(self) -> int:
+        """Of a query and a key that it sees."""
+        return len(self.keys)
+
+    @property
+    def queries(self) -> np.ndarray:
+        """(E,) the query of each edge."""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
     @cached_property
     def matrix(self) -> sparse.csr_array:
@@ -58,8 +96,20 @@ class Edges:
         """Whether each edge goes both ways."""
         return (self.matrix != self.matrix.T).nnz == 0
 
+    @cached_property
+    def parts(self) -> int:
+        """Sets of tokens between which nobody sees anybody."""
+        return int(connected_components(self.matrix, directed=False, return_labels=False))
+
+    @cached_property
+    def sociable(self) -> np.ndarray:
+        """(N,) of bool: which tokens see others beside themselves, and themselves."""
+        itself = np.zeros(len(self.starts) - 1, bool)
+        itself[self.keys[self.keys == self.queries]] = True
+        return itself & (np.diff(self.starts) > 1)
+
     def transposed(self) -> Edges:
-        """Who is seen by each."""
+        """Who is seen by each, which may be nobody."""
         if self.symmetric:
             return self
         matrix = self.matrix.T.tocsr()
@@ -70,9 +120,9 @@ class Edges:
         """How many tokens each of them sees, (N,)."""
         return np.diff(self.starts)
 
-    def dense(self) -> np.ndarray:
-        """(N, N) of bool: query, key."""
-        return self.matrix.toarray() > 0
+    def dense(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(N, N) of bool: query, key. Or some of its rows."""
+        return self.matrix[rows].toarray() > 0
 
 
 Mask = Ranges | Edges

@@ -8,6 +8,7 @@ from importlib import import_module, util
 from types import ModuleType
 
 from .. import checks
+from .masks import Edges, Mask, Ranges
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Engine:
 
     That of the engine NAME is called NAME_engine. plan(f, epsilon, queries or None, keys, dtype,
     rtol) returns run(values or None, key_bias or None) -> (mean, log_sum_exp), which depend on nothing else; see
-    `attnflow.kernels.plan`. One with a function `predict`, which says what a `costs.Request` takes or refuses it by a
+    `attnflow.kernels.plan`; a mask, of one of the classes in `masks`, is one argument more. One with a function `predict`, which says what a `costs.Request` takes or refuses it by a
     ValueError, may be `chosen`.
     """
 
@@ -25,6 +26,7 @@ class Engine:
     note: str = ""
     check: str = ""
     chosen: bool = False  # by "auto", which asks its function `predict`
+    masks: tuple[type, ...] = (type(None),)  # what it computes under
 
     def missing(self) -> str | None:
         """Why the engine can't run here, or None."""
@@ -35,13 +37,22 @@ class Engine:
 
 
 ENGINES: dict[str, Engine] = {
-    "reference": Engine("attnflow.kernels.reference_engine", note="dense NumPy, float64, for small N"),
-    "numba": Engine("attnflow.kernels.numba_engine", ("numba",), note="cache-blocked tiles, all cores", chosen=True),
+    "reference": Engine(
+        "attnflow.kernels.reference_engine", note="dense NumPy, float64, for small N", masks=(type(None), Ranges, Edges)
+    ),
+    "numba": Engine(
+        "attnflow.kernels.numba_engine",
+        ("numba",),
+        note="cache-blocked tiles, all cores",
+        chosen=True,
+        masks=(type(None), Ranges),
+    ),
     "cells": Engine("attnflow.kernels.cells_engine", ("numba",), note="near keys of decaying kernels", chosen=True),
     "cupy": Engine("attnflow.kernels.cupy_engine", ("cupy",), note="a CUDA device", check="unavailable"),
     "nufft": Engine(
         "attnflow.kernels.nufft_engine", ("finufft",), note="Gaussians in up to 3 dimensions by non-uniform FFT", chosen=True
     ),
+    "graph": Engine("attnflow.kernels.graph_engine", ("numba",), note="the edges of a mask", chosen=True, masks=(Edges,)),
 }
 
 
@@ -80,3 +91,12 @@ def load(name: str) -> Callable:
     if reason is not None:
         raise ImportError(f"backend {name!r} {reason}")
     return module(name).plan
+
+
+def refusal(name: str, mask: type[Mask] | type[None]) -> str | None:
+    """Why an engine doesn't compute under such a mask, or None."""
+    if mask in ENGINES[name].masks:
+        return None
+    wanted = {Ranges: "none of ranges", Edges: "none of edges"}.get(mask, "nothing but the edges of a mask")
+    instead = {Ranges: "numba", Edges: "graph"}.get(mask, "numba")
+    return f"backend must take the layer's mask, got {name!r}, which computes {wanted}; use backend={instead!r}"

@@ -8,7 +8,19 @@ from ..similarity.pairs import Pair
 
 # compiled code, on a card too, tells them by these numbers; "general" by Python, or a loop made for it
 REDUCTIONS = {"squared": 0, "wrapped": 1, "inner": 2, "general": 3}
-TRANSFORMS = {"identity": 0, "power": 1, "log1p": 2, "root": 3, "affine": 4}
+TRANSFORMS = {"identity": 0, "power": 1, "log1p": 2, "root": 3, "affine": 4, "leaky": 5, "elu": 6, "tanh": 7}
+
+
+def reduction_of(pair: Pair) -> int:
+    """One of REDUCTIONS: a sum s + t is the inner product of (s, 1) and (1, t), see `as_products`."""
+    return REDUCTIONS["inner" if pair.reduction == "additive" else pair.reduction]
+
+
+def as_products(pair: Pair, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features whose inner product is the sum of these, which that rounds as the sum; others as they are."""
+    if pair.reduction != "additive":
+        return u, v
+    return np.concatenate([u, np.ones_like(u)], axis=1), np.concatenate([np.ones_like(v), v], axis=1)
 
 
 def transform_of(pair: Pair) -> tuple[str, float]:
@@ -34,4 +46,12 @@ def nothing_to_see(query: int) -> ValueError:
     return ValueError(
         f"f must be finite between query {query} and at least one key, got a row in which every f is infinite, "
         "or every key has a bias of -inf"
+    )
+
+
+def beyond_range(query: int, dtype: np.dtype) -> ValueError:
+    """What is said of a query whose sums are no numbers."""
+    return ValueError(
+        f"epsilon takes query {query} beyond the range of {dtype}: logits or values overflow"
+        + ("; use dtype='float64'" if dtype == np.float32 else "")
     )

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..similarity import PseudoMetric
 from ..similarity.expressions import Expression
-from ..similarity.pairs import Pair
+from ..similarity.pairs import Numbers, Pair
 
 _MOST = {np.float64: 500, np.float32: 60}  # exponent of the largest feature: its square is a number
 _LEAST = 2.0**-1000  # of eps, where features limit k
@@ -66,10 +66,10 @@ class Rescaled(PseudoMetric):
     def key_features(self, y: np.ndarray) -> np.ndarray:
         return times(self._f.key_features(y), self._of_keys)
 
-    def evaluate(self, u: np.ndarray, v: np.ndarray, first: tuple[int, int] = (0, 0)) -> np.ndarray:
+    def paired(self, u: np.ndarray, v: np.ndarray, first: Numbers = (0, 0)) -> np.ndarray:
         if self.pair.function is None:
-            return super().evaluate(u, v, first)
-        f_values = self._f.evaluate(u, v, first)
+            return super().paired(u, v, first)
+        f_values = self._f.paired(u, v, first)
         with np.errstate(over="ignore"):
             scaled = times(f_values, self._of_f)
         largest = np.finfo(float).max  # what was finite stays so: infinity is a mask
@@ -103,6 +103,8 @@ def rescale(
     with np.errstate(over="ignore"):
         v = f.key_features(keys)
         top = _exponent(v), _exponent(f.query_features(keys if queries is None else queries))
+    if pair.transform in ("elu", "tanh"):  # they have a unit of their own
+        return f, epsilon
     if max(top) == _ZERO or pair.reduction == "inner":  # zeros have no unit; products with them neither
         top = (0 if top[0] == _ZERO else top[0], 0 if top[1] == _ZERO else top[1])
     most, transform = _MOST[number], pair.transform
@@ -118,7 +120,7 @@ def rescale(
             transform = _log_or_square(max(top) + 1, v.shape[1], epsilon, number)
             if transform == "log1p":
                 return f, epsilon
-        degree = pair.parameter if transform == "power" else 2.0
+        degree = pair.parameter if transform == "power" else 1.0 if transform == "leaky" else 2.0
         power = of_queries = of_keys = int(min(floor(-exponent / degree), most - max(top)))
     if of_queries == of_keys == 0 and transform == pair.transform:
         return f, epsilon

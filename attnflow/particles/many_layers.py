@@ -8,7 +8,6 @@ import numpy as np
 
 from .. import capacity
 from ..attention import Attention, BoundHeads, BoundLayer
-from ..kernels import attend
 from ..progress import track
 from .polynomials import degree_bound, sum_powers
 from .spectrum import lanczos_steps, lower_end
@@ -68,15 +67,13 @@ def _worthwhile(bound: BoundLayer, features: np.ndarray, count: np.ndarray) -> i
     def degree(lower: float) -> int:
         return int(degree_bound(layers, _move(layer, lower), _tolerance(layer, layers)))
 
-    if layer.normalization.selects:
-        return None
-    definite = layer.f.positive_definite
+    definite = bound.definite
     steps = 0 if definite else lanczos_steps(len(features), degree)
     terms = degree(0.0 if definite else -1.0)
     adding = outputs / (2 * min(len(features), 1000))  # a term to all outputs, in applications
     cheaper = _GAIN * (steps + 1 + terms * (1 + adding)) < layers
     fits = terms * outputs < max(_COEFFICIENTS, outputs * features.size)
-    return steps if cheaper and fits and layer.f.is_symmetric(bound.tokens) else None
+    return steps if cheaper and fits and bound.self_adjoint else None
 
 
 def _by_polynomials(
@@ -106,7 +103,7 @@ def _by_polynomials(
         assert bound.log_sum_exp is not None  # the weight is made of them
         bound.note_isolated(bound.log_sum_exp)
         mean = centre + weight @ (features - centre)
-        lower = 0.0 if layer.f.positive_definite else lower_end(attended, weight, steps)
+        lower = 0.0 if bound.definite else lower_end(attended, weight, steps)
     except KeyboardInterrupt:
         return features[None], stats
     # an engine that truncates may push an eigenvalue out by as much
@@ -143,8 +140,8 @@ def _tolerance(layer: Attention, layers):
 
 def _rounding(bound: BoundLayer, values: np.ndarray) -> float:
     """Largest error of one application, relative to the largest value: on some rows, against the dense definition."""
-    layer, tokens = bound.layer, bound.tokens
-    rows = np.unique(np.linspace(0, len(tokens) - 1, max(1, min(_ROWS, _PAIRS // len(tokens)))).astype(int))
-    exact = attend(layer.f, layer.epsilon, tokens[rows], tokens, values, bound.key_bias, "reference").mean
+    size = len(bound.tokens)
+    rows = np.unique(np.linspace(0, size - 1, max(1, min(_ROWS, _PAIRS // size))).astype(int))
+    exact = bound.weights(rows=rows) @ values
     error = np.abs(bound.attend(values).mean[rows] - exact).max(axis=0)
     return max(float((error / (np.abs(values).max(axis=0) + np.finfo(float).tiny)).max()), np.finfo(float).eps)

@@ -26,11 +26,12 @@ from .volumes.operator import Cells
 
 @dataclass(frozen=True, init=False)
 class General(Equation):
-    """dH/dt = Delta_g H + drift <grad log p, grad H>_g + c . grad H with a velocity c(x) that is no gradient.
+    """dH/dt = m (Delta_g H + drift <grad log p, grad H>_g) + c . grad H with a velocity c(x) that is no gradient.
 
     The first-order limit of attention with a general pseudo-metric f(x, y) that is smallest at y = x
     (Ruan & Zhang 2024, Theorem 5): g is half the Hessian of f in y, and c comes from its third derivatives, zero for
-    a squared distance. `attnflow.limit` builds it. Not self-adjoint, and conservative only where c was made so.
+    a squared distance. On a graph of near tokens m is half the second moment of an edge, and c comes from the slope of f.
+    `attnflow.limit` builds both. Not self-adjoint, and conservative only where c was made so.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ class General(Equation):
     velocity : callable
         c^i at points (N, n): (N, n), in units of length per time.
     drift : float
+    mobility : callable or None
+        m at points (N, n): (N,), positive; None is 1. It does not multiply c.
 
     Raises
     ------
@@ -59,9 +62,10 @@ class General(Equation):
     density: Density
     velocity: Callable
     drift: float
+    mobility: Callable | None
     self_adjoint: ClassVar[bool] = False
 
-    def __init__(self, density: Density, velocity: Callable, drift: float = 2.0) -> None:
+    def __init__(self, density: Density, velocity: Callable, drift: float = 2.0, mobility: Callable | None = None) -> None:
         if not isinstance(density, Density):
             raise TypeError(f"density must be an attnflow Density, got {type(density).__name__}")
         object.__setattr__(self, "density", density)
@@ -71,12 +75,15 @@ class General(Equation):
         if not callable(velocity):
             raise TypeError(f"velocity must be callable on points (N, n), got {type(velocity).__name__}")
         object.__setattr__(self, "velocity", velocity)
+        object.__setattr__(self, "mobility", mobility)
         _evaluate(velocity, self.space.probe_points())
+        if mobility is not None:
+            self.generator.mobility_at(self.space.probe_points())
 
     @cached_property
     def generator(self) -> Generator:
         """That of its drift-diffusion part."""
-        return Generator(self.density.space, self.density, self.drift)
+        return Generator(self.density.space, self.density, self.drift, self.mobility)
 
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         cells = super().cells(shape, walls, columns, ranges)

@@ -9,17 +9,21 @@ reduction   r(u, v)
 squared     |u - v|^2
 wrapped     |u - v|^2 to the nearest image, with periods
 inner       u . v
+additive    u + v, of one feature
 general     the user's own function; h is the identity
 ==========  ==========================================
 
-==========  ===================  ==========================
-transform   h(r)                 parameter
-==========  ===================  ==========================
+==========  ======================  =========
+transform   h(r)                    parameter
+==========  ======================  =========
 identity    r
-power       r^(q/2)              q
+power       r^(q/2)                 q
 log1p       log(1 + r)
-affine      offset - r           offset
-==========  ===================  ==========================
+affine      offset - r              offset
+leaky       -r, -slope r below 0    slope
+elu         -r, 1 - e^r below 0
+tanh        -tanh(r)
+==========  ======================  =========
 
 On a sphere r is a squared chord and `geodesic` asks for the squared angle in its place.
 """
@@ -46,15 +50,18 @@ class Pair:
     function: Callable | None = None
 
 
-def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray, first: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """f for feature rows (..., m) broadcast against each other: (...). Messages count queries and keys from `first`."""
+Numbers = tuple[int, int] | tuple[np.ndarray, np.ndarray]  # of queries and keys in messages: the first, or all
+
+
+def evaluate(pair: Pair, u: np.ndarray, v: np.ndarray, first: Numbers = (0, 0)) -> np.ndarray:
+    """f for feature rows (..., m) broadcast against each other: (...). Messages number queries and keys by `first`."""
     if pair.reduction == "general":
         assert pair.function is not None
         return _own(pair.function, u, v, first)
     return transformed(pair, _reduce(pair, u, v))
 
 
-def _own(function: Callable, u: np.ndarray, v: np.ndarray, first: tuple[int, int]) -> np.ndarray:
+def _own(function: Callable, u: np.ndarray, v: np.ndarray, first: Numbers) -> np.ndarray:
     """A user's f as floats: any number, or inf between two tokens that do not see each other."""
     result = checks.reals(function(u, v), "f(x, y)", bools=True).astype(float, copy=False)
     shape = np.broadcast_shapes(u.shape[:-1], v.shape[:-1])
@@ -66,15 +73,21 @@ def _own(function: Callable, u: np.ndarray, v: np.ndarray, first: tuple[int, int
     if not result.min(initial=np.inf) > -np.inf:
         where = tuple(int(i) for i in np.argwhere(~(result > -np.inf))[0])
         place = f"the points at index {where}"
-        if len(where) == 2:
-            place = f"query {first[0] + where[0]} and key {first[1] + where[1]}"
+        if isinstance(first[0], np.ndarray) or len(where) == 2:
+            place = f"query {_numbered(first[0], where[0])} and key {_numbered(first[1], where[-1])}"
         raise ValueError(f"f must be a number or inf, got {result[where]} for {place}")
     return result
+
+
+def _numbered(numbers: int | np.ndarray, k: int) -> int:
+    return int(numbers[k] if isinstance(numbers, np.ndarray) else numbers + k)
 
 
 def _reduce(pair: Pair, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     total = np.zeros(np.broadcast_shapes(u.shape[:-1], v.shape[:-1]))
     opposite, period = np.zeros_like(total), () if pair.period is None else pair.period
+    if pair.reduction == "additive":
+        return u[..., 0] + v[..., 0]
     for k in range(u.shape[-1]):  # one coordinate at a time: no (M, N, m) array
         if pair.reduction == "inner":
             total += u[..., k] * v[..., k]
@@ -97,4 +110,10 @@ def transformed(pair: Pair, r: np.ndarray) -> np.ndarray:
         return np.log1p(r)
     if pair.transform == "affine":
         return pair.parameter - r
+    if pair.transform == "leaky":
+        return -np.where(r > 0, r, pair.parameter * r)
+    if pair.transform == "elu":
+        return -np.where(r > 0, r, np.expm1(np.minimum(r, 0.0)))
+    if pair.transform == "tanh":
+        return -np.tanh(r)
     return r

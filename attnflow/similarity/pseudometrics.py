@@ -102,13 +102,23 @@ class PseudoMetric:
         """psi(y): (N, m); the same map as for queries unless f is asymmetric."""
         return self.query_features(y)
 
-    def evaluate(self, u: np.ndarray, v: np.ndarray, first: tuple[int, int] = (0, 0)) -> np.ndarray:
-        """f for all pairs of feature rows (M, m), (N, m): (M, N). Messages count rows from `first`."""
-        return pairs.evaluate(self.pair, u[:, None, :], v[None, :, :], first)
+    def evaluate(self, u: np.ndarray, v: np.ndarray, first: pairs.Numbers = (0, 0)) -> np.ndarray:
+        """f for all pairs of feature rows (M, m), (N, m): (M, N). Messages number rows by `first`."""
+        return self.paired(u[:, None, :], v[None, :, :], first)
+
+    def paired(self, u: np.ndarray, v: np.ndarray, first: pairs.Numbers = (0, 0)) -> np.ndarray:
+        """f for feature rows (..., m) and (..., m), broadcast against each other: (...)."""
+        return pairs.evaluate(self.pair, u, v, first)
 
     def diagonal(self, x: np.ndarray) -> np.ndarray:
         """f(x_i, x_i): (N,)."""
-        return pairs.evaluate(self.pair, self.query_features(x), self.key_features(x))
+        return self.paired(self.query_features(x), self.key_features(x))
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        """Gradient of f(x, y) in y at y = x: (N, n), which way f falls from a token; for limits on graphs."""
+        x = checks.points(x, "x", self.dim)
+        u = self.query_features(x)
+        return _derivatives_in_y(lambda y: self.paired(u, self.key_features(y)), x, 5e-3)[0]
 
     def transposed(self) -> PseudoMetric:
         """f with its arguments swapped."""

@@ -98,7 +98,9 @@ def parity(
 def _apply(layer: Attention | MultiHead, backend: str, tokens, values, dtype: str | None = None) -> tuple[np.ndarray, str]:
     """The layer's result by one engine (and another dtype than its own), and the engines that say they ran."""
     others = [
-        Attention(head.f, head.epsilon, head.normalization, head.residual, backend=backend, dtype=dtype or head.dtype)
+        Attention(
+            head.f, head.epsilon, head.normalization, head.residual, head.mask, backend=backend, dtype=dtype or head.dtype
+        )
         for head in heads_of(layer)
     ]
     bound = replace_heads(layer, others).bind(tokens)

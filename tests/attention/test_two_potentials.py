@@ -113,7 +113,7 @@ def test_a_past_that_misleads_is_forgotten(monkeypatch):
 
 def test_the_second_plan_is_made_once(monkeypatch):
     made, plan = [], binding.plan
-    monkeypatch.setattr(binding, "plan", lambda *arguments: made.append(1) or plan(*arguments))
+    monkeypatch.setattr(binding, "plan", lambda *arguments, **more: made.append(1) or plan(*arguments, **more))
     af.Attention(LEANING, 0.1, TWO).bind(RING)
     assert len(made) == 2
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attnflow as af
-from attnflow.kernels.numba_engine import arithmetic, tiles
+from attnflow.kernels.numba_engine import arithmetic, logits, tiles
 from attnflow.kernels.numba_engine import dense as engine
 
 TOLERANCE = {np.float64: 1e-13, np.float32: 1e-5}
@@ -122,8 +122,8 @@ def test_no_coordinate_is_lost_among_those_taken_together(features, inner, dtype
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 def test_no_piece_of_a_callable_is_lost(extra):
     f, rng = PSEUDOMETRICS["general"], np.random.default_rng(2)
-    keys, values = tokens(f, engine.COLUMNS + extra, rng)
-    queries = tokens(f, engine.ROWS + extra, rng)[0]
+    keys, values = tokens(f, logits.COLUMNS + extra, rng)
+    queries = tokens(f, logits.ROWS + extra, rng)[0]
     result = attend(f, 1.0, queries, keys, values, None, np.float64)
     assert_equals_dense(result, f, 1.0, queries, keys, values)
 
@@ -395,7 +395,8 @@ def test_the_loop_over_keys_runs_on_wide_vectors():
         kernel.py_func
     )  # numba does not show code that was cached
     keys, tokens, sums = np.zeros((2, 20)), np.zeros(20), np.zeros((20, 1))
-    fresh(0, 20, 1.0, np.ones(2), np.zeros((20, 2)), keys, keys[:1], tokens, tokens, np.zeros(20), sums)
+    ranges = np.zeros(20, np.int64), np.full(20, 20)
+    fresh(0, 20, ranges, 1.0, np.ones(2), np.zeros((20, 2)), keys, keys[:1], tokens, tokens, np.zeros(20), sums)
     (code,) = fresh.inspect_asm().values()
     blocks = re.split(r"\n(?=\.LBB)", code)
     # eleven of the polynomial, two of the distance and the bias, one of the mean: all packed, none scalar in that loop
@@ -407,8 +408,8 @@ def test_a_key_far_less_far_than_all_before_keeps_its_digits():
     far = 1e12  # of the first piece of keys, beside which the others' f would be rounded to 1e-4
     f = af.PseudoMetric(lambda x, y: (x[..., 0] - y[..., 0]) ** 2 + far * (y[..., 0] > 5), dim=1)
     rng = np.random.default_rng(17)
-    keys = np.concatenate([np.full((engine.COLUMNS, 1), 9.0), rng.uniform(0, 1, (300, 1))])
+    keys = np.concatenate([np.full((logits.COLUMNS, 1), 9.0), rng.uniform(0, 1, (300, 1))])
     values, queries = rng.standard_normal((len(keys), 2)), rng.uniform(0, 1, (9, 1))
     mean, lse = attend(f, 0.1, queries, keys, values, None, np.float64)
     near = af.SquaredDistance(af.Euclidean(1))
-    assert_equals_dense((mean, lse), near, 0.1, queries, keys[engine.COLUMNS :], values[engine.COLUMNS :])
+    assert_equals_dense((mean, lse), near, 0.1, queries, keys[logits.COLUMNS :], values[logits.COLUMNS :])

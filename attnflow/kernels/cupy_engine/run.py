@@ -58,6 +58,8 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
     reason = unavailable()
     if reason is not None:
         raise RuntimeError(f"backend 'cupy' {reason}")
+    if f.pair.reduction == "additive":
+        raise ValueError(f"f must be made of distances or inner products on a graphics card, got {f!r}; use backend='numba'")
     return Run(f, epsilon, queries, keys, np.dtype(dtype), rtol)
 
 

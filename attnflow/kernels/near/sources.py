@@ -11,10 +11,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ...similarity import PseudoMetric
-from ...similarity.pairs import Pair, evaluate, transformed
+from ...similarity.pairs import Pair, transformed
 from ..cells_engine import lists, sweep
 from ..cells_engine.search import CELLED, check
 from ..choice import SMALL
+from ..graph_engine import on_edges
 from ..masks import Edges, Mask, Ranges
 from ..numba_engine.rows import FRows
 from ..registry import load
@@ -75,7 +76,7 @@ def source(f: PseudoMetric, queries: np.ndarray | None, keys: np.ndarray, backen
     if backend == "graph":
         if not isinstance(mask, Edges):
             raise ValueError("backend 'graph' sums over the edges of a mask, got none; use 'numba'")
-        return _OfEdges(f, u, v, mask)
+        return _OfEdges(f, keys, mask)
     if backend == "numba":
         if isinstance(mask, Edges):
             raise ValueError("backend 'numba' takes no edges; use 'graph'")
@@ -222,16 +223,11 @@ class _OfCells(Source):
 class _OfEdges(Source):
     """The edges of a graph, f on them computed once."""
 
-    def __init__(self, f: PseudoMetric, u: np.ndarray, v: np.ndarray, mask: Edges) -> None:
-        super().__init__("graph", np.arange(len(u)), np.arange(len(v)))
+    def __init__(self, f: PseudoMetric, keys: np.ndarray, mask: Edges) -> None:
+        super().__init__("graph", np.arange(len(keys)), np.arange(len(keys)))
         self._starts, self._places = mask.starts.astype(np.int64), mask.keys.astype(np.int32)
-        queries = np.repeat(np.arange(len(u)), np.diff(self._starts))
-        self._f = np.concatenate(
-            [
-                _on_edges(f, u[queries[k : k + _ENTRIES]], v[self._places[k : k + _ENTRIES]])
-                for k in range(0, len(queries), _ENTRIES)
-            ]
-        )
+        with np.errstate(over="ignore"):
+            self._f = on_edges(f, keys, mask)
 
     def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray | None = None) -> Lists:
         counts = self._starts[rows + 1] - self._starts[rows]
@@ -247,11 +243,6 @@ class _OfEdges(Source):
 
 def _call(kernel: Callable, rest: tuple, first: int, last: int) -> None:
     kernel(first, last, *rest)
-
-
-def _on_edges(f: PseudoMetric, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return evaluate(f.pair, u, v)
 
 
 def _f_of(pair: Pair, radius: np.ndarray) -> np.ndarray:

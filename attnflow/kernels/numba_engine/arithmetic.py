@@ -216,7 +216,7 @@ def tan(x):
 
 
 @inlined
-def _expm1(x):
+def expm1(x):
     """exp(x) - 1 in float64 to 3 units of rounding for |x| < 709, of which nothing cancels."""
     k = np.rint(x * _PER_LOG_2)
     high, low = _LOG_2_64
@@ -229,7 +229,7 @@ def _expm1(x):
 def tanh(x):
     """tanh(x) in float64 to 4 units of rounding."""
     size = np.abs(x)
-    t = _expm1(40.0 if size > 20.0 else 2.0 * size)
+    t = expm1(40.0 if size > 20.0 else 2.0 * size)
     value = t / (t + 2.0)
     return -value if x < 0.0 else value
 
@@ -238,7 +238,7 @@ def tanh(x):
 def sinh(x):
     """sinh(x) in float64 to 4 units of rounding, infinite from |x| = 709 up."""
     size = np.abs(x)
-    t = _expm1(709.0 if size > 709.0 else size)
+    t = expm1(709.0 if size > 709.0 else size)
     value = 0.5 * (t + t / (t + 1.0))
     value = np.inf if size > 709.0 else value
     return -value if x < 0.0 else value

@@ -7,22 +7,22 @@ keys in their order: the result does not depend on the number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from ...similarity import PseudoMetric
-from ...similarity.pairs import Pair, evaluate, transformed
+from ...similarity.pairs import evaluate
 from ..costs import SINGLE, TRANSFORM, Request
-from ..rules import REDUCTIONS, TRANSFORMS, nothing_to_see, transform_of
+from ..masks import Ranges
+from ..rules import REDUCTIONS, TRANSFORMS, as_products, beyond_range, nothing_to_see, reduction_of, transform_of
 from ..scaling import centred, expression_of
 from ..threads import in_threads
 from . import blocks, expressions
 from .layout import by_products_about_one_centre, cast, panels_of_keys, panels_of_values, queries_together
+from .logits import Lines, bounds_of, pieces, rule_of
 from .tiles import QUERIES, TILE, absorb, gaussian
 
-ROWS, COLUMNS = 256, 16 * TILE  # the piece of f that a Python callable evaluates at once
 # rules of Gaussians, with the most value columns whose sums fit into registers beside what their pairs need
 _GAUSSIAN = {(REDUCTIONS[r], False, TRANSFORMS["identity"]): most for r, most in (("squared", 3), ("wrapped", 1))}
 _SPAN = {np.float64: 600.0, np.float32: 40.0}  # how far a log-sum-exp may lie below what its weights are relative to
@@ -31,7 +31,15 @@ _CALLED, _WEIGHED = 20.0, 1.5  # what one costs where Python computes f; where a
 SHARE = 2**19  # coordinates of pairs, about a millisecond: the least that is worth handing to a thread
 
 
-def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: type, rtol: float) -> Callable:
+def plan(
+    f: PseudoMetric,
+    epsilon: float,
+    queries: np.ndarray | None,
+    keys: np.ndarray,
+    dtype: type,
+    rtol: float,
+    mask: Ranges | None = None,
+) -> Callable:
     """The pairwise sum on fixed tokens; see `attnflow.kernels.plan`.
 
     Parameters
@@ -49,6 +57,8 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
     rtol : float
         What squared distances may lose by products, see `layout`, and a logit of a sympy expression by sines and
         cosines that are taken apart, see `hoisting`; nothing else is truncated.
+    mask : Ranges, optional
+        Tiles that no query of a block sees are not computed.
 
     Raises
     ------
@@ -56,16 +66,23 @@ def plan(f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.n
         When called, if a user's f is NaN somewhere, or everything a query sees is infinite or beyond the range of
         `dtype` (1e308, 3e38). A single pair beyond it weighs nothing.
     """
+    if mask is not None:
+        return _Ordered(f, epsilon, keys, np.dtype(dtype), rtol, mask)
+    return _dense(f, epsilon, queries, keys, np.dtype(dtype), rtol)
+
+
+def _dense(f, epsilon, queries, keys, dtype, rtol, ranges=None) -> Dense:
+    """`Dense`, with f from a compiled loop where there is one."""
     if expression_of(f) is not None:
         made = expressions.program(f, epsilon, queries, keys, rtol)
         if not made.reason:
-            return _Compiled(f, epsilon, queries, keys, np.dtype(dtype), rtol, made)
-    return Dense(f, epsilon, queries, keys, np.dtype(dtype), rtol)
+            return _Compiled(f, epsilon, queries, keys, dtype, rtol, made, ranges)
+    return Dense(f, epsilon, queries, keys, dtype, rtol, ranges)
 
 
 def predict(request: Request) -> float:
-    """Pairs it takes: all of them, times what the reduction, the transform and the columns add."""
-    return request.applications * (float(request.count) * request.size * pair_cost(request)) * request.share
+    """Pairs it takes: all that are seen, times what the reduction, the transform and the columns add."""
+    return request.applications * (float(request.pairs) * pair_cost(request)) * request.share
 
 
 def pair_cost(request: Request) -> float:
@@ -82,7 +99,7 @@ def pair_cost(request: Request) -> float:
         return cost
     dim, products = v.shape[1], by_products_about_one_centre(pair, epsilon, v, request.dtype, request.rtol)
     wraps = pair.reduction == "wrapped"
-    few = _GAUSSIAN.get((REDUCTIONS[pair.reduction], pair.geodesic, TRANSFORMS[transform_of(pair)[0]]), 0)
+    few = _GAUSSIAN.get((reduction_of(pair), pair.geodesic, TRANSFORMS[transform_of(pair)[0]]), 0)
     if dim <= 3 and columns <= few:
         cost = (0.7 if products else 0.79) + 0.08 * dim + 0.06 * (columns - 1) + (0.24 + 0.05 * dim) * wraps
     else:
@@ -91,14 +108,24 @@ def pair_cost(request: Request) -> float:
 
 
 class Dense:
-    """Features in the layout of the tiles, ready for values and biases; `rows` are the queries' numbers in messages."""
+    """Features in the layout of the tiles, ready for values and biases; `rows` are the queries' numbers in messages.
+
+    With `ranges` (M,), (M,), each query sees the keys from the first to before the last of its own.
+    """
 
     rows: np.ndarray | None = None
 
     def __init__(
-        self, f: PseudoMetric, epsilon: float, queries: np.ndarray | None, keys: np.ndarray, dtype: np.dtype, rtol: float
+        self,
+        f: PseudoMetric,
+        epsilon: float,
+        queries: np.ndarray | None,
+        keys: np.ndarray,
+        dtype: np.dtype,
+        rtol: float,
+        ranges: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
-        self.f, self.epsilon, self.dtype = f, epsilon, dtype
+        self.f, self.epsilon, self.dtype, self.masked = f, epsilon, dtype, ranges is not None
         v = f.key_features(keys)
         u = f.query_features(keys if queries is None else queries)
         with np.errstate(all="ignore"):
@@ -106,18 +133,20 @@ class Dense:
             self.own = -evaluate(f.pair, u, v) / (2 * epsilon) if alone else None  # a query's own logit
         if dtype == np.float32 and f.pair.reduction in ("squared", "wrapped") and not f.pair.geodesic:
             u, v = (centred(f.pair, x, v) for x in (u, v))  # differences do not notice, and less is rounded away
-        self.u, self.v = u, v
+        self.u, self.v = u, v = as_products(f.pair, u, v)
+        every = np.zeros(len(u), np.int64), np.full(len(u), len(v))
+        self.ranges = every if ranges is None else tuple(cast(ends, np.int64) for ends in ranges)
         with np.errstate(all="ignore"):  # what overflows shows in the result
-            self.bounds = _bounds(f.pair, u, v)
-            self.rule = _rule(f.pair, epsilon, u.shape[1], dtype)
+            self.bounds = bounds_of(f.pair, u, v)
+            self.rule = rule_of(f.pair, epsilon, u.shape[1], dtype)
             self.keys = panels_of_keys(f.pair, epsilon, v, dtype, rtol)
             if self._few(columns=0):
-                self.lines = _Lines.of(u, v, self.rule, self.keys, dtype)
+                self.lines = Lines.of(u, v, self.rule, self.keys, dtype)
 
     def __call__(self, values: np.ndarray | None, key_bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         mean, lse, lost = self.sum(values, key_bias)
         if lost.any():
-            self._refuse(int(lost.argmax()))
+            self._refuse(int(lost.argmax()), key_bias)
         return mean, lse
 
     def sum(
@@ -161,7 +190,16 @@ class Dense:
         total, mean = np.zeros(len(lines.queries)), np.zeros((len(lines.queries), len(columns)))
         shift = cast(top + lines.of_queries, self.dtype).astype(np.float64)  # as the loop sees it
         top += shift - (top + lines.of_queries)
-        rest = lines.scale, lines.sides, lines.queries, lines.keys, columns, cast(tilt - lines.of_keys, self.dtype), shift
+        rest = (
+            self.ranges,
+            lines.scale,
+            lines.sides,
+            lines.queries,
+            lines.keys,
+            columns,
+            cast(tilt - lines.of_keys, self.dtype),
+            shift,
+        )
         _in_threads(lambda first, last: kernel(first, last, *rest, total, mean), len(total), lines.keys.size, QUERIES)
         return total, mean
 
@@ -175,64 +213,45 @@ class Dense:
         """Add all keys, with values and biases, to the sums; `least` (M,) is what is taken off a user's f."""
         together, offset = queries_together(self.dtype), 0 if self.rows is None else int(self.rows[0])
         piece = blocks.ROWS if near is None else together
-        for rows, some, f_values in _pieces(self.f, self.u, self.v, least, top, self.rule[1][1], offset):
+        order = self.rows if self.masked else None
+        for rows, some, f_values in pieces(self.f, self.u, self.v, self.ranges, least, top, self.rule[1][1], offset, order):
+            ranges = tuple(ends[rows] - (some.start or 0) for ends in self.ranges)
             columns, bias = tuple(cast(array[:, some], self.dtype) for array in values), tilt[some]
             tiles = -(-bias.size // TILE)
             lists = (np.array([0, tiles]), np.arange(tiles)) if near is None else near
             tokens = cast(self.u[rows], np.float64), self.keys, columns, bias, cast(f_values, self.dtype)
-            rest = together, lists, *self.rule, *tokens, steady, top[rows], total[rows], mean[rows]
+            rest = together, lists, ranges, *self.rule, *tokens, steady, top[rows], total[rows], mean[rows]
             _in_threads(lambda first, last: absorb(first, last, *rest), len(total[rows]), bias.size * self.v.shape[1], piece)
 
-    def _refuse(self, query: int) -> None:
-        named = query if self.rows is None else int(self.rows[query])
-        if self.f.pair.reduction == "general" and not np.isfinite(self.f.evaluate(self.u[query : query + 1], self.v)).any():
+    def _refuse(self, query: int, key_bias: np.ndarray | None) -> None:
+        named, some = query if self.rows is None else int(self.rows[query]), slice(*(ends[query] for ends in self.ranges))
+        if self.masked and key_bias is not None and key_bias[some].max() == -np.inf:
             raise nothing_to_see(named)
-        raise ValueError(
-            f"epsilon takes query {named} beyond the range of {self.dtype}: logits or values overflow"
-            + ("; use dtype='float64'" if self.dtype == np.float32 else "")
-        )
+        own_f = self.f.pair.reduction == "general"
+        if own_f and not np.isfinite(self.f.evaluate(self.u[query : query + 1], self.v[some])).any():
+            raise nothing_to_see(named)
+        raise beyond_range(named, self.dtype)
 
     def _shift(self, bias: np.ndarray) -> np.ndarray | None:
         """Upper bounds of every query's logits (M,), if its log-sum-exp is proven to be near its bound; else None.
 
-        A sum is at least what the query's own key gives, and what the key of the largest bias, 0, gives from afar. A
-        log-sum-exp from an earlier call would tell more, but other shifts round to other bits.
+        A sum is at least what the query's own key gives, and what the key of the largest bias, 0, gives from afar if all
+        see it. A log-sum-exp from an earlier call would tell more, but other shifts round to other bits.
         """
         if self.bounds is None:
             return None
         highest, lowest = (-f / (2 * self.epsilon) for f in self.bounds)
-        reached = lowest if self.own is None else np.maximum(lowest, self.own + bias)
+        reached = lowest if not self.masked else np.full(len(self.u), -np.inf)
+        if self.own is not None:
+            reached = np.maximum(reached, self.own + bias)
         return highest if (highest - reached).max() < _SPAN[self.dtype.type] else None
-
-
-class _Lines(NamedTuple):
-    """Queries (M, n) and keys (n, N) for `gaussian`, and what of their logits they know alone, in bits."""
-
-    reduction: int
-    scale: np.floating
-    sides: np.ndarray
-    queries: np.ndarray
-    keys: np.ndarray
-    of_queries: np.ndarray | float = 0.0
-    of_keys: np.ndarray | float = 0.0
-
-    @classmethod
-    def of(cls, u, v, rule, keys, dtype) -> _Lines:
-        """By products if all of the panels of `keys` are, about one centre."""
-        (reduction, _, _), (_, scale), (sides, _) = rule
-        _, centres, _, by_products = keys
-        if len(centres) > 1 or not by_products.all():
-            return cls(reduction, scale, sides, cast(u, dtype), cast(v.T, dtype))
-        u, v, scale_64 = u - centres, v - centres, float(scale)
-        lengths = (scale_64 * np.square(x).sum(axis=1) for x in (u, v))
-        return cls(REDUCTIONS["inner"], scale, sides, cast(2 * scale_64 * u, dtype), cast(v.T, dtype), *lengths)
 
 
 class _Compiled(Dense):
     """`Dense` with f from a compiled loop, and from Python in rows where that meets what it leaves to others."""
 
-    def __init__(self, f, epsilon, queries, keys, dtype, rtol, program: expressions.Program) -> None:
-        super().__init__(f, epsilon, queries, keys, dtype, rtol)
+    def __init__(self, f, epsilon, queries, keys, dtype, rtol, program: expressions.Program, ranges=None) -> None:
+        super().__init__(f, epsilon, queries, keys, dtype, rtol, ranges)
         self._rtol = rtol
         assert program.u is not None and program.v is not None
         _, self._exponent = expression_of(f) or (None, 0)
@@ -249,15 +268,17 @@ class _Compiled(Dense):
         self.stats = {"rows_by_python": int(lost.sum())}
         if lost.any():
             first, last = int(lost.argmax()), len(lost) - int(lost[::-1].argmax())
-            python = Dense(self.f, self.epsilon, self._points[0][first:last], self._points[1], self.dtype, self._rtol)
-            python.rows = np.arange(first, last)
+            ranges = tuple(ends[first:last] for ends in self.ranges) if self.masked else None
+            python = Dense(self.f, self.epsilon, self._points[0][first:last], self._points[1], self.dtype, self._rtol, ranges)
+            python.rows = np.arange(first, last) if self.rows is None else self.rows[first:last]
             for result, again in zip((mean, lse), python(values, key_bias)):
                 result[first:last][lost[first:last]] = again[lost[first:last]]
         return mean, lse
 
     def _add(self, values, tilt, steady, near, least, top, total, mean) -> None:
         strange = np.zeros(len(total), np.int64)
-        rest = queries_together(self.dtype), *self._features, values, tilt, self._factor, least, top, total, mean, strange
+        together, tokens = queries_together(self.dtype), (*self._features, values, tilt, self._factor)
+        rest = together, self.ranges, *tokens, least, top, total, mean, strange
         _in_threads(
             lambda first, last: expressions.absorb(self._fill, first, last, *rest), len(total), self.v.size, blocks.ROWS
         )
@@ -265,49 +286,24 @@ class _Compiled(Dense):
         total[strange > 0] = np.nan
 
 
-def _bounds(pair: Pair, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """For queries u (M, m) the least and the largest that f can be for any key among v (N, m); None if unknown."""
-    if pair.reduction == "inner" and pair.transform == "affine":
-        r = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1).max()
-        return pair.parameter - r, pair.parameter + r
-    if pair.reduction not in ("squared", "wrapped"):
-        return None
-    furthest = np.maximum(np.abs(u - v.min(axis=0)), np.abs(u - v.max(axis=0)))
-    if pair.reduction == "wrapped":
-        assert pair.period is not None
-        furthest = np.minimum(furthest, np.divide(pair.period, 2))
-    r = np.full(len(u), np.pi**2) if pair.geodesic else np.sum(furthest**2, axis=1)
-    return np.zeros(len(u)), transformed(pair, r)
+class _Ordered:
+    """`Dense` of tokens in the order of a mask."""
 
+    def __init__(self, f, epsilon, keys, dtype, rtol, mask: Ranges) -> None:
+        self._order = mask.order
+        self._run = _dense(f, epsilon, None, keys[mask.order], dtype, rtol, (mask.first, mask.last))
+        self._run.rows = mask.order
 
-def _rule(pair, epsilon, dim, dtype):
-    """How r, then f, then a logit come about: integer codes, and numbers of the arithmetic's type."""
-    transform, parameter = transform_of(pair)
-    codes = REDUCTIONS[pair.reduction], bool(pair.geodesic), TRANSFORMS[transform]
-    period = cast(np.ones(dim) if pair.period is None else pair.period, dtype)
-    scale = min(np.divide(0.5 / np.log(2), epsilon), np.finfo(dtype).max / 2)  # times 0 is 0
-    return codes, (dtype.type(parameter), dtype.type(scale)), (period, 1 / period)
+    def __call__(self, values, key_bias):
+        ordered = self._run(*(None if array is None else array[self._order] for array in (values, key_bias)))
+        results = tuple(np.empty_like(result) for result in ordered)
+        for result, there in zip(results, ordered):
+            result[self._order] = there
+        return results
 
-
-def _pieces(f, u, v, least, top, scale, offset):
-    """Slices of queries and keys; with their f, a piece at a time, where only Python can compute it.
-
-    What a row has in common is taken off, a constant in f rounds nothing away: `least` (M,), the smallest f so far, NaN
-    before there is one; where a smaller one comes, `top` (M,), of logits so far, follows. Messages count queries from
-    `offset`.
-    """
-    if f.pair.reduction != "general":
-        yield slice(None), slice(None), np.empty((0, 0))
-        return
-    for first in range(0, len(u), ROWS):
-        for start in range(0, len(v), COLUMNS):
-            rows, some = slice(first, first + ROWS), slice(start, start + COLUMNS)
-            f_values, common = f.evaluate(u[rows], v[some], (offset + first, start)), least[rows]
-            lowest = f_values.min(axis=1)
-            less, unset = lowest < common, np.isnan(common) & np.isfinite(lowest)
-            top[rows][less] = cast(top[rows][less] - (common[less] - lowest[less]) * scale, type(scale))
-            common[less | unset] = lowest[less | unset]
-            yield rows, some, f_values - np.nan_to_num(common)[:, None]
+    @property
+    def stats(self) -> dict[str, int]:
+        return getattr(self._run, "stats", {})
 
 
 def _in_threads(kernel: Callable, count: int, coordinates: int, together: int) -> None:

@@ -26,7 +26,7 @@ _comparing = numba.njit(fastmath={"contract", "nnan", "nsz"}, error_model="numpy
 
 
 @cached_njit((*tiles.SHARED, tiles.__file__), fastmath=CONTRACT, error_model="numpy")
-def absorb(fill, first, last, together, queries, keys, values, bias, factor, least, top, total, mean, strange):
+def absorb(fill, first, last, together, ranges, queries, keys, values, bias, factor, least, top, total, mean, strange):
     """`tiles.absorb` for f that `fill` computes from features of queries (M, h) and of tiles of keys (T, h TILE).
 
     What a row has in common is taken off, a constant in f rounds nothing away: a logit is (least - f) factor, `least`
@@ -37,12 +37,22 @@ def absorb(fill, first, last, together, queries, keys, values, bias, factor, lea
     sums = np.zeros(ROWS * values[1].shape[2], bias.dtype)
     for block in range(first, last, together):
         size = min(together, last - block)
-        for start in range(0, bias.size, TILE):
+        begin, end = tiles.span(ranges, block, size)
+        for start in range(begin // TILE * TILE, end, TILE):
             stop = min(start + TILE, bias.size)
-            some, tilt = f[: stop - start], bias[start:stop]
+            whole, every = f[: stop - start], bias[start:stop]
             for k in range(size):
-                i, row = block + k, weights[k * TILE : k * TILE + stop - start]
-                fill(queries[i], keys[start // TILE], some)
+                i, at = block + k, k * TILE - start
+                low, high = tiles.seen(ranges, i, start, stop)
+                some, tilt, fade[k] = whole, every, 1.0
+                if high - low < stop - start:
+                    weights[at + start : at + low] = 0
+                    weights[at + high : at + stop] = 0
+                    if low == high:
+                        continue
+                    some, tilt = f[low - start : high - start], bias[low:high]
+                row = weights[at + low : at + high]
+                fill(queries[i], keys[start // TILE], whole)
                 strange[i] += _clean(some)
                 lowest = _lowest(some)
                 if lowest < least[i]:

@@ -6,12 +6,13 @@ import numpy as np
 
 from ...compilation import cached_njit
 from ...similarity import PseudoMetric
+from ..rules import as_products
 from ..threads import in_threads
 from . import tiles
 from .arithmetic import CONTRACT
 from .blocks import ROWS
-from .dense import _rule
 from .layout import cast, panels_of_keys
+from .logits import rule_of
 from .tiles import TILE, _arrange, _reduce, _square_of_angle, apply_transform
 
 
@@ -22,8 +23,9 @@ class FRows:
         self._f, self._u, self._v = f, u, v
         self.compiled = f.pair.reduction != "general"
         if self.compiled:
+            u, v = as_products(f.pair, u, v)
             dtype = np.dtype(np.float64)
-            self._rule = _rule(f.pair, 1.0, u.shape[1], dtype)
+            self._rule = rule_of(f.pair, 1.0, u.shape[1], dtype)
             self._keys, self._queries = panels_of_keys(f.pair, 1.0, v, dtype, 0.0), cast(u, dtype)
 
     def __call__(self, rows: np.ndarray, out: np.ndarray) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from ...compilation import cached_njit
 from .. import rules
 from . import arithmetic, blocks
-from .arithmetic import CONTRACT, angle_of, exp2, inlined, larger, limits, log1p, power
+from .arithmetic import CONTRACT, angle_of, exp2, expm1, inlined, larger, limits, log1p, power, tanh
 from .blocks import ROWS
 
 TILE, LONG_TILE = 256, 2048  # keys at a time, a multiple of every block's width; where no row of weights is kept
@@ -33,6 +33,7 @@ QUERIES = 8  # queries that share a long tile
 SHARED = (rules.__file__, arithmetic.__file__, blocks.__file__)  # sources of what is compiled into the loops below
 _SQUARED, _WRAPPED, _INNER, _GENERAL = rules.REDUCTIONS.values()
 _POWER, _LOG1P, _ROOT, _AFFINE = (rules.TRANSFORMS[name] for name in ("power", "log1p", "root", "affine"))
+_LEAKY, _ELU, _TANH = (rules.TRANSFORMS[name] for name in ("leaky", "elu", "tanh"))
 
 _compiled = numba.njit(fastmath=CONTRACT, error_model="numpy")
 _summing = numba.njit(fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
@@ -45,7 +46,9 @@ _add_values, _add_few_values = blocks.block("product", _WEIGHTS), blocks.block("
 
 
 @cached_njit(SHARED, fastmath=CONTRACT, error_model="numpy")
-def absorb(first, last, together, near, codes, numbers, sides, queries, keys, values, bias, f_values, steady, top, total, mean):
+def absorb(
+    first, last, together, near, ranges, codes, numbers, sides, queries, keys, values, bias, f_values, steady, top, total, mean
+):
     """For every pseudo-metric, number of columns and shift: add keys with values and bias (N,) in bits to the sums of
     weights and the weighted sums of some queries, so many `together`, relative to 2^top; `steady`: top is known and stays.
 
@@ -56,6 +59,9 @@ def absorb(first, last, together, near, codes, numbers, sides, queries, keys, va
     near : tuple
         Where the tiles of each `together` queries begin in a list of tiles, and that list; one for all queries, or for
         each, and `first` is then a multiple of `together`.
+    ranges : tuple
+        The first key that each query (M,) sees, and the one after the last: others weigh nothing, and a tile of which no
+        query of a block sees any is left out.
     codes, numbers, sides
         The rule of a logit; periods (n,).
     queries : (M, n) array of float64
@@ -78,9 +84,12 @@ def absorb(first, last, together, near, codes, numbers, sides, queries, keys, va
     sums = np.zeros(ROWS * values[1].shape[2], bias.dtype)
     for block in range(first, last, together):
         size, begun = min(together, last - block), False
+        begin, end = span(ranges, block, size)
         own_list = min(block // together, len(starts) - 2)
         for tile in tiles[starts[own_list] : starts[own_list + 1]]:
             start, stop = tile * TILE, min(tile * TILE + TILE, bias.size)
+            if stop <= begin or end <= start:
+                continue
             if reduction == _GENERAL:
                 for k in range(size):
                     weights[k * TILE : k * TILE + stop - start] = f_values[block + k, start:stop]
@@ -95,18 +104,40 @@ def absorb(first, last, together, near, codes, numbers, sides, queries, keys, va
                     left[:] = -left
                     _reduce(reduction, products, left, size, panels, start, stop, sides, row, at, own, opposite)
                     left[:] = -left
-            tilt = bias[start:stop]
             for k in range(size):
-                i, some = block + k, slice(k * TILE, k * TILE + stop - start)
-                row = weights[some]
+                i, at = block + k, k * TILE - start
+                low, high = seen(ranges, i, start, stop)
+                if high - low < stop - start:
+                    weights[at + start : at + low] = 0
+                    weights[at + high : at + stop] = 0
+                fade[k] = 1.0
+                if low == high:
+                    continue
+                row, tilt = weights[at + low : at + high], bias[low:high]
                 if geodesic:
-                    _square_of_angle(row, opposite[some])
+                    _square_of_angle(row, opposite[at + low : at + high])
                 apply_transform(transform, parameter, row)
                 if steady:
                     total[i] += _weigh(row, tilt, scale, row.dtype.type(top[i]))
                 else:
                     fade[k] = _weigh_rising(row, tilt, scale, top, total, i)
             _average(weights, values, start, stop, fade, none, sums, mean, block, size)
+
+
+@_compiled
+def span(ranges, block, size):
+    """From the first key that some query of a block sees to the one after the last."""
+    begin, end = ranges[0][block], ranges[1][block]
+    for i in range(block + 1, block + size):
+        begin, end = min(begin, ranges[0][i]), max(end, ranges[1][i])
+    return begin, end
+
+
+@_compiled
+def seen(ranges, i, start, stop):
+    """The keys of a tile that a query sees, as (low, high) with start <= low <= high <= stop."""
+    low = min(max(ranges[0][i], start), stop)
+    return low, max(min(ranges[1][i], stop), low)
 
 
 @lru_cache
@@ -122,12 +153,13 @@ def gaussian(reduction: int, dim: int, columns: int) -> Callable:
     length = LONG_TILE if columns == 1 else TILE  # several sums have fewer lanes each: the shorter, the less is rounded
 
     @cached_njit(SHARED, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
-    def absorb_gaussian(first, last, scale, period, queries, keys, values, bias, top, total, mean):
+    def absorb_gaussian(first, last, ranges, scale, period, queries, keys, values, bias, top, total, mean):
         one, counted = bias.dtype.type(1), len(values) > 0
         p0, p1, p2 = period[0], period[second], period[third]
         i0, i1, i2 = one / p0, one / p1, one / p2
         for block in range(first, last, QUERIES):
-            for start in range(0, bias.size, length):
+            begin, end = span(ranges, block, min(QUERIES, last - block))
+            for start in range(begin // length * length, end, length):
                 stop = min(start + length, bias.size)
                 y0, y1, y2 = keys[0, start:stop], keys[second, start:stop], keys[third, start:stop]
                 tilt = bias[start:stop]
@@ -137,7 +169,8 @@ def gaussian(reduction: int, dim: int, columns: int) -> Callable:
                 for i in range(block, min(block + QUERIES, last)):
                     x0, x1, x2, shift = queries[i, 0], queries[i, second], queries[i, third], bias.dtype.type(top[i])
                     t = m = m_1 = m_2 = bias.dtype.type(0)
-                    for j in range(tilt.size):
+                    low, high = seen(ranges, i, start, stop)
+                    for j in range(np.uint64(low - start), np.uint64(high - start)):  # unsigned: not counted from the end
                         r = _term(reduction, x0, y0[j], p0, i0)
                         if dim > 1:
                             r += _term(reduction, x1, y1[j], p1, i1)
@@ -225,6 +258,16 @@ def apply_transform(transform, parameter, row):
     elif transform == _AFFINE:
         for j in range(row.size):
             row[j] = parameter - row[j]
+    elif transform == _LEAKY:
+        for j in range(row.size):
+            row[j] = -(row[j] if row[j] > 0 else parameter * row[j])
+    elif transform == _ELU:
+        for j in range(row.size):  # e^-700 - 1 is -1
+            x = np.float64(row[j])
+            row[j] = -(x if x > 0 else expm1(x if x > -700.0 else -700.0))
+    elif transform == _TANH:
+        for j in range(row.size):
+            row[j] = -tanh(np.float64(row[j]))
 
 
 @_summing
