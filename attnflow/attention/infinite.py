@@ -161,7 +161,7 @@ def _tokens_stood_for(heads: Sequence[Attention], n_tokens: float | None) -> flo
 
 def _sizes(layer: Attention, density: Density, resolution: float, largest: int, tokens: float = 1.0) -> tuple[int, ...]:
     dim = density.space.dim
-    if layer.normalization.selects:
+    if isinstance(layer.normalization, (TopK, Sparse)):
         resolution = _EDGES[min(dim, 3)]
     elif layer.f.pair.transform not in ("identity", "affine"):
         resolution *= 2  # no Gaussian: its Fourier transform has a heavier tail

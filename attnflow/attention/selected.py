@@ -83,7 +83,8 @@ def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None) -
     rule: Selective = layer.normalization
     mask = None if layer.mask is None else layer.mask.of(len(tokens))
     mass = None if log_mass is None else np.exp(log_mass)
-    rule.check_size(len(tokens) if mass is None else float(mass.sum()))
+    if mass is None or rule.needs_tokens:
+        rule.check_size(len(tokens) if mass is None else float(mass.sum()))
     unit, found = layer.epsilon, {}
     law = rule.law(layer.epsilon, layer.rtol)
     if isinstance(law, Nearest) and mass is not None:
