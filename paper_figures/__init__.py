@@ -45,6 +45,7 @@ FIGURES = (
     "f16_energy",
     "f17_boundaries",
     "f18_token_spectra",
+    "f19_sparse_law",
 )
 
 Data = Mapping[str, np.ndarray]
