@@ -45,9 +45,14 @@ class BoundLayer:
     mask: Mask | None = None
 
     @cached_property
-    def self_adjoint(self) -> bool:
-        """Whether it is, in the conserved weight: f(x, y) = f(y, x), and who sees a token is seen by it."""
+    def symmetric(self) -> bool:
+        """Whether f(x, y) = f(y, x), and who sees a token is seen by it."""
         return (self.mask is None or self.mask.symmetric) and self.layer.f.is_symmetric(self.tokens)
+
+    @property
+    def self_adjoint(self) -> bool:
+        """Whether it is, in the conserved weight: symmetric, and every key has a weight."""
+        return self.symmetric and bool(np.isfinite(self.key_bias).all())
 
     @property
     def definite(self) -> bool:
@@ -97,7 +102,7 @@ class BoundLayer:
         ValueError
             If f or the mask is asymmetric and columns do not sum to one.
         """
-        if not self.self_adjoint:
+        if not self.symmetric:
             if not self.layer.normalization.doubly_stochastic:
                 if self.mask is not None and not self.mask.symmetric:
                     raise ValueError(f"mask must go both ways for a conserved weight, got {self.layer.mask!r}")

@@ -8,6 +8,7 @@ sigma / h = 2.6 on even when features and density are as rough as the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -150,7 +151,11 @@ def _tokens_stood_for(heads: Sequence[Attention], n_tokens: float | None) -> flo
     if n_tokens is not None:
         if not any(rule.selects for rule in rules):
             raise ValueError(f"n_tokens must be None for {rules[0]}: infinitely many tokens have one limit")
-        return checks.positive(n_tokens, "n_tokens")
+        tokens = checks.positive(n_tokens, "n_tokens")
+        for rule in rules:
+            if isinstance(rule, Selective):
+                rule.check_size(tokens)
+        return tokens
     for rule in rules:
         if rule.needs_tokens:
             raise ValueError(
@@ -286,13 +291,19 @@ def estimated_error(
 def _missed(bound: BoundLayer, density: Density, grid: Grid, values: Callable | None, queries: int) -> float:
     layer = bound.layer
     rows = np.unique(np.linspace(0, grid.size - 1, queries).astype(int))
-    finer = density.grid(tuple(2 * n + 2 for n in grid.shape))
+    # queries that choose their keys are nodes themselves, of the finer grid too where it is regular
+    spare = 0 if layer.normalization.selects else 2
+    finer = density.grid(tuple(2 * n + spare for n in grid.shape))
     points, weight = grid.points[rows], density.pdf(grid.points[rows])
     weight = weight / weight.sum()
     H = None if values is None else [checks.evaluate(values, g.points, "values") for g in (grid, finer)]
     if layer.normalization.selects:
-        mass = cast(SelectedLayer, bound).mass
-        other = layer.bind(finer.points, _log_mass(density, finer) + np.log(cast(np.ndarray, mass).sum()))
+        chosen = cast(SelectedLayer, bound)
+        log_mass = _log_mass(density, finer) + np.log(cast(np.ndarray, chosen.mass).sum())
+        if layer.normalization.needs_tokens:
+            other = replace(chosen, tokens=finer.points, mass=np.exp(log_mass), selection=None)
+        else:  # a share is met by a temperature that these nodes have to find again
+            other = cast(SelectedLayer, layer.bind(finer.points, log_mass))
         here, there = (b.attend(h, points) for b, h in zip((bound, other), H or (None, None)))
     else:
         here, there = (

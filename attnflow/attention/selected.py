@@ -20,9 +20,10 @@ from .sparse import Selective, Sparse
 
 _SAMPLE = 200  # rows that a search for a temperature begins with
 _PROBES = 512  # keys of which f tells its unit
-_STEPS = 100  # of a search for a temperature
+_STEPS, _FARTHEST = 100, 690.0  # of a search for a temperature, in logarithms
 _FEW = 1000  # tokens up to which a share is met to `_CLOSE` weights, beyond to one for each token
 _CLOSE = 10
+_SHARE = 1e-4  # of a share, and of its temperature, where nodes stand for infinitely many tokens
 
 
 @dataclass
@@ -60,6 +61,13 @@ class SelectedLayer(BoundLayer):
         """S_ii (N,)."""
         return self.selection.matrix().diagonal()
 
+    def conserved_weight(self) -> np.ndarray:
+        """Refused: what is conserved, a left eigenvector of the weights, has no closed form where they are no key bias."""
+        raise ValueError(
+            f"normalization must be a key bias to have a conserved weight, got {self.layer.normalization}, whose weights are "
+            "not self-adjoint"
+        )
+
     def count_isolated(self, log_sum_exp: np.ndarray) -> int:
         """Tokens that weigh but one key, themselves."""
         alone = self.selection.counts == 1
@@ -83,7 +91,7 @@ def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None) -
     rule: Selective = layer.normalization
     mask = None if layer.mask is None else layer.mask.of(len(tokens))
     mass = None if log_mass is None else np.exp(log_mass)
-    if mass is None or rule.needs_tokens:
+    if mass is None or rule.needs_tokens:  # a share of infinitely many is one, whatever their mass
         rule.check_size(len(tokens) if mass is None else float(mass.sum()))
     unit, found = layer.epsilon, {}
     law = rule.law(layer.epsilon, layer.rtol)
@@ -97,7 +105,11 @@ def bind_selected(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None) -
     else:
         selection = _select(layer, None, tokens, law, unit, mass, mask)
     engine = "reference" if isinstance(selection, DenseSelection) else selection.source.engine
-    stats: dict[str, Any] = {"engine": engine, "dtype": "float64", "keys_per_query": float(selection.counts.mean())} | found
+    stats: dict[str, Any] = {
+        "engine": engine,
+        "dtype": "float64",
+        "keys_per_query": float(np.average(selection.masses, weights=mass)),
+    } | found
     zeros = np.zeros(len(tokens))
     plan: Any = _Engine(engine)
     return SelectedLayer(
@@ -163,8 +175,10 @@ def _of_fraction(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mass
         rows = np.unique(np.linspace(0, size - 1, _SAMPLE).astype(int))
         epsilon = _search(lambda e: share(e, rows)[0], fraction, epsilon, width, 1e-3 * fraction)
         width = 1.1
-    # pairs of tokens, which the share is a multiple of; symmetric ones come in twos
-    close = (_CLOSE / 2 if size <= _FEW else size / 2) / float(size) ** 2
+    # pairs of tokens, which the share is a multiple of; symmetric ones come in twos. Nodes count by their mass
+    close, finest = (_CLOSE / 2 if size <= _FEW else size / 2) / float(size) ** 2, 1e-14
+    if mass is not None:
+        close, finest = _SHARE * fraction, _SHARE
     kept: dict[float, Any] = {}
 
     def remembered(e: float) -> float:
@@ -172,9 +186,9 @@ def _of_fraction(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mass
         kept[e] = share(e, None)
         return kept[e][0]
 
-    epsilon = _search(remembered, fraction, epsilon, width, close)
+    epsilon = _search(remembered, fraction, epsilon, width, close, finest)
     found, chosen, law = kept[epsilon] if epsilon in kept else share(epsilon, None)
-    if abs(found - fraction) > 2 * close * (1 + 1e-9):
+    if mass is None and abs(found - fraction) > 2 * close * (1 + 1e-9):
         checks.warn(
             f"fraction = {fraction:g} of the weights can not be met to {2 * close:.2g}, got {found:.6g}: tokens lie so that many "
             "weights appear at once, or see no more keys",
@@ -195,9 +209,11 @@ def _best(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mask: Mask 
     return min(max(best_fraction(layer.f, tokens, select, unit), 1 / len(tokens)), 1.0)
 
 
-def _search(function: Callable[[float], float], target: float, start: float, width: float, close: float) -> float:
+def _search(
+    function: Callable[[float], float], target: float, start: float, width: float, close: float, finest: float = 1e-14
+) -> float:
     """Where a growing function comes within `close` of the target: bracketed by factors, then by false position (Illinois)
-    in the logarithms; the nearest there is, if there is none."""
+    in the logarithms, down to brackets as small as `finest`; the nearest there is, if there is none."""
     best = (np.inf, start)
 
     def excess(x: float) -> float:
@@ -206,19 +222,17 @@ def _search(function: Callable[[float], float], target: float, start: float, wid
         best = min(best, (abs(value - target), float(np.exp(x))))
         return 0.0 if abs(value - target) <= close else np.log(value / target)
 
-    x = np.log(start)
+    x = middle = np.log(start)
     y, step = excess(x), np.log(width)
     a, ya = x, y
-    for _ in range(_STEPS):
-        if y == 0 or (ya < 0) != (y < 0):
-            break
+    while y != 0 and (ya < 0) == (y < 0):
         a, ya = x, y
-        x = x + (step if y < 0 else -step)
-        y, step = excess(x), 2 * step
-        if abs(x) > 700 or step > 1e4:
+        x, step = x + (step if y < 0 else -step), 2 * step
+        if abs(x - middle) > _FARTHEST / 2 or abs(x) > _FARTHEST:
             return best[1]
+        y = excess(x)
     for _ in range(_STEPS):
-        if y == 0 or ya == 0 or abs(x - a) < 1e-14:
+        if y == 0 or ya == 0 or abs(x - a) < finest:
             break
         new = x - y * (x - a) / (y - ya)
         value = excess(new)

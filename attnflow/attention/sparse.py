@@ -58,7 +58,7 @@ class Selective(Normalization):
 class TopK(Selective):
     """Each query keeps the softmax weights of its k most similar keys, itself among them; at a large epsilon their average.
 
-    Values of f that agree to 1e-11 of themselves are ties, and go by the number of the key. A row that sees fewer keys
+    Values of f that agree to 1e-11 of the largest among them are ties, and go by the number of the key. A row that sees fewer keys
     keeps them all.
 
     Parameters
@@ -81,7 +81,7 @@ class TopK(Selective):
         object.__setattr__(self, "k", checks.integer(self.k, "k", least=1))
 
     def law(self, epsilon: float, rtol: float) -> Law:
-        return Nearest(float(self.k), epsilon)
+        return Nearest(self.k, epsilon)
 
     def second_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
         return nearest_moment(f.exponent, epsilon, dim, self.k, tokens)

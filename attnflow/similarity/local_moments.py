@@ -40,14 +40,15 @@ def nearest_moment(q: float | None, epsilon: float, dim: int, k: float, tokens: 
     array([0.333333333333])
     """
     log_r = (np.log(k) - ball(dim) - np.log(tokens)) / dim
+    if q is not None:
+        a, b, log_e = dim / q, (dim + 2) / q, np.log(2 * epsilon)
+        m2 = np.exp(2 * log_r) / (dim + 2)
+        u = np.exp(np.minimum(q * log_r - log_e, _MOST))
+        some = (u > 1e-8) & (gammainc(b, u) > 0)  # for small u both functions vanish
+        log_ratio = np.log(gammainc(b, u[some])) - np.log(gammainc(a, u[some]))
+        m2[some] = np.exp(2 / q * log_e + gammaln(b) - gammaln(a) + log_ratio) / dim
+        return m2
     with np.errstate(over="ignore"):
-        if q is not None:
-            a, b, e = dim / q, (dim + 2) / q, 2 * epsilon
-            u = np.exp(q * log_r - np.log(e))
-            # for small u both vanish: their ratio is a series in u, of which r^2 is the scale
-            ratio = np.divide(gammainc(b, u), gammainc(a, u), out=np.zeros_like(u), where=u > 1e-8)
-            m2 = np.exp(2 / q * np.log(e) + gammaln(b) - gammaln(a)) / dim * ratio
-            return np.where(u > 1e-8, m2, np.exp(2 * log_r) / (dim + 2))
         r = np.minimum(np.exp(log_r), np.sqrt(np.expm1(min(2 * epsilon * _DEPTH, 600.0))))
     t, w = roots_legendre(_NODES)
     rho = r[:, None] * ((1 + t) / 2) ** 2  # denser at 0

@@ -39,7 +39,8 @@ def take_from_rows(first, last, f_values, bound, seen, starts, places, found):
 
 @_free
 def within_cells(first, last, blocks, queries, keys, cells, grid, rule, bound, starts, counts, places, found):
-    """As `count_in_rows`, for blocks of sorted queries (m, M) among keys in cells; with `places` as `take_from_rows`.
+    """As `count_in_rows`, for blocks of sorted queries (m, M) among keys in cells; with `places` as `take_from_rows`, but
+    no more keys than there is room for.
 
     Parameters
     ----------
@@ -60,9 +61,9 @@ def within_cells(first, last, blocks, queries, keys, cells, grid, rule, bound, s
     for block in range(first, last):
         begin, end, far, several = begins[block], begins[block + 1], reach[block], False
         for d in range(m):
-            corner[d], top = queries[d, begin:end].min(), queries[d, begin:end].max()
-            width[d] = top - corner[d]
-            low[skipped + d] = (corner[d] - origin[d]) / side[skipped + d]
+            least, top = queries[d, begin:end].min(), queries[d, begin:end].max()
+            width[d], corner[d] = top - least, least if wrapped else 0.0  # flat differences need no corner to be accurate
+            low[skipped + d] = (least - origin[d]) / side[skipped + d]
             high[skipped + d] = (top - origin[d]) / side[skipped + d]
             several = several or (wrapped and width[d] + 2 * far >= period[d])
         for i in range(begin, end):

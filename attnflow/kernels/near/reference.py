@@ -10,7 +10,8 @@ from ...similarity import PseudoMetric
 from ..masks import Mask
 from ..reference_engine import shifted_logits
 from ..rules import nothing_to_see
-from .laws import TIE, Entmax, Law, Nearest, Spread
+from .laws import Entmax, Law, Nearest, Spread
+from .thresholds import TIE
 
 
 class DenseSelection:
@@ -53,7 +54,7 @@ class DenseSelection:
 def _row(law: Law, f: np.ndarray, above: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """A row's weights over the masses, up to a factor; `above` is f less its smallest."""
     if isinstance(law, Nearest):
-        return _share_of_nearest(f, mass, law.k) * np.exp(-above / (2 * law.epsilon))
+        return _among_nearest(f, law.k) * np.exp(-above / (2 * law.epsilon))
     if isinstance(law, Spread):
         distance = above ** (1 / law.exponent)
         width = distance[distance > 0].min(initial=np.inf)
@@ -67,12 +68,19 @@ def _row(law: Law, f: np.ndarray, above: np.ndarray, mass: np.ndarray) -> np.nda
             radius = brentq(lambda r: mass @ share(r) - law.k, -width, radius, xtol=1e-300, rtol=1e-15)
         return share(radius) * np.exp(-above / (2 * law.epsilon))
     if isinstance(law, Entmax):
-        depths = above / (2 * law.epsilon * law.power)
-        high = depths.max() + 1.0
-        while mass @ (high - depths) ** law.power < 1:
-            high *= 2
-        level = brentq(lambda t: mass @ np.maximum(t - depths, 0) ** law.power - 1, 0.0, high, xtol=1e-300, rtol=1e-15)
-        return np.maximum(level - depths, 0) ** law.power
+        m, order = law.power, max(law.power, 1.0)
+        depths = above / (2 * law.epsilon) / m
+        high = min(mass[above == 0].sum() ** (-1 / m), depths.max() + mass.sum() ** (-1 / m))
+
+        def excess(level: float) -> float:
+            return float((mass @ np.maximum(level - depths, 0) ** m) ** (1 / order)) - 1
+
+        level = brentq(excess, 0.0, high, xtol=1e-300, rtol=1e-15, maxiter=10_000) if excess(high) > 0 else high
+        edge = np.abs(level - depths) <= TIE * level
+        weights = np.where(edge, 0.0, np.maximum(level - depths, 0) ** m)
+        if m < 1 and edge.any():  # what is there grows too fast for numbers: it has what the others leave
+            weights[edge] = max(1 - mass @ weights, 0) / mass[edge].sum()
+        return weights
     goal = np.log(law.target)
     if np.log(mass.sum()) <= goal * (1 + 1e-12) or not above.any():
         return np.ones(len(f))
@@ -90,14 +98,12 @@ def _row(law: Law, f: np.ndarray, above: np.ndarray, mass: np.ndarray) -> np.nda
     return np.exp(-np.exp(brentq(lambda b: entropy(b) - goal, low, high, xtol=1e-300, rtol=1e-15)) * above)
 
 
-def _share_of_nearest(f: np.ndarray, mass: np.ndarray, k: float) -> np.ndarray:
-    """1 for the keys of smallest f, of mass k together, the last of them in part; ties go by number."""
-    order = np.argsort(f, kind="stable")
-    last = min(int(np.searchsorted(np.cumsum(mass[order]), k * (1 - 1e-14))), len(f) - 1)
-    edge, tie = f[order[last]], TIE * abs(f[order[last]])
-    rank = np.where(f < edge - tie, 0, np.where(f <= edge + tie, 1, 2))
-    order = np.argsort(rank, kind="stable")
-    before = np.cumsum(mass[order]) - mass[order]
-    share = np.empty(len(f))
-    share[order] = np.clip((k - before) / np.maximum(mass[order], 1e-300), 0, 1)
-    return np.where(share > 1e-14, share, 0.0)
+def _among_nearest(f: np.ndarray, k: int) -> np.ndarray:
+    """1 for the k keys of smallest f, ties by number."""
+    k = min(k, len(f))
+    edge = np.partition(f, k - 1)[k - 1]
+    tie = TIE * max(abs(edge), abs(f.min()))
+    order = np.argsort(np.where(f < edge - tie, 0, np.where(f <= edge + tie, 1, 2)), kind="stable")
+    chosen = np.zeros(len(f))
+    chosen[order[:k]] = 1
+    return chosen

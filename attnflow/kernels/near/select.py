@@ -39,7 +39,7 @@ class Selection:
         count = len(source.order)
         self.numbers, self._bound = np.empty((count, 4)), np.empty(count)
         self.counts, self.masses = np.empty(count, np.int64), np.empty(count)
-        self._lengths = np.full(count, int(min(rank * 1.5 + 8, size)))
+        self._lengths = np.empty(count, np.int64)
         self._find(bound)
         self._kept: Lists | None = None
 
@@ -49,29 +49,33 @@ class Selection:
         return self._lengths.sum() <= HELD
 
     def _find(self, bound: np.ndarray) -> None:
-        size, every = self._mass.sum(), np.arange(len(bound))
-        for piece in self._pieces(every):
-            rows, most = piece, bound[piece]
-            for attempt in range(_ROUNDS + 1):
-                lists = self.source.within(rows, most)
-                found = self.law.find(lists, self._mass, self._number, most, size)
-                done = ~found.short
-                self.numbers[rows[done]], self._bound[rows[done]] = found.numbers[done], found.bound[done]
-                if done.any():
-                    _, seen = weigh(self.law, lists, self._mass, self._number, found)
-                    self._lengths[rows[done]] = seen[0, done]
-                    self.counts[self.source.order[rows[done]]] = seen[1, done]
-                    self.masses[self.source.order[rows[done]]] = seen[2, done]
-                lowest = _lowest(lists)
-                blind = done & ~(lowest < np.inf)
-                if blind.any():
-                    raise nothing_to_see(int(self.source.order[rows[blind.argmax()]]))
-                if done.all():
-                    break
-                with np.errstate(invalid="ignore"):
-                    wider = np.maximum(lowest + _WIDEN * (most - lowest), found.bound * (1 + 1e-9))
-                wider = np.where((wider > most) & (attempt < _ROUNDS - 1), wider, np.inf)
-                rows, most = rows[~done], wider[~done]
+        rows = np.arange(len(bound))
+        for attempt in range(_ROUNDS + 1):
+            self._bound[rows] = bound
+            self._lengths[rows] = self.source.lengths(rows, bound)
+            wider = [self._try(piece) for piece in self._pieces(rows)]
+            short, bound = (np.concatenate(part) for part in zip(*wider))
+            rows, bound = rows[short], bound if attempt < _ROUNDS - 1 else np.full(len(bound), np.inf)
+            if not len(rows):
+                return
+
+    def _try(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of rows whose lists up to their bounds suffice; which do not (R,), and wider bounds for these."""
+        bound = self._bound[rows]
+        lists = self.source.within(rows, bound, self._lengths[rows])
+        lowest, found = _lowest(lists), self.law.find(lists, self._mass, self._number, bound, self._mass.sum())
+        done = rows[~found.short]
+        blind = ~found.short & (lowest == np.inf)
+        if blind.any():
+            raise nothing_to_see(int(self.source.order[rows[blind.argmax()]]))
+        if len(done):
+            self.numbers[done], self._bound[done] = found.numbers[~found.short], found.bound[~found.short]
+            _, seen = weigh(self.law, lists, self._mass, self._number, found)
+            self._lengths[done], counts, masses = seen[:, ~found.short]
+            self.counts[self.source.order[done]], self.masses[self.source.order[done]] = counts, masses
+        with np.errstate(invalid="ignore"):
+            wider = np.maximum(lowest + _WIDEN * (bound - lowest), found.bound + 1e-9 * np.abs(found.bound))
+        return found.short, np.where(wider > bound, wider, np.inf)[found.short]
 
     def _pieces(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Rows whose lists are held at a time, by what is known of their lengths."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -45,11 +45,12 @@ class Source:
     order: np.ndarray
     order_of_keys: np.ndarray
 
-    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray | None = None) -> Lists:
-        """The keys with f <= bound (R,), for queries at R places, increasing.
+    def lengths(self, rows: np.ndarray, bound: np.ndarray) -> np.ndarray:
+        """How many keys have f <= bound (R,), for queries at R places, increasing; of rows of f an estimate, of edges all."""
+        raise NotImplementedError
 
-        Where lengths are known from an earlier call there are no more; should rounding leave one out, inf takes its place.
-        """
+    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray) -> Lists:
+        """Those keys. Should rounding leave one out that was counted, inf takes its place."""
         raise NotImplementedError
 
     def guess(self, rank: float) -> np.ndarray:
@@ -115,12 +116,18 @@ class _OfRows(Source):
         super().__init__("numba", np.arange(count) if mask is None else order, order)
         if mask is not None:
             u, v = u[order], v[order]
-        self._rows = FRows(f, u, v)
-        self._sampled = FRows(f, u, v[:: max(size // _SAMPLE, 1)])
-        self._share = len(range(0, size, max(size // _SAMPLE, 1))) / size
+        some = _some(size, max(size // _SAMPLE, 1))
+        self._rows, self._sampled, self._share = FRows(f, u, v), FRows(f, u, v[some]), len(some) / size
         self._seen = np.tile([0, size], (count, 1)) if mask is None else np.stack([mask.first, mask.last], axis=1)
 
-    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray | None = None) -> Lists:
+    def lengths(self, rows: np.ndarray, bound: np.ndarray) -> np.ndarray:
+        seen = self._seen[rows, 1] - self._seen[rows, 0]
+        found = np.empty(len(rows))
+        for some, f_values in self._samples(rows):
+            found[some] = (f_values <= bound[some, None]).sum(axis=1)
+        return np.minimum(np.ceil((found + 1) / self._share), seen).astype(np.int64)
+
+    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray) -> Lists:
         count, size = len(bound), len(self.order_of_keys)
         step, parts = max(_ENTRIES // size, 1), []
         buffer = np.empty((min(step, count), size))
@@ -138,17 +145,23 @@ class _OfRows(Source):
         return Lists(np.append(0, np.cumsum(counts)), places, found)
 
     def guess(self, rank: float) -> np.ndarray:
-        count, sample = len(self.order), round(self._share * len(self.order_of_keys))
+        count, size = len(self.order), len(self.order_of_keys)
         place = int(rank * self._share * _SPARE[0]) + _SPARE[1]
         bound = np.full(count, np.inf)
-        if place < sample and (self._seen == [0, len(self.order_of_keys)]).all():
-            step = max(_ENTRIES // sample, 1)
-            buffer = np.empty((min(step, count), sample))
-            for k in range(0, count, step):
-                last = min(k + step, count)
-                self._sampled(np.arange(k, last), buffer)
-                bound[k:last] = np.partition(buffer[: last - k], place, axis=1)[:, place]
+        if place < round(self._share * size) and (self._seen == [0, size]).all():
+            for some, f_values in self._samples(np.arange(count)):
+                bound[some] = np.partition(f_values, place, axis=1)[:, place]
         return bound
+
+    def _samples(self, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """f of the queries at these rows, some at a time, with a sample of the keys."""
+        sample = round(self._share * len(self.order_of_keys))
+        step = max(_ENTRIES // sample, 1)
+        buffer = np.empty((min(step, len(rows)), sample))
+        for k in range(0, len(rows), step):
+            some = slice(k, min(k + step, len(rows)))
+            self._sampled(rows[some], buffer)
+            yield some, buffer[: some.stop - k]
 
 
 class _OfCells(Source):
@@ -171,7 +184,7 @@ class _OfCells(Source):
         """By the distance to a few of a thinned set of keys; puts tokens into cells of about that size."""
         size = len(self._v)
         thin = max(int(rank / _THIN), 1)
-        some = self._v[::thin]
+        some = self._v[_some(size, thin)]
         place = int(rank / thin * _SPARE[0]) + _SPARE[1]
         if place > len(some):
             radius = np.full(len(self._u), np.inf)
@@ -195,7 +208,19 @@ class _OfCells(Source):
         transform, parameter = transform_of(self._pair)
         self._rule = TRANSFORMS[transform], parameter
 
-    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray | None = None) -> Lists:
+    def lengths(self, rows: np.ndarray, bound: np.ndarray) -> np.ndarray:
+        counts = np.zeros(len(bound), np.int64)
+        self._look(rows, bound, np.zeros(1, np.int64), counts, np.empty(0, np.int32), np.empty(0))
+        return counts
+
+    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray) -> Lists:
+        starts = np.append(0, np.cumsum(lengths))
+        places, found = np.zeros(starts[-1], np.int32), np.full(starts[-1], np.inf)
+        if starts[-1]:
+            self._look(rows, bound, starts, np.zeros(len(bound), np.int64), places, found)
+        return Lists(starts, places, found)
+
+    def _look(self, rows: np.ndarray, bound: np.ndarray, *lists_of_rows: np.ndarray) -> None:
         assert self._grid is not None
         points, code, _ = self._queries.some(rows)
         begins = np.empty(len(bound) + 1, np.int64)
@@ -203,21 +228,8 @@ class _OfCells(Source):
         with np.errstate(over="ignore"):
             reach = np.maximum.reduceat(reach_of(self._pair, 0.5, bound), begins[:-1])
         reach = np.minimum(reach * (1 + 1e-12), self._grid.diameter) + self._grid.rounding
-
-        def look(starts, counts, places, found):
-            t = (begins, reach), points, self._keys.points, self._cells, self._grid.cells, self._rule, bound
-            rest = *t, starts, counts, places, found
-            lists.in_pieces(lambda *some: compiled.within_cells(*some, *rest), len(reach), 16)
-
-        counts = np.zeros(len(bound), np.int64)
-        if lengths is None:
-            look(np.zeros(1, np.int64), counts, np.empty(0, np.int32), np.empty(0))
-            lengths = counts.copy()
-        starts = np.append(0, np.cumsum(lengths))
-        places, found = np.zeros(starts[-1], np.int32), np.full(starts[-1], np.inf)
-        if starts[-1]:
-            look(starts, counts, places, found)
-        return Lists(starts, places, found)
+        rest = (begins, reach), points, self._keys.points, self._cells, self._grid.cells, self._rule, bound, *lists_of_rows
+        lists.in_pieces(lambda *some: compiled.within_cells(*some, *rest), len(reach), 16)
 
 
 class _OfEdges(Source):
@@ -229,7 +241,10 @@ class _OfEdges(Source):
         with np.errstate(over="ignore"):
             self._f = on_edges(f, keys, mask)
 
-    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray | None = None) -> Lists:
+    def lengths(self, rows: np.ndarray, bound: np.ndarray) -> np.ndarray:
+        return self._starts[rows + 1] - self._starts[rows]
+
+    def within(self, rows: np.ndarray, bound: np.ndarray, lengths: np.ndarray) -> Lists:
         counts = self._starts[rows + 1] - self._starts[rows]
         starts = np.append(0, np.cumsum(counts))
         some = np.repeat(self._starts[rows] - starts[:-1], counts) + np.arange(starts[-1])
@@ -239,6 +254,12 @@ class _OfEdges(Source):
 
     def guess(self, rank: float) -> np.ndarray:
         return np.full(len(self.order), np.inf)
+
+
+def _some(size: int, step: int) -> np.ndarray:
+    """One of every `step` places, at random: those at equal distances may be alike. The same ones every time."""
+    first = np.arange(0, size, step)
+    return np.minimum(first + np.random.default_rng(0).integers(0, step, len(first)), size - 1)
 
 
 def _call(kernel: Callable, rest: tuple, first: int, last: int) -> None:
