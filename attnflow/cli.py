@@ -7,29 +7,28 @@ import csv
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 from . import checks, files
-from .attention import Attention, epsilon_for_perplexity, perplexity
-from .geometry import Circle, Euclidean, VonMises
+from .attention import Attention, MultiHead, heads_of, perplexity
 from .kernels import backends
 from .kernels.numba_engine.tiles import absorb
 from .norms import norm
 from .particles import propagate
-from .similarity import Cosine, DotProduct, SquaredDistance, SquaredMap
-from .studies import parity
+from .studies import parity, words
 from .studies.files import read_study
+from .studies.parity_cases import cases
 from .studies.signals import Signals, Terminated
 
 _ALONE = 5  # tokens of a mode that is none of the whole
-_TOKEN_METRICS: dict[str, Callable] = {
-    "squared-distance": lambda dim: SquaredDistance(Euclidean(dim)),
-    "cosine": lambda dim: Cosine(),
-    "dot-product": lambda dim: DotProduct(),
+_SCREENED = {
+    "region": "where the density makes column sums large",
+    "random": "at random: column sums differ by their noise",
+    "ties": "the first ones: column sums are equal",
 }
 
 
@@ -76,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("propagate", help="your own tokens through attention layers")
     _add_layer(run)
     run.add_argument("--values", metavar="V.npy", help="(N,) or (N, c) features; the tokens themselves when absent")
+    run.add_argument(
+        "--heads", type=int, help="heads that divide the columns among them, averaged (without it: one for each --epsilon)"
+    )
     run.add_argument("--layers", type=int, default=20)
     run.add_argument("--out", default="attnflow-output", help="folder for propagate.npz, propagate.csv, propagate.png")
     run.set_defaults(command=_propagate)
@@ -86,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     modes.add_argument("--out", default="attnflow-output", help="folder for spectrum.npz, spectrum.csv, spectrum.png")
     modes.set_defaults(command=_spectrum)
 
-    check = commands.add_parser("parity", help="every engine against the reference")
-    check.add_argument("--tokens", type=int, default=2000, help="number of tokens (default 2000)")
+    check = commands.add_parser("parity", help="every engine against the reference, on every kind of layer")
+    check.add_argument("--tokens", type=int, default=1000, help="number of tokens (default 1000)")
     check.set_defaults(command=_parity)
 
     commands.add_parser("info", help="versions, engines found, why the others are not").set_defaults(command=_info)
@@ -97,9 +99,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_layer(command: argparse.ArgumentParser) -> None:
     """The tokens and the layer on them."""
     command.add_argument("tokens", metavar="TOKENS.npy", help="(N, n) array")
-    command.add_argument("--pseudometric", default="squared-distance", choices=sorted(_TOKEN_METRICS))
-    command.add_argument("--epsilon", default="auto", help="temperature, or 'auto': median perplexity 30 (default)")
-    command.add_argument("--normalization", default="softmax", choices=("softmax", "column", "sinkhorn"))
+    command.add_argument("--pseudometric", default="squared-distance", choices=sorted(words.PSEUDOMETRICS))
+    command.add_argument(
+        "--epsilon", default="auto", help="temperature, 'auto': median perplexity 30 (default), or E1,E2,...: one for each head"
+    )
+    command.add_argument("--normalization", default="softmax", metavar="NAME[:NUMBER]", help=words.NORMALIZATIONS)
+    command.add_argument("--mask", metavar="causal|M.npy", help="who sees whom: 'causal', or (N,) labels, or (E, 2) edges")
 
 
 def _converge(options: argparse.Namespace) -> int:
@@ -123,24 +128,18 @@ def _converge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _layer(options: argparse.Namespace, tokens: np.ndarray) -> Attention:
-    f = _TOKEN_METRICS[options.pseudometric](tokens.shape[1])
-    if options.epsilon == "auto":
-        if len(tokens) < 4:
-            raise ValueError(f"tokens must be at least 4 to choose epsilon, got {len(tokens)}; give --epsilon")
-        target = min(30.0, len(tokens) / 3)
-        epsilon = epsilon_for_perplexity(f, tokens, target)
-        print(f"epsilon = {epsilon:.4g}: the median token then attends to {target:.3g} tokens (perplexity)")
-    else:
-        epsilon = checks.positive(_number(options.epsilon), "epsilon")
-    return Attention(f, epsilon, options.normalization)
+def _layer(options: argparse.Namespace, tokens: np.ndarray, heads: int | None = None) -> Attention | MultiHead:
+    layer, notes = words.make_layer(tokens, options.pseudometric, options.epsilon, options.normalization, heads, options.mask)
+    for note in notes:
+        print(note)
+    return layer
 
 
 def _propagate(options: argparse.Namespace) -> int:
     tokens = checks.points(_load(options.tokens, "tokens"), "tokens")
     values = tokens if options.values is None else checks.features(_load(options.values, "values"), "values", len(tokens))
     layers = checks.integer(options.layers, "layers", least=1)
-    layer = _layer(options, tokens)
+    layer = _layer(options, tokens, options.heads)
     options.running = True
     run = propagate(layer, tokens, values, layers, progress=True)
     assert run.layers is not None
@@ -148,7 +147,7 @@ def _propagate(options: argparse.Namespace) -> int:
         print(f"attnflow: {run.message}", file=sys.stderr)
     share = np.full(len(tokens), 1 / len(tokens))
     spread = np.array([norm(share, y - y.mean(axis=0)) for y in run.y])
-    attended = perplexity(layer.bind(tokens))
+    attended = [perplexity(head.bind(tokens)) for head in heads_of(layer)]
     out = _folder(options.out)
     run.save(out / "propagate.npz")
     with files.whole(out / "propagate.csv", "w") as file:
@@ -158,20 +157,39 @@ def _propagate(options: argparse.Namespace) -> int:
     from .plotting.tokens import plot_tokens
 
     figure = _figure(11.5, 3.6)
-    plot_tokens(run, spread, attended, figure.subplots(1, 3))
+    plot_tokens(run, spread, np.concatenate(attended), figure.subplots(1, 3))
     _save(figure, out / "propagate.png")
-    low, middle, high = np.quantile(attended, [0.25, 0.5, 0.75])
     print(f"{len(tokens)} tokens, {run.layers[-1]} layers, t = {run.t[-1]:.4g}, engine {run.stats['engine']}")
     print(f"spread of the features: {spread[0]:.4g} at the start, {spread[-1]:.4g} at the end")
-    print(f"perplexity: median {middle:.1f}, quartiles {low:.1f} and {high:.1f} of {len(tokens)} tokens")
+    for k, (rows, stats) in enumerate(zip(attended, run.stats.get("heads", [run.stats]))):
+        low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75])
+        print(
+            f"{f'head {k + 1}: ' * (len(attended) > 1)}perplexity: median {middle:.1f}, quartiles {low:.1f} and {high:.1f}",
+            end="",
+        )
+        print(f" of {len(tokens)} tokens{_chosen(stats)}")
     print(f"wrote {out / 'propagate.npz'}, {out / 'propagate.csv'} and {out / 'propagate.png'}")
     return {0: 0, 1: 130}.get(run.status, 1)
+
+
+def _chosen(stats: dict) -> str:
+    """What a normalisation chose, where it chooses."""
+    told = []
+    if "keys_per_query" in stats:
+        told.append(f"{stats['keys_per_query']:.4g} keys for each")
+    if "epsilon" in stats:
+        told.append(f"epsilon = {stats['epsilon']:.4g} for a fraction of {stats['fraction']:.4g}")
+    if "kept" in stats:
+        told.append(f"{stats['kept']} keys kept, {_SCREENED[stats['screening']]}")
+    return "".join(f"; {word}" for word in told)
 
 
 def _spectrum(options: argparse.Namespace) -> int:
     tokens = checks.points(_load(options.tokens, "tokens"), "tokens")
     k = checks.integer(options.k, "k", least=1, largest=len(tokens) - 2)
     layer = _layer(options, tokens)
+    if isinstance(layer, MultiHead):
+        raise ValueError(f"epsilon must be one number for a spectrum, got {options.epsilon!r}")
     options.running = True
     spectrum = layer.spectrum(tokens, k, progress=True)
     share = spectrum.weight * np.abs(spectrum.eigenvectors) ** 2
@@ -191,7 +209,7 @@ def _spectrum(options: argparse.Namespace) -> int:
         writer.writerows(rows)
     from .plotting.spectra import plot_modes, plot_rates
 
-    drawable = k > 2 or (k == 2 and tokens.shape[1] == 2)
+    drawable = np.isrealobj(spectrum.eigenvectors) and (k > 2 or (k == 2 and tokens.shape[1] == 2))
     axes = _figure(9.6 if drawable else 4.8, 3.9).subplots(1, 1 + drawable, squeeze=False)[0]
     for draw, ax in zip((plot_rates, plot_modes), axes):
         draw(spectrum, ax)
@@ -201,25 +219,10 @@ def _spectrum(options: argparse.Namespace) -> int:
 
 
 def _parity(options: argparse.Namespace) -> int:
-    size = checks.integer(options.tokens, "tokens", least=2)
+    size = checks.integer(options.tokens, "tokens", least=32)
     options.running = True
-    tokens, rng = VonMises(1.0).sample(size, rng=0), np.random.default_rng(0)
-    values = np.concatenate([np.cos(tokens), np.sin(2 * tokens)], axis=1)
-    for normalization in ("softmax", "sinkhorn"):
-        for dtype in ("float64", "float32"):
-            layer = Attention(SquaredDistance(Circle()), 0.05, normalization, dtype=dtype)
-            print(f"circle, {size} tokens, squared distance, epsilon 0.05, {normalization}, {dtype}")
-            print(f"{parity(layer, tokens, values)}\n")
-    head, plane = rng.standard_normal((size, 64)), rng.uniform(-1, 1, (size, 2))
-    W_Q, W_K = rng.standard_normal((2, 32, 64)) / 8
-    sight = SquaredMap(lambda x: np.concatenate([x, np.sin(3 * x), np.tanh(2 * x)], axis=-1))
-    for what, f, epsilon, points in (
-        ("a head of 32 columns, dot product", DotProduct(W_Q, W_K), 2.0, head),
-        ("64 columns, squared distance", SquaredDistance(Euclidean(64)), 32.0, head),
-        ("the plane in six columns, squared map", sight, 0.01, plane),
-    ):
-        print(f"{what}, {size} tokens, epsilon {epsilon:g}, softmax, float64")
-        print(f"{parity(Attention(f, epsilon), points, points)}\n")
+    for case in cases(size):
+        print(f"{case.words}, {size} tokens\n{parity(case.layer, case.tokens, case.values)}\n")
     return 0
 
 
@@ -242,13 +245,6 @@ def _load(path: str, name: str) -> np.ndarray:
         return checks.array(files.read_array(path, name), name)
     except FileNotFoundError:
         raise ValueError(f"{name} must be an .npy file, but there is none at {path!r}") from None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"epsilon must be a number or 'auto', got {text!r}") from None
 
 
 def _folder(path: str) -> Path:

@@ -128,6 +128,108 @@ def test_propagate_knows_other_pseudometrics(tokens, tmp_path, metric):
     assert main(command) == 0
 
 
+LAYERS = {
+    "topk:32": (af.TopK(32), 0.5),
+    "sparse:0.2": (af.Sparse(0.2), None),
+    "sparse:auto": (af.Sparse("auto"), None),
+    "density-corrected:0.5": (af.DensityCorrected(0.5), 0.5),
+    "perplexity:30": (af.Perplexity(30), None),
+    "screening:0.25": (af.Screening(0.25), 0.5),
+    "column": ("column", 0.5),
+}
+
+
+@pytest.mark.parametrize("text", LAYERS)
+def test_propagate_runs_the_layer_that_its_words_say(tokens, tmp_path, capsys, text):
+    rule, epsilon = LAYERS[text]
+    out, chosen = tmp_path / "out", [] if epsilon is None else ["--epsilon", str(epsilon)]
+    assert main(["propagate", str(tokens), "--normalization", text, *chosen, "--layers", "2", "--out", str(out)]) == 0
+    points = np.load(tokens)
+    layer = af.Attention(af.SquaredDistance(af.Euclidean(3)), epsilon or 1.0, rule)
+    np.testing.assert_allclose(af.load(out / "propagate.npz").y[-1], layer(points, layer(points)), atol=1e-13)
+    printed = capsys.readouterr().out
+    assert ("32 keys for each" in printed) == (text == "topk:32")
+    assert ("for a fraction of 0.2" in printed) == (text == "sparse:0.2")
+    assert ("50 keys kept" in printed) == (text == "screening:0.25")
+
+
+def test_heads_divide_the_columns_or_are_one_for_each_temperature(tmp_path, capsys):
+    points, out = np.random.default_rng(0).normal(size=(150, 4)), tmp_path / "out"
+    np.save(tmp_path / "t.npy", points)
+
+    def run(*options):
+        assert main(["propagate", str(tmp_path / "t.npy"), *options, "--layers", "1", "--out", str(out)]) == 0
+        return af.load(out / "propagate.npz").y[-1]
+
+    def head(f, columns, epsilon):
+        some = points[:, columns]
+        K = np.exp(-f(some, some) / (2 * epsilon))
+        return K / K.sum(axis=1, keepdims=True) @ points
+
+    squared = af.SquaredDistance(af.Euclidean(2))
+    for name, f in (("squared-distance", squared), ("cosine", af.Cosine()), ("dot-product", af.DotProduct())):
+        expected = (head(f, slice(0, 2), 0.3) + head(f, slice(2, 4), 0.6)) / 2
+        np.testing.assert_allclose(run("--heads", "2", "--epsilon", "0.3,0.6", "--pseudometric", name), expected, atol=1e-12)
+    whole = af.SquaredDistance(af.Euclidean(4))
+    expected = (head(whole, slice(0, 4), 0.3) + head(whole, slice(0, 4), 0.6)) / 2
+    np.testing.assert_allclose(run("--epsilon", "0.3,0.6"), expected, atol=1e-12)
+    capsys.readouterr()
+    run("--heads", "2")
+    printed = capsys.readouterr().out
+    for k in (1, 2):
+        assert f"head {k}: epsilon = " in printed and f"head {k}: perplexity: median 30." in printed
+
+
+def test_a_mask_is_causal_or_labels_or_edges_of_a_file(tokens, tmp_path, capsys):
+    points, f = np.load(tokens), af.SquaredDistance(af.Euclidean(3))
+    labels, edges = np.arange(200) % 7, np.stack([np.arange(400) % 200, np.arange(400) * 3 % 200], axis=1)
+    for name, mask in (("labels", labels), ("words", labels.astype(str)), ("edges", edges)):
+        np.save(tmp_path / f"{name}.npy", mask)
+        words = ["--mask", str(tmp_path / f"{name}.npy"), "--epsilon", "0.5", "--layers", "1", "--out", str(tmp_path / "out")]
+        assert main(["propagate", str(tokens), *words]) == 0
+        run = af.load(tmp_path / "out" / "propagate.npz")
+        np.testing.assert_allclose(run.y[-1], af.Attention(f, 0.5, mask=mask)(points), atol=1e-13)
+    capsys.readouterr()
+    words = ["--mask", "causal", "--normalization", "topk:4", "--layers", "1", "--out", str(tmp_path / "out")]
+    assert main(["propagate", str(tokens), *words]) == 0
+    assert "under softmax without a mask" in capsys.readouterr().out
+    assert af.load(tmp_path / "out" / "propagate.npz").y[-1, 0].tolist() == points[0].tolist()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            ["--normalization", "nope"],
+            "--normalization must be one of softmax, sinkhorn, column, density-corrected:ALPHA, topk:K",
+        ),
+        (["--normalization", "topk"], "--normalization must be one of softmax"),
+        (["--normalization", "topk:3.5"], "--normalization must be one of softmax"),
+        (["--normalization", "topk:__import__('os')"], "--normalization must be one of softmax"),
+        (["--normalization", "softmax:1"], "--normalization must be one of softmax"),
+        (["--normalization", "topk:0"], "--normalization topk:0: k must be at least 1, got 0"),
+        (["--normalization", "sparse:2"], "--normalization sparse:2: fraction must"),
+        (["--normalization", "perplexity:nan"], "--normalization perplexity:nan: target must"),
+        (["--normalization", "topk:200"], "k must be below the number of tokens 200"),
+        (["--normalization", "perplexity:30", "--epsilon", "1"], "epsilon must be left out for perplexity:30"),
+        (["--heads", "2"], "heads must divide the 3 columns of the tokens, got 2"),
+        (["--heads", "0"], "heads must divide"),
+        (["--heads", "3", "--epsilon", "1,2"], "epsilon must be one number, or one for each of 3 heads, got 2"),
+        (["--epsilon", "1,warm"], "epsilon must be a number or 'auto', or numbers separated by commas, got '1,warm'"),
+        (["--epsilon", "1,-1"], "epsilon must be positive"),
+        (["--mask", "casual"], "mask must be 'causal' or an .npy file, but there is none at 'casual'"),
+        (["--mask", "five"], "mask must hold one label for each of 200 tokens, got 5"),
+        (["--mask", "causal", "--normalization", "sinkhorn"], "mask must go both ways"),
+    ],
+)
+def test_words_that_make_no_layer_are_refused_before_any_work(tokens, tmp_path, capsys, options, message):
+    np.save(tmp_path / "five.npy", np.arange(5))
+    options = [str(tmp_path / "five.npy") if word == "five" else word for word in options]
+    assert main(["propagate", str(tokens), *options, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"attnflow: {message}")
+    assert not (tmp_path / "out").exists()
+
+
 def test_propagate_refuses_bad_files_and_leaves_nothing_behind(tokens, tmp_path, capsys):
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}, None], dtype=object), allow_pickle=True)
     np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
@@ -183,8 +285,19 @@ def test_spectrum_chooses_epsilon_as_propagate_does_and_refuses_bad_input(tokens
     for options, message in ((["-k", "0"], "k must be at least 1"), (["-k", "199"], "k must be at most 198, got 199")):
         assert main(["spectrum", str(tokens), *options, "--out", str(tmp_path / "none")]) == 2
         assert message in capsys.readouterr().err
+    assert main(["spectrum", str(tokens), "--epsilon", "1,2", "--out", str(tmp_path / "none")]) == 2
+    assert "epsilon must be one number for a spectrum" in capsys.readouterr().err
     assert main(["spectrum", str(tmp_path / "missing.npy"), "--out", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()
+
+
+def test_spectra_of_weights_that_are_not_symmetric_are_complex(tokens, tmp_path, capsys):
+    options = ["--normalization", "topk:60", "--epsilon", "0.5", "-k", "12", "--out", str(tmp_path / "out")]
+    assert main(["spectrum", str(tokens), *options]) == 0
+    shown = capsys.readouterr()
+    assert "j" in shown.out.splitlines()[1] and shown.err.count("warning") == 0
+    with np.load(tmp_path / "out" / "spectrum.npz") as archive:
+        assert np.iscomplexobj(archive["eigenvalues"])
 
 
 def test_a_failed_picture_leaves_no_partial_file(tokens, tmp_path, monkeypatch):
@@ -230,7 +343,11 @@ def test_signals_are_as_before_when_a_command_has_ended():
 def test_parity_and_info_print_every_engine(capsys):
     assert main(["parity", "--tokens", "300"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("numba") >= 4 and "reference" in printed
+    for words in ("softmax, float32", "TopK(k=32)", "Perplexity", "causal", "radius graph", "two heads"):
+        assert words in printed
+    rows = [line.split() for line in printed.splitlines() if line.startswith(("numba", "cells", "graph"))]
+    assert {row[0] for row in rows if row[2] == "yes"} == {"numba", "cells", "graph"}
+    assert max(float(row[3]) for row in rows if row[2] == "yes") < 1e-4
     assert main(["info"]) == 0
     assert "engine numba: available" in capsys.readouterr().out
 

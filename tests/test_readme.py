@@ -34,6 +34,12 @@ def test_the_equation_alone_is_solved_to_the_accuracy_asked(capsys):
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 
+def test_the_attention_family_follows_its_limits(capsys):
+    exec(compile("import numpy as np, attnflow as af\n" + blocks("python")[2], "README", "exec"), {})  # noqa: S102
+    near, heads, shape = capsys.readouterr().out.splitlines()
+    assert 0 < float(near) < 0.02 and 0 < float(heads) < 0.05 and shape == "(5000, 1)"
+
+
 def test_the_study_file_is_valid():
     (text,) = blocks("toml")
     assert study_from_tables(tomllib.loads(text)).epsilons[0] == 0.2

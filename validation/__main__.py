@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import Report
 
-NAMES = ("digits", "memory", "noise", "equations", "steppers", "solvers", "boundaries")
+NAMES = ("digits", "parity", "memory", "noise", "equations", "steppers", "solvers", "boundaries")
 RESULTS = Path(__file__).parent / "results"
 
 

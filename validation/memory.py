@@ -58,6 +58,22 @@ rng = np.random.default_rng(0)
 few, many = rng.uniform(0, 6, (300, 2)), rng.uniform(0, 6, (int(sys.argv[1]), 2))
 measure(lambda: layer(few, few), lambda: layer(many, many))
 """
+_CHOSEN = """
+rng = np.random.default_rng(0)
+tokens = rng.random((int(sys.argv[1]), 2)) if sys.argv[3] == "torus" else rng.standard_normal((int(sys.argv[1]), 64))
+f, epsilon = (af.SquaredDistance(af.Torus([1.0, 1.0])), 0.001) if sys.argv[3] == "torus" else (af.DotProduct(), 8.0)
+laws = {"top-32": af.TopK(32), "sparse 0.01": af.Sparse(0.01), "perplexity 30": af.Perplexity(30)}
+
+
+def run(size):
+    labels, queries = np.arange(size) % 10, np.repeat(np.arange(size), 50)
+    masks = {"causal": "causal", "labels": labels, "graph": np.stack([queries, rng.integers(0, size, len(queries))], axis=1)}
+    layer = af.Attention(f, epsilon, laws.get(sys.argv[2], "softmax"), mask=masks.get(sys.argv[2]))
+    layer(tokens[:size], tokens[:size])
+
+
+measure(lambda: run(300), lambda: run(len(tokens)))
+"""
 _SPECTRUM = """
 torus = af.Torus([1.0, 1.0])
 layer = af.Attention(af.SquaredDistance(torus), 0.001)
@@ -94,6 +110,8 @@ def run() -> Report:
         ("expression, numba", _OWN, [HEADS, "expression", "numba"], 50),
         ("map to 10 columns, cells", _OWN, [TOKENS, "map", "cells"], 150),
     ]
+    for what in ("top-32", "sparse 0.01", "perplexity 30", "causal", "labels", "graph"):
+        runs += [(f"{where}, {what}", _CHOSEN, [HEADS, what, where], 400) for where in ("torus", "64 columns")]
     runs += [("spectrum, k = 10", _SPECTRUM, [TOKENS], 250), ("oblique metric, n x n cells", _EQUATION, [CELLS], 300)]
     for name, script, arguments, most in runs:
         command = [sys.executable, "-c", _MEASURE + script, *map(str, arguments)]
@@ -103,8 +121,8 @@ def run() -> Report:
         rows.append([name, str(arguments[0]), f"{megabytes:.0f}"])
         claims[f"{name}, {arguments[0]}: grows by less than {most} MB"] = megabytes < most
     text = (
-        "One layer on the flat torus in float64, of heads, of an expression and of a map; ten eigenvalues of one; and finite\n"
-        "volumes in two dimensions, error estimate included.\n"
+        "One layer on the flat torus in float64, of heads, of an expression and of a map; of sparse laws, masks and a graph of 50\n"
+        "edges for each token; ten eigenvalues of one; and finite volumes in two dimensions, error estimate included.\n"
         "Growth of the peak resident size over a warm small call."
     )
     return Report("Memory of one layer and of one solve", text, ["what", "n", "growth (MB)"], rows, claims)

@@ -10,6 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from .. import capacity, checks
 from ..kernels import Choice, check_backend, choose
+from ..kernels.near import choose_source
 from ..similarity import PseudoMetric
 from .bound import BoundLayer, bind, read_log_mass
 from .host import through_host
@@ -33,8 +34,8 @@ class Attention:
     f : PseudoMetric
     epsilon : float
         Temperature, in the unit of f; a transformer's softmax(x'Wy) is epsilon = 1/2 with DotProduct(W).
-    normalization : {"softmax", "column", "sinkhorn"}, DensityCorrected or Sinkhorn
-        What the key bias b_j is.
+    normalization : {"softmax", "column", "sinkhorn"} or Normalization
+        What the key bias b_j is: also DensityCorrected, Sinkhorn. Or which keys a query weighs: TopK, Sparse, Perplexity, Screening.
     residual : float
         Step a in (0, 1]; 1 is the plain layer.
     mask : None, "causal", labels, sparse matrix or edges
@@ -208,6 +209,9 @@ class Attention:
         tokens = self.f.check(tokens, "tokens").astype(np.float64)
         columns, layers = checks.integer(columns, "columns", least=1), checks.integer(layers, "layers", least=1)
         mask = None if self.mask is None else self.mask.of(len(tokens))
+        if self.normalization.selects:
+            engine = choose_source(self.f, None, tokens, mask)
+            return Choice(engine, {}, facts={"queries": len(tokens), "keys": len(tokens), "weights": self.normalization})
         return choose(self.f, self.epsilon, None, tokens, self.dtype, self.rtol, columns, layers + 1, mask)
 
     def operator(self, tokens: np.ndarray) -> LinearOperator:

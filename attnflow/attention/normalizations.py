@@ -304,6 +304,6 @@ def normalization(value: str | Normalization) -> Normalization:
         return value
     if not isinstance(value, str):
         raise TypeError(
-            f"normalization must be a name, DensityCorrected(alpha) or Sinkhorn(tol, max_iter, potentials), got {type(value).__name__}"
+            f"normalization must be a name or a Normalization such as DensityCorrected(alpha) or TopK(k), got {type(value).__name__}"
         )
     return _NAMED[checks.choice(value, "normalization", _NAMED)]()

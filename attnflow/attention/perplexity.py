@@ -16,6 +16,7 @@ from .bound import BoundLayer
 from .selected import SelectedLayer
 
 _SAMPLE, _FEWEST = 1000, 32  # rows that stand for all
+_DENSE = 2**25  # weights at a time of layers that choose their keys
 _PAIRS, _KEPT = 2**20, 2**23  # of which f is computed at once; that are kept while a temperature is sought
 
 
@@ -36,7 +37,8 @@ def perplexity(bound: BoundLayer) -> np.ndarray:
     checks.instance(bound, BoundLayer, "bound", "a layer bound to its tokens, as Attention.bind returns")
     rows = _some(len(bound.tokens), _SAMPLE)
     if isinstance(bound, SelectedLayer):
-        return np.exp(entr(bound.weights(bound.tokens[rows]) if bound.mask is None else bound.weights(None, rows)).sum(axis=1))
+        step = max(1, _DENSE // len(bound.tokens))
+        return np.exp(np.concatenate([_of_weights(bound, rows[k : k + step]) for k in range(0, len(rows), step)]))
     f, epsilon = rescale(bound.layer.f, bound.layer.epsilon, None, bound.tokens)
     entropies, first = [], 0
     for f_values in _rows(f, bound.tokens[rows], bound.tokens):
@@ -94,6 +96,11 @@ def epsilon_for_perplexity(f: PseudoMetric, tokens: np.ndarray, target: float = 
             f"{target * np.exp(most):.6g}, got {target:.6g}; do many tokens coincide, or see few others?"
         )
     return float(np.exp(brentq(excess, low, high, xtol=1e-4)))
+
+
+def _of_weights(bound: SelectedLayer, rows: np.ndarray) -> np.ndarray:
+    weights = bound.weights(bound.tokens[rows]) if bound.mask is None else bound.weights(None, rows)
+    return entr(weights).sum(axis=1)
 
 
 def _some(size: int, count: int) -> np.ndarray:

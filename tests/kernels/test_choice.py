@@ -81,6 +81,15 @@ def test_a_layer_explains_its_choice_and_follows_it():
         layer.plan(MANY, columns=0)
 
 
+def test_a_layer_that_chooses_its_keys_says_where_it_looks_and_does():
+    near, rows = af.Attention(SQUARE, 1.0, af.TopK(8)), af.Attention(af.DotProduct(), 1.0, af.TopK(8))
+    graph = af.Attention(SQUARE, 1.0, af.TopK(1), mask=[[i, i] for i in range(3000)])
+    for layer, engine in ((near, "cells"), (rows, "numba"), (graph, "graph")):
+        assert layer.plan(MANY[:3000]).engine == layer.bind(MANY[:3000]).stats["engine"] == engine
+    assert str(near.plan(MANY)) == "cells: queries 20000, keys 20000, weights TopK(k=8)"
+    assert near.plan(MANY[:300]).engine == "numba"
+
+
 def test_an_engine_whose_package_is_absent_is_not_even_imported(monkeypatch):
     from attnflow.kernels.registry import ENGINES, Engine
 

@@ -172,7 +172,7 @@ def test_a_worker_refuses_names_it_does_not_know(arguments, capsys):
 def test_an_unknown_benchmark_is_refused_with_the_accepted_ones(capsys):
     assert main(["nope"]) == 2
     assert (
-        "NAME must be one of pde, dense, heads, sparse, layers, spectrum, expressions, scaling, auto, gpu, got nope"
+        "NAME must be one of pde, dense, heads, sparse, masks, layers, spectrum, expressions, scaling, auto, gpu, got nope"
         in capsys.readouterr().err
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from validation.__main__ import RESULTS, write
 
-NAMES = ("pde", "dense", "heads", "sparse", "layers", "spectrum", "expressions", "scaling", "auto", "gpu")
+NAMES = ("pde", "dense", "heads", "sparse", "masks", "layers", "spectrum", "expressions", "scaling", "auto", "gpu")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

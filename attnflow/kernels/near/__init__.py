@@ -10,6 +10,17 @@ Queries and keys are numbered by their place in an order of the source's own, so
 from .laws import Calibrated, Entmax, Law, Nearest, Spread
 from .reference import DenseSelection
 from .select import Selection
-from .sources import Source, source
+from .sources import Source, choose_source, source
 
-__all__ = ["Calibrated", "DenseSelection", "Entmax", "Law", "Nearest", "Selection", "Source", "Spread", "source"]
+__all__ = [
+    "Calibrated",
+    "DenseSelection",
+    "Entmax",
+    "Law",
+    "Nearest",
+    "Selection",
+    "Source",
+    "Spread",
+    "choose_source",
+    "source",
+]

@@ -14,7 +14,6 @@ from ...similarity import PseudoMetric
 from ...similarity.pairs import Pair, transformed
 from ..cells_engine import lists, sweep
 from ..cells_engine.search import CELLED, check
-from ..choice import SMALL
 from ..graph_engine import on_edges
 from ..masks import Edges, Mask, Ranges
 from ..numba_engine.rows import FRows
@@ -26,6 +25,7 @@ from . import compiled
 _ENTRIES = 2**22  # of lists, or of rows of f, at a time
 _SAMPLE = 512  # keys that tell how far the nearest few reach, where no tree does
 _THIN, _SPARE = 16, (1.25, 4)  # rank in a thinned set of keys; what is added to it, for most queries to be served at once
+_AS_FAST = 2**17, 2**18, 2**22  # pairs up to which rows of f are as fast as cells, of one to three features: measured
 _ROWS = 64  # rows that are worth handing to a thread
 
 
@@ -69,7 +69,7 @@ def source(f: PseudoMetric, queries: np.ndarray | None, keys: np.ndarray, backen
         If there is no such engine here.
     """
     if backend == "auto":
-        backend = "graph" if isinstance(mask, Edges) else "cells" if mask is None and _celled(f, queries, keys) else "numba"
+        backend = choose_source(f, queries, keys, mask)
     else:
         load(backend)
     v = f.key_features(keys)
@@ -96,9 +96,17 @@ def source(f: PseudoMetric, queries: np.ndarray | None, keys: np.ndarray, backen
     )
 
 
+def choose_source(f: PseudoMetric, queries: np.ndarray | None, keys: np.ndarray, mask: Mask | None = None) -> str:
+    """The engine that "auto" takes for weights that choose their keys."""
+    if isinstance(mask, Edges):
+        return "graph"
+    return "cells" if mask is None and _celled(f, queries, keys) else "numba"
+
+
 def _celled(f: PseudoMetric, queries: np.ndarray | None, keys: np.ndarray) -> bool:
     count = len(keys) if queries is None else len(queries)
-    if float(count) * len(keys) <= SMALL or f.key_features(keys[:1]).shape[1] > CELLED:
+    features = f.key_features(keys[:1]).shape[1]
+    if features > CELLED or float(count) * len(keys) <= _AS_FAST[features - 1]:
         return False
     try:
         check(f)
