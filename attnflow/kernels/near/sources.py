@@ -24,7 +24,7 @@ from . import compiled
 
 _ENTRIES = 2**22  # of lists, or of rows of f, at a time
 _SAMPLE = 512  # keys that tell how far the nearest few reach, where no tree does
-_THIN, _SPARE = 16, (1.25, 4)  # rank in a thinned set of keys; what is added to it, for most queries to be served at once
+_THIN, _SPARE = 8, (1.25, 4)  # rank in a thinned set of keys; what is added to it, for most queries to be served at once
 _AS_FAST = 2**17, 2**18, 2**22  # pairs up to which rows of f are as fast as cells, of one to three features: measured
 _ROWS = 64  # rows that are worth handing to a thread
 

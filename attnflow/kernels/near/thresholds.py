@@ -57,7 +57,7 @@ def nearest(first, last, starts, places, f, number, bound, k, numbers, reach, sh
 def spread(first, last, starts, places, f, mass, bound, k, exponent, numbers, reach, short):
     """numbers: the row's lowest f, the radius, and the width of a node."""
     for i in range(first, last):
-        row, keys = f[starts[i] : starts[i + 1]], places[starts[i] : starts[i + 1]]
+        row, own = f[starts[i] : starts[i + 1]], mass[places[starts[i] : starts[i + 1]]]
         if row.size == 0:
             short[i] = True
             continue
@@ -73,15 +73,15 @@ def spread(first, last, starts, places, f, mass, bound, k, exponent, numbers, re
         width = nearest if nearest < np.inf else 1.0
         low, high = -width, highest + width
         for e in range(row.size):
-            total += mass[keys[e]] * share_of(distance[e], high, width) if distance[e] < np.inf else 0.0
+            total += own[e] * share_of(distance[e], high, width) if distance[e] < np.inf else 0.0
         radius = high
         if total > k or not complete:  # a broken line that grows with the radius: Newton's steps, halvings where they go astray
             for _ in range(100):
                 total, slope = 0.0, 0.0
                 for e in range(row.size):
                     share = share_of(distance[e], radius, width)
-                    total += mass[keys[e]] * share
-                    slope += mass[keys[e]] / width if 0 < share < 1 else 0.0
+                    total += own[e] * share
+                    slope += own[e] / width if 0 < share < 1 else 0.0
                 if total < k:
                     low = radius
                 else:
@@ -108,7 +108,7 @@ def entmax(first, last, starts, places, f, mass, bound, unit, power, numbers, re
     """
     order = max(power, 1.0)
     for i in range(first, last):
-        row, keys = f[starts[i] : starts[i + 1]], places[starts[i] : starts[i + 1]]
+        row, own = f[starts[i] : starts[i + 1]], mass[places[starts[i] : starts[i + 1]]]
         if row.size == 0:
             short[i] = True
             continue
@@ -116,14 +116,14 @@ def entmax(first, last, starts, places, f, mass, bound, unit, power, numbers, re
         for e in range(row.size):
             if row[e] < np.inf:
                 highest = max(highest, row[e] - lowest)
-                all_mass += mass[keys[e]]
+                all_mass += own[e]
             if row[e] == lowest:
-                least_mass += mass[keys[e]]
+                least_mass += own[e]
         low = unit * all_mass ** (-1 / power)
         high = min(unit * least_mass ** (-1 / power), highest + low)
         if bound[i] < np.inf:
             seen = bound[i] - lowest
-            total = _depths(row, keys, mass, lowest, seen, unit, power)[0]
+            total = _depths(row, own, lowest, seen, unit, power)[0]
             if total < 1:  # a plane of keys would need so much more
                 short[i], reach[i] = (
                     True,
@@ -133,7 +133,7 @@ def entmax(first, last, starts, places, f, mass, bound, unit, power, numbers, re
             high = min(high, seen)
         low, level = min(low, high), high
         for _ in range(200):
-            total, slope = _depths(row, keys, mass, lowest, level, unit, power)
+            total, slope = _depths(row, own, lowest, level, unit, power)
             root = total ** (1 / order)
             if root > 1:
                 high = level
@@ -151,22 +151,22 @@ def entmax(first, last, starts, places, f, mass, bound, unit, power, numbers, re
             for e in range(row.size):
                 above = row[e] - lowest
                 if above < level - edge:
-                    inside += mass[keys[e]] * ((level - above) / unit) ** power
+                    inside += own[e] * ((level - above) / unit) ** power
                 elif above <= level + edge:
-                    edge_mass += mass[keys[e]]
+                    edge_mass += own[e]
             numbers[i, 2] = max(1 - inside, 0.0) / edge_mass if edge_mass > 0 else 0.0
             reach[i] += edge
             short[i] = reach[i] > bound[i]
 
 
 @_compiled
-def _depths(row, keys, mass, lowest, level, unit, power):
+def _depths(row, own, lowest, level, unit, power):
     """sum of m d^power and of m d^(power - 1), d the depths (level - f) / unit that are positive."""
     total, slope = 0.0, 0.0
     for e in range(row.size):
         depth = (level - (row[e] - lowest)) / unit
         if depth > 0:
-            part = mass[keys[e]]
+            part = own[e]
             if power == 2.0:
                 part *= depth
             elif power != 1.0:
@@ -178,9 +178,11 @@ def _depths(row, keys, mass, lowest, level, unit, power):
 
 @_free
 def calibrated(first, last, starts, places, f, mass, bound, goal, depth, numbers, reach, short):
-    """numbers: the row's lowest f; 1 / (2 eps), of which inf stands for the lowest alone and 0 for all alike; unreached; where weights end."""
+    """numbers: the row's lowest f; 1 / (2 eps), of which inf stands for the lowest alone and 0 for all alike; whether the
+    target is out of reach; the f where weights end."""
+    begun = np.log(0.25 * depth)  # of highest / (2 eps): where the row before ended
     for i in range(first, last):
-        row, keys = f[starts[i] : starts[i + 1]], places[starts[i] : starts[i + 1]]
+        row, own = f[starts[i] : starts[i + 1]], mass[places[starts[i] : starts[i + 1]]]
         complete = bound[i] == np.inf
         if row.size == 0:
             short[i] = True
@@ -189,12 +191,12 @@ def calibrated(first, last, starts, places, f, mass, bound, goal, depth, numbers
         for e in range(row.size):
             g = row[e] - lowest
             if g < np.inf:
-                all_mass += mass[keys[e]]
+                all_mass += own[e]
                 highest = max(highest, g)
             if g > 0:
                 nearest = min(nearest, g)
             else:
-                least_mass += mass[keys[e]]
+                least_mass += own[e]
         numbers[i, 0] = lowest
         if np.log(all_mass) <= goal * (1 + 1e-12) or nearest == np.inf:
             if not complete:
@@ -206,9 +208,9 @@ def calibrated(first, last, starts, places, f, mass, bound, goal, depth, numbers
             numbers[i, 1], numbers[i, 2], numbers[i, 3], reach[i] = np.inf, 1.0, lowest, lowest
             continue
         x_low, x_high = np.log(1e-300), np.log(750.0) - np.log(nearest)
-        x = np.log(0.25 * depth / highest)
+        x = begun - np.log(highest)
         for _ in range(200):
-            entropy, variance = _entropy(row, keys, mass, lowest, np.exp(x))
+            entropy, variance = _entropy(row, own, lowest, np.exp(x))
             if entropy > goal:
                 x_low = x
             else:
@@ -217,25 +219,27 @@ def calibrated(first, last, starts, places, f, mass, bound, goal, depth, numbers
             new = x + min(max(step, -8.0), 8.0)
             if not (x_low < new < x_high):
                 new = (x_low + x_high) / 2
-            if abs(new - x) < 1e-15 * max(abs(x), 1.0) or abs(entropy - goal) < 1e-15 * max(goal, 1e-3):
-                break
+            done = abs(new - x) < 1e-8  # the error of a step of Newton's is about its square
             x = new
+            if done:
+                break
         beta = np.exp(x)
         reach[i] = lowest + depth / beta
         if reach[i] > bound[i] and not complete:
             short[i] = True
             continue
         numbers[i, 1], numbers[i, 3] = beta, reach[i]
+        begun = x + np.log(highest)
 
 
 @_summing
-def _entropy(row, keys, mass, lowest, beta):
+def _entropy(row, own, lowest, beta):
     """Of weights m exp(-beta f), and minus its derivative by log beta: beta^2 times the variance of f."""
     bits, total, first, second = beta / _LN2, 0.0, 0.0, 0.0
     for e in range(row.size):
         g = bits * (row[e] - lowest)
         g = g if g < _NOTHING else _NOTHING
-        w = mass[keys[e]] * exp2(-g)
+        w = own[e] * exp2(-g)
         total += w
         first += w * g
         second += w * g * g
