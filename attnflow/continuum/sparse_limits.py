@@ -78,8 +78,8 @@ def predicted_fraction(layer: Attention, density: Density, n_tokens: float) -> f
     >>> import attnflow as af
     >>> p = af.Density(af.Circle(), lambda x: np.cos(x[..., 0]) / 2)
     >>> layer = af.Attention(af.SquaredDistance(af.Circle()), 1.0, af.Sparse())
-    >>> round(af.predicted_fraction(layer, p, 2000) / af.predicted_fraction(layer, p, 16000), 6)     # N^(-2/3)
-    4.0
+    >>> round(af.predicted_fraction(layer, p, 2000) / af.predicted_fraction(layer, p, 16000), 6)     # N^(-1/3)
+    2.0
     """
     check_same_space(layer, density)
     rule, tokens = layer.normalization, read_tokens(n_tokens, "a predicted fraction")

@@ -219,7 +219,7 @@ def calibrated(first, last, starts, places, f, mass, bound, goal, depth, numbers
             new = x + min(max(step, -8.0), 8.0)
             if not (x_low < new < x_high):
                 new = (x_low + x_high) / 2
-            done = abs(new - x) < 1e-8  # the error of a step of Newton's is about its square
+            done = abs(new - x) < 1e-12  # halvings have to come so far, too
             x = new
             if done:
                 break
