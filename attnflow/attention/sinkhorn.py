@@ -26,6 +26,7 @@ LogSum = Callable[..., np.ndarray]
 
 _DEPTH, _FEWEST = 30, 5  # iterates that are combined, at most and where memory is scarce
 _KEPT = 2**24  # numbers of the past that are kept, if those are not fewer than `_FEWEST` iterates'
+_FAR = 1e9  # logarithms of potentials, beside those of the start: beyond, their round-off is no smaller than a gap
 _GROWTH = 2.0  # of the residual beside the best so far, from which on the past misleads and is forgotten
 
 
@@ -61,6 +62,9 @@ def two_potentials(log_sum: LogSum, size: int, tol: float, max_iter: int) -> tup
     """
     depth = min(_DEPTH, max(_FEWEST, _KEPT // (2 * size)))
     log_v = -log_sum(np.zeros(size)) / 2
+    far = max(
+        _FAR, 10 * float(np.abs(log_v).max())
+    )  # combinations run away where no such potentials exist, as under some masks
     images: list[np.ndarray] = []
     residuals: list[np.ndarray] = []
     least, best = np.inf, log_v
@@ -68,9 +72,10 @@ def two_potentials(log_sum: LogSum, size: int, tol: float, max_iter: int) -> tup
         log_u = -log_sum(log_v)
         residual = -log_sum(log_u, transposed=True) - log_v
         gap, length = float(np.abs(residual).max()), float(np.linalg.norm(residual))
-        if _met(gap, tol, log_u):
+        near = bool((np.abs(log_u) <= far).all())
+        if near and _met(gap, tol, log_u):
             break
-        if images and not length <= _GROWTH * least:  # or not a number
+        if images and not (near and length <= _GROWTH * least):  # or not a number
             log_v, least, images, residuals = best, np.inf, [], []
             continue
         images, residuals = [*images[-depth:], log_v + residual], [*residuals[-depth:], residual]
@@ -90,7 +95,8 @@ def _met(gap: float, tol: float, sums: np.ndarray) -> bool:
 
 def _warn(max_iter: int, what: str, gap: float, tol: float) -> None:
     checks.warn(
-        f"Sinkhorn stopped after {max_iter} sweeps with {what} sums off by {gap:.1g}, tol {tol:.1g}: raise max_iter or epsilon",
+        f"Sinkhorn stopped after {max_iter} sweeps with {what} sums off by {gap:.1g}, tol {tol:.1g}: raise max_iter or epsilon; "
+        "a mask may allow no such weights",
         checks.ConvergenceWarning,
     )
 

@@ -10,6 +10,7 @@ import sympy
 import attnflow as af
 from attnflow.attention import bound as binding
 from attnflow.attention.infinite import bind_density
+from attnflow.checks import ConvergenceWarning
 from attnflow.continuum.noise import bind_nodes, weights_and_response
 
 TWO = af.Sinkhorn(potentials=2)
@@ -210,6 +211,15 @@ def test_float32_is_as_good_as_its_arithmetic():
         warnings.simplefilter("error")
         np.testing.assert_allclose(single(CLOUD), double(CLOUD), atol=3e-4)
     assert single.bind(CLOUD).stats["sinkhorn_gap"] < 1e-5
+
+
+def test_a_mask_that_allows_no_such_weights_is_told():
+    """The middle of a star sees and is seen by all others, who see nothing else: columns sum to 4, 1/4, ..., whatever v is."""
+    spokes = [[0, j] for j in range(1, 5)]
+    layer = af.Attention(af.SquaredDistance(PLANE), 1.0, TWO, mask=spokes + [edge[::-1] for edge in spokes])
+    with pytest.warns(ConvergenceWarning, match="^Sinkhorn stopped after 1000 sweeps with column sums off by 1"):
+        weights = layer.weights(CLOUD[:5, :2])
+    assert weights.sum(axis=0)[0] == pytest.approx(4)
 
 
 def test_it_is_known_by_its_parameters():
