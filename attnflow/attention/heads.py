@@ -94,7 +94,7 @@ class MultiHead:
     @property
     def clock(self) -> float:
         """What a layer adds to the time of a run: time_step, or 1 where the first head has no limit equation."""
-        return 1.0 if self.layers[0].f.obstacle else self.time_step
+        return self.time_step if self.layers[0].has_time_step else 1.0
 
     @through_host
     def __call__(self, tokens: np.ndarray, values: np.ndarray | None = None, queries: np.ndarray | None = None) -> np.ndarray:

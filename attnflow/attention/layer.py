@@ -128,7 +128,12 @@ class Attention:
     @property
     def clock(self) -> float:
         """What a layer adds to the time of a run: time_step, or 1 where f has no limit equation and layers are counted."""
-        return 1.0 if self.f.obstacle and not self._counts_layers else self.time_step
+        return self.time_step if self.has_time_step else 1.0
+
+    @property
+    def has_time_step(self) -> bool:
+        """Whether there is a limit equation, as far as f tells, or layers are its unit of time."""
+        return self._counts_layers or not self.f.obstacle
 
     @through_host
     def __call__(self, tokens: np.ndarray, values: np.ndarray | None = None, queries: np.ndarray | None = None) -> np.ndarray:

@@ -51,6 +51,10 @@ def test_residual_and_the_mean_by_default():
     heads = af.MultiHead(LAYERS, residual=0.25)
     np.testing.assert_allclose(heads(TOKENS, VALUES), 0.75 * VALUES + 0.25 * each, atol=1e-14)
     assert heads.time_step == heads.clock == 0.25 * 0.025
+    counted = af.Attention(
+        af.DotProduct([[1.0, 0.9], [-0.9, 0.8]]), 1.0, af.TopK(3)
+    )  # no limit of its own, layers are its time
+    assert af.MultiHead([counted], residual=0.25).clock == 0.25
 
 
 @pytest.mark.parametrize(
