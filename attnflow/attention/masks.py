@@ -11,6 +11,8 @@ from scipy import sparse
 from .. import checks
 from ..kernels import Edges, Mask, Ranges
 
+_MOST_TOKENS = 2**48  # far beyond memory, and below where numbers of tokens overflow
+
 
 class TokenMask:
     """Which tokens see which. Reads nothing of the tokens but their number: `of(size)`.
@@ -56,7 +58,7 @@ class Labels(TokenMask):
             names, codes = np.unique(labels, return_inverse=True)
         except TypeError:
             raise TypeError(f"mask must hold labels that can be sorted, got {checks.short(labels)}") from None
-        if names.dtype.kind in "fcmM" and bool((names != names).any()):
+        if bool((names != names).any()):  # in an array of objects too
             raise ValueError("mask must hold labels, got nan")
         order = np.argsort(codes, kind="stable")
         ordered = codes[order]
@@ -138,8 +140,9 @@ def read_mask(value: Any) -> TokenMask | None:
         )
     if array.dtype.kind not in "iu":
         raise TypeError(f"mask must hold edges of integers, query first, got {checks.short(array)}")
-    if array.min() < 0:
-        edge = int(np.argmax((array < 0).any(axis=1)))
+    nowhere = ((array < 0) | (array > _MOST_TOKENS)).any(axis=1)
+    if nowhere.any():
+        edge = int(np.argmax(nowhere))
         raise ValueError(f"mask must have edges between tokens from 0 on, got {array[edge].tolist()} at index {edge}")
     return Graph(*array.T.astype(np.int64))
 
@@ -153,8 +156,9 @@ def check_unmasked(layer: Any, what: str) -> None:
 def _of_matrix(matrix: Any) -> Graph:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"mask must be a square sparse matrix (N, N), got shape {matrix.shape}")
-    summed = sparse.csr_array(matrix, copy=True)
-    summed.sum_duplicates()  # as everywhere, entries given twice add up
+    # as everywhere, entries given twice add up; not in small integers, whose sums wrap around to zero
+    summed = sparse.csr_array(matrix.astype(np.result_type(matrix.dtype, np.float64)))
+    summed.sum_duplicates()
     there = sparse.coo_array(summed)
     some = there.data != 0
     return Graph(there.row[some].astype(np.int64), there.col[some].astype(np.int64), matrix.shape[0])

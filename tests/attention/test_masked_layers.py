@@ -158,6 +158,9 @@ def test_edges_listed_twice_count_once_and_zeros_and_values_do_not():
     )
     same, other = (af.Attention(SQUARED, 0.8, mask=mask).weights(TOKENS) for mask in (ONE_WAY, with_zeros))
     np.testing.assert_array_equal(same, other)
+    rows, columns = np.r_[np.zeros(256, int), 1, 0], np.r_[np.ones(256, int), 1, 0]
+    many = sparse.coo_array((np.ones(258, np.uint8), (rows, columns)), shape=(2, 2))
+    assert (af.Attention(SQUARED, 0.8, mask=many).weights(TOKENS[:2])[0] > 0).all()  # 256 ones are no 0
 
 
 def test_parity_runs_masked_layers_and_shows_refusals():
@@ -188,6 +191,8 @@ def test_tokens_move_under_a_mask():
         ([], "^mask must hold at least one"),
         (np.ma.masked_equal([1, 2], 2), "^mask must have no masked entries"),
         ([0.0, np.nan], "^mask must hold labels, got nan"),
+        (np.array([2.0, np.nan, 2.0], object), "^mask must hold labels, got nan"),
+        (np.array([[0, 1], [2**63, 0]], np.uint64), r"^mask must have edges between tokens from 0 on, got .* at index 1"),
         ([1, None], "^mask must hold labels that can be sorted"),
         ([[0.0, 1.0]], "^mask must hold edges of integers"),
         ([[0, 1], [1, -1]], r"^mask must have edges between tokens from 0 on, got \[1, -1\] at index 1"),
