@@ -204,8 +204,8 @@ def _least_moment(layer: Attention, density: Density, grid: Grid, tokens: float)
         around /= np.sqrt(np.linalg.det(f.metric(grid.points))).min()
     if isinstance(rule, Sparse) and rule.fraction is not None:  # as many as top-k's of that share
         around = around / tokens / rule.fraction
-        return float(TopK(1).second_moment(f, np.inf, density.space.dim, np.array([around]))[0])
-    return float(rule.second_moment(f, layer.epsilon, density.space.dim, np.array([around]))[0])
+        return float(TopK(1).local_moment(f, np.inf, density.space.dim, np.array([around]))[0])
+    return float(rule.local_moment(f, layer.epsilon, density.space.dim, np.array([around]))[0])
 
 
 def _resolve(density: Density, values: Callable | None, grid: Grid, largest: int) -> Grid:

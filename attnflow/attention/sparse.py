@@ -32,6 +32,7 @@ from ..similarity.local_moments import entmax_moment, nearest_moment, perplexity
 from .normalizations import LogSum, Normalization
 
 _SAME = 10  # digits of log column sums that ties are judged by
+_FEW = 64.0  # keys that a row of entmax is first thought to keep
 _NOISE = 0.4  # see `_decided_by`
 
 
@@ -46,7 +47,7 @@ class Selective(Normalization):
         """How a row chooses, f and epsilon being in one unit."""
         raise NotImplementedError
 
-    def second_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
         """m2 per coordinate of what a query sees among `tokens` keys per volume (M,), in units of f.metric: (M,)."""
         raise NotImplementedError
 
@@ -83,7 +84,7 @@ class TopK(Selective):
     def law(self, epsilon: float, rtol: float) -> Law:
         return Nearest(self.k, epsilon)
 
-    def second_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
         return nearest_moment(f.exponent, epsilon, dim, self.k, tokens)
 
     def check_size(self, size: float) -> None:
@@ -140,10 +141,10 @@ class Sparse(Selective):
     def needs_tokens(self) -> bool:  # type: ignore[override]
         return self.fraction is None
 
-    def law(self, epsilon: float, rtol: float, rank: float = 64.0) -> Law:
-        return Entmax(self.power, epsilon, rank)
+    def law(self, epsilon: float, rtol: float) -> Law:
+        return Entmax(self.power, epsilon, _FEW)
 
-    def second_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
         return entmax_moment(f.exponent, epsilon, dim, self.power, tokens)
 
     def check_size(self, size: float) -> None:
@@ -183,7 +184,7 @@ class Perplexity(Selective):
     def law(self, epsilon: float, rtol: float) -> Law:
         return Calibrated(self.target, rtol)
 
-    def second_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
         return perplexity_moment(f.exponent, dim, self.target, tokens)
 
     def check_size(self, size: float) -> None:

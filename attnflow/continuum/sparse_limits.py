@@ -42,7 +42,7 @@ def _mobility(layer: Attention, density: Density, epsilon: float, tokens: float,
     """m2 / 2 at points (M, n)."""
     around = np.exp(np.log(tokens) + density.log_pdf(x))
     rule = cast(Selective, layer.normalization)
-    return rule.second_moment(layer.f, epsilon, density.space.dim, np.maximum(around, 1e-300)) / 2
+    return rule.local_moment(layer.f, epsilon, density.space.dim, np.maximum(around, 1e-300)) / 2
 
 
 def read_tokens(n_tokens: object, what: str = "") -> float:
