@@ -206,7 +206,7 @@ def _best(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mask: Mask 
             return _select(layer, tokens[rows], tokens, law, unit, None, None).matrix()
         return _select(layer, None, tokens, law, unit, None, mask).matrix()[rows]
 
-    return min(max(best_fraction(layer.f, tokens, select, unit), 1 / len(tokens)), 1.0)
+    return min(max(best_fraction(layer.f, tokens, select, unit, mask), 1 / len(tokens)), 1.0)
 
 
 def _search(
