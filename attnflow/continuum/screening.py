@@ -82,7 +82,7 @@ def _interval(density: Density, x: np.ndarray, u: np.ndarray, mass: np.ndarray, 
     if np.ptp(u) < 1e-6 * (1 + np.abs(u).max()):
         raise ValueError("density must vary for Screening to have a limit: all column sums are alike, and ties decide")
     order = np.argsort(u, kind="stable")
-    level = u[order[np.searchsorted(np.cumsum(mass[order]), fraction)]]
+    level = np.interp(fraction, np.cumsum(mass[order]) - mass[order] / 2, u[order])
     kept, wraps = u <= level, density.space.periodic[0]
     starts = np.flatnonzero(kept & ~np.roll(kept, 1)) if wraps else np.flatnonzero(np.diff(kept, prepend=False) & kept)
     if len(starts) != 1:
@@ -91,19 +91,16 @@ def _interval(density: Density, x: np.ndarray, u: np.ndarray, mass: np.ndarray, 
             f"{checks.entries(x[starts, 0])}: one equation each, with no-flux walls"
         )
     first, count = int(starts[0]), int(kept.sum())
-    spacing = float(x[1, 0] - x[0, 0])
+    bounds = density.space.bounds[0]
 
-    def crossing(inner: int, outer: int, way: int) -> float:  # where u passes the level, in steps outwards
+    def place(k: int) -> float:  # of a node, counted on around a circle
+        around, k = divmod(k, len(u))
+        return float(x[k, 0]) + (around * (bounds[1] - bounds[0]) if wraps else 0.0)
+
+    def end(inner: int, outer: int, wall: float) -> float:  # where u passes the level between two nodes
+        if not wraps and not 0 <= outer < len(u):
+            return wall if np.isfinite(wall) else place(inner)
         a, b = u[inner % len(u)], u[outer % len(u)]
-        return way * (level - a) / (b - a) if b > a else 0.0
+        return place(inner) + (place(outer) - place(inner)) * float((level - a) / (b - a) if b > a else 0.0)
 
-    low, high = float(x[first, 0]), float(x[first, 0]) + (count - 1) * spacing
-    if wraps or first > 0:
-        low += spacing * crossing(first, first - 1, -1)
-    else:
-        low = density.space.bounds[0][0] if np.isfinite(density.space.bounds[0][0]) else low
-    if wraps or first + count < len(u):
-        high += spacing * crossing(first + count - 1, first + count, 1)
-    else:
-        high = density.space.bounds[0][1] if np.isfinite(density.space.bounds[0][1]) else high
-    return low, high
+    return end(first, first - 1, bounds[0]), end(first + count - 1, first + count, bounds[1])
