@@ -340,6 +340,7 @@ def test_signals_are_as_before_when_a_command_has_ended():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.slow
 def test_parity_and_info_print_every_engine(capsys):
     assert main(["parity", "--tokens", "300"]) == 0
     printed = capsys.readouterr().out

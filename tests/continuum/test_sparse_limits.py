@@ -88,10 +88,10 @@ def test_sixty_layers_over_the_equation():
 
 
 INFINITE = [
-    (af.TopK(10), 1e9),
-    (af.TopK(10), 60.0),
-    (af.Sparse(), 300.0),
-    (af.Sparse(alpha=1.5), 300.0),
+    pytest.param(af.TopK(10), 1e9, marks=pytest.mark.slow),
+    pytest.param(af.TopK(10), 60.0, marks=pytest.mark.slow),
+    pytest.param(af.Sparse(), 300.0, marks=pytest.mark.slow),
+    pytest.param(af.Sparse(alpha=1.5), 300.0, marks=pytest.mark.slow),
     (af.Perplexity(8), 1.0),
 ]
 
@@ -110,6 +110,7 @@ def test_infinitely_many_tokens_approach_the_limit_with_the_square_of_their_reac
     assert np.log2(rests[0] / rests[1]) == pytest.approx(4, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the quadrature:attnflow.checks.AccuracyWarning")
 def test_a_share_of_infinitely_many_tokens_needs_no_number():
     rests = []
@@ -121,7 +122,7 @@ def test_a_share_of_infinitely_many_tokens_needs_no_number():
 
 
 def test_the_predicted_share_of_weights():
-    """The issue's example: 0.0784, whatever N, for an epsilon that grows with N."""
+    """Of 0.0784, whatever N, for an epsilon that grows with N."""
     layer = lambda epsilon: af.Attention(F, epsilon, af.Sparse())  # noqa: E731
     for size in (2000, 20_000):
         epsilon = brentq(lambda e: af.predicted_fraction(layer(e), P, size) - 0.0784, 1e-3, 1e3)
