@@ -48,7 +48,7 @@ def on_edges(layer: Attention, density: Density, radius: float | None) -> DriftD
     ------
     ValueError
         If there is no radius: edges alone don't say which tokens they join. Or if the normalisation's limit is not known,
-        or f is asymmetric, or f(x, x) varies, on a sphere.
+        or f is asymmetric under Sinkhorn, or is that or varies in f(x, x) on a sphere.
 
     Examples
     --------
@@ -79,6 +79,10 @@ def on_edges(layer: Attention, density: Density, radius: float | None) -> DriftD
     level = np.ptp(diagonal) <= _STEEP * max(1.0, float(np.abs(diagonal).max()))
     if f.is_symmetric(probe) and (level or drift == 1):  # grad f(x, x) is then twice the slope
         return DriftDiffusion(density, drift, mobility)
+    if layer.normalization.doubly_stochastic:  # key weights then undo all gradients in f, as in `velocity`
+        raise ValueError(
+            f"f must be symmetric for the limit of {layer.normalization} on edges, got {type(f).__name__}; use 'column'"
+        )
     if space.columns != space.dim:
         raise ValueError(f"f must be symmetric and f(x, x) constant for a limit on the edges of {space}, got {f!r}")
     velocity = partial(_velocity, f, space, m2 / (2 * layer.epsilon), 1 - drift / 2)

@@ -81,6 +81,15 @@ def test_the_extra_drift_of_graph_attention_in_the_plane():
     assert errors[-1] < 1e-3 and np.log2(errors[0] / errors[-1]) / 2 == pytest.approx(2, abs=0.1)
 
 
+def test_two_potentials_of_an_asymmetric_f_on_edges_are_refused():
+    """f = g(y) is scaled away there: the limit has no drift by it, and other f keep what no key weight can undo."""
+    layer = af.Attention(
+        af.PseudoMetric(lambda x, y: np.sin(y[..., 0]) + 0 * x[..., 0], 1), 0.5, af.Sinkhorn(potentials=2), mask=EDGES
+    )
+    with pytest.raises(ValueError, match="^f must be symmetric for the limit of Sinkhorn"):
+        af.limit(layer, P, radius=0.05)
+
+
 def at_quantiles(size):
     """Tokens that are as evenly spread over P as can be: almost no noise."""
     fine = np.linspace(0, 2 * np.pi, 200_001)
