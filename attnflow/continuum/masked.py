@@ -48,7 +48,7 @@ def on_edges(layer: Attention, density: Density, radius: float | None) -> DriftD
     ------
     ValueError
         If there is no radius: edges alone don't say which tokens they join. Or if the normalisation's limit is not known,
-        or f is asymmetric under Sinkhorn, or is that or varies in f(x, x) on a sphere.
+        or f is asymmetric under Sinkhorn or on a sphere, or f(x, x) varies there.
 
     Examples
     --------
