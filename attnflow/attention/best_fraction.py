@@ -5,8 +5,8 @@ from the few nearest keys to nine tenths of all, and q the mean f of what a row 
 
     g_i = (A h - h)_i / q_i,    its noise^2 = sum_j S_ij^2 (h_j - h_i)^2 / q_i^2 (leading order in 1 / N),
 
-and g_i = a_i + b_i q, fitted to the rows with the noise for errors, predicts the bias b_i q; what noise adds to the square of b is
-taken off. The features h are the tokens' own, as f sees them. The share is where the mean of bias^2 + noise^2 is least.
+and g_i = a_i + b_i q + c_i q^2, fitted to the rows with the noise for errors, predicts the bias b_i q + c_i q^2; what noise adds
+to its square is taken off. The features h are the tokens' own, as f sees them. The share is where the mean of bias^2 + noise^2 is least.
 Under a mask it is of the pairs that see each other, on rows that see at least half as many keys as the one that sees most.
 """
 
@@ -73,14 +73,14 @@ def best_fraction(f: PseudoMetric, tokens: np.ndarray, select: Callable, unit: f
 
 def _least(shares: np.ndarray, reach: np.ndarray, rates: np.ndarray, noise: np.ndarray) -> float:
     """The share, by its logarithm, at which the sum is least."""
+    q = reach / reach.max()
+    design = np.stack([np.ones_like(q), q, q**2], axis=1)  # (T, 3)
     weight = 1 / np.maximum(noise, 1e-300 + 1e-12 * noise.max())
-    total = weight.sum(axis=0)
-    q = reach[:, None, None]
-    centre = (weight * q).sum(axis=0) / total
-    inertia = (weight * (q - centre) ** 2).sum(axis=0)
-    slope = (weight * (q - centre) * rates).sum(axis=0) / inertia
-    bias = max(float((slope**2 - 1 / inertia).mean()), 1e-12 * float((slope**2).mean()))
-    x, y = np.log(shares), np.log(bias * reach**2 + noise.mean(axis=(1, 2)))
+    inverse = np.linalg.pinv(np.einsum("trc,ti,tj->rcij", weight, design, design), hermitian=True)
+    fitted = np.einsum("rcij,trc,tj->rci", inverse, weight * rates, design)
+    off = design * [0.0, 1.0, 1.0]  # what is not the limit's
+    bias = (np.einsum("ti,rci->trc", off, fitted) ** 2 - np.einsum("ti,rcij,tj->trc", off, inverse, off)).mean(axis=(1, 2))
+    x, y = np.log(shares), np.log(np.maximum(bias, 0) + noise.mean(axis=(1, 2)))
     fine = np.linspace(x[0], x[-1], 2000)
     order = np.argsort(x)
     return float(np.exp(fine[np.argmin(np.interp(fine, x[order], y[order]))]))
