@@ -192,6 +192,12 @@ def bind(layer: Any, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLa
         return np.where(sums == -np.inf, 0.0, sums)  # of a token that nobody sees: its bias does not matter
 
     bias, stats = layer.normalization.key_bias_of_masses(log_sum, mass, layer.rtol)
+    kept = bias > -np.inf
+    if mask is not None and not kept.all() and (blind := mask.seen(kept) == 0).any():
+        raise ValueError(
+            f"fraction must be larger for each token to see a key that is kept, got {layer.normalization}: token "
+            f"{int(blind.argmax())} sees none"
+        )
     stats = {"engine": own.engine, "dtype": layer.dtype, **stats}
     return BoundLayer(layer, tokens, bias + mass, own, stats, log_mass=log_mass, mask=mask)
 

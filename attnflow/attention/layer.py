@@ -14,7 +14,7 @@ from ..kernels.near import choose_source
 from ..similarity import PseudoMetric
 from .bound import BoundLayer, bind, read_log_mass
 from .host import through_host
-from .masks import Graph, read_mask
+from .masks import Causal, Graph, read_mask
 from .normalizations import Normalization
 from .normalizations import normalization as as_normalization
 from .operators import linear_operator
@@ -87,7 +87,10 @@ class Attention:
         self.rtol = _RTOL[self.dtype] if rtol is None else checks.positive(rtol, "rtol")
         self.mask = read_mask(mask)
         self.backend = check_backend(backend, type(None) if self.mask is None else self.mask.kind)
-        if self.normalization.needs_symmetry and self.mask is not None and not self.mask.symmetric:
+        rule, causal = self.normalization, isinstance(self.mask, Causal)
+        one_way = self.mask is not None and not self.mask.symmetric
+        # two potentials may suit other one-way masks, but triangular weights whose columns sum to one are the identity
+        if one_way and (rule.needs_symmetry or (rule.doubly_stochastic and causal)):
             raise ValueError(
                 f"mask must go both ways for normalization {type(self.normalization).__name__.lower()!r}, got {self.mask!r}; "
                 "use 'softmax' or 'column', or add the edges back"

@@ -53,10 +53,11 @@ class Ranges:
         first = np.searchsorted(self.last, places, side="right")
         return Ranges(self.order, first, np.searchsorted(self.first, places, side="right"), False)
 
-    def seen(self) -> np.ndarray:
-        """How many tokens each of them sees, (N,)."""
+    def seen(self, some: np.ndarray | None = None) -> np.ndarray:
+        """How many tokens each of them sees, (N,); or how many of `some`, (N,) of bool."""
+        before = np.append(0, np.cumsum(np.ones(len(self.order), bool) if some is None else some[self.order]))
         counts = np.empty(len(self.order), np.int64)
-        counts[self.order] = self.last - self.first
+        counts[self.order] = before[self.last] - before[self.first]
         return counts
 
     def dense(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
@@ -116,9 +117,9 @@ class Edges:
         matrix.sort_indices()
         return Edges(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64))
 
-    def seen(self) -> np.ndarray:
-        """How many tokens each of them sees, (N,)."""
-        return np.diff(self.starts)
+    def seen(self, some: np.ndarray | None = None) -> np.ndarray:
+        """How many tokens each of them sees, (N,); or how many of `some`, (N,) of bool."""
+        return np.diff(self.starts) if some is None else (self.matrix @ some.astype(float)).astype(np.int64)
 
     def dense(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(N, N) of bool: query, key. Or some of its rows."""

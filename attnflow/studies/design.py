@@ -65,7 +65,13 @@ class Design:
         self.normalization = normalization
         if not isinstance(density, Density):
             raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
-        check_same_space(self.layer(self.epsilons[0]), density)
+        layer = self.layer(self.epsilons[0])
+        if layer.normalization.selects:
+            raise ValueError(
+                f"normalization must be a key bias for a study of epsilon, got {layer.normalization}, whose layers are a unit of "
+                "time each; compare propagate with limit(layer, density, n_tokens=N)"
+            )
+        check_same_space(layer, density)
         self.grid = None if grid is None else density.grid(grid).shape
         if not checks.evaluate(initial, density.space.probe_points(), "initial").any():
             raise ValueError("initial must not vanish everywhere: errors are relative to the solution")
