@@ -697,7 +697,7 @@ RESULTS = [
                 },
             ),
             ("seeds", INTEGER | {"zero": 0}),
-            ("normalization", NAME),
+            ("normalization", NAME | {"sparse": af.TopK(2)}),
             ("seed", INTEGER),
         )
     ),

@@ -255,3 +255,17 @@ def test_a_layer_says_what_its_mask_is():
     assert f"mask=<{len(set(LABELS))} labels of 260 tokens>" in repr(af.Attention(SQUARED, 0.8, mask=LABELS))
     assert "mask=<3 edges of 2 tokens>" in repr(af.Attention(SQUARED, 0.8, mask=[[0, 0], [1, 0], [1, 1]]))
     assert "mask" not in repr(af.Attention(SQUARED, 0.8))
+
+
+@pytest.mark.parametrize("mask", [np.arange(30) % 7, np.argwhere(np.eye(30))], ids=["labels", "edges"])
+def test_screening_leaves_each_token_a_key_that_it_sees_or_says_so(mask):
+    tokens = np.linspace(0, 1, 30)[:, None]
+    f = af.SquaredDistance(af.Euclidean(1))
+    with pytest.raises(ValueError, match=r"^fraction must be larger .* token \d+ sees none"):
+        af.Attention(f, 0.3, af.Screening(0.1), mask=mask)(tokens)
+    np.testing.assert_allclose(af.Attention(f, 0.3, af.Screening(1.0), mask=mask).weights(tokens).sum(axis=1), 1)
+
+
+def test_triangular_weights_are_not_doubly_stochastic():
+    with pytest.raises(ValueError, match="^mask must go both ways for normalization 'sinkhorn', got 'causal'"):
+        af.Attention(SQUARED, 0.8, af.Sinkhorn(potentials=2), mask="causal")
