@@ -46,7 +46,7 @@ def measured(layer, n_tokens, depths, seeds):
     "normalization, n_tokens, epsilon",
     [
         ("softmax", 400, 0.08),
-        ("softmax", 600, 0.05),
+        pytest.param("softmax", 600, 0.05, marks=pytest.mark.slow),
         pytest.param(af.DensityCorrected(0.5), 600, 0.05, marks=pytest.mark.slow),
         pytest.param(af.Sinkhorn(tol=1e-4), 400, 0.08, marks=pytest.mark.slow),
     ],

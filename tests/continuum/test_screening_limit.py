@@ -6,7 +6,9 @@ import pytest
 import attnflow as af
 
 
-@pytest.mark.parametrize("fraction", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize(
+    "fraction", [0.3, pytest.param(0.7, marks=pytest.mark.slow), pytest.param(0.95, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "space, log_p, slope",  # log p, and Delta p / p = (log p)'' + (log p)'^2
     [

@@ -77,6 +77,7 @@ def test_clusters_far_apart_are_centred_tile_by_tile():
     dtype=st.sampled_from(sorted(RTOL)),
     seed=st.integers(0, 2**32 - 1),
 )
+@pytest.mark.slow
 def test_products_lose_no_more_than_rtol(dim, size, clusters, log_size, log_offset, log_margin, sorted_, dtype, seed):
     rng = np.random.default_rng(seed)
     where = rng.integers(0, clusters, size)

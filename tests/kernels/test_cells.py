@@ -85,6 +85,7 @@ def test_every_row_is_within_rtol(kind, dim, torus, transform, decade, digits, s
     dim=st.sampled_from([1, 2, 3]), torus=st.booleans(), transform=st.sampled_from(list(TRANSFORMS)),
     decade=st.floats(-6, 2), spread=st.sampled_from([0.0, 30.0]), seed=st.integers(0, 2**16),
 )  # fmt: skip
+@pytest.mark.slow
 def test_every_row_is_within_rtol_in_single_precision(dim, torus, transform, decade, spread, seed):
     rng, f = np.random.default_rng(seed), TRANSFORMS[transform](space(dim, torus))
     keys, values = cloud("clustered", dim, rng, 300), rng.standard_normal((300, 2))

@@ -8,14 +8,16 @@ import pytest
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
+FIRST = "01_first_limit", "08_attention_family"  # the others run with the slow tests
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+runs = [pytest.param(path, marks=() if path.stem in FIRST else pytest.mark.slow) for path in NOTEBOOKS]
 
 
 def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@each_notebook
+@pytest.mark.parametrize("path", runs, ids=lambda path: path.stem)
 def test_it_runs_without_an_error_and_shows_pictures(path, monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)  # a notebook's own backend is the one that shows pictures inline
     notebook = nbformat.read(path, as_version=4)

@@ -78,6 +78,7 @@ def test_a_density_too_steep_for_fourier_transforms_is_summed_and_warned_of():
     assert run.stats["engine"] != "circulant"
 
 
+@pytest.mark.slow
 def test_a_thousand_nodes_a_side_are_no_matter():
     """On a torus much wider than e = 2 eps the coefficients are those of the plane, 2 pi e^2 (1 + e^2 |k|^2)^(-3/2)."""
     e, k = 0.08, np.hypot.outer(np.arange(513), np.arange(513))

@@ -85,6 +85,7 @@ def hold(case, arguments):
 
 @settings(max_examples=35, deadline=None, derandomize=True)
 @given(lines)
+@pytest.mark.slow
 def test_no_wave_on_a_line_is_wrong_by_more_than_is_said(arguments):
     hold(on_a_line, arguments)
 
