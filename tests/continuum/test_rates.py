@@ -140,7 +140,7 @@ def test_a_pair_of_the_uniform_circle_splits_as_a_gaussian_matrix(normalization,
     np.testing.assert_allclose(predicted.block_noise, 0, atol=1e-7)
 
 
-@pytest.mark.parametrize("normalization", ["softmax", "sinkhorn"])
+@pytest.mark.parametrize("normalization", ["softmax", pytest.param("sinkhorn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("density", [pytest.param(P, marks=pytest.mark.slow), LOPSIDED], ids=["pairs", "apart"])
 def test_measured_sets_have_the_predicted_mean_and_noise(normalization, density):
     n, k, seeds = 400, 3, 150

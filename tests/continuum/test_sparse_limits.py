@@ -59,7 +59,7 @@ def slope_and_rest(change, layer, density, tokens, points):
         (af.Sparse(), 2.0),
         (af.Sparse(alpha=1.5), 0.3),
         (af.Sparse(0.02), 1.0),
-        (af.Perplexity(200), 1.0),
+        pytest.param(af.Perplexity(200), 1.0, marks=pytest.mark.slow),
     ],
     ids=str,
 )

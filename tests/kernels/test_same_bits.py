@@ -43,6 +43,7 @@ def test_no_call_depends_on_those_before_it_or_beside_it(engine):
         assert all(map(same, pool.map(lambda call: run(*call), calls), cold))
 
 
+@pytest.mark.slow
 def test_a_glance_at_fine_cells_finds_the_same_again_and_is_right():
     rng = np.random.default_rng(1)
     keys, values = 4 * rng.random((8000, 1)), rng.normal(size=(8000, 1))
