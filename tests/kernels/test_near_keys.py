@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 import pytest
-import sympy
+from pseudometrics import of_each_kind
 from scipy.optimize import brentq
 
 import attnflow as af
@@ -13,20 +13,7 @@ from attnflow.kernels.near import compiled, select, thresholds
 RNG = np.random.default_rng(5)
 FLAT, UNIT = RNG.normal(size=(211, 3)), RNG.normal(size=(211, 3))
 UNIT /= np.linalg.norm(UNIT, axis=1, keepdims=True)
-X, Y = sympy.symbols("x0:3"), sympy.symbols("y0:3")
-SKEW = np.array([[1.0, 0.3, 0.0], [-0.2, 1.0, 0.5], [0.0, 0.0, 1.0]])
-PSEUDOMETRICS = {
-    "squared": (af.SquaredDistance(af.Euclidean(3)), FLAT),
-    "wrapped": (af.SquaredDistance(af.Torus([2.0, 3.0, 4.0])), FLAT),
-    "angle": (af.SquaredDistance(af.Sphere(2)), UNIT),
-    "power": (af.PowerDistance(af.Euclidean(3), 1.5), FLAT),
-    "log": (af.LogDistance(af.Euclidean(3)), FLAT),
-    "mahalanobis": (af.Mahalanobis(SKEW @ SKEW.T), FLAT),
-    "map": (af.SquaredMap(lambda x: np.concatenate([x, 0.1 * x**2], axis=-1)), FLAT),
-    "dot product": (af.DotProduct(), UNIT),
-    "skew dot product": (af.DotProduct(SKEW), UNIT),
-    "cosine": (af.Cosine(), FLAT),
-    "expression": (af.PseudoMetric(sum(2 - 2 * sympy.cos(a - b) for a, b in zip(X, Y)), 3), FLAT),
+PSEUDOMETRICS = of_each_kind(FLAT, UNIT) | {
     "one-way": (af.PseudoMetric(lambda x, y: np.abs(x - y).sum(axis=-1) * (1.5 + np.sin(y[..., 0])), 3), FLAT),
 }
 CELLED = ["squared", "wrapped", "power", "log", "mahalanobis"]

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import sympy
+from pseudometrics import of_each_kind
 
 import attnflow as af
 from attnflow import kernels
@@ -19,23 +19,10 @@ UNIT /= np.linalg.norm(UNIT, axis=1, keepdims=True)
 VALUES = RNG.normal(size=(307, 3))
 HEAD = RNG.normal(size=(307, 24)) / np.sqrt(24)
 W_Q, W_K = RNG.normal(size=(2, 16, 24)) / 4
-X, Y = sympy.symbols("x0:3"), sympy.symbols("y0:3")
-SKEW = np.array([[1.0, 0.3, 0.0], [-0.2, 1.0, 0.5], [0.0, 0.0, 1.0]])
-PSEUDOMETRICS = {
-    "squared": (af.SquaredDistance(af.Euclidean(3)), FLAT),
-    "wrapped": (af.SquaredDistance(af.Torus([2.0, 3.0, 4.0])), FLAT),
-    "angle": (af.SquaredDistance(af.Sphere(2)), UNIT),
-    "power": (af.PowerDistance(af.Euclidean(3), 1.5), FLAT),
-    "log": (af.LogDistance(af.Euclidean(3)), FLAT),
-    "mahalanobis": (af.Mahalanobis(SKEW @ SKEW.T), FLAT),
-    "map": (af.SquaredMap(lambda x: np.concatenate([x, 0.1 * x**2], axis=-1)), FLAT),
-    "dot product": (af.DotProduct(), UNIT),
-    "skew dot product": (af.DotProduct(SKEW), UNIT),
-    "cosine": (af.Cosine(), FLAT),
+PSEUDOMETRICS = of_each_kind(FLAT, UNIT) | {
     "24 columns": (af.SquaredDistance(af.Euclidean(24)), HEAD),
     "a head's factors": (af.DotProduct(W_Q, W_K), HEAD),
     "map to many": (af.SquaredMap(lambda x: np.concatenate([x, np.sin(x), np.tanh(x)], axis=-1)), FLAT),
-    "expression": (af.PseudoMetric(sum(2 - 2 * sympy.cos(a - b) for a, b in zip(X, Y)), 3), FLAT),
     "your own": (af.PseudoMetric(lambda x, y: np.abs(x - y).sum(axis=-1), 3), FLAT),
 }
 NORMALIZATIONS = ["softmax", "column", af.DensityCorrected(0.5), "sinkhorn"]
