@@ -13,10 +13,23 @@ rows of fixed perplexity, P = N p (2 pi e m2)^(n/2), have p^(-2/n). Here m2 is m
 distance per coordinate to what a token attends to. Temperatures are such that all laws agree at one density.
 
 A law answers to a denser crowd by its exponent, so a count of tokens that is off by a share is an m2 off by exponent times
-that share: the class of a share w of N tokens has the noise |exponent| sqrt((1 - w) / (w N)), and an exponent fitted to
-classes |exponent| / sqrt(N Var log p). Of next order are one over the number of keys (for softmax m2 is lower by the share
-(2^(n/2) - 1/2) / (N p (4 pi eps)^(n/2)), and the k nearest at the same m2 are about as many), and m2 over the square of the
-length on which the density varies, here 1.
+that share: the class of a share w of N tokens has the noise |exponent| sqrt((1 - w) / (w N)), and an exponent fitted to C
+classes |exponent| / sqrt(N V), V = Var log p. Tokens near an edge between classes are seen from both, which adds at most
+
+    sqrt(n m2) (range of log p) / (4 sqrt(pi) C N V^2)      (found for softmax; |grad log p|^2 <= n)
+
+to the variance. Of next order in the number of tokens, with those that a query sees random and the query one of its own keys
+(a = n/2 + m, K the weights' sum where the query's own is one, B the beta function),
+
+    log m2 is off by  ((a + 1) / (a K)) (r (m + 1) / (2a) - 1),     r = B(2m + 1, n/2) / B(m + 1, n/2),
+
+K = k for m = 0, else N p B_m R^n; for softmax ((1/2) 2^(-n/2) - 1) / (N p (2 pi eps)^(n/2)); and at a fixed perplexity, h = n/2,
+
+    (2^-h (1/(2 h^2) + 1/(8 h) + 1/8) - 1/h) exp(h) / P.
+
+And where the density bends log m2 is off by c m2(x) Delta p / p,
+
+    c = ((n + 2) (a + 1) / (n (a + 2)) - 1) / 2 - 1 / (2a),     for softmax 1/n, at a fixed perplexity -1/n.
 
 Source: Ting, Huang & Jordan 2011 (m = 0); the law, its noise and the perplexity's exponent derived for this package.
 """
@@ -24,7 +37,7 @@ Source: Ting, Huang & Jordan 2011 (m = 0); the law, its noise and the perplexity
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import gamma
+from scipy.special import betaln, gamma
 
 import attnflow as af
 from attnflow.plotting import style
@@ -50,7 +63,7 @@ def measure(quick: bool = False, progress: bool = False) -> dict[str, np.ndarray
     sizes, nearest, sets = ((10_000, 30_000), (200, 100), 2) if quick else ((40_000, 80_000), (400, 200), 4)
     shape = len(_DIMS), sets
     data = {"size": np.array(sizes), "k": np.array(nearest), "meeting": np.array([_meeting(n) for n in _DIMS])}
-    data |= {"log_p": np.empty((*shape, _CLASSES)), "spread": np.empty((*shape, _CLASSES))}
+    data |= {name: np.empty((*shape, _CLASSES)) for name in ("log_p", "spread", "bend")}
     data["m2"] = np.empty((*shape, len(NAMES), _CLASSES))
     cases = [(d, seed, law) for d, seed in np.ndindex(shape) for law in range(len(NAMES))]
     for d, seed, law in track(cases, progress, unit="layer"):
@@ -61,6 +74,9 @@ def measure(quick: bool = False, progress: bool = False) -> dict[str, np.ndarray
         m2 = _second_moment(_layers(n, size, nearest[d])[law], tokens)
         for c, members in enumerate(classes):
             data["log_p"][d, seed, c], data["spread"][d, seed, c] = log_p[members].mean(), log_p[members].var()
+            data["bend"][d, seed, c] = (
+                (np.sin(tokens[members]) ** 2 - np.cos(tokens[members])).sum(axis=1).mean()
+            )  # Delta p / p
             data["m2"][d, seed, law, c] = m2[members].mean()
     return data
 
@@ -109,10 +125,28 @@ def _exponents(n: int, constants) -> np.ndarray:
     return -constants["numerator"] / np.append(n + constants["per_power"] * powers, n) + 0.0  # no -0
 
 
+def _next_order(data, d: int) -> np.ndarray:
+    """What log m2 is off by where tokens are finitely many and their density bends, (sets, laws, classes)."""
+    n, size, half = _DIMS[d], data["size"][d], _DIMS[d] / 2
+    s, apart = _agreed(n, size, data["k"][d], data["meeting"][d]), data["log_p"][d] - data["meeting"][d]
+    there, bend = size * np.exp(data["meeting"][d]), s * data["bend"][d]
+    shares = []
+    for m in POWERS[:-1]:
+        a, ratio = half + m, np.exp(betaln(2 * m + 1, half) - betaln(m + 1, half))
+        keys = there * _ball(n, m) * ((n + 2 * m + 2) * s) ** half * np.exp(apart * m / a)
+        c = ((n + 2) * (a + 1) / (n * (a + 2)) - 1) / 2 - 0.5 / a
+        shares.append((a + 1) / (a * keys) * (ratio * (m + 1) / (2 * a) - 1) + c * bend * np.exp(-apart / a))
+    around = there * (2 * np.pi * s) ** half
+    shares.append((2**-half / 2 - 1) / (around * np.exp(apart)) + bend / n)
+    few = (2**-half * (0.5 / half**2 + 0.125 / half + 0.125) - 1 / half) / around
+    shares.append(few - bend / n * np.exp(-apart / half))
+    return np.stack(shares, axis=1)
+
+
 def _measured(data, d: int) -> np.ndarray:
     """Fitted exponents (sets, laws)."""
     x = data["log_p"][d] - data["log_p"][d].mean(axis=-1, keepdims=True)
-    return np.einsum("sc,slc->sl", x, np.log(data["m2"][d])) / (x**2).sum(axis=-1)[:, None]
+    return np.einsum("sc,slc->sl", x, np.log(data["m2"][d]) - _next_order(data, d)) / (x**2).sum(axis=-1)[:, None]
 
 
 def _residuals(data, d: int, constants) -> np.ndarray:
@@ -120,33 +154,37 @@ def _residuals(data, d: int, constants) -> np.ndarray:
     n, exponents = _DIMS[d], _exponents(_DIMS[d], constants)[:, None]
     s = _agreed(n, data["size"][d], data["k"][d], data["meeting"][d])
     log_p, spread = (data[name][d][:, None] for name in ("log_p", "spread"))
-    return np.log(data["m2"][d] / s) - exponents * (log_p - data["meeting"][d]) - exponents**2 * spread / 2
+    first = exponents * (log_p - data["meeting"][d]) + exponents**2 * spread / 2
+    return np.log(data["m2"][d] / s) - first - _next_order(data, d)
 
 
 def _noise(data, d: int, constants) -> np.ndarray:
     """Predicted standard errors of an exponent fitted to one set of tokens, for every law."""
-    return np.abs(_exponents(_DIMS[d], constants)) / np.sqrt(data["size"][d] * data["log_p"][d].var(axis=-1).mean())
+    n, log_p = _DIMS[d], data["log_p"][d].mean(axis=0)
+    m2 = _agreed(n, data["size"][d], data["k"][d], data["meeting"][d])
+    edges = np.sqrt(n * m2 / np.pi) / 4 * np.ptp(log_p) / _CLASSES / log_p.var()
+    return np.sqrt((_exponents(n, constants) ** 2 + edges) / (data["size"][d] * log_p.var()))
 
 
 def check(data, constants) -> list[Check]:
     """Exponents, factors before them, and the noise of the classes.
 
-    Tolerances of exponents are four predicted standard errors; factors have no error to this order. What is left out comes
-    on top: m2, and twice softmax's share at k keys, since tokens are rarer than where the laws meet. Of the noise: four
-    standard errors of as many independent normal numbers.
+    Tolerances are four predicted standard errors: of an exponent; of a factor, which has no noise of the first order, those of
+    half the squares of its classes' noise; of the noise, those of as many independent normal numbers. What the next orders leave
+    out is far below m2, which comes on top.
     """
     checks, sets = [], data["m2"].shape[1]
     for d, n in enumerate(_DIMS):
         m2 = _agreed(n, data["size"][d], data["k"][d], data["meeting"][d])
-        beyond = m2 + 2 * (2 ** (n / 2) - 0.5) / data["k"][d]
         exponents, noise = _exponents(n, constants), _noise(data, d, constants) / np.sqrt(sets)
         residuals = _residuals(data, d, constants)
         for law, name in enumerate(NAMES):
             measured = _measured(data, d)[:, law].mean()
-            checks.append(Check(f"n = {n}, {name}: exponent", exponents[law], measured, 4 * noise[law] + beyond))
+            checks.append(Check(f"n = {n}, {name}: exponent", exponents[law], measured, 4 * noise[law] + m2))
         for law, name in enumerate(NAMES):
-            factor = np.exp(residuals[:, law].mean())
-            checks.append(Check(f"n = {n}, {name}: measured over predicted m2", 1.0, factor, beyond))
+            factor = np.exp(residuals[:, law]).mean()
+            squares = exponents[law] ** 2 * (_CLASSES - 1) / data["size"][d] / 2 * np.sqrt(2 / (_CLASSES * sets))
+            checks.append(Check(f"n = {n}, {name}: measured over predicted m2", 1.0, factor, 4 * squares + m2))
         moving = np.abs(exponents) > 0
         apart = (residuals - residuals.mean(axis=0))[:, moving] / np.abs(exponents[moving, None])
         z = apart * np.sqrt(data["size"][d] / (_CLASSES - 1) * sets / (sets - 1))
