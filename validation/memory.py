@@ -111,7 +111,8 @@ def run() -> Report:
         ("map to 10 columns, cells", _OWN, [TOKENS, "map", "cells"], 150),
     ]
     for what in ("top-32", "sparse 0.01", "perplexity 30", "causal", "labels", "graph"):
-        runs += [(f"{where}, {what}", _CHOSEN, [HEADS, what, where], 400) for where in ("torus", "64 columns")]
+        most = 300 if what in ("sparse 0.01", "perplexity 30") else 200
+        runs += [(f"{where}, {what}", _CHOSEN, [HEADS, what, where], most) for where in ("torus", "64 columns")]
     runs += [("spectrum, k = 10", _SPECTRUM, [TOKENS], 250), ("oblique metric, n x n cells", _EQUATION, [CELLS], 300)]
     for name, script, arguments, most in runs:
         command = [sys.executable, "-c", _MEASURE + script, *map(str, arguments)]

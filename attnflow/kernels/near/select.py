@@ -14,7 +14,7 @@ from .laws import Found, Law, Spread, weigh
 from .sources import Lists, Source
 
 HELD = 2**25  # weights that are kept, 12 bytes each; more, and lists are found anew at every application
-_PIECE = 2**22  # entries of lists at a time
+_PIECE = 2**21  # entries of lists at a time
 _WIDEN, _ROUNDS = 2.0, 8  # of a bound that held too few keys, counted from the smallest f; then all keys
 _ROWS = 64  # worth handing to a thread
 
@@ -93,15 +93,17 @@ class Selection:
         if self._kept is not None:
             yield every, self._kept
             return
-        parts = []
+        most = int(self.counts.sum()) if self.held else 0
+        starts, places, weights = np.zeros(len(every) + 1, np.int64), np.empty(most, np.int32), np.empty(most)
         for rows in self._pieces(every):
             lists = self._lists(rows)
-            if self.held:
-                parts.append(_chosen(lists))
+            if self.held and len(rows):  # put in their place at once: parts beside the whole would take twice the memory
+                chosen, begin = _chosen(lists), starts[rows[0]]
+                starts[rows + 1] = begin + chosen.starts[1:]
+                places[begin : starts[rows[-1] + 1]], weights[begin : starts[rows[-1] + 1]] = chosen.places, chosen.f
             yield rows, lists
         if self.held:
-            starts = np.append(0, np.cumsum(np.concatenate([np.diff(part.starts) for part in parts])))
-            self._kept = Lists(starts, np.concatenate([p.places for p in parts]), np.concatenate([p.f for p in parts]))
+            self._kept = Lists(starts, places[: starts[-1]], weights[: starts[-1]])
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Weighted means of values (N, c) at the queries: (M, c)."""
