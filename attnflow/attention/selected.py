@@ -14,6 +14,7 @@ from ..kernels.masks import Mask
 from ..kernels.near import Calibrated, DenseSelection, Entmax, Law, Nearest, Selection, Spread, source
 from ..kernels.scaling import rescale
 from ..similarity import PseudoMetric
+from ..similarity.local_moments import ball, entmax_log_epsilon
 from .best_fraction import best_fraction
 from .bound import BoundLayer
 from .sparse import Selective, Sparse
@@ -149,7 +150,8 @@ def _unit(f: PseudoMetric, tokens: np.ndarray) -> float:
 
 
 def _of_fraction(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mass, mask: Mask | None):
-    """Weights of which a share is not zero, and their law: by false position in the logarithms, on some rows first."""
+    """Weights of which a share is not zero, and their law: by false position in the logarithms from the closed form's
+    temperature, on some rows first."""
     size = len(tokens)
     seen = np.full(size, float(size)) if mask is None else mask.seen().astype(float)
     weight = np.ones(size) if mass is None else mass
@@ -170,7 +172,7 @@ def _of_fraction(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mass
                 "fraction must be a number for infinitely many tokens, got 'auto': without noise fewer keys are better"
             )
     fraction = _best(layer, tokens, rule, unit, mask) if isinstance(rule.fraction, str) else cast(float, rule.fraction)
-    epsilon, width = unit, 64.0
+    epsilon, width = _start(layer.f, tokens, rule.power, unit, fraction), 4.0
     if mask is None and size > 4 * _SAMPLE:
         rows = np.unique(np.linspace(0, size - 1, _SAMPLE).astype(int))
         epsilon = _search(lambda e: share(e, rows)[0], fraction, epsilon, width, 1e-3 * fraction)
@@ -195,6 +197,17 @@ def _of_fraction(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mass
             checks.AccuracyWarning,
         )
     return chosen, law, fraction
+
+
+def _start(f: PseudoMetric, tokens: np.ndarray, power: float, unit: float, fraction: float) -> float:
+    """Where the closed form of the share has it for tokens as dense everywhere as a typical f tells: half of them within."""
+    if f.exponent is None:
+        return unit
+    size, dim = tokens.shape if f.space is None else (len(tokens), f.space.dim)
+    log_tokens = np.log(size / 2) - ball(dim) - dim / f.exponent * np.log(unit)
+    log_radius = np.log(2 * fraction) / dim + np.log(unit) / f.exponent
+    log_epsilon = entmax_log_epsilon(f.exponent, dim, power, log_radius, log_tokens)
+    return float(np.exp(np.clip(log_epsilon, np.log(unit) - _FARTHEST / 4, np.log(unit) + _FARTHEST / 4)))
 
 
 def _best(layer: Any, tokens: np.ndarray, rule: Sparse, unit: float, mask: Mask | None) -> float:

@@ -95,6 +95,12 @@ def entmax_log_radius(q: float, epsilon: float, dim: int, power: float, log_toke
     return (known - log_tokens) / (dim + q * power)
 
 
+def entmax_log_epsilon(q: float, dim: int, power: float, log_radius: float, log_tokens: float) -> float:
+    """log eps at which that is log R."""
+    volume = np.log(dim) + ball(dim) + betaln(dim / q, power + 1) - np.log(q)
+    return float(((dim + q * power) * log_radius + log_tokens + volume) / power - np.log(2 * power))
+
+
 def perplexity_moment(q: float | None, dim: int, target: float, tokens: np.ndarray) -> np.ndarray:
     """m2 at temperatures at which rows among `tokens` keys per volume (M,) have the target perplexity.
 

@@ -7,6 +7,7 @@ import pytest
 
 import attnflow as af
 from attnflow import checks
+from attnflow.attention import selected
 
 RNG = np.random.default_rng(3)
 CIRCLE, P = af.Circle(), af.VonMises(1.0)
@@ -205,3 +206,14 @@ def test_engines_that_choose_no_keys_are_refused():
         af.Attention(af.DotProduct(), 0.3, af.TopK(3), backend="cells").bind(PLANE)
     with pytest.raises(ValueError, match="f must have up to 3 features for its near keys to be chosen in cells, got 5"):
         af.Attention(af.SquaredDistance(af.Euclidean(5)), 0.3, af.TopK(3), backend="cells").bind(RNG.normal(size=(20, 5)))
+
+
+@pytest.mark.parametrize("alpha", [2.0, 1.5])
+@pytest.mark.parametrize("space", [af.Circle(), af.Torus([1.0, 1.0])])
+def test_a_search_for_a_share_starts_at_the_closed_form(space, alpha, monkeypatch):
+    starts = []
+    search = selected._search
+    monkeypatch.setattr(selected, "_search", lambda *given: (starts.append(given[2]), search(*given))[1])
+    layer = af.Attention(af.SquaredDistance(space), 1.0, af.Sparse(0.05, alpha))
+    found = layer.bind(af.Uniform(space).sample(2000, rng=0)).stats["epsilon"]
+    assert starts[0] == pytest.approx(found, rel=0.15)  # the noise of 512 probes
