@@ -1,6 +1,7 @@
 """A layer = similarity + normalisation + kernel engine."""
 
 from .bound import BoundLayer
+from .gradients import Gradients
 from .heads import BoundHeads, MultiHead, heads_of
 from .infinite import bind_density, check_same_space
 from .layer import Attention
@@ -16,6 +17,7 @@ __all__ = [
     "BoundLayer",
     "Column",
     "DensityCorrected",
+    "Gradients",
     "LayerSpectrum",
     "MultiHead",
     "Normalization",

@@ -12,6 +12,7 @@ from .. import capacity, checks
 from ..kernels import Choice, check_backend, choose
 from ..kernels.near import choose_source
 from ..similarity import PseudoMetric
+from . import gradients
 from .bound import BoundLayer, bind, read_log_mass
 from .host import through_host
 from .masks import Causal, Graph, read_mask
@@ -168,6 +169,8 @@ class Attention:
                 "use residual = 1 and combine them yourself"
             )
         return bound.attend(values, self.f.check(queries, "queries")).mean
+
+    vjp = gradients.vjp
 
     def weights(self, tokens: np.ndarray, queries: np.ndarray | None = None) -> np.ndarray:
         """The dense (M, N) weights S, rows summing to one; refused above 2^26 entries.

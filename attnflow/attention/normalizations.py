@@ -26,6 +26,7 @@ import numpy as np
 
 from .. import checks
 from . import sinkhorn
+from .bound import BoundLayer
 from .sinkhorn import LogSum
 
 
@@ -108,6 +109,22 @@ class Normalization:
         """As `key_bias`, which does not ask for the masses (their logarithms, (N,)) that `log_sum` has in it."""
         return self.key_bias(log_sum, len(log_mass), tol)
 
+    def key_bias_vjp(self, bound: BoundLayer, cotangent: np.ndarray) -> list[tuple[np.ndarray, bool, np.ndarray]]:
+        """The log-sum-exps that the key bias is made of, with the gradients of a loss with respect to them.
+
+        Parameters
+        ----------
+        bound : BoundLayer
+        cotangent : (N,) array
+            dLoss / d key bias; it adds up to zero, as a constant changes no weight.
+
+        Returns
+        -------
+        list of (bias (N,), transposed, gradient (N,))
+            Of log sum_j K_ij exp(bias_j), over columns if transposed.
+        """
+        raise self._unknown("key_bias_vjp", "gradient")
+
     def first_order(self) -> tuple[float, float]:
         """(k, s) of the term -k m2 grad(Delta r / r) . grad H, r = p^s, of the first-order error; see `predicted_bias`."""
         raise self._unknown("first_order", "predicted bias")
@@ -162,6 +179,9 @@ class Softmax(Normalization):
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return np.zeros(size), {}
 
+    def key_bias_vjp(self, bound: BoundLayer, cotangent: np.ndarray) -> list[tuple[np.ndarray, bool, np.ndarray]]:
+        return []
+
     def first_order(self) -> tuple[float, float]:
         return 0.0, 1.0
 
@@ -181,6 +201,9 @@ class Column(Normalization):
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return -log_sum(np.zeros(size), transposed=True), {}
+
+    def key_bias_vjp(self, bound: BoundLayer, cotangent: np.ndarray) -> list[tuple[np.ndarray, bool, np.ndarray]]:
+        return [(np.zeros_like(cotangent), True, -cotangent)]
 
     def first_order(self) -> tuple[float, float]:
         return 1.0, 1.0
@@ -214,6 +237,9 @@ class DensityCorrected(Normalization):
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return -self.alpha * log_sum(np.zeros(size)), {}
+
+    def key_bias_vjp(self, bound: BoundLayer, cotangent: np.ndarray) -> list[tuple[np.ndarray, bool, np.ndarray]]:
+        return [(np.zeros_like(cotangent), False, -self.alpha * cotangent)]
 
     def first_order(self) -> tuple[float, float]:
         return self.alpha, 1.0
@@ -280,6 +306,23 @@ class Sinkhorn(Normalization):
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         scale = sinkhorn.one_potential if self.potentials == 1 else sinkhorn.two_potentials
         return scale(log_sum, size, tol if self.tol is None else self.tol, self.max_iter)
+
+    def key_bias_vjp(self, bound: BoundLayer, cotangent: np.ndarray) -> list[tuple[np.ndarray, bool, np.ndarray]]:
+        """By the equations of the potentials, S the weights: one, (1 + S) d log v = -d(row sums); two, see `sinkhorn.response`."""
+
+        def rows(v: np.ndarray) -> np.ndarray:
+            return bound.attend(v[:, None]).mean[:, 0]
+
+        if self.potentials == 1:
+            return [(bound.key_bias, False, -sinkhorn.solve(lambda v: v + rows(v), cotangent, bound.layer.rtol))]
+
+        def remainder(v: np.ndarray) -> np.ndarray:
+            # S'S of tokens that see nobody else is the identity: then not by zero is rounding divided
+            return (1 + 1e-14) * v - bound.attend_transposed(rows(v)[:, None])[:, 0]
+
+        of_columns = sinkhorn.solve(remainder, cotangent, bound.layer.rtol)
+        log_u = -bound.attend(None).log_sum_exp
+        return [(log_u, True, -of_columns), (bound.key_bias, False, rows(of_columns))]
 
     def first_order(self) -> tuple[float, float]:
         return 0.5, 0.5

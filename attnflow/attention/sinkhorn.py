@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator, cg
 
 from .. import checks
 
@@ -86,6 +87,20 @@ def two_potentials(log_sum: LogSum, size: int, tol: float, max_iter: int) -> tup
         log_v = best
         _warn(max_iter, "column", gap, tol)
     return log_v + (log_u.mean() - log_v.mean()) / 2, {"sinkhorn_sweeps": sweep, "sinkhorn_gap": gap}
+
+
+def solve(apply: Callable[[np.ndarray], np.ndarray], known: np.ndarray, tol: float) -> np.ndarray:
+    """x with apply(x) = known, of a symmetric positive semidefinite map of (N,), by conjugate gradients to `tol`."""
+    size = len(known)
+    x, failed = cg(LinearOperator((size, size), matvec=apply, dtype=np.float64), known, rtol=tol, maxiter=1000)
+    if failed:
+        off = float(np.linalg.norm(apply(x) - known) / np.linalg.norm(known))
+        checks.warn(
+            f"conjugate gradients stopped after 1000 steps with the potentials' derivatives off by {off:.1g}, tol {tol:.1g}: "
+            "raise epsilon",
+            checks.ConvergenceWarning,
+        )
+    return x
 
 
 def _met(gap: float, tol: float, sums: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from .moments import log_moments, power_moments
 from .pairs import Pair
 from .products import product, square
 from .pseudometrics import PseudoMetric
+
+_PROBES = 64  # tokens at which a Jacobian that moves them is compared with differences
 
 
 class _Distance(PseudoMetric):
@@ -71,6 +74,9 @@ class SquaredDistance(_Distance):
 
     def __init__(self, space: Space) -> None:
         super().__init__(space)
+
+    def features_vjp(self, x: np.ndarray, of_queries: np.ndarray, of_keys: np.ndarray) -> tuple[np.ndarray, None]:
+        return of_queries + of_keys, None
 
 
 class PowerDistance(_Distance):
@@ -136,6 +142,13 @@ class Mahalanobis(PseudoMetric):
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return product(x, self._factor)
 
+    def features_vjp(self, x: np.ndarray, of_queries: np.ndarray, of_keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """With G = L L' and features L'x, the gradient with respect to G is L'^-1 (sum of du x' + dw x') / 2, symmetric."""
+        of_features = of_queries + of_keys
+        # they add up to zero: an offset of the points does not matter
+        of_G = np.linalg.solve(self._factor.T, of_features.T @ (x - x.mean(axis=0))) / 2
+        return of_features @ self._factor.T, of_G / 2 + of_G.T / 2
+
     def metric(self, x: np.ndarray) -> np.ndarray:
         return np.broadcast_to(self.G, (*checks.coordinates(x, "x", self.dim).shape, self.dim))
 
@@ -149,6 +162,9 @@ class SquaredMap(PseudoMetric):
         Points (..., n) -> (..., m), injective, with a Jacobian of full rank.
     jacobian : callable, optional
         Points (..., n) -> (..., m, n); by checked differences when None.
+    vjp : callable, optional
+        Points (N, n) and the gradient of a loss with respect to phi of them (N, m) -> that with respect to the parameters of
+        phi, as any object: what `Attention.vjp` returns as `.parameters`.
 
     Examples
     --------
@@ -160,11 +176,11 @@ class SquaredMap(PseudoMetric):
 
     dim = None
 
-    def __init__(self, phi: Callable, jacobian: Callable | None = None) -> None:
-        for value, name in ((phi, "phi"), (jacobian, "jacobian")):
-            if not callable(value) and not (name == "jacobian" and value is None):
+    def __init__(self, phi: Callable, jacobian: Callable | None = None, vjp: Callable | None = None) -> None:
+        for value, name in ((phi, "phi"), (jacobian, "jacobian"), (vjp, "vjp")):
+            if not callable(value) and (name == "phi" or value is not None):
                 raise TypeError(f"{name} must be callable on points (..., n), got {type(value).__name__}")
-        self.phi, self.jacobian = phi, jacobian
+        self.phi, self.jacobian, self.vjp = phi, jacobian, vjp
         self.symmetric, self.pair, self.positive_definite = True, Pair("squared"), True
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
@@ -172,12 +188,24 @@ class SquaredMap(PseudoMetric):
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         x = checks.coordinates(x, "x", None)
-        if self.jacobian is None:
-            J = partial_derivatives(self._image, x, "phi")
-        else:
-            J = checks.array(self.jacobian(x), "jacobian(points)")
-            compare(lambda _: J, lambda x: partial_derivatives(self._image, x, "phi"), x)
+        J = self._derivative(x, x)
         return np.swapaxes(J, -1, -2) @ J
+
+    def features_vjp(self, x: np.ndarray, of_queries: np.ndarray, of_keys: np.ndarray) -> tuple[np.ndarray, Any]:
+        of_features = of_queries + of_keys
+        of_points = np.einsum("imn,im->in", self._derivative(x, x[:_PROBES]), of_features)
+        return of_points, None if self.vjp is None else self.vjp(x, of_features)
+
+    def _derivative(self, x: np.ndarray, probes: np.ndarray) -> np.ndarray:
+        """J at x; a given one is compared with differences at the probes."""
+
+        def numerical(x: np.ndarray) -> np.ndarray:
+            return partial_derivatives(self._image, x, "phi")
+
+        if self.jacobian is None:
+            return numerical(x)
+        compare(self.jacobian, numerical, probes)
+        return checks.array(self.jacobian(x), "jacobian(points)", (*x.shape[:-1], None, x.shape[-1]))
 
     def _image(self, x: np.ndarray) -> np.ndarray:
         image = checks.array(self.phi(x), "phi(points)")

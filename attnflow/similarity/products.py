@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import checks
@@ -10,8 +12,8 @@ from .pseudometrics import PseudoMetric
 
 
 class DotProduct(PseudoMetric):
-    """f = -x'Wy, or f = -(W_Q x).(W_K y): a transformer's softmax(x'Wy) is epsilon = 1/2, or sqrt(d_head) / 2 for its
-    scaled scores.
+    """f = -x'Wy, or f = -(W_Q x + bias).(W_K y): a transformer's softmax(x'Wy) is epsilon = 1/2, or sqrt(d_head) / 2 for
+    its scaled scores.
 
     Local only where x'Wx is constant and W symmetric positive definite, as on the unit sphere with
     W = 1: there |x - y|^2 / 2 = 1 + f, the metric is half the round one and the time step eps / 2. For any other W many
@@ -23,6 +25,9 @@ class DotProduct(PseudoMetric):
         The identity when None; W_Q if W_K is given.
     W_K : (r, n) array, optional
         The factors of W = W_Q'W_K as networks store them: a pair then costs r products, not n.
+    bias : (r,) array, optional
+        Of the queries, added to W_Q x (without factors to W'x): a key bias bias'W_K y whatever the query. A bias of the keys
+        would add to f what depends on x alone, which softmax does not see.
 
     Examples
     --------
@@ -32,11 +37,13 @@ class DotProduct(PseudoMetric):
     >>> W_Q, W_K = np.array([[1.0, 0.0, 1.0]]), np.array([[0.0, 1.0, 0.0]])    # a head of one column on three
     >>> af.DotProduct(W_Q, W_K)([[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]])          # -(1 + 3) 5
     array([[-20.]])
+    >>> af.DotProduct(W_Q, W_K, bias=[0.5])([[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]])    # -(1 + 3 + 0.5) 5
+    array([[-22.5]])
     """
 
     dim = None
 
-    def __init__(self, W: np.ndarray | None = None, W_K: np.ndarray | None = None) -> None:
+    def __init__(self, W: np.ndarray | None = None, W_K: np.ndarray | None = None, bias: np.ndarray | None = None) -> None:
         self.pair = Pair("inner", "affine")
         self.W: np.ndarray | None = None
         self.factors: tuple[np.ndarray, np.ndarray] | None = None
@@ -47,8 +54,15 @@ class DotProduct(PseudoMetric):
         elif W is not None:
             self.W = square(W, "W")
             self.dim = len(self.W)
+        self.bias = None if bias is None else self._of_queries(bias)
         if self.dim is not None:
             self._classify()
+
+    def _of_queries(self, bias: np.ndarray) -> np.ndarray:
+        if self.dim is None:
+            self.W = np.eye(len(checks.array(bias, "bias", (None,))))
+            self.dim = len(self.W)
+        return checks.array(bias, "bias", (len(self.factors[0]) if self.factors else self.dim,)).astype(np.float64)
 
     def _classify(self) -> None:
         """What W is, from a matrix of at most twice its rank, in units of its largest entry."""
@@ -62,51 +76,70 @@ class DotProduct(PseudoMetric):
             core = self.W
         core = _in_units(core)
         even, odd = (core + core.T) / 2, (core - core.T) / 2
-        self.symmetric = bool(np.abs(odd).max() <= 5e-13)
+        if np.abs(odd).max() <= 5e-13:
+            odd[:] = 0.0
         eigenvalues = np.linalg.eigvalsh(even)
-        self.positive_definite = self.symmetric and bool(eigenvalues[0] >= -1e-13)
+        lowest = 0.0 if eigenvalues[0] >= -1e-13 else float(eigenvalues[0] / abs(eigenvalues).max())
         rank = int((np.linalg.svd(core, compute_uv=False) > 1e-13 * len(core)).sum())
-        self._parts = (
-            rank,
-            float(np.linalg.norm(even)),
-            float(np.linalg.norm(odd)),
-            float(eigenvalues[0] / max(abs(eigenvalues).max(), 1e-300)),
-        )
+        self._parts = rank, float(np.linalg.norm(even)), float(np.linalg.norm(odd)), lowest
+        self.symmetric = not odd.any() and not self._key_bias.any()
+        self.positive_definite = self.symmetric and lowest == 0
+
+    @property
+    def _key_bias(self) -> np.ndarray:
+        """c (n,) of f = -x'Wy - c'y."""
+        if self.bias is None:
+            return np.zeros(1)
+        return self.bias if self.factors is None else self.bias @ self.factors[1]
 
     @property
     def obstacle(self) -> str | None:
         if self.dim is None:
             return None
         rank, even, odd, lowest = self._parts
-        if not self.symmetric:
+        if odd:
             found = f"an antisymmetric part of norm {odd / np.hypot(even, odd):.2g} of W's"
             onward = (
                 "f.symmetric_part() has one if W + W' is positive definite; f itself is smallest elsewhere, on the unit "
                 "sphere at y = W'x / |W'x|, where each layer moves features at once"
             )
-        elif not self.positive_definite:
+        elif lowest:
             found = f"an eigenvalue of {lowest:.2g} of the largest"
             onward = "along its vector tokens that differ attend to each other; add a multiple of the identity to W"
         elif rank < self.dim:
             found = f"rank {rank} of {self.dim}"
             onward = "tokens differ in columns that f does not see; map them to those it does, as tokens @ W_Q.T"
+        elif self._key_bias.any():
+            size = np.linalg.norm(self._key_bias)
+            return f"bias must be None for f to have a local limit, got a key bias of slope {size:.3g} that draws all tokens one way"
         else:
             return None
         return f"W must be symmetric positive definite for f = -x'Wy to have a local limit, got {found}: {onward}"
 
     def symmetric_part(self) -> DotProduct:
-        """f = -x'(W + W')y / 2; factors stay factors, of twice the rank."""
+        """f = -x'(W + W')y / 2 without a bias; factors stay factors, of twice the rank."""
         if self.factors is not None:
             return DotProduct(np.concatenate(self.factors) / 2, np.concatenate(self.factors[::-1]))
-        return self if self.W is None else DotProduct(self.W / 2 + self.W.T / 2)
+        return DotProduct(None if self.W is None else self.W / 2 + self.W.T / 2)
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         if self.factors is not None:
-            return product(x, self.factors[0].T)
-        return x if self.W is None else product(x, self.W)
+            x = product(x, self.factors[0].T)
+        elif self.W is not None:
+            x = product(x, self.W)
+        return x if self.bias is None else x + self.bias
 
     def key_features(self, y: np.ndarray) -> np.ndarray:
         return y if self.factors is None else product(y, self.factors[1].T)
+
+    def features_vjp(self, x: np.ndarray, of_queries: np.ndarray, of_keys: np.ndarray) -> tuple[np.ndarray, Any]:
+        of_bias = () if self.bias is None else (of_queries.sum(axis=0),)
+        if self.factors is not None:
+            return of_queries @ self.factors[0] + of_keys @ self.factors[1], (of_queries.T @ x, of_keys.T @ x, *of_bias)
+        if self.W is None:
+            return of_queries + of_keys, None
+        of_W = x.T @ of_queries
+        return of_queries @ self.W.T + of_keys, (of_W, *of_bias) if of_bias else of_W
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """W / 2 at points (..., n); it acts on the tangent space of {x'Wx = constant}."""
@@ -145,6 +178,12 @@ class Cosine(PseudoMetric):
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return _directions(x)[0] / np.sqrt(2)
+
+    def features_vjp(self, x: np.ndarray, of_queries: np.ndarray, of_keys: np.ndarray) -> tuple[np.ndarray, None]:
+        """Across x only: its length does not matter."""
+        u, norm = _directions(x)
+        of_features = (of_queries + of_keys) / np.sqrt(2)
+        return (of_features - (of_features * u).sum(axis=1, keepdims=True) * u) / norm, None
 
     def metric(self, x: np.ndarray) -> np.ndarray:
         """(I - x x' / |x|^2) / (2 |x|^2): zero along x, half the round metric across it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from .. import checks
 from ..geometry import Space
 from . import pairs
 from .expressions import Expression, read
+from .folding import folding
 from .pairs import Pair
 
 _DENSE = 2**26  # most pairs evaluated at once
@@ -120,6 +122,10 @@ class PseudoMetric:
         u = self.query_features(x)
         return _derivatives_in_y(lambda y: self.paired(u, self.key_features(y)), x, 5e-3)[0]
 
+    def features_vjp(self, x: np.ndarray, of_queries: np.ndarray, of_keys: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Gradients of a loss with respect to the points (N, n), and to parameters of f, from those of their features (N, m)."""
+        raise NotImplementedError(f"{type(self).__name__} has no derivatives of its features")
+
     def transposed(self) -> PseudoMetric:
         """f with its arguments swapped."""
         return self if self.symmetric else _Transposed(self)
@@ -176,7 +182,7 @@ class PseudoMetric:
         return epsilon, 3 * epsilon * epsilon  # a power would raise on overflow
 
     def defects(self, tokens: np.ndarray) -> dict[str, float]:
-        """How far f is from a squared distance on (at most 200 of) the tokens; all zero for one.
+        """How far f is from a squared distance on (at most 200 of) the tokens: all zero for one, and `folding` one.
 
         An infinite f counts as a very large one.
 
@@ -188,6 +194,8 @@ class PseudoMetric:
             that makes f nonnegative (a constant changes no attention weight).
             ``indefiniteness``: minus the lowest eigenvalue of the centred Gram matrix -J F J / 2 over its
             largest in magnitude; zero exactly for squared Euclidean distances (Schoenberg).
+            ``folding``: shortest chord sqrt(f) over length under `metric`, along the line between two of (at most 100 of)
+            the tokens: one if f is that of a linear map, zero where a map makes distant tokens one; nan without a metric.
 
         Examples
         --------
@@ -210,6 +218,7 @@ class PseudoMetric:
             "negativity": float(max(0.0, -f.min())),
             "triangle": float(max(0.0, np.subtract(root, detour, out=np.zeros_like(root), where=root > detour).max())),
             "indefiniteness": float(max(0.0, -spectrum[0]) / max(np.abs(spectrum).max(), np.finfo(float).tiny)),
+            "folding": folding(self, tokens),
         }
 
     def is_symmetric(self, tokens: np.ndarray) -> bool:

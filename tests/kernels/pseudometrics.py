@@ -21,6 +21,7 @@ def of_each_kind(flat, unit):
         "map": (af.SquaredMap(lambda x: np.concatenate([x, 0.1 * x**2], axis=-1)), flat),
         "dot product": (af.DotProduct(), unit),
         "skew dot product": (af.DotProduct(SKEW), unit),
+        "biased dot product": (af.DotProduct(SKEW[:2], SKEW[1:], [0.4, -0.7]), flat),
         "cosine": (af.Cosine(), flat),
         "expression": (af.PseudoMetric(sum(2 - 2 * sympy.cos(a - b) for a, b in zip(X, Y)), 3), flat),
     }

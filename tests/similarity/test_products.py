@@ -34,6 +34,7 @@ def test_factors_are_their_product():
         (af.DotProduct(1e200 * np.eye(3), 1e-200 * np.eye(3)), True, True, None),
         (af.DotProduct([[2.0, 0.5], [0.5, 1.0]]), True, True, None),
         (af.DotProduct(), True, True, None),
+        (af.DotProduct(np.eye(2), bias=[0.0, 0.0]), True, True, None),
     ],
 )
 def test_what_stands_in_the_way_of_a_limit_is_said_with_a_way_onward(f, symmetric, definite, obstacle):
@@ -60,6 +61,32 @@ def test_the_symmetric_part_keeps_its_factors():
     np.testing.assert_array_equal(full.metric(sphere[1:]), np.broadcast_to(np.diag([1.0, 0.5, 0.5]), (2, 3, 3)))
 
 
+@pytest.mark.parametrize("engine", ["reference", "numba", "auto"])
+def test_a_bias_of_the_queries_is_a_key_bias(engine):
+    bias = RNG.standard_normal(4)
+    f, plain = af.DotProduct(W_Q, W_K, bias), af.DotProduct(W_Q, W_K)
+    np.testing.assert_allclose(f(X, Y), plain(X, Y) - Y @ (bias @ W_K), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(f.transposed()(Y, X), f(X, Y).T, rtol=1e-13)
+    np.testing.assert_allclose(f.slope(X), -(X @ W_Q.T + bias) @ W_K, rtol=1e-8, atol=1e-8)
+    logits = (X @ W_Q.T + bias) @ (X @ W_K.T + RNG.standard_normal(4)).T / 2  # a bias of the keys has no effect
+    softmax = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softmax /= softmax.sum(axis=1, keepdims=True)
+    layer = af.Attention(f, 1.0, backend=engine)
+    np.testing.assert_allclose(layer(X), softmax @ X, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(layer.weights(X), softmax, rtol=1e-12, atol=1e-15)
+
+
+def test_a_bias_takes_symmetry_and_the_limit_away():
+    whole = af.DotProduct(np.eye(2), bias=[1.0, 0.0])
+    assert not whole.symmetric and not whole.positive_definite and whole.defects(X[:, :2])["asymmetry"] > 0.1
+    np.testing.assert_array_equal(whole(X[:, :2], Y[:, :2]), af.DotProduct(bias=[1.0, 0.0])(X[:, :2], Y[:, :2]))
+    with pytest.raises(ValueError, match="bias must be None for f to have a local limit, got a key bias of slope 1 "):
+        af.Attention(whole, 0.1).time_step
+    assert whole.symmetric_part().obstacle is None
+    with pytest.raises(ValueError, match="symmetric f"):
+        af.Attention(whole, 0.1, "sinkhorn")(X[:, :2])
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -67,6 +94,8 @@ def test_the_symmetric_part_keeps_its_factors():
         ((W_Q, W_K[0]), r"W_K must be a factor of shape \(r, n\), got shape \(9,\)"),
         ((None, W_K), "W must be given beside W_K"),
         ((W_Q, np.full((4, 9), np.nan)), "W_K must be finite"),
+        ((W_Q, W_K, np.ones(9)), r"bias must have shape \(4\), got \(9,\)"),
+        ((np.eye(3), None, [np.inf, 0, 0]), "bias must be finite"),
     ],
 )
 def test_bad_factors_are_named(arguments, message):

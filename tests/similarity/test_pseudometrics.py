@@ -10,6 +10,7 @@ import attnflow as af
 X, Y = np.array([[0.5, -1.0]]), np.array([[1.5, 1.0], [0.5, -1.0]])  # |x - y|^2 = 5, 0
 SPHERE_X, SPHERE_Y = np.array([[1.0, 0.0, 0.0]]), np.array([[0.6, 0.8, 0.0], [-1.0, 0.0, 0.0]])
 PLANE = af.Euclidean(2)
+CLOUD = np.random.default_rng(0).normal(size=(60, 3))
 
 
 @pytest.mark.parametrize(
@@ -93,10 +94,49 @@ def test_a_minimum_elsewhere_has_no_metric():
 def test_defects_see_what_is_wrong():
     tokens = af.Gaussian([0.0, 0.0], np.eye(2)).sample(60, rng=1)
     squared = af.SquaredDistance(PLANE).defects(tokens)
-    assert max(squared.values()) < 1e-12
+    assert squared.pop("folding") == pytest.approx(1.0, abs=1e-12) and max(squared.values()) < 1e-12
     assert af.PowerDistance(PLANE, 4.0).defects(tokens)["indefiniteness"] > 0.01
     skew = af.DotProduct([[1.0, 1.0], [0.0, 1.0]]).defects(tokens)
     assert skew["asymmetry"] > 0.1 and skew["negativity"] > 0.1
+
+
+TURNED = np.array([[2.0, 0.5], [-0.3, 1.0]])
+LINE = np.linspace(-1.0, 1.0, 41)[:, None]
+ANGLES = np.linspace(0.0, 1.5 * np.pi, 60)[:, None]
+SKEW = np.array([[0.0, 1.0], [-1.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    "f, tokens, expected",
+    [
+        (af.SquaredMap(lambda x: x @ TURNED.T + 3.0), CLOUD[:, :2], 1.0),
+        (af.Mahalanobis(np.diag([1.0, 1e8])), CLOUD[:, :2], 1.0),
+        (af.SquaredMap(lambda x: x**2), LINE + 0.05, 0.0),  # x and -x become one point: a pair of tokens does
+        (af.SquaredMap(lambda x: np.concatenate([np.cos(x), np.sin(x)], axis=-1)), ANGLES, np.sqrt(2) / (1.5 * np.pi)),
+        (af.PseudoMetric(lambda x, y: 2 - 2 * np.cos((x - y)[..., 0]), 1), ANGLES, np.sqrt(2) / (1.5 * np.pi)),
+        # what x or y alone adds, or an antisymmetric part, is no fold
+        (af.PseudoMetric(lambda x, y: ((x - y) ** 2).sum(-1) + 3 + np.einsum("...i,ij,...j", x - y, SKEW, x - y), 2), CLOUD[:, :2], 1.0),
+        (af.SquaredDistance(af.Circle()), ANGLES, 1.0),  # along the shortest way
+        (af.LogDistance(af.Euclidean(1)), 3 * LINE, np.sqrt(np.log(37)) / 6),
+        (af.DotProduct(), np.concatenate([np.cos(ANGLES), np.sin(ANGLES)], axis=-1), 1.0),  # chords, through the disk
+        (af.PowerDistance(PLANE, 3.0), CLOUD[:, :2], np.nan),
+        (af.DotProduct(), CLOUD, np.nan),
+        (af.Cosine(), np.array([[1.0, 0.0], [-1.0, 0.0]]), np.nan),  # the line meets zero
+        (af.SquaredDistance(PLANE), np.ones((5, 2)), np.nan),  # no pair
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, af.PseudoMetric) else "",
+)  # fmt: skip
+def test_folding_is_the_shortest_chord_over_length(f, tokens, expected):
+    assert f.defects(tokens)["folding"] == pytest.approx(expected, rel=2e-3, abs=1e-12, nan_ok=True)
+
+
+def test_a_residual_map_bounded_by_c_never_folds_beyond_its_bound():
+    # |phi(x) - phi(y)| lies between (1 - c)|x - y| and (1 + c)|x - y|, and lengths do too
+    rng, x = np.random.default_rng(0), 3 * CLOUD[:, :2]
+    V, W = (np.linalg.qr(rng.normal(size=(2, 2)))[0] for _ in range(2))
+    for c, folds in ((0.9, False), (12.0, True)):
+        number = af.SquaredMap(lambda x: x + c * np.tanh(x @ W.T) @ V.T).defects(x)["folding"]  # noqa: B023
+        assert (number < (1 - c) / (1 + c) if c < 1 else number < 0.2) == folds
 
 
 @pytest.mark.parametrize(
@@ -129,7 +169,6 @@ def _lowest_eigenvalue(f, points):
 
 
 DIAMOND = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-CLOUD = np.random.default_rng(0).normal(size=(60, 3))
 UNIT = CLOUD / np.linalg.norm(CLOUD, axis=1, keepdims=True)
 
 
