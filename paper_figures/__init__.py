@@ -7,6 +7,7 @@ A module has
     WRONG        one of them changed, {"drift": 1.0}: with it, the figure must fail
     measure(quick, progress) -> data     arrays by name; the only part that takes time
     check(data, constants) -> checks     predictions from the constants, against the data
+    NEEDS        optional, a package of the extras that measure imports; without it the figure is left out
     PANELS       optional, panels side by side, 1 when absent
     draw(figure, data, constants)        predictions as lines or bands, measurements as points
 
@@ -46,6 +47,8 @@ FIGURES = (
     "f17_boundaries",
     "f18_token_spectra",
     "f19_sparse_law",
+    "f20_learned_metric",
+    "f21_gradient",
 )
 
 Data = Mapping[str, np.ndarray]

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run figures; returns 0, 1 if a check fails, 2 for an unknown name."""
+    """Run figures; returns 0, 1 if a check fails or what was asked for by name is left out, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="python -m paper_figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as f01_bias or f01; all when none is given")
     parser.add_argument(
@@ -35,10 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"paper_figures: NAME must be one of {', '.join(FIGURES)}, got {', '.join(unknown)}", file=sys.stderr)
         return 2
-    failed = []
+    failed, left_out = [], []
     print(f"{'claim':66} {'predicted':>11} {'measured':>11} {'tolerance':>9}  verdict")
     for name in chosen or FIGURES:
         began, module = time.perf_counter(), import_module(f"paper_figures.{name}")
+        needs = getattr(module, "NEEDS", None)
+        if needs and find_spec(needs) is None:
+            print(f"{name}: left out: needs {needs}")
+            left_out.append(name)
+            continue
         data, checks = compute(module, options.quick, progress=sys.stderr.isatty())
         write(module, data, checks, options.out, name)
         print(f"{name}: {module.TITLE} ({time.perf_counter() - began:.0f} s)")
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"wrote pictures, data and {options.out / 'README.md'}")
     if failed:
         print(f"paper_figures: a check fails in {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed or (options.names and left_out) else 0
 
 
 def row(check: Check) -> str:
