@@ -316,7 +316,7 @@ def test_what_fails_while_running_is_one_line_and_status_1(tokens, tmp_path, mon
         ZeroDivisionError("division by zero"),
         OSError(28, "No space left on device"),
     ):
-        monkeypatch.setattr("attnflow.cli.propagate", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        monkeypatch.setattr("attnflow.cli.tokens.propagate", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
         assert main(["propagate", str(tokens), "--layers", "1", "--out", str(tmp_path / "out")]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("attnflow: ") and (str(error).split() or ["MemoryError"])[0] in line
@@ -329,7 +329,7 @@ def test_an_unfinished_run_keeps_what_was_done_and_says_so(tokens, tmp_path, mon
         run.status, run.message = status, "half way"
         return run
 
-    monkeypatch.setattr("attnflow.cli.propagate", unfinished)
+    monkeypatch.setattr("attnflow.cli.tokens.propagate", unfinished)
     assert main(["propagate", str(tokens), "--layers", "2", "--out", str(tmp_path / "out")]) == code
     assert "attnflow: half way" in capsys.readouterr().err and (tmp_path / "out" / "propagate.npz").exists()
 

@@ -1,0 +1,7 @@
+"""python -m attnflow.cli"""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,39 @@
+"""attnflow converge: layers against their limit equation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ..studies.files import read_study
+from .output import folder, new_figure, save
+
+
+def add_to(commands) -> None:
+    """The command's arguments."""
+    converge = commands.add_parser("converge", help="layers against their limit equation, with predicted error bars")
+    converge.add_argument("study", nargs="?", metavar="STUDY.toml", help="study file; the built-in study when absent")
+    converge.add_argument("--out", default="attnflow-output", help="folder for converge.png, converge.csv, study.sqlite")
+    converge.add_argument("--jobs", type=int, default=1, help="processes (default 1, which uses all cores as threads)")
+    converge.set_defaults(command=_converge)
+
+
+def _converge(options: argparse.Namespace) -> int:
+    study = read_study(options.study)
+    if options.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
+    out = folder(options.out)
+    result = study.run(out / "study.sqlite", n_jobs=options.jobs)
+    if result.resumed:
+        print(f"{result.resumed} finished cells taken from {out / 'study.sqlite'}")
+    if result.message != "finished":
+        print(f"attnflow: {result.message}", file=sys.stderr)
+        return 130
+    options.running = True
+    print(result.summary())
+    result.to_csv(out / "converge.csv")
+    figure = new_figure(9.6, 3.9)
+    result.plot(figure.subplots(1, 2))
+    save(figure, out / "converge.png")
+    print(f"wrote {out / 'converge.png'} and {out / 'converge.csv'}")
+    return 0

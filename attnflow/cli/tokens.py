@@ -1,0 +1,143 @@
+"""attnflow propagate and spectrum: attention on a user's own tokens."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+
+import numpy as np
+
+from .. import checks, files
+from ..attention import Attention, MultiHead, heads_of, perplexity
+from ..norms import norm
+from ..particles import propagate
+from ..studies import words
+from .output import folder, load, new_figure, save
+
+_ALONE = 5  # tokens of a mode that is none of the whole
+_SCREENED = {
+    "region": "where the density makes column sums large",
+    "random": "at random: column sums differ by their noise",
+    "ties": "the first ones: column sums are equal",
+}
+
+
+def add_to(commands) -> None:
+    """The commands' arguments."""
+    run = commands.add_parser("propagate", help="your own tokens through attention layers")
+    _add_layer(run)
+    run.add_argument("--values", metavar="V.npy", help="(N,) or (N, c) features; the tokens themselves when absent")
+    run.add_argument(
+        "--heads", type=int, help="heads that divide the columns among them, averaged (without it: one for each --epsilon)"
+    )
+    run.add_argument("--layers", type=int, default=20)
+    run.add_argument("--out", default="attnflow-output", help="folder for propagate.npz, propagate.csv, propagate.png")
+    run.set_defaults(command=_propagate)
+
+    modes = commands.add_parser("spectrum", help="what attention on your own tokens forgets last")
+    _add_layer(modes)
+    modes.add_argument("-k", type=int, default=10, help="eigenvalues (default 10)")
+    modes.add_argument("--out", default="attnflow-output", help="folder for spectrum.npz, spectrum.csv, spectrum.png")
+    modes.set_defaults(command=_spectrum)
+
+
+def _add_layer(command: argparse.ArgumentParser) -> None:
+    """The tokens and the layer on them."""
+    command.add_argument("tokens", metavar="TOKENS.npy", help="(N, n) array")
+    command.add_argument("--pseudometric", default="squared-distance", choices=sorted(words.PSEUDOMETRICS))
+    command.add_argument(
+        "--epsilon", default="auto", help="temperature, 'auto': median perplexity 30 (default), or E1,E2,...: one for each head"
+    )
+    command.add_argument("--normalization", default="softmax", metavar="NAME[:NUMBER]", help=words.NORMALIZATIONS)
+    command.add_argument("--mask", metavar="causal|M.npy", help="who sees whom: 'causal', or (N,) labels, or (E, 2) edges")
+
+
+def _layer(options: argparse.Namespace, tokens: np.ndarray, heads: int | None = None) -> Attention | MultiHead:
+    layer, notes = words.make_layer(tokens, options.pseudometric, options.epsilon, options.normalization, heads, options.mask)
+    for note in notes:
+        print(note)
+    return layer
+
+
+def _propagate(options: argparse.Namespace) -> int:
+    tokens = checks.points(load(options.tokens, "tokens"), "tokens")
+    values = tokens if options.values is None else checks.features(load(options.values, "values"), "values", len(tokens))
+    layers = checks.integer(options.layers, "layers", least=1)
+    layer = _layer(options, tokens, options.heads)
+    options.running = True
+    run = propagate(layer, tokens, values, layers, progress=True)
+    assert run.layers is not None
+    if run.status:
+        print(f"attnflow: {run.message}", file=sys.stderr)
+    share = np.full(len(tokens), 1 / len(tokens))
+    spread = np.array([norm(share, y - y.mean(axis=0)) for y in run.y])
+    attended = [perplexity(head.bind(tokens)) for head in heads_of(layer)]
+    out = folder(options.out)
+    run.save(out / "propagate.npz")
+    with files.whole(out / "propagate.csv", "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["layer", "t", "spread"])
+        writer.writerows(zip(run.layers.tolist(), run.t.tolist(), spread.tolist()))
+    from ..plotting.tokens import plot_tokens
+
+    figure = new_figure(11.5, 3.6)
+    plot_tokens(run, spread, np.concatenate(attended), figure.subplots(1, 3))
+    save(figure, out / "propagate.png")
+    print(f"{len(tokens)} tokens, {run.layers[-1]} layers, t = {run.t[-1]:.4g}, engine {run.stats['engine']}")
+    print(f"spread of the features: {spread[0]:.4g} at the start, {spread[-1]:.4g} at the end")
+    for k, (rows, stats) in enumerate(zip(attended, run.stats.get("heads", [run.stats]))):
+        low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75])
+        print(
+            f"{f'head {k + 1}: ' * (len(attended) > 1)}perplexity: median {middle:.1f}, quartiles {low:.1f} and {high:.1f}",
+            end="",
+        )
+        print(f" of {len(tokens)} tokens{_chosen(stats)}")
+    print(f"wrote {out / 'propagate.npz'}, {out / 'propagate.csv'} and {out / 'propagate.png'}")
+    return {0: 0, 1: 130}.get(run.status, 1)
+
+
+def _chosen(stats: dict) -> str:
+    """What a normalisation chose, where it chooses."""
+    told = []
+    if "keys_per_query" in stats:
+        told.append(f"{stats['keys_per_query']:.4g} keys for each")
+    if "epsilon" in stats:
+        told.append(f"epsilon = {stats['epsilon']:.4g} for a fraction of {stats['fraction']:.4g}")
+    if "kept" in stats:
+        told.append(f"{stats['kept']} keys kept, {_SCREENED[stats['screening']]}")
+    return "".join(f"; {word}" for word in told)
+
+
+def _spectrum(options: argparse.Namespace) -> int:
+    tokens = checks.points(load(options.tokens, "tokens"), "tokens")
+    k = checks.integer(options.k, "k", least=1, largest=len(tokens) - 2)
+    layer = _layer(options, tokens)
+    if isinstance(layer, MultiHead):
+        raise ValueError(f"epsilon must be one number for a spectrum, got {options.epsilon!r}")
+    options.running = True
+    spectrum = layer.spectrum(tokens, k, progress=True)
+    share = spectrum.weight * np.abs(spectrum.eigenvectors) ** 2
+    held = 1 / np.square(share).sum(axis=1)  # tokens that would carry a mode if all did alike
+    rows = list(zip(range(k), spectrum.eigenvalues.tolist(), spectrum.rates.tolist(), held.tolist()))
+    print(f"{'mode':>4}  {'eigenvalue':>14}  {'rate':>12}  {'tokens':>8}")
+    for index, eigenvalue, rate, tokens_held in rows:
+        print(f"{index:4d}  {eigenvalue:14.10f}  {rate:12.5g}  {tokens_held:8.0f}")
+    if (alone := int((held[1:] < _ALONE).sum())) and len(tokens) > 10 * _ALONE:
+        print(f"{alone} of the modes are of fewer than {_ALONE} tokens, far from all others: a larger --epsilon connects them")
+    out = folder(options.out)
+    with files.whole(out / "spectrum.npz") as file:
+        np.savez(file, eigenvalues=spectrum.eigenvalues, rates=spectrum.rates, eigenvectors=spectrum.eigenvectors)
+    with files.whole(out / "spectrum.csv", "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["mode", "eigenvalue", "rate", "tokens"])
+        writer.writerows(rows)
+    from ..plotting.spectra import plot_modes, plot_rates
+
+    drawable = np.isrealobj(spectrum.eigenvectors) and (k > 2 or (k == 2 and tokens.shape[1] == 2))
+    axes = new_figure(9.6 if drawable else 4.8, 3.9).subplots(1, 1 + drawable, squeeze=False)[0]
+    for draw, ax in zip((plot_rates, plot_modes), axes):
+        draw(spectrum, ax)
+    save(axes[0].figure, out / "spectrum.png")
+    print(f"wrote {out / 'spectrum.npz'}, {out / 'spectrum.csv'} and {out / 'spectrum.png'}")
+    return 0
