@@ -37,6 +37,7 @@ from .geometry import (
     Uniform,
     VonMises,
     VonMisesFisher,
+    geodesic,
 )
 from .kernels import backends
 from .particles import evolve, evolve_continuous, feynman_kac, langevin, propagate
@@ -107,6 +108,7 @@ __all__ = [
     "evolve",
     "evolve_continuous",
     "feynman_kac",
+    "geodesic",
     "langevin",
     "limit",
     "load",
@@ -124,7 +126,12 @@ __all__ = [
 
 # what brings another package along (sympy, scikit-learn), or stands beside the layers, is imported when it is first asked
 # for, not by `import *`
-_LATER = {"theory": ".theory", "families": ".families", "DiffusionMap": ".learning.diffusion_map"}
+_LATER = {
+    "theory": ".theory",
+    "families": ".families",
+    "learning": ".learning",
+    "DiffusionMap": ".learning.diffusion_map",
+}
 
 
 def __getattr__(name: str):

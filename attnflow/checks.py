@@ -40,6 +40,10 @@ class IsolatedTokensWarning(AttnflowWarning):
     """Some tokens attend only to themselves: the temperature is below their spacing."""
 
 
+class FoldingWarning(AttnflowWarning):
+    """A map sends distant tokens nearly to one point: a layer jumps where its limit diffuses."""
+
+
 class AccuracyWarning(AttnflowWarning):
     """The asked accuracy was not reached; the message says what was."""
 

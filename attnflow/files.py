@@ -6,6 +6,7 @@ with what the file holds, and with the memory there is, before any array is made
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import stat
@@ -60,11 +61,23 @@ def whole(path: str | os.PathLike, mode: str = "wb", name: str = "path") -> Iter
 
 def read_bytes(path: str | os.PathLike, most: int, name: str) -> bytes:
     """A small file's content; refused if it is larger than `most` bytes, or not a regular file."""
-    with _open(path, name) as file:
+    with open_regular(path, name) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"{name} must have at most {most} bytes, got more in {os.fspath(path)!r}")
     return content
+
+
+def read_json(path: str | os.PathLike, most: int, name: str) -> dict[str, Any]:
+    """The table of a JSON file of at most `most` bytes; refused as `read_bytes` does, and if it is none."""
+    content = read_bytes(path, most, name)
+    try:
+        table = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} must be a JSON table, got {os.fspath(path)!r} ({one_line(error)})") from None
+    if not isinstance(table, dict):
+        raise ValueError(f"{name} must be a JSON table, got {os.fspath(path)!r} with {checks.short(table)}")
+    return table
 
 
 def read_array(path: str | os.PathLike, name: str) -> np.ndarray:
@@ -77,7 +90,7 @@ def read_array(path: str | os.PathLike, name: str) -> np.ndarray:
     OSError
         If there is no such file, or it may not be read.
     """
-    with _open(path, name) as file:
+    with open_regular(path, name) as file:
         if file.peek(2)[:2] == b"PK":
             raise ValueError(f"{name} must be a single .npy array, got the archive {os.fspath(path)!r}")
         return _read_npy(file, os.fstat(file.fileno()).st_size, name, f"an .npy file of numbers, got {os.fspath(path)!r}")
@@ -89,7 +102,7 @@ def read_archive(path: str | os.PathLike, accepted: Collection[str], name: str, 
     Raises as `read_array`; `what` says what kind of file was expected.
     """
     wanted = f"{what}, got {os.fspath(path)!r}" if isinstance(path, (str, os.PathLike)) else what
-    with _open(path, name) as file:
+    with open_regular(path, name) as file:
         size = os.fstat(file.fileno()).st_size
         try:
             archive = zipfile.ZipFile(file)
@@ -120,7 +133,7 @@ def one_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
 
 
-def _open(path: str | os.PathLike, name: str) -> BufferedReader:
+def open_regular(path: str | os.PathLike, name: str) -> BufferedReader:
     """A regular file, open for reading: a pipe would wait, a device need not end."""
     path = checks.path(path, name)
     if not stat.S_ISREG(path.stat().st_mode):

@@ -2,6 +2,8 @@
 
 import inspect
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
@@ -34,8 +36,9 @@ from bad_values import (
 from scipy import sparse
 
 import attnflow as af
-from attnflow import families, theory
+from attnflow import families, learning, theory
 from attnflow.attention import Normalization, perplexity
+from attnflow.learning.tensor_files import write_tensors
 
 CIRCLE, LINE, PLANE, BOX, GLOBE = af.Circle(), af.Euclidean(1), af.Euclidean(2), af.Box([(0, 1)]), af.Sphere(2)
 P, UNIFORM, GAUSS = af.VonMises(1.0), af.Uniform(CIRCLE), af.Gaussian(0.0, 1.0)
@@ -53,6 +56,8 @@ VARIANTS = {
 }
 TOKENS = np.linspace(0.1, 6.0, 6)[:, None]
 SQUARE = np.ones((3, 3))
+MODEL = str(Path(mkdtemp()) / "model.safetensors")
+write_tensors(MODEL, {f"encoder.layer.0.attention.self.{part}.weight": np.eye(4) for part in ("query", "key")})
 POINT = np.array([0.0, 0.0, 1.0])
 PDE = af.DriftDiffusion(P)
 WALLED = af.Heat(BOX)
@@ -215,6 +220,23 @@ DENSITIES = [
     Row("Density.grid", "shape", P.grid, GRID | {"none": None}, says="grid"),
 ]
 
+
+def head_of(path=MODEL, layer=0, head=0, heads=2):
+    return learning.from_safetensors(path, layer, head, heads)
+
+
+LEARNING = [
+    Row("learning.from_safetensors", "path", head_of, PATH),
+    Row("learning.from_safetensors", "layer", lambda v: head_of(layer=v), INTEGER | {"absent": 1}),
+    Row("learning.from_safetensors", "head", lambda v: head_of(head=v), INTEGER | {"absent": 2}),
+    optional("learning.from_safetensors", "heads", lambda v: head_of(heads=v), INTEGER | {"zero": 0, "odd": 5}),
+    Row("learning.symmetry", "path", learning.symmetry, PATH),
+    Row("learning.hidden_states", "folder", lambda v: learning.hidden_states(v, ["a"]), PATH),
+    Row("learning.hidden_states", "sentences", lambda v: learning.hidden_states(MODEL, v), SEQUENCE | {"numbers": [1]}),
+    Row("learning.anatomy", "head", lambda v: learning.anatomy(v, np.eye(2)), OBJECT | {"other": F}),
+    Row("learning.anatomy", "tokens", lambda v: learning.anatomy(head_of(), v), points(np.eye(4), same=np.ones((4, 4)))),
+]
+
 SIMILARITY = [
     *(Row(kind.__name__, "space", kind, OBJECT) for kind in (af.SquaredDistance, af.LogDistance)),
     Row("PowerDistance", "space", lambda v: af.PowerDistance(v, 2), OBJECT),
@@ -232,7 +254,24 @@ SIMILARITY = [
         lambda v: af.DotProduct(np.ones((2, 3)) if v is not None else np.eye(3), v),
         arrays(np.ones((2, 3)), other=np.ones((3, 2)), bools=np.ones((2, 3)) > 0),
     ),
+    optional("DotProduct", "bias", lambda v: af.DotProduct(np.eye(2), bias=v), arrays([1.0, 2.0], long=np.ones(3), number=1.0)),
     Row("DotProduct.metric", "W", lambda v: af.DotProduct(v).metric(np.ones((1, 64))), {"indefinite": -np.eye(64)}),
+    Row("geodesic", "metric", lambda v: af.geodesic(v, [0.0], [1.0], 4), TENSORS),
+    Row(
+        "geodesic",
+        "start",
+        lambda v: af.geodesic(af.Mahalanobis(np.eye(2)).metric, v, [1.0, 1.0], 4),
+        arrays([0.0, 0.5], flat=0.0),
+    ),
+    Row(
+        "geodesic",
+        "end",
+        lambda v: af.geodesic(af.Mahalanobis(np.eye(2)).metric, [1.0, 1.0], v, 4),
+        arrays([0.0, 0.5], flat=0.0),
+    ),
+    Row(
+        "geodesic", "segments", lambda v: af.geodesic(af.Mahalanobis(np.eye(1)).metric, [0.0], [1.0], v), INTEGER | {"zero": 0}
+    ),
     *(
         Row("Additive", name, lambda v, name=name: additive(**{name: v}), arrays([1.0, 2.0], long=np.ones(3), number=1.0))
         for name in ("a1", "a2")
@@ -247,6 +286,7 @@ SIMILARITY = [
     Row("SquaredMap", "phi", lambda v: af.SquaredMap(v)(TOKENS, TOKENS), VECTORS),
     Row("SquaredMap.metric", "phi", lambda v: af.SquaredMap(v).metric(TOKENS), VECTORS, ("of another shape",)),
     optional("SquaredMap", "jacobian", lambda v: af.SquaredMap(lambda x: x, v).metric(TOKENS), TENSORS, "of another shape"),
+    optional("SquaredMap", "vjp", lambda v: af.SquaredMap(lambda x: x, vjp=v), OBJECT, "class"),
     Row(
         "PseudoMetric",
         "f",
@@ -344,6 +384,9 @@ ATTENTION = [
     optional("Attention.__call__", "queries", lambda v: LAYER(TOKENS, None, v), points(TOKENS)),
     Row("Attention.weights", "tokens", LAYER.weights, points(TOKENS)),
     optional("Attention.weights", "queries", lambda v: LAYER.weights(TOKENS, v), points(TOKENS)),
+    Row("Attention.vjp", "tokens", lambda v: FLAT.vjp(v, TOKENS, TOKENS), points(TOKENS, flat=TOKENS[:, 0])),
+    optional("Attention.vjp", "values", lambda v: FLAT.vjp(TOKENS, v, TOKENS), arrays(TOKENS, few=TOKENS[1:], function=START)),
+    Row("Attention.vjp", "cotangent", lambda v: FLAT.vjp(TOKENS, TOKENS, v), arrays(TOKENS, few=TOKENS[1:], wide=SQUARE)),
     Row("Attention.plan", "tokens", LAYER.plan, points(TOKENS)),
     Row("Attention.plan", "columns", lambda v: LAYER.plan(TOKENS, v), INTEGER | {"zero": 0}),
     Row("Attention.plan", "layers", lambda v: LAYER.plan(TOKENS, 1, v), INTEGER | {"zero": 0}),
@@ -905,7 +948,64 @@ THEORY = [
     Row("theory.Formula.__call__", "points", L(X0), {k: v for k, v in points(np.ones((3, 1))).items() if k != "none"}),
 ]
 
-ROWS = [*GEOMETRY, *DENSITIES, *SIMILARITY, *ATTENTION, *PARTICLES, *EQUATIONS, *RESULTS, *FAMILIES, *THEORY]
+
+def classifier(**arguments):
+    """Of two classes, trained for one iteration without PyTorch."""
+    options = {"solver": "lbfgs", "epochs": 1} | arguments
+    return af.learning.L2Attention(**options).fit(TOKENS, TOKENS[:, 0] > 3)
+
+
+LEARNED = classifier()
+CLASSIFIERS = [
+    *(
+        Row("learning.L2Attention", name, lambda v, name=name: classifier(**{name: v}), INTEGER | {"zero": 0})
+        for name in ("width", "blocks", "epochs", "n_iter_no_change")
+    ),
+    Row("learning.L2Attention", "learning_rate", lambda v: classifier(learning_rate=v), POSITIVE),
+    *(
+        Row("learning.L2Attention", name, lambda v, name=name: classifier(**{name: v}), REAL | {"negative": -1.0})
+        for name in ("weight_decay", "tol")
+    ),
+    Row("learning.L2Attention", "solver", lambda v: classifier(solver=v), NAME),
+    optional(
+        "learning.MetricAttention",
+        "lipschitz",
+        lambda v: af.learning.MetricAttention(lipschitz=v).fit(TOKENS, TOKENS[:, 0] > 3),
+        POSITIVE | {"one": 1.0, "two": 2},
+    ),
+    Row("learning.L2Attention.project", "n", lambda v: LEARNED.project(TOKENS, v), INTEGER | {"zero": 0, "eleven": 11}),
+    Row("learning.L2Attention.save", "path", LEARNED.save, PATH),
+    Row("learning.load", "path", af.learning.load, PATH),
+    optional(
+        "learning.L2Attention.fit",
+        "edges",
+        lambda v: af.learning.L2Attention(solver="lbfgs", epochs=1).fit(TOKENS, TOKENS[:, 0] > 3, v),
+        {
+            "text": "a",
+            "one column": [[0], [1]],
+            "fractions": [[0.5, 1.0]],
+            "beyond": [[0, 6]],
+            "negative": [[-1, 0]],
+            "ragged": [[0], [0, 1]],
+            "empty": [],
+            "from one token": [[0, 1]],
+        },
+    ),
+]
+
+ROWS = [
+    *GEOMETRY,
+    *DENSITIES,
+    *SIMILARITY,
+    *LEARNING,
+    *CLASSIFIERS,
+    *ATTENTION,
+    *PARTICLES,
+    *EQUATIONS,
+    *RESULTS,
+    *FAMILIES,
+    *THEORY,
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.owner}({row.argument})")
@@ -936,6 +1036,7 @@ INTERNAL = {
     "check",
     "query_features",
     "key_features",
+    "features_vjp",
     "evaluate",
     "paired",
     "check_queries",

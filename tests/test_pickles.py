@@ -50,6 +50,10 @@ HELD = {
     "spectrum": (lambda: af.DriftDiffusion(P).spectrum(3), lambda s: s.eigenvalues),
     "layer's spectrum": (lambda: LAYER.spectrum(np.linspace(0, 6, 20)[:, None], 3), lambda s: np.vstack([s.at(X).T, s.rates])),
     "diffusion map": (lambda: af.DiffusionMap(1).fit(np.linspace(0, 6, 20)[:, None]), lambda m: m.transform(X)),
+    "classifier": (
+        lambda: af.learning.L2Attention(solver="lbfgs", epochs=1).fit(np.linspace(0, 6, 20)[:, None], np.arange(20) > 9),
+        lambda m: m.predict_proba(X),
+    ),
     "limit": (lambda: af.limit(LAYER, P), lambda equation: equation.solve(start, 0.1).at(X)),
     "study": (study, lambda s: np.array([c["error"] for c in s.run(progress=False).cells])),
     "result": (lambda: study().run(progress=False), lambda r: np.array(r.noise(), dtype=float)),

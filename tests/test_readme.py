@@ -52,8 +52,8 @@ def test_every_command_and_name_in_readme_exists():
         assert stopped.value.code == 0
     section = README.split("## What there is")[1].split("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
-    for name in re.findall(r"`([A-Za-z_]+)", "\n".join(table)):
-        assert hasattr(af, name) or hasattr(af.DriftDiffusion, name), name
+    for name in re.findall(r"`([A-Za-z_]\w*)", "\n".join(table)):
+        assert any(hasattr(place, name) for place in (af, af.Attention, af.DriftDiffusion, af.learning)), name
 
 
 def test_links_and_pictures_are_there():
@@ -67,6 +67,28 @@ def test_the_two_commands_are_word_for_word_complete():
         'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/pytest',
     ):
         assert README.count(f"    {command}\n") == 1
+
+
+def table(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_learned_metrics_are_quoted_as_measured():
+    section = README.split("\n## Learned metrics\n")[1].split("\n## ")[0]
+    head, _, *quoted = table(section)
+    names = {name for row in quoted for name in re.findall(r"\((.+)\)", row[0])}
+    results = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
+    assert {Path(name).stem for name in names} == {"moons", "learned_digits", "meshes"}
+    for row in quoted:
+        (name,) = re.findall(r"\((.+)\)", row[0])
+        columns, _, *measured = table(results[name])
+        accuracy, difference = columns.index("accuracy"), columns.index("minus self")
+        at = {cells[0]: cells for cells in measured if ", ".join(cells[1:accuracy]) == row[1]}
+        assert dict(zip(head[2:5], row[2:5])) == {method: at[method][accuracy] for method in ("self", "L2", "metric")}
+        assert row[5] == at["metric"][difference]
+    prose = [line for line in section.splitlines() if not line.startswith("|")]
+    for number in re.findall(r"[-+]?\d\.\d{4}(?: ± \d\.\d{4})?", "\n".join(prose)):
+        assert any(number in text for text in results.values()), number
 
 
 def test_the_extras_are_those_promised():

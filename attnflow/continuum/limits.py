@@ -15,6 +15,7 @@ from ..attention.masks import Graph
 from ..attention.sparse import Screening
 from ..geometry import Density, Reexpressed, Remetrised
 from ..pde import DriftDiffusion, General, Heads
+from .folds import warn_of_folds
 from .masked import masked_limit_exists, on_edges
 from .screening import screened_limit
 from .sparse_limits import read_tokens, sparse_limit
@@ -65,6 +66,8 @@ def limit(
 
     Warns
     -----
+    FoldingWarning
+        If f puts tokens close together that are far apart by its own metric, see `folds`: a layer jumps there.
     AccuracyWarning
         If the layer is causal: its first tokens spread to all, see `warn_of_first_tokens`. If the similarity is as wide
         as the space, or varies across an edge; if p and f are not smooth enough for what two potentials keep.
@@ -108,6 +111,8 @@ def limit(
         _check_asymmetric(layer, density)
     if f.space is None:
         f.metric(probe)  # says at once if there is no local limit
+        if not layer.normalization.selects:
+            warn_of_folds(layer, density)
         density = Reexpressed(density, Remetrised(density.space, f.metric))
     if layer.normalization.selects:
         return sparse_limit(layer, density, n_tokens)

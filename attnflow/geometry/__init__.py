@@ -2,6 +2,7 @@
 
 from .chart import Chart, Remetrised
 from .densities import Density, Reexpressed
+from .geodesics import geodesic
 from .mixtures import KernelDensity, Mixture
 from .named import Gaussian, Uniform, VonMises, VonMisesFisher
 from .spaces import Box, Circle, Euclidean, Space, Torus
@@ -24,4 +25,5 @@ __all__ = [
     "Uniform",
     "VonMises",
     "VonMisesFisher",
+    "geodesic",
 ]

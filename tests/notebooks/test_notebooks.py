@@ -9,8 +9,10 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 FIRST = "01_first_limit", "08_attention_family"  # the others run with the slow tests
+LEARNED = "09_learned_metric"  # trains with PyTorch
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-runs = [pytest.param(path, marks=() if path.stem in FIRST else pytest.mark.slow) for path in NOTEBOOKS]
+marks = {path.stem: pytest.mark.slow for path in NOTEBOOKS} | dict.fromkeys(FIRST, ()) | {LEARNED: pytest.mark.optional}
+runs = [pytest.param(path, marks=marks[path.stem]) for path in NOTEBOOKS]
 
 
 def test_there_are_notebooks():
@@ -19,6 +21,8 @@ def test_there_are_notebooks():
 
 @pytest.mark.parametrize("path", runs, ids=lambda path: path.stem)
 def test_it_runs_without_an_error_and_shows_pictures(path, monkeypatch):
+    if path.stem == LEARNED:
+        pytest.importorskip("torch")
     monkeypatch.delenv("MPLBACKEND", raising=False)  # a notebook's own backend is the one that shows pictures inline
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(

@@ -60,6 +60,14 @@ def test_a_number_that_is_not_one_never_holds():
     assert Check.relative("x", -2.0, -2.01, 0.01).holds and not Check.relative("x", -2.0, -2.03, 0.01).holds
 
 
+def test_a_figure_whose_package_is_missing_is_left_out_and_said_to_be(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("paper_figures.__main__.find_spec", lambda name: None)
+    monkeypatch.setattr("paper_figures.__main__.FIGURES", ("f20_learned_metric",))
+    assert main(["--quick", "--out", str(tmp_path)]) == 0  # all of them: the others are drawn
+    assert "f20_learned_metric: left out: needs torch" in capsys.readouterr().out
+    assert main(["f20", "--quick", "--out", str(tmp_path)]) == 1  # asked for by name
+
+
 def test_an_unknown_figure_is_refused_with_the_accepted_names(capsys):
     assert main(["f99"]) == 2
     assert "f01_bias" in capsys.readouterr().err
