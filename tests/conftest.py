@@ -11,3 +11,4 @@ if os.environ.get("CI"):
     settings.load_profile("fixed")
 if "PYTEST_XDIST_WORKER" in os.environ:
     threadpool_limits(1, "blas")
+    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's, which reads it when it is imported

@@ -32,6 +32,7 @@ def model():
     return quick().fit(X, NAMES)
 
 
+@pytest.mark.slow
 @parametrize_with_checks([quick(epochs=30)])
 def test_it_is_a_classifier_of_scikit_learn(estimator, check):
     check(estimator)
