@@ -1,0 +1,127 @@
+"""Of results and studies."""
+
+import numpy as np
+from bad_values import (
+    FEATURES,
+    GRID,
+    INTEGER,
+    NAME,
+    OBJECT,
+    PATH,
+    POSITIVE,
+    REAL,
+    SEQUENCE,
+    arrays,
+    masked,
+    points,
+)
+
+import attnflow as af
+
+from .rows import A_STUDY, BOX, EQUATION, FIELD, GAUSS, GLOBE, LAYER, MOVED, PDE, RESULT, START, STUDY, TOKENS, P, Row, optional
+
+
+def study(**arguments):
+    return af.ConvergenceStudy(**STUDY | arguments)
+
+
+RESULTS = [
+    Row("Solution.at", "points", FIELD.at, points(TOKENS)),
+    optional(
+        "Solution.at",
+        "t",
+        lambda v: FIELD.at(TOKENS, v),
+        REAL
+        | {
+            "elsewhere": 0.123,
+            "in a list": [0.0, True],
+            "nan in list": [np.nan],
+            "matrix": np.zeros((2, 2)),
+            "masked": masked([0.0, 0.0]),
+        },
+    ),
+    Row("Solution.error", "points", FIELD.error, {"no estimate": TOKENS}),
+    Row("Solution.error", "points", EQUATION.error, points(TOKENS)),
+    optional("Solution.frames", "t", FIELD.frames, REAL | {"elsewhere": 0.123}),
+    optional("Solution.plot", "ax", FIELD.plot, OBJECT),
+    Row("Solution.plot", "column", lambda v: FIELD.plot(column=v), INTEGER | {"one": 1}),
+    optional("Solution.plot", "t", lambda v: FIELD.plot(t=v), REAL | {"elsewhere": 0.123}),
+    Row("Solution.animate", "column", FIELD.animate, INTEGER | {"one": 1}),
+    optional("Solution.animate", "t", lambda v: FIELD.animate(t=v), REAL | {"elsewhere": 0.123}),
+    optional("Comparison.plot", "ax", af.compare(FIELD, FIELD).plot, OBJECT),
+    optional("StudyResult.plot", "axes", RESULT.plot, OBJECT | {"three": [1, 2, 3]}),
+    Row("Spectrum.at", "points", PDE.spectrum(3).at, points(TOKENS)),
+    optional("Spectrum.metastable_sets", "count", PDE.spectrum(3).metastable_sets, INTEGER | {"zero": 0, "four": 4}),
+    Row("predicted_bias(...)", "points", af.predicted_bias(LAYER, P, START, 0.1), points(TOKENS)),
+    Row("predicted_noise(...)", "points", af.predicted_noise(LAYER, P, START, 0.1, 100), points(TOKENS)),
+    Row("Solution.save", "path", FIELD.save, PATH),
+    Row("load", "path", af.load, PATH),
+    Row("compare", "a", lambda v: af.compare(v, FIELD), OBJECT | {"moving": MOVED}),
+    Row("compare", "b", lambda v: af.compare(FIELD, v), OBJECT | {"moving": MOVED}),
+    optional(
+        "compare",
+        "density",
+        lambda v: af.compare(FIELD, FIELD, v),
+        OBJECT
+        | {"line": GAUSS, "another circle": af.Uniform(af.Circle(1.0)), "sphere": af.Uniform(GLOBE), "box": af.Uniform(BOX)},
+    ),
+    Row("parity", "layer", lambda v: af.parity(v, TOKENS, TOKENS), OBJECT),
+    Row("parity", "tokens", lambda v: af.parity(LAYER, v, TOKENS), points(TOKENS)),
+    Row("parity", "values", lambda v: af.parity(LAYER, TOKENS, v), arrays(TOKENS)),
+    optional(
+        "parity",
+        "backends",
+        lambda v: af.parity(LAYER, TOKENS, TOKENS, v),
+        SEQUENCE | {"unknown": ["cuda"], "numbers": [3] * 500},
+    ),
+    *(
+        Row("ConvergenceStudy", name, lambda v, name=name: study(**{name: v}), kinds)
+        for name, kinds in (
+            ("f", OBJECT),
+            ("density", OBJECT),
+            ("initial", FEATURES | {"zero": lambda x: np.zeros(len(x))}),
+            ("t", POSITIVE),
+            (
+                "epsilons",
+                SEQUENCE
+                | {
+                    "number": 0.1,
+                    "bool": [True],
+                    "text in list": ["0.1"],
+                    "negative": [-1.0],
+                    "nan": [np.nan],
+                    "huge": [10**400],
+                    "masked": masked([0.1, 0.2]),
+                    "nested": [[0.1]],
+                },
+            ),
+            (
+                "sizes",
+                SEQUENCE
+                | {
+                    "one": [1],
+                    "half": [10.5],
+                    "nan": [np.nan],
+                    "minus": [-np.inf],
+                    "bool": [True],
+                    "huge": [10**400],
+                    "masked": masked([100, 200]),
+                },
+            ),
+            ("seeds", INTEGER | {"zero": 0}),
+            ("normalization", NAME | {"sparse": af.TopK(2)}),
+            ("seed", INTEGER),
+        )
+    ),
+    optional("ConvergenceStudy", "grid", lambda v: study(grid=v), GRID),
+    optional("ConvergenceStudy.run", "store", lambda v: A_STUDY.run(store=v, progress=False), PATH),
+    Row("ConvergenceStudy.run", "n_jobs", lambda v: A_STUDY.run(n_jobs=v, progress=False), INTEGER | {"zero": 0}),
+    optional("ConvergenceStudy.run", "client", lambda v: A_STUDY.run(client=v, progress=False), OBJECT),
+    Row("ConvergenceStudy.layer", "epsilon", A_STUDY.layer, POSITIVE),
+    Row("ConvergenceStudy.layers", "epsilon", A_STUDY.layers, POSITIVE),
+    Row("ConvergenceStudy.residual", "epsilon", A_STUDY.residual, POSITIVE),
+    Row("StudyResult.to_csv", "path", RESULT.to_csv, PATH),
+    Row("StudyResult.slope", "axis", RESULT.slope, NAME),
+    Row("StudyResult.constant", "axis", RESULT.constant, NAME),
+    optional("StudyResult.constant", "epsilon", lambda v: RESULT.constant("size", v), POSITIVE | {"another": 0.3}),
+]
