@@ -6,7 +6,7 @@ import pytest
 from bad_input import ROWS
 
 import attnflow as af
-from attnflow import families, theory
+from attnflow import families, learning, theory
 from attnflow.attention import Normalization
 
 
@@ -84,6 +84,17 @@ def test_no_argument_of_a_public_function_is_left_out():
         (owner, argument)
         for owner, argument in arguments_of(af)
         if (owner, argument) not in covered and not ("." in owner and (owner.rpartition(".")[2], argument) in methods)
+    ]
+    assert missing == []
+    functions = [
+        getattr(learning, name) for name in dir(learning)
+    ]  # its classes are estimators: scikit-learn's checks, and rows
+    missing = [
+        (f"learning.{f.__name__}", argument)
+        for f in functions
+        if inspect.isfunction(f) and f.__module__.startswith("attnflow.learning.")
+        for argument in inspect.signature(f).parameters
+        if (f"learning.{f.__name__}", argument) not in covered
     ]
     assert missing == []
     results = {"FuzzyCMeans", "MarkovClustering", "MeanShift"}
