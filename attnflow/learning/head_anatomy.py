@@ -86,16 +86,16 @@ class Anatomy:
         count, largest = len(self.most_attended), float(self.eigenvalues.max(initial=0.0))
         share = f"{100 * self.shares[self.kind]:.0f} %"
         local = f"{self.local_directions} of {len(self.eigenvalues)} directions (largest eigenvalue {largest:.2g})"
-        if self.kind == "metric" and self.local_directions:
-            return (
-                f"Nearest to a diffusive limit in {local}: its largest part, {share}, is a metric; one layer is "
-                f"{100 * (self.diffusion_error or 0.0):.0f} % of its step off drift-diffusion."
-            )
+        step = f"one layer is {100 * (self.diffusion_error or 0.0):.0f} % of its step off drift-diffusion"
+        if self.kind == "metric" and self.local_directions and (self.diffusion_error or 0.0) < 0.5:  # more of one than not
+            return f"Nearest to a diffusive limit in {local}: its largest part, {share}, is a metric; {step}."
         why = {
             "key": "depends on the key alone: all tokens are drawn to the same ones",
             "antisymmetric": "is antisymmetric: it transports features from some tokens to others",
             "repelling": "repels: tokens attend to what they are least like",
-            "metric": f"is a metric, but no direction is local (largest eigenvalue {largest:.2g}, above 1 needed): "
+            "metric": f"is a metric, but {step}: it lacks a metric's key bias, or tokens see few others"
+            if self.local_directions
+            else f"is a metric, but no direction is local (largest eigenvalue {largest:.2g}, above 1 needed): "
             f"tokens average over the whole cloud, {self.perplexity:.0f} of {count}",
         }[self.kind]
         though = f", though local in {local}" if self.local_directions else ""

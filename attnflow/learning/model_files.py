@@ -20,7 +20,8 @@ def write(path: str | os.PathLike, model: Any) -> None:
     classes = model.classes_
     if classes.dtype.kind not in _CLASSES and not all(isinstance(name, str) for name in classes):
         raise ValueError(f"y must have held numbers or text to be saved, got classes of {type(classes[0]).__name__}")
-    options = model.get_params()
+    width, blocks = len(model.parameters_["input.bias"]), propagation.blocks_of(model.parameters_)
+    options = model.get_params() | {"width": width, "blocks": blocks}  # those of the fit, whatever was set since
     if isinstance(options["random_state"], np.random.RandomState):
         options["random_state"] = None  # a stream that has moved on
     note = {

@@ -1,12 +1,14 @@
 """A head's shares are those of its dense logits, and heads of known kinds are told apart."""
 
 import csv
+import warnings
 
 import numpy as np
 import pytest
 import tiny_bert
 
 import attnflow as af
+from attnflow import checks
 from attnflow.cli import main
 from attnflow.learning import anatomy, from_safetensors
 from attnflow.learning.head_survey import survey
@@ -194,3 +196,13 @@ def test_the_command_says_what_is_wrong_with_a_text(text, message, tmp_path, cap
 def test_bad_input_is_named(head, tokens, error, message):
     with pytest.raises(error, match=message):
         anatomy(head, tokens)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e5])
+def test_a_metric_without_its_key_bias_or_of_lone_tokens_is_near_no_limit(scale):
+    """Off the sphere x'Wy lacks -y'Wy / 2; far up, tokens see themselves only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", checks.IsolatedTokensWarning)
+        found = anatomy(af.DotProduct(scale * np.eye(3)), np.random.default_rng(0).normal(size=(200, 3)))
+    assert found.kind == "metric" and found.local_directions > 1 and found.diffusion_error > 0.9
+    assert found.verdict.startswith("In no diffusive limit")

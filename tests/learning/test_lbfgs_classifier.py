@@ -119,6 +119,13 @@ def test_a_saved_classifier_comes_back(tmp_path, labels):
     np.testing.assert_array_equal(f(FRESH, X), model.pseudometric_(FRESH, X))
 
 
+def test_what_is_saved_is_the_fit_and_not_what_was_set_since(tmp_path):
+    model = quick().fit(X, NAMES)
+    said = model.predict_proba(X)
+    model.set_params(width=7, blocks=3).save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "model.safetensors").predict_proba(X), said)
+
+
 def test_a_saved_classifier_of_a_graph_knows_its_columns(tmp_path):
     pandas = pytest.importorskip("pandas")
     model = quick().fit(pandas.DataFrame(X, columns=["east", "north"]), Y, edges=RING)
