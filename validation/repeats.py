@@ -135,6 +135,8 @@ def measure(entry: Entry, task: Callable[[int], Task], repeat: int) -> Fit:
     began = time.process_time()
     classifier.fit(own.tokens, own.labels, **seen)
     seconds = time.process_time() - began
+    if getattr(classifier, "interrupted_", False):  # it keeps what it learned; as a result it would be wrong
+        raise KeyboardInterrupt
     accuracy = float(np.mean(classifier.predict(own.test_tokens, **seen_in_test) == own.test_labels))
     history = getattr(classifier, "history_", {"loss": []})
     return Fit(accuracy, np.array(history["loss"], dtype=float), seconds)

@@ -73,7 +73,7 @@ def _learn(options: argparse.Namespace) -> int:
     plot_learning(model, X[seen], y[seen], figure.subplots(1, panels))
     save(figure, out / "learn.png")
     print(f"wrote {out / 'learn.png'}, {out / 'learn.csv'} and {out / 'learn.safetensors'}")
-    return 0
+    return 130 if model.interrupted_ else 0
 
 
 def _classifier(options: argparse.Namespace):

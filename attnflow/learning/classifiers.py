@@ -49,6 +49,8 @@ class MetricAttention(AttentionClassifier):
     history_ : dict
         "loss" and "accuracy" on the training tokens, arrays (n_iter_,).
     n_iter_ : int
+    interrupted_ : bool
+        Whether Ctrl-C ended the training before its time.
     parameters_ : dict
         Arrays by name, as in `networks.PropagationNetwork`; W_2 within its bound.
     states_ : list of (N, width) arrays

@@ -79,6 +79,7 @@ class AttentionClassifier(ClassifierMixin, BaseEstimator):
         self.parameters_, history = self._train(start, X, labels, edges)
         self.history_ = history.arrays()
         self.n_iter_ = len(history.loss)
+        self.interrupted_ = history.interrupted
         self.graph_ = edges is not None
         self.states_ = propagation.forward(self.parameters_, self._attention, X, edges=edges)[0]
         return self

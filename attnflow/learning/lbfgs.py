@@ -70,6 +70,7 @@ def by_lbfgs(
         if result.status == 2:  # the line search; 1: that was all the iterations asked for
             checks.warn(f"L-BFGS stopped after {len(history.loss)} iterations: {result.message}", checks.ConvergenceWarning)
     except KeyboardInterrupt:
+        history.interrupted = True
         checks.warn(
             f"training was interrupted after {len(history.loss)} of {epochs} iterations: what was learned is kept",
             checks.ConvergenceWarning,

@@ -30,6 +30,7 @@ def write(path: str | os.PathLike, model: Any) -> None:
         "classes": classes.tolist(),
         "dtype": classes.dtype.str,
         "graph": model.graph_,
+        "interrupted": model.interrupted_,
         "columns": getattr(model, "feature_names_in_", np.array([])).tolist(),
     }
     tensors = dict(model.parameters_)
@@ -62,6 +63,7 @@ def read(path: str | os.PathLike, kinds: dict[str, type]) -> Any:
             raise TypeError(f"classes {str(note['classes'])[:40]} of type {kind}")
         classes = np.array(note["classes"], {"U": str, "O": object}.get(kind.kind, kind))
         names, graph = [str(name) for name in note["columns"]], bool(note["graph"])
+        model.interrupted_ = bool(note["interrupted"])
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         unless(False, f"{type(error).__name__} in its metadata: {str(error)[:80]}")
     unless(classes.ndim == 1 and len(set(classes.tolist())) == len(classes) > 1, "less than two classes")

@@ -14,10 +14,11 @@ from . import propagation
 
 @dataclass
 class History:
-    """Loss and accuracy on the training tokens, epoch by epoch, each before the epoch's step."""
+    """Loss and accuracy on the training tokens, epoch by epoch, each before the epoch's step; whether it was cut short."""
 
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
+    interrupted: bool = False
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"loss": np.array(self.loss), "accuracy": np.array(self.accuracy)}
@@ -92,6 +93,7 @@ def by_adam(
             loss.backward()
             optimiser.step()
     except KeyboardInterrupt:
+        history.interrupted = True
         checks.warn(
             f"training was interrupted after {len(history.loss)} of {epochs} epochs: what was learned is kept",
             checks.ConvergenceWarning,

@@ -189,7 +189,7 @@ def test_an_interrupted_training_keeps_what_it_learned(monkeypatch):
         model = quick().fit(X, Y)
     monkeypatch.undo()
     whole = quick(epochs=model.n_iter_).fit(X, Y)
-    assert 0 < model.n_iter_ < 12
+    assert 0 < model.n_iter_ < 12 and model.interrupted_ and not whole.interrupted_
     np.testing.assert_array_equal(model.predict_proba(FRESH), whole.predict_proba(FRESH))
 
 

@@ -7,7 +7,24 @@ import pytest
 from sklearn.datasets import make_moons
 
 from attnflow.cli import main
-from attnflow.learning import load
+from attnflow.learning import lbfgs, load
+
+
+@pytest.mark.filterwarnings("always::attnflow.checks.ConvergenceWarning")
+def test_what_was_learned_until_an_interruption_is_written_and_said(moons, tmp_path, monkeypatch, capsys):
+    gradient, calls = lbfgs.loss_and_gradient, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) > 9:
+            raise KeyboardInterrupt
+        return gradient(*arguments)
+
+    monkeypatch.setattr(lbfgs, "loss_and_gradient", interrupted)
+    out = tmp_path / "out"
+    assert main(["learn", str(moons[0]), "--target", "label", "--attention", "l2", "--quiet", "--out", str(out)]) == 130
+    assert "training was interrupted" in capsys.readouterr().err
+    assert load(out / "learn.safetensors").interrupted_
 
 
 @pytest.fixture
