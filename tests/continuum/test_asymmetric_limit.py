@@ -133,6 +133,7 @@ def test_the_generator_of_one_layer_becomes_the_limits_in_the_plane(rule, drift)
     assert rule == "column" or np.abs(np.sum(gone * slopes, axis=1)).max() > 0.05 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_what_two_potentials_keep_on_a_torus():
     """The rest is a gradient, in a metric with off-diagonal terms; p stays as it is."""
     layers = [af.Attention(af.PseudoMetric(PLANAR, 2), 0.05, rule) for rule in ("column", TWO)]

@@ -69,7 +69,7 @@ def test_full_density_correction_is_noisier_at_depth_by_higher_orders():
     assert twenty == pytest.approx(predicted[1], rel=0.15)
 
 
-@pytest.mark.parametrize("normalization", ["softmax", "column"])
+@pytest.mark.parametrize("normalization", ["softmax", pytest.param("column", marks=pytest.mark.slow)])
 def test_residual_steps_are_in_the_prediction(normalization):
     layer = af.Attention(F, 0.1, normalization, residual=0.4)
     (value,) = measured(layer, 500, (5,), 300)
@@ -77,6 +77,7 @@ def test_residual_steps_are_in_the_prediction(normalization):
     assert value == pytest.approx(predicted, rel=0.1)
 
 
+@pytest.mark.slow
 def test_noise_falls_as_the_root_of_the_number_of_tokens():
     layer, sizes = af.Attention(F, 0.1), [200, 800, 3200]
     noise = [measured(layer, n, (1,), seeds)[0] for n, seeds in zip(sizes, (400, 200, 100))]

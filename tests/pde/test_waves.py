@@ -92,6 +92,7 @@ def test_no_wave_on_a_line_is_wrong_by_more_than_is_said(arguments):
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(tori)
+@pytest.mark.slow
 def test_no_wave_on_the_torus_is_wrong_by_more_than_is_said(arguments):
     hold(on_the_torus, arguments)
 

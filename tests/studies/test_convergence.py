@@ -45,6 +45,7 @@ def test_bias_has_the_predicted_slope_and_constant(normalization, slope, toleran
         assert np.isnan(result.predicted.constant["epsilon"])  # second order: no prediction is made up
 
 
+@pytest.mark.slow
 def test_noise_has_the_predicted_slope_and_constant():
     # two layers: at depth the O(1/N) bias of the mean joins the noise and steepens the slope of few tokens
     made = af.ConvergenceStudy(af.SquaredDistance(CIRCLE), P, cos, 0.1, (0.1,), (300, 1000, 3000), 100)

@@ -243,9 +243,8 @@ def interrupt(arguments, number, store, cells_done, delay):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="looks for processes in /proc")
-@pytest.mark.parametrize(
-    "jobs, number, status", [pytest.param(1, signal.SIGTERM, 143, marks=pytest.mark.slow), (2, signal.SIGINT, 130)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs, number, status", [(1, signal.SIGTERM, 143), (2, signal.SIGINT, 130)])
 def test_a_signal_ends_the_command_at_once_and_the_next_run_resumes(tmp_path, whole, jobs, number, status):
     arguments = command(tmp_path, jobs, "out")
     code, _, said, left = interrupt(arguments, number, tmp_path / "out/study.sqlite", 1, 0.0)
