@@ -1,7 +1,9 @@
 """Where CI is set, random cases are the same ones every time; processes that share the cores do not fight for them."""
 
 import os
+import sys
 
+import pytest
 import scipy.linalg  # noqa: F401  (brings its own linear algebra along, beside NumPy's)
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
@@ -9,6 +11,13 @@ from threadpoolctl import threadpool_limits
 settings.register_profile("fixed", derandomize=True, print_blob=True)
 if os.environ.get("CI"):
     settings.load_profile("fixed")
-if "PYTEST_XDIST_WORKER" in os.environ:
+SHARING = "PYTEST_XDIST_WORKER" in os.environ
+if SHARING:
     threadpool_limits(1, "blas")
-    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch's, which reads it when it is imported
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """PyTorch takes as many threads as numba's pool has, once that is there: each time anew it is told to take one."""
+    if SHARING and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
