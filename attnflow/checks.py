@@ -48,6 +48,10 @@ class AccuracyWarning(AttnflowWarning):
     """The asked accuracy was not reached; the message says what was."""
 
 
+class GrowthWarning(AttnflowWarning):
+    """Features grow without end: a wall lets in more of them the more there are."""
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """A warning that points at the line which led to it: the first outside this package."""
     frame: FrameType | None = sys._getframe(1)

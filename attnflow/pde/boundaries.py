@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import Parameter, signature
+from typing import ClassVar
 
 import numpy as np
 
 from .. import checks
 from ..geometry import Space
 
-_FORMS = "'no-flux', ('dirichlet', value), or one of them or a (low, high) pair of them per axis"
+_FORMS = (
+    "'no-flux', ('dirichlet', value), ('neumann', g), ('robin', b, g), or one of them or a (low, high) pair of them per axis"
+)
+_LENGTHS = {"dirichlet": 2, "neumann": 2, "robin": 3}  # of their tuples
 
 
 @dataclass(frozen=True)
-class Dirichlet:
-    """Features held at a wall: a number, one per column, or a callable on wall points (M, n) and, if it needs two
+class Side:
+    """What is said of a wall: a number, one per column, or a callable on wall points (M, n) and, if it needs two
     arguments or names the second t, the time."""
 
     value: float | np.ndarray | Callable
+    name: ClassVar[str] = ""
 
     @property
     def moves(self) -> bool:
@@ -46,14 +51,40 @@ class Dirichlet:
         """
         if callable(self.value):
             value = partial(_at_time, self.value, t) if self.moves else self.value
-            values = checks.evaluate(value, points, "boundary's Dirichlet value")
+            values = checks.evaluate(value, points, self.name)
         else:
             values = np.atleast_2d(self.value)
         if values.shape[1] not in (1, columns):
-            raise ValueError(
-                f"boundary's Dirichlet value must have 1 column or the {columns} of initial, got {values.shape[1]}"
-            )
+            raise ValueError(f"{self.name} must have 1 column or the {columns} of initial, got {values.shape[1]}")
         return np.broadcast_to(values, (len(points), columns))
+
+
+@dataclass(frozen=True)
+class Dirichlet(Side):
+    """Features held at a wall: H = value."""
+
+    name: ClassVar[str] = "boundary's Dirichlet value"
+
+
+@dataclass(frozen=True)
+class Robin(Side):
+    """d_nu H + coefficient H = value, nu the outward normal of unit length in g; Neumann's condition where it is 0.
+
+    The coefficient is a number or a callable on wall points (M, n) -> (M,), in units of 1 / length.
+    """
+
+    coefficient: float | Callable = 0.0
+    name: ClassVar[str] = "boundary's flux g"
+
+    def coefficient_at(self, points: np.ndarray) -> np.ndarray:
+        """b at wall points (M, n): (M,)."""
+        if not callable(self.coefficient):
+            return np.full(len(points), self.coefficient)
+        values = checks.scalar_field(self.coefficient, points, _COEFFICIENT)
+        return checks.array(values, f"{_COEFFICIENT}(points)")
+
+
+_COEFFICIENT = "boundary's coefficient b"
 
 
 def _at_time(value: Callable, t: float, points: np.ndarray) -> np.ndarray:
@@ -61,7 +92,7 @@ def _at_time(value: Callable, t: float, points: np.ndarray) -> np.ndarray:
 
 
 # one entry per axis: None where the axis wraps or has no end, else (low, high); a None side is no-flux
-Walls = tuple[tuple[Dirichlet | None, Dirichlet | None] | None, ...]
+Walls = tuple[tuple[Side | None, Side | None] | None, ...]
 
 
 def read_boundary(boundary, space: Space) -> Walls:
@@ -70,8 +101,8 @@ def read_boundary(boundary, space: Space) -> Walls:
     Parameters
     ----------
     boundary : None, side, or sequence
-        None is no-flux at every wall. A side ("no-flux" or ("dirichlet", value)) holds at every wall.
-        A sequence has per axis a side, a (low, high) pair of sides, or None where the axis wraps;
+        None is no-flux at every wall. A side ("no-flux", ("dirichlet", value), ("neumann", g) or ("robin", b, g)) holds
+        at every wall. A sequence has per axis a side, a (low, high) pair of sides, or None where the axis wraps;
         with one axis the (low, high) pair itself will do.
     space : Space
 
@@ -80,12 +111,12 @@ def read_boundary(boundary, space: Space) -> Walls:
     ValueError
         If a name is unknown, the number of axes is wrong, or a wall is described where there is none.
     TypeError
-        If a Dirichlet value is neither a number, an array of numbers nor callable.
+        If a value is neither a number, an array of numbers nor callable, or a coefficient neither a number nor callable.
 
     Examples
     --------
     >>> from attnflow.geometry import Box
-    >>> read_boundary(("no-flux", ("dirichlet", 1.0)), Box([(0, 1)]))
+    >>> read_boundary((("neumann", 0.0), ("dirichlet", 1.0)), Box([(0, 1)]))
     ((None, Dirichlet(value=array(1.))),)
     """
     walled = [(False, False)] * space.dim  # spheres, whose bounds are not ends
@@ -106,22 +137,54 @@ def read_boundary(boundary, space: Space) -> Walls:
 
 
 def check_walls(walls: Walls, space: Space, columns: int) -> None:
-    """Evaluate every Dirichlet value once, at the middle of its wall, so that errors come before any work."""
-    middle = space.from_unit_cube(np.full((1, space.dim), 0.5))
-    for k, pair in enumerate(walls):
-        for side, end in zip(pair or (), space.bounds[k]):
-            if side is not None:
-                point = middle.copy()
-                point[:, k] = end
-                side.at(point, columns)
+    """Evaluate what is said of every wall once, at its middle, so that errors come before any work."""
+    for k, end, side in _places(walls, space):
+        point = space.from_unit_cube(np.full((1, space.dim), 0.5))
+        point[:, k] = end
+        side.at(point, columns)
+        if isinstance(side, Robin):
+            side.coefficient_at(point)
 
 
-def has_dirichlet(walls: Walls) -> bool:
-    """Whether features are held at some wall."""
-    return any(side is not None for pair in walls for side in pair or ())
+def warn_of_growth(walls: Walls, space: Space, rate: float | None) -> None:
+    """GrowthWarning where a Robin coefficient is negative and features grow at a rate > 0; None: it is not known."""
+    if rate is not None and rate <= 0:
+        return
+    for k, end, side in _places(walls, space):
+        points = space.probe_points()
+        points[:, k] = end
+        if isinstance(side, Robin) and (side.coefficient_at(points) < 0).any():
+            how = "features may grow" if rate is None else f"features grow as exp({rate:.3g} t)"
+            checks.warn(
+                f"{how}: {_COEFFICIENT} is negative on axis {k}; in d_nu H + b H = g, nu outward, a positive one lets them decay",
+                checks.GrowthWarning,
+            )
+            return
 
 
-def _read_axis(axis, ends: tuple[bool, bool], k: int) -> tuple[Dirichlet | None, Dirichlet | None] | None:
+def _places(walls: Walls, space: Space) -> list[tuple[int, float, Side]]:
+    """Axis, coordinate and side of all walls that are not no-flux."""
+    pairs = enumerate(zip(walls, space.bounds))
+    return [(k, end, side) for k, (pair, ends) in pairs for side, end in zip(pair or (), ends) if side is not None]
+
+
+def sides(walls: Walls) -> list[Side]:
+    """Those of all walls that are not no-flux."""
+    return [side for pair in walls for side in pair or () if side is not None]
+
+
+def homogeneous(walls: Walls) -> Walls:
+    """The same walls with every value 0, of which an operator and its spectrum are: Neumann's are no-flux."""
+    return tuple(pair and (_without_value(pair[0]), _without_value(pair[1])) for pair in walls)
+
+
+def _without_value(side: Side | None) -> Side | None:
+    if side is None or (isinstance(side, Robin) and not callable(side.coefficient) and side.coefficient == 0):
+        return None
+    return replace(side, value=np.array(0.0))
+
+
+def _read_axis(axis, ends: tuple[bool, bool], k: int) -> tuple[Side | None, Side | None] | None:
     """`ends` says which end of the axis is a wall; a line cut for computing is no-flux at its cut."""
     if not any(ends):
         if axis is not None:
@@ -140,21 +203,27 @@ def _read_axis(axis, ends: tuple[bool, bool], k: int) -> tuple[Dirichlet | None,
 
 
 def _is_side(value) -> bool:
-    named = isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[0], str)
-    return isinstance(value, str) or (named and value[0] == "dirichlet")
+    listed = isinstance(value, (tuple, list)) and len(value) > 0 and isinstance(value[0], str)
+    return isinstance(value, str) or (listed and _LENGTHS.get(value[0]) == len(value))
 
 
-def _read_side(side) -> Dirichlet | None:
+def _read_side(side) -> Side | None:
     if isinstance(side, str) and side == "no-flux":
         return None
     if not _is_side(side) or isinstance(side, str):
         raise ValueError(f"boundary must be {_FORMS}, got {checks.short(side)}")
-    value = side[1]
+    kind = Dirichlet if side[0] == "dirichlet" else Robin
+    value = side[-1]
     if not callable(value):
-        value = checks.array(value, "boundary's Dirichlet value")
+        value = checks.array(value, kind.name)
         if value.ndim > 1:
-            raise ValueError(f"boundary's Dirichlet value must be a number or one per column, got {value.shape}")
-    return Dirichlet(value)
+            raise ValueError(f"{kind.name} must be a number or one per column, got {value.shape}")
+    if kind is Dirichlet:
+        return Dirichlet(value)
+    coefficient = 0.0 if side[0] == "neumann" else side[1]
+    coefficient = coefficient if callable(coefficient) else checks.real(coefficient, _COEFFICIENT)
+    told = callable(value) or value.any() or callable(coefficient) or coefficient
+    return Robin(value, coefficient) if told else None
 
 
 def _sequence(value) -> list:

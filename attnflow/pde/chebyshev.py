@@ -63,13 +63,13 @@ def degree_for(z: float, tol: float) -> int:
     return high
 
 
-def integral_coefficients(times: np.ndarray, bound: float, tol: float) -> np.ndarray:
-    """The same for what a source that is constant in time adds, t phi(t S) with phi(z) = (e^z - 1) / z."""
+def integral_coefficients(times: np.ndarray, bound: float, tol: float, growth: float = 0.0) -> np.ndarray:
+    """The same for what a source that is constant in time adds, t phi(t (S + growth)) with phi(z) = (e^z - 1) / z."""
     degree = degree_for(float(np.max(times)) * bound / 2, tol)
     nodes = 2 * max(degree, 8)
-    lam = bound / 2 * (np.cos(np.pi * np.arange(nodes + 1) / nodes) - 1)[:, None]
+    lam = bound / 2 * (np.cos(np.pi * np.arange(nodes + 1) / nodes) - 1)[:, None] + growth
     scaled = lam * times
-    values = times * np.where(scaled < 0, np.expm1(scaled) / np.where(scaled < 0, scaled, 1.0), 1.0)
+    values = times * np.where(scaled != 0, np.expm1(scaled) / np.where(scaled != 0, scaled, 1.0), 1.0)
     result = fft.dct(values, type=1, axis=0)[: degree + 1] / nodes
     result[0] /= 2
     return result

@@ -16,8 +16,9 @@ from scipy import sparse
 
 from .. import checks
 from ..geometry import Density
-from .boundaries import Walls
-from .equations import DriftDiffusion, Equation
+from .boundaries import Dirichlet, Walls
+from .equation import Equation
+from .equations import DriftDiffusion
 from .generator import Generator
 from .grids import on_sphere
 from .problem import Problem
@@ -220,8 +221,8 @@ def _advection(cells: Cells, velocity: np.ndarray, walls: Walls) -> sparse.csr_a
     index = np.arange(grid.size).reshape(grid.shape)
     total = sparse.csr_array((grid.size, grid.size))
     for k, axis in enumerate(grid.axes):
-        if any(side is not None for side in walls[k] or ()):
-            raise NotImplementedError("boundary must be no-flux or periodic for an equation with an extra velocity")
+        if any(isinstance(side, Dirichlet) for side in walls[k] or ()):
+            raise NotImplementedError("boundary must not be Dirichlet for an equation with an extra velocity")
         reach = [(1, 0.5), (-1, -0.5)]  # (offset, weight) / spacing
         rows = [(index, reach)]
         if axis.kind == "cells":

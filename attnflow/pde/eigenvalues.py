@@ -8,7 +8,7 @@ import numpy as np
 
 from ..grid import Grid
 from ..resolution import between, interpolation_error
-from .boundaries import Walls, has_dirichlet
+from .boundaries import Walls, sides
 from .generator import Generator
 
 TOLERANCE = 1e-10  # of eigenvalues, relative
@@ -19,7 +19,7 @@ EPS = np.finfo(float).eps
 
 
 class Found(NamedTuple):
-    """Minus the eigenvalues (k,), the constant's exactly 0; functions (k, n), not normalised; relative errors."""
+    """Minus the eigenvalues (k,), increasing, the constant's exactly 0; functions (k, n), not normalised; relative errors."""
 
     sizes: np.ndarray
     functions: np.ndarray
@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 def lost_digits(bound: float, sizes: np.ndarray, walls: Walls) -> float:
     """What rounding errors of a matrix of norm `bound` are, relative to the least eigenvalue but the constant's."""
-    least = sizes[int(not has_dirichlet(walls)) :].min(initial=bound)
+    least = np.abs(sizes[int(not sides(walls)) :]).min(initial=bound)
     return float(EPS * bound / least) if least > 0 else np.inf
 
 
@@ -60,5 +60,5 @@ def missed_weight(generator: Generator, grid: Grid) -> float:
 
 
 def relative_change(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest difference of positive numbers, relative to the second; where both are 0 there is none."""
-    return float(np.max(np.abs(a - b) / np.where(b > 0, b, np.where(a > 0, a, 1.0)), initial=0.0))
+    """Largest difference of numbers, relative to the second; where both are 0 there is none."""
+    return float(np.max(np.abs(a - b) / np.where(b != 0, np.abs(b), np.where(a != 0, np.abs(a), 1.0)), initial=0.0))

@@ -12,13 +12,19 @@ from scipy import sparse
 from .. import checks
 from ..geometry import Density
 from ..solution import Solution
-from .boundaries import read_boundary
-from .equations import DriftDiffusion, Equation
+from .boundaries import read_boundary, sides, warn_of_growth
+from .equation import Equation
+from .equations import DriftDiffusion
 from .generator import Generator
 from .grids import cell_grid, on_sphere
-from .problem import Problem
+from .masses import Masses, is_cut, reach, wider
+from .methods import METHODS
+from .problem import Problem, read_problem, read_shape
+from .sources import Source
 from .spectrum import Spectrum
 
+_CONSERVATIVE = ("auto", "finite-volume", "rational")  # methods for masses
+_CUTS = 6  # of a line, each wider
 _FLAT_TAIL = 1e-9  # of rho^2 / p^drift, at the cut of a line relative to its maximum
 
 
@@ -40,10 +46,9 @@ class FokkerPlanck(Equation):
 
     Notes
     -----
-    Walls reflect ("no-flux") or absorb (("dirichlet", 0)). Errors are relative in the norm of L2(m p^-drift dvol),
-    in which the flow is symmetric. A solution's stats["mass"] is the integral of rho at each time. `solve` refuses a wall
-    that holds another value than 0, and on a line a rho that falls off no faster than p^(drift/2): that norm is then
-    infinite.
+    Walls reflect ("no-flux"), absorb (("dirichlet", 0)), or do one or the other (("robin", b, 0), b / p^drift rho of what
+    comes by: p^drift d_nu(m rho / p^drift) + b m rho = 0). Errors are relative in the norm of L2(m p^-drift dvol), in which
+    the flow is symmetric, or, where that is infinite, in L1. A solution's stats["mass"] is the integral of rho at each time.
 
     Examples
     --------
@@ -102,15 +107,82 @@ class FokkerPlanck(Equation):
         backward = self.backward.spectrum(k, grid, boundary)
         return backward.times(self._invariant(backward.grid.points).reshape(backward.grid.shape))
 
-    def _asked(self, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool) -> Problem:
-        for pair in read_boundary(boundary, self.space):
-            for side in pair or ():
-                if side is not None and (callable(side.value) or np.any(side.value)):
-                    raise ValueError(
-                        f"boundary must be 'no-flux' or ('dirichlet', 0) for a density, got {checks.short(boundary)}"
-                    )
+    def solve(
+        self,
+        initial: Callable | np.ndarray,
+        t: float | Sequence[float],
+        grid: int | Sequence[int] | None = None,
+        boundary=None,
+        rtol: float = 1e-8,
+        method: str = "auto",
+        progress: bool = False,
+        backend: str = "numpy",
+        source: Callable | None = None,
+    ) -> Solution:
+        """As `DriftDiffusion.solve`, of rho: the density at the times t.
+
+        On a line a rho that falls off no faster than p^(drift/2), as that of the tokens themselves, is solved for on a
+        wider cut, by finite volumes that exchange masses; its errors are relative in L1, and stats["norm"] says so.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As there; if a wall brings something in; if such a wide rho is given more than one dimension, or does not end.
+        NotImplementedError
+            If it is given a source.
+
+        Examples
+        --------
+        Walkers that start where the tokens are, and end where these are twice as dense:
+
+        >>> import numpy as np, attnflow as af
+        >>> p = af.Gaussian(0.0, 1.0)
+        >>> rho = af.FokkerPlanck(p).solve(p.pdf, t=10.0)
+        >>> x = np.array([[0.5]])
+        >>> bool(abs(rho.at(x) - np.exp(-(x**2)) / np.sqrt(np.pi)) < 1e-8)
+        True
+        """
+        arguments = (initial, t, grid, boundary, rtol, method, progress, backend, source)
+        self.check_solvable()
+        self._check_walls(boundary)
+        if not (callable(initial) and self._is_wide(initial)):
+            return super().solve(*arguments)
+        if self.space.dim > 1:
+            raise ValueError(
+                "initial must fall off faster than p^(drift/2) and be gone where that ends, in more than one dimension; use a "
+                "narrower one, or a Box"
+            )
+        if source is not None:
+            raise NotImplementedError("source must be None where initial falls off no faster than p^(drift/2)")
+        if checks.choice(method, "method", METHODS) not in _CONSERVATIVE or backend != "numpy":
+            raise ValueError(
+                f"method must be one of {', '.join(map(repr, _CONSERVATIVE))} on 'numpy' where initial falls off no faster than "
+                f"p^(drift/2), got {method!r} on {backend!r}"
+            )
+        rtol = checks.positive(rtol, "rtol")
+        shape = read_shape(grid, self.space)
+        ranges_to = partial(reach, self.generator, initial)
+        asked = read_problem(self.generator, ranges_to, initial, t, shape, boundary, backend, progress, None)
+        for _ in range(_CUTS):
+            assert asked.ranges is not None  # a line has some
+            cells = partial(self.cells, walls=asked.walls, columns=asked.columns, ranges=asked.ranges)
+            solution = Masses(self.generator, asked, cells, rtol if shape is None else 0.0).solve(shape)
+            if solution.status or not is_cut(solution):
+                break
+            asked = replace(asked, ranges=wider(asked.ranges, self.space))
+        warn_of_growth(asked.walls, self.space, solution.stats.get("growth", 0.0))
+        return solution
+
+    def _check_walls(self, boundary) -> None:
+        for side in sides(read_boundary(boundary, self.space)):
+            if callable(side.value) or np.any(side.value):
+                raise ValueError(
+                    "boundary must be 'no-flux', ('dirichlet', 0) or ('robin', b, 0) for a density, got "
+                    f"{checks.short(boundary)}"
+                )
+
+    def _asked(self, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool, source) -> Problem:
         if callable(initial):
-            self._check_tails(initial)
             initial = partial(_divided, self, initial)
         else:
             values = checks.array(initial, "initial", bools=True).astype(float)
@@ -118,7 +190,9 @@ class FokkerPlanck(Equation):
             if sizes == shape:  # else it is refused below
                 nodes = cell_grid(self.space, sizes, self.ranges(checks.output_times(t)[-1])).points
                 initial = values / self._invariant(nodes).reshape(*sizes, *[1] * (values.ndim - len(sizes)))
-        problem = super()._asked(initial, t, shape, boundary, backend, progress)
+        if callable(source):
+            source = partial(_source_divided, self, source)
+        problem = super()._asked(initial, t, shape, boundary, backend, progress, source)
         if not self.drift:
             return problem
         mobile = "" if self.mobility is None else "mobility "
@@ -149,25 +223,27 @@ class FokkerPlanck(Equation):
     def _volume(self, x: np.ndarray) -> np.ndarray:
         return np.ones(len(x)) if self.space.flat else self.space.volume_element(x)
 
-    def _check_tails(self, initial: Callable) -> None:
+    def _is_wide(self, initial: Callable) -> bool:
+        """Whether rho^2 / p^drift, of which the norm is, has not ended where a line is cut."""
         if on_sphere(self.space) or np.isfinite(self.space.bounds).all():
-            return
+            return False
         nodes = cell_grid(self.space, (64,) * self.space.dim, self.ranges())
         rho = checks.evaluate(initial, nodes.points, "initial")
         with np.errstate(divide="ignore"):
             share = 2 * np.log(np.abs(rho).max(axis=1)) - self.log_weight(nodes.points)
         share = share.reshape(nodes.shape)
         ends = [np.take(share, end, axis=k).max() for k in range(share.ndim) for end in (0, -1)]
-        if max(ends) > share.max() + np.log(_FLAT_TAIL):
-            raise ValueError(
-                "initial must fall off faster than p^(drift/2) and be gone where that ends: initial^2 / p^drift still is "
-                f"e^{max(ends) - share.max():.0f} of its largest there; use a narrower one, or a Box"
-            )
+        return bool(max(ends) > share.max() + np.log(_FLAT_TAIL))
 
 
 def _divided(equation: FokkerPlanck, initial: Callable, x: np.ndarray) -> np.ndarray:
     values = checks.evaluate(initial, x, "initial")
     return values / equation._invariant(x)[:, None]
+
+
+def _source_divided(equation: FokkerPlanck, source: Callable, x: np.ndarray, t: float, features: np.ndarray):
+    invariant = equation._invariant(x)[:, None]
+    return Source(source, np.ones(features.shape[1])).at(x, t, features * invariant) / invariant
 
 
 def _scaled_errors(backward: Solution, factor: np.ndarray) -> np.ndarray:

@@ -144,6 +144,15 @@ class Generator:
             return log_w, tensor
         return log_w, self.mobility_at(x)[:, None, None] * (np.eye(space.dim) if tensor is None else tensor)
 
+    def crossing(self, x: np.ndarray, k: int) -> np.ndarray:
+        """(M,) speeds at points of a wall of axis k: what crosses it is w T^kj d_j H = w speed d_nu H, T = m g^-1.
+
+        nu is the outward normal of unit length in g, or in the metric of the equation whose other form this is.
+        """
+        tensor = self.coefficients(x)[1]
+        own = tensor[:, k, k] if tensor is not None else np.ones(len(x))
+        return np.sqrt(own if self.mobility is None or self.pull != self.drift else own * self.mobility_at(x))
+
     def ingredients(
         self, x: np.ndarray, known: tuple[np.ndarray, np.ndarray | None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..solution import Solution
+from .boundaries import sides
 from .generator import Generator
 from .grids import wrapping
 from .harmonics import solve as harmonics
@@ -64,13 +65,20 @@ def solve_problem(
 
 
 def _spectral_suits(generator: Generator, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> bool:
+    added = problem.source
+    if method == "spectral" and added is not None and (generator.on_globe or not added.affine):
+        raise ValueError(
+            "method must be 'finite-volume' or 'auto' with a source on a sphere, or one that is not s(x) + r(x) H, got 'spectral'"
+        )
+    if added is not None and (generator.on_globe or not added.affine):
+        return False
     if generator.on_globe:
         if method == "spectral" and problem.backend != "numpy":
             raise ValueError(f"backend must be 'numpy' for spherical harmonics, got {problem.backend!r}")
         return method == "spectral" or (method == "auto" and shape is None and problem.backend == "numpy")
     bounded = bool(np.isfinite(generator.space.bounds).all())
     walled = not all(wrapping(generator.space))
-    moving = any(side is not None and side.moves for pair in problem.walls for side in pair or ())
+    moving = any(side.moves for side in sides(problem.walls))
     if method == "spectral" and (not bounded or moving or (walled and not callable(problem.initial))):
         raise ValueError(
             "method must be 'finite-volume' or 'auto' on endless lines, where a wall changes in time, and "

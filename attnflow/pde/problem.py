@@ -14,9 +14,10 @@ from ..grid import Grid
 from ..norms import unit
 from ..resolution import interpolation_error, narrow_peaks
 from .backends import namespace
-from .boundaries import Dirichlet, Walls, check_walls, read_boundary
+from .boundaries import Side, Walls, check_walls, read_boundary, sides
 from .generator import Generator
 from .grids import cell_grid, on_sphere, transfer
+from .sources import Source, read_source
 
 _BYTES = {1: 350, 2: 140, 3: 230}  # a cell, at least: what finite volumes take for one feature at one time
 _FAINT, _MANY = 1e-100, 2**12  # sizes below which as many points are asked
@@ -47,6 +48,8 @@ class Problem:
         Whether the equation mixes columns: one then leaves the range of its initial values.
     norm_name : str
         What errors are measured in, in words.
+    source : Source or None
+        What is added to dH/dt.
     """
 
     initial: Callable | np.ndarray
@@ -59,6 +62,12 @@ class Problem:
     peaks: np.ndarray | None = None
     mixed: bool = False
     norm_name: str = ""
+    source: Source | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing comes in: features then keep between their first extrema, if columns are not mixed."""
+        return self.source is None and not sides(self.walls)
 
     @property
     def columns(self) -> int:
@@ -95,7 +104,15 @@ class Problem:
 
 
 def read_problem(
-    generator: Generator, ranges_to: Callable, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool
+    generator: Generator,
+    ranges_to: Callable,
+    initial,
+    t,
+    shape: tuple[int, ...] | None,
+    boundary,
+    backend: str,
+    progress: bool,
+    source,
 ) -> Problem:
     """Check every argument; raises ValueError or TypeError naming the one at fault.
 
@@ -130,7 +147,12 @@ def read_problem(
         peaks = narrow_peaks(initial, cell_grid(space, (8,) * space.dim, ranges), known, "initial")
         if peaks is not None:
             sizes = np.maximum(sizes, np.abs(checks.evaluate(initial, peaks, "initial")).max(axis=0))
-    return Problem(initial, sizes, times, walls, ranges, backend, bool(progress), peaks, norm_name=generator.norm_name)
+    places = space.probe_points()
+    if ranges is not None:
+        places = space.from_unit_cube(np.random.default_rng(0).random((len(places), space.dim)), ranges)
+    added = read_source(source, places, times[-1], sizes)
+    name = generator.norm_name
+    return Problem(initial, sizes, times, walls, ranges, backend, bool(progress), peaks, norm_name=name, source=added)
 
 
 def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...] | None:
@@ -154,11 +176,11 @@ def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...
 def moderated(problem: Problem) -> tuple[Problem, np.ndarray | None]:
     """The problem for columns of usual size, and the powers of two (c,) they are too small by; None if all are usual.
 
-    Sizes are those of values at a few points, or of an array, and of Dirichlet values that are numbers; one for all
+    Sizes are those of values at a few points, or of an array, and of walls' values that are numbers; one for all
     columns where an equation mixes them.
     """
     sizes = problem.sizes
-    for side in (side for pair in problem.walls for side in pair or () if side):
+    for side in sides(problem.walls):
         if not callable(side.value):
             sizes = np.maximum(sizes, np.abs(side.value))
     if problem.mixed:
@@ -169,11 +191,12 @@ def moderated(problem: Problem) -> tuple[Problem, np.ndarray | None]:
     powers = np.where(unusual, unit(sizes[None], axis=0), 1.0)
     less = 1 / powers
 
-    def scaled(side: Dirichlet | None) -> Dirichlet | None:
+    def scaled(side: Side | None) -> Side | None:
         return side and replace(side, value=times_powers(side.value, less))
 
     walls = tuple(pair and (scaled(pair[0]), scaled(pair[1])) for pair in problem.walls)
-    return replace(problem, initial=times_powers(problem.initial, less), walls=walls), powers
+    source = problem.source and problem.source.scaled(powers)
+    return replace(problem, initial=times_powers(problem.initial, less), walls=walls, source=source), powers
 
 
 def times_powers(value, powers: np.ndarray):

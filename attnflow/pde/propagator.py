@@ -2,8 +2,9 @@
 
 A form has its `size`, `root` (the constant's image), `bound` of the spectrum, `doubled(scale)`, the function
 v -> 2 (v + scale S v), the same as `plane(scale)`, matrices for fields on two axes (or None), and its `apply_seconds`,
-`dense` matrix, `modes` along each axis of (c, ...) fields (or None), `moves` (0 on Dirichlet walls, or None) and
-namespace `xp`: `nodes.operator.SymmetricForm`, `harmonics.operator.HarmonicForm`.
+`dense` matrix, `modes` along each axis of (c, ...) fields (or None), `moves` (0 on Dirichlet walls, or None), whether
+it `conserves` the constant and `gains` somewhere, and namespace `xp`: `nodes.operator.SymmetricForm`,
+`harmonics.operator.HarmonicForm`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from __future__ import annotations
 from functools import reduce
 
 import numpy as np
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from . import chebyshev
 
+_MOST_GROWTH = 500.0  # of the logarithm of features
 _MOMENT = 3e-4  # seconds not worth a second thought
 
 
 def propagate(form, start, source, times: np.ndarray, tol: float, progress: bool = False) -> tuple[list, dict]:
     """u at the times (T,) from du/dt = S u + source, and how it was computed."""
     if form.modes is not None:
-        return _by_axes(form, start, source, times), {"integrator": "eigenvectors"}
+        return _by_axes(form, start, source, times)
     if form.xp is np and predicted_seconds(form, times, tol) == _eigen_seconds(form):
-        return _by_modes(form, start, source, times), {"integrator": "eigenvectors"}
+        return _by_modes(form, start, source, times)
     return _by_chebyshev(form, start, source, times, tol, progress)
 
 
@@ -45,32 +48,35 @@ def _chebyshev_seconds(form, times: np.ndarray, tol: float) -> float:
 
 
 def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: bool) -> tuple[list, dict]:
-    weights = chebyshev.coefficients(times, form.bound, tol)
-    stats = {"integrator": "chebyshev", "applications": len(weights) - 1}
-    plane = form.plane(2 / form.bound) if form.bound and not progress else None
+    growth, gains = _growth(form) if form.gains else 0.0, form.gains
+    form = form.less(growth) if growth else form
+    weights = chebyshev.coefficients(times, form.bound, tol) * grown(growth, times)
+    stats = {"integrator": "chebyshev", "applications": len(weights) - 1, **({"growth": growth} if gains else {})}
+    plane = form.plane(2 / form.bound) if form.bound and not progress and source is None else None
     if plane is not None:
         fields = [chebyshev.propagate_plane(*plane, np.ascontiguousarray(field), weights) for field in start]
         return list(np.stack(fields, axis=1)), stats
     twice = form.doubled(2 / form.bound) if form.bound else np.copy
     fields = chebyshev.propagate(twice, start, weights, progress)
     if source is not None and bool((source != 0).any()):
-        weights = chebyshev.integral_coefficients(times, form.bound, tol)
+        weights = chebyshev.integral_coefficients(times, form.bound, tol, growth)
         fields = [a + b for a, b in zip(fields, chebyshev.propagate(twice, source, weights, progress))]
     return fields, stats
 
 
-def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
+def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> tuple[list, dict]:
     modes = form.modes
-    values = np.minimum(reduce(np.add.outer, [along.values for along in modes]), 0.0)
+    values = reduce(np.add.outer, [along.values for along in modes])
+    values = values if form.gains else np.minimum(values, 0.0)
 
     def into(fields: np.ndarray) -> np.ndarray:
         for axis, along in enumerate(modes, start=1):
             fields = along.into(fields, axis)
         return fields
 
-    if form.moves is None:  # the constant stays, however long: its eigenvalue is zero but for rounding
+    if form.conserves:  # the constant stays, however long: its eigenvalue is zero but for rounding
         values[np.unravel_index(np.abs(into(form.root[None])).argmax(), values.shape)] = 0.0
-    amplitude, result = into(start), []
+    amplitude, result, stats = into(start), [], _eigen_stats(form, values, times)
     pushed = None if source is None else into(source)
     for t in times:
         fields = np.exp(t * values) * amplitude
@@ -79,16 +85,23 @@ def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarr
         for axis, along in enumerate(modes, start=1):
             fields = along.back(fields, axis)
         result.append(fields)
-    return result
+    return result, stats
+
+
+def _eigen_stats(form, values: np.ndarray, times: np.ndarray) -> dict:
+    growth = max(float(values.max()), 0.0)
+    grown(growth, times)
+    return {"integrator": "eigenvectors", **({"growth": growth} if form.gains else {})}
 
 
 def _phi(z: np.ndarray) -> np.ndarray:
-    """(e^z - 1) / z for z <= 0."""
-    return np.where(z < 0, np.expm1(z) / np.where(z < 0, z, 1.0), 1.0)
+    """(e^z - 1) / z."""
+    return np.where(z != 0, np.expm1(z) / np.where(z != 0, z, 1.0), 1.0)
 
 
-def _by_modes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> list:
+def _by_modes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> tuple[list, dict]:
     values, vectors = eigenpairs(form)
+    stats = _eigen_stats(form, values, times)
     columns = len(start)
     amplitude = start.reshape(columns, -1) @ vectors
     decay = np.exp(times[:, None] * values)
@@ -96,18 +109,57 @@ def _by_modes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndar
     if source is not None:
         phi = _phi(times[:, None] * values)
         result = result + (times[:, None] * phi)[:, None] * (source.reshape(columns, -1) @ vectors)
-    return list((result @ vectors.T).reshape(len(times), *start.shape))
+    return list((result @ vectors.T).reshape(len(times), *start.shape)), stats
 
 
 def eigenpairs(form) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues (k,) of S from 0 down and orthonormal eigenvectors (m, k), zero on Dirichlet walls."""
+    """Eigenvalues (k,) of S from the largest down and orthonormal eigenvectors (m, k), zero on Dirichlet walls."""
     matrix = form.dense()
     if form.moves is None:
         values, vectors = np.linalg.eigh(-matrix)
+    if form.conserves:
         values[np.argmax(np.abs(form.root.ravel() @ vectors))] = 0.0  # the constant's, but for rounding
-    else:
+    if form.moves is not None:
         free = form.moves.ravel() > 0
         values, moving = np.linalg.eigh(-matrix[np.ix_(free, free)])
         vectors = np.zeros((len(matrix), len(values)))
         vectors[free] = moving
-    return -np.maximum(values, 0.0), vectors
+    return -(values if form.gains else np.maximum(values, 0.0)), vectors
+
+
+def _growth(form) -> float:
+    """The largest eigenvalue of S, at least 0."""
+    shape = form.root.shape
+
+    def apply(v: np.ndarray) -> np.ndarray:
+        return form.apply(v.reshape(1, *shape)).ravel()
+
+    return largest_eigenvalue(LinearOperator((form.size, form.size), matvec=apply, dtype=float))
+
+
+def largest_eigenvalue(matrix, above: float | None = None) -> float:
+    """The largest eigenvalue of a symmetric matrix, at least 0: next to a number `above` all of them, by solves."""
+    start = np.random.default_rng(0).normal(size=matrix.shape[0])
+    try:
+        if above is None:
+            values = eigsh(matrix, 1, which="LA", v0=start, tol=1e-6, return_eigenvectors=False)
+        else:
+            values = eigsh(matrix.tocsc(), 1, sigma=above, which="LM", v0=start, return_eigenvectors=False)
+    except ArpackNoConvergence as error:
+        values = error.eigenvalues if len(error.eigenvalues) else np.array([above or 0.0])
+    return max(float(values.max()), 0.0)
+
+
+def grown(growth: float, times: np.ndarray) -> np.ndarray:
+    """exp(growth t), (T,).
+
+    Raises
+    ------
+    ValueError
+        Where that is no number any more.
+    """
+    if growth * times[-1] > _MOST_GROWTH:
+        raise ValueError(
+            f"t must be at most {_MOST_GROWTH / growth:.3g} where features grow as exp({growth:.3g} t), got {times[-1]:g}"
+        )
+    return np.exp(growth * times)

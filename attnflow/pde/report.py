@@ -11,7 +11,6 @@ import numpy as np
 from .. import checks
 from ..grid import Grid
 from ..solution import Solution
-from .boundaries import has_dirichlet
 from .generator import Generator
 from .grids import embedded, steepness, weighted_norm
 from .problem import Problem, times_powers
@@ -38,7 +37,7 @@ def report(
 ) -> Solution:
     """The Solution, which says so when its estimated error exceeds rtol (None: the user chose the grid).
 
-    Its stats monitor each output time: the weighted `mean`, conserved without Dirichlet walls, and the
+    Its stats monitor each output time: the weighted `mean`, conserved where all walls are no-flux and nothing is added, and the
     `deviation` from it, the root weighted mean square, zero in the steady state.
     """
     error, status, message = stats["estimated_error"], 0, "finished"
@@ -110,7 +109,7 @@ def pointwise_error(
     with np.errstate(divide="ignore", over="ignore"):
         growth = np.sqrt(weight.max() / weight)
         estimate = _GATHERED * max(error, _ROUNDOFF) * np.minimum(growth, _UNKNOWN)[:, None] * scale
-    if not problem.mixed and not has_dirichlet(problem.walls):
+    if not problem.mixed and problem.closed:
         reach = np.maximum(start.max(axis=0) - flat.min(axis=0), flat.max(axis=0) - start.min(axis=0))
         estimate = np.minimum(estimate, np.maximum(reach, _ROUNDOFF * scale))
     return np.clip(estimate, 0.0, _UNKNOWN).reshape(*grid.shape, -1)

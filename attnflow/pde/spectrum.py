@@ -22,7 +22,7 @@ import numpy as np
 from .. import checks
 from ..grid import Grid
 from ..simplex import label_sets
-from .boundaries import Walls, has_dirichlet
+from .boundaries import Walls, homogeneous, sides, warn_of_growth
 from .eigenvalues import SMALLEST, Found
 from .generator import Generator
 from .grids import on_sphere
@@ -51,7 +51,7 @@ class Spectrum(_Pair):
     estimated_error : float
         The largest relative error of the eigenvalues, the constant's left out.
     conserved : bool
-        Whether constants stay, so that the first eigenvalue is exactly 0: without Dirichlet walls.
+        Whether constants stay, so that the first eigenvalue is exactly 0: where all walls are no-flux.
     """
 
     grid: Grid
@@ -98,7 +98,8 @@ class Spectrum(_Pair):
 
     @property
     def gap(self) -> float:
-        """Size of the largest eigenvalue but the constant's: the rate at which features forget all but their mean.
+        """Minus the largest eigenvalue but the constant's: the rate at which features forget all but their mean; negative
+        where walls let them grow.
 
         Raises
         ------
@@ -147,7 +148,7 @@ def compute_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None
         raise ValueError(f"drift must be positive for a discrete spectrum on a line, got {generator.pull}")
     if shape is not None and k > np.prod(shape) - 2:
         raise ValueError(f"k must be at most {np.prod(shape) - 2} on a grid of {list(shape)}, got {k}")
-    best = None
+    best, walls = None, homogeneous(walls)
     for method in (harmonic_spectrum, hermite_spectrum, node_spectrum, cell_spectrum):
         try:
             found = method(generator, k, shape, walls)
@@ -160,17 +161,18 @@ def compute_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None
         if best is not None and best.error <= _ENOUGH[generator.space.dim]:
             break
     assert best is not None  # cells say None of nothing
-    conserved = not has_dirichlet(walls)
+    conserved = not sides(walls)
     _warn(best, conserved, shape is not None)
+    warn_of_growth(walls, generator.space, -float(best.sizes[0]))
     return Spectrum(-best.sizes, _normalised(generator, best.functions, best.grid), best.grid, best.error, conserved)
 
 
 def _warn(found: Found, conserved: bool, given: bool) -> None:
     sizes, shape = found.sizes[int(conserved) :], list(found.grid.shape)
-    lost = int((sizes < SMALLEST).sum())
+    lost = int((np.abs(sizes) < SMALLEST).sum())
     if found.round_off > _WARN:
         message = (
-            f"eigenvalues are good to {found.error:.1g} of themselves only: the smallest, {-sizes.min():.3g}, is lost in "
+            f"eigenvalues are good to {found.error:.1g} of themselves only: the smallest, {-_least(sizes):.3g}, is lost in "
             f"the round-off of the largest on a grid of {shape}"
         )
     elif lost:
@@ -181,6 +183,10 @@ def _warn(found: Found, conserved: bool, given: bool) -> None:
     else:
         return
     checks.warn(message, checks.AccuracyWarning)
+
+
+def _least(sizes: np.ndarray) -> float:
+    return float(sizes[np.argmin(np.abs(sizes))])
 
 
 def _normalised(generator: Generator, functions: np.ndarray, grid: Grid) -> np.ndarray:

@@ -133,6 +133,7 @@ class HarmonicForm:
     matrix: np.ndarray
     moves: Any = None
     modes: Any = None
+    conserves, gains = True, False
     xp = np  # no field: harmonics are not for a graphics card
 
     @property
@@ -199,6 +200,7 @@ class RoundForm:
         return len(self.basis.orders)
 
     moves = None
+    conserves, gains = True, False
 
     @property
     def root(self) -> np.ndarray:

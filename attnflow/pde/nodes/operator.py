@@ -6,53 +6,27 @@ u = sqrt(q w) H, symmetric and non-positive:
     S = -sum_ij A_i' T^ij A_j,     A_i = B_i - (B_i sqrt(q w)) / sqrt(q w),     B_i = sqrt(q) d_i / sqrt(q).
 
 In the identity metric that is -sum B_i' B_i minus a potential, Schroedinger's form, which is computed as such.
-Integration by parts is exact on these nodes, so a no-flux wall needs nothing; at a Dirichlet wall the node on it
-is held. A_i sends sqrt(q w), the constant's image, to zero: constants stay, and the integral of w H is conserved,
+Integration by parts is exact on these nodes, so a no-flux wall needs nothing, and the flux through another is added to
+the nodes on it, over their quadrature weight across the wall; at a Dirichlet wall the node on it is held. A_i sends sqrt(q w), the constant's image, to zero: constants stay, and the integral of w H is conserved,
 on any grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import fft
 
-from ...grid import Axis, Grid
+from ...grid import Grid
 from ..backends import namespace
 from ..boundaries import Walls
 from ..generator import Generator
 from ..grids import NODES
-from ..propagator import propagate
-
-
-@dataclass(frozen=True)
-class Modes:
-    """Eigenvalues (m,) of a symmetric matrix along one axis, and the way there and back.
-
-    Those of S are their sums over the axes: none of these is positive.
-    """
-
-    values: np.ndarray
-    vectors: np.ndarray | None = None
-
-    @classmethod
-    def of(cls, matrix: np.ndarray, free: np.ndarray | None = None) -> Modes:
-        """Of a matrix (n, n), on the `free` (n,) of its nodes."""
-        values, moving = np.linalg.eigh(matrix if free is None else matrix[np.ix_(free, free)])
-        vectors = np.zeros((len(matrix), len(values)))
-        vectors[slice(None) if free is None else free] = moving
-        return cls(values, vectors)
-
-    def into(self, fields: np.ndarray, axis: int) -> np.ndarray:
-        """Amplitudes of fields along an axis."""
-        return _hartley(fields, axis) if self.vectors is None else _turned(self.vectors.T, fields, axis)
-
-    def back(self, amplitudes: np.ndarray, axis: int) -> np.ndarray:
-        return _hartley(amplitudes, axis) if self.vectors is None else _turned(self.vectors, amplitudes, axis)
+from .modes import Modes, derivative_norm, free_modes, scaled_derivative, scaled_laplacian
+from .walls import crossings, dirichlet_nodes
 
 
 @dataclass(frozen=True)
@@ -70,6 +44,8 @@ class SymmetricForm:
         log w, up to a constant of the density.
     moves : (*grid) array or None
         1 where features move, 0 on Dirichlet walls.
+    leak : (*grid) array or None
+        Rate at which a node loses features to walls or a reaction, part of S; None without any.
     xp : module
         The arrays' namespace, numpy or cupy.
     """
@@ -79,11 +55,27 @@ class SymmetricForm:
     root: Any
     log_weight: np.ndarray
     moves: Any = None
+    leak: Any = None
     xp: Any = np
 
     @property
     def size(self) -> int:
         return self.grid.size
+
+    @property
+    def conserves(self) -> bool:
+        """Whether the constant's image stays."""
+        return self.moves is None and self.leak is None
+
+    @property
+    def gains(self) -> bool:
+        """Whether features may grow."""
+        return self.leak is not None and bool((self.leak < 0).any())
+
+    def less(self, rate: float | np.ndarray) -> SymmetricForm:
+        """S - rate, a number or one per node (*grid)."""
+        more = self.xp.asarray(np.broadcast_to(rate, self.grid.shape))
+        return replace(self, leak=more if self.leak is None else self.leak + more)
 
     @property
     def apply_seconds(self) -> float:
@@ -97,7 +89,7 @@ class SymmetricForm:
     @cached_property
     def derivatives(self) -> list:
         """B_k along its axis, (n_k, n_k) each."""
-        return [self.xp.asarray(_scaled_derivative(axis)) for axis in self.grid.axes]
+        return [self.xp.asarray(scaled_derivative(axis)) for axis in self.grid.axes]
 
     @cached_property
     def modes(self) -> list[Modes] | None:
@@ -110,8 +102,8 @@ class SymmetricForm:
         axes, dim = self.grid.axes, len(self.grid.axes)
         free = [None] * dim if self.moves is None else [self.moves.max(axis=_others(dim, k)) > 0 for k in range(dim)]
         root = self.root / np.sqrt(self.grid.weights).reshape(self.grid.shape)
-        if np.ptp(root) <= 1e-14 * root.max():
-            return [_free_modes(axis, None if f is None else tuple(f)) for axis, f in zip(axes, free)]
+        if np.ptp(root) <= 1e-14 * root.max() and self.leak is None:
+            return [free_modes(axis, None if f is None else tuple(f)) for axis, f in zip(axes, free)]
         if dim == 1:
             return None
         parts = [self._potential.mean(axis=_others(dim, k)) for k in range(dim)]
@@ -132,11 +124,12 @@ class SymmetricForm:
     @cached_property
     def bound(self) -> float:
         """No eigenvalue is below -bound: max eigenvalue of T * sum |A_k|^2, or sum |B_k|^2 + max |potential|."""
-        norms = [_derivative_norm(axis) for axis in self.grid.axes]
+        norms = [derivative_norm(axis) for axis in self.grid.axes]
         if self.tensor is None:
             return sum(norm**2 for norm in norms) + float(abs(self._potential).max())
         largest = self.xp.linalg.eigvalsh(self.xp.moveaxis(self.tensor, (0, 1), (-2, -1))).max()
-        return float(largest) * sum((n + float(abs(a).max())) ** 2 for n, a in zip(norms, self.slopes))
+        bound = float(largest) * sum((n + float(abs(a).max())) ** 2 for n, a in zip(norms, self.slopes))
+        return bound if self.leak is None else bound + float(abs(self.leak).max())
 
     @cached_property
     def slopes(self) -> list:
@@ -145,18 +138,20 @@ class SymmetricForm:
 
     @cached_property
     def _laplacians(self) -> list:
-        return [self.xp.asarray(_scaled_laplacian(axis)) for axis in self.grid.axes]
+        return [self.xp.asarray(scaled_laplacian(axis)) for axis in self.grid.axes]
 
     @cached_property
     def _potential(self):
-        return sum(_along(L, self.root[None], k)[0] for k, L in enumerate(self._laplacians)) / self.root
+        potential = sum(_along(L, self.root[None], k)[0] for k, L in enumerate(self._laplacians)) / self.root
+        return potential if self.leak is None else potential + self.leak
 
     def apply_without_walls(self, v):
         """S v for fields (c, *grid), Dirichlet walls left out."""
         if self.tensor is None:
             return sum(_along(L, v, k) for k, L in enumerate(self._laplacians)) - self._potential * v
         slopes = self.gradient(v)
-        return self.divergence([sum(T * s for T, s in zip(row, slopes)) for row in self.tensor])
+        result = self.divergence([sum(T * s for T, s in zip(row, slopes)) for row in self.tensor])
+        return result if self.leak is None else result - self.leak * v
 
     def gradient(self, v) -> list:
         """A_k v for fields (c, *grid), one for each axis."""
@@ -224,13 +219,16 @@ def symmetric_form(generator: Generator, grid: Grid, walls: Walls, backend: str 
     root /= np.linalg.norm(root)
     if tensor is not None:
         tensor = xp.asarray(np.moveaxis(tensor.reshape(*grid.shape, *tensor.shape[1:]), (-2, -1), (0, 1)))
-    clamped = dirichlet_nodes(grid, walls)
+    clamped, leak = dirichlet_nodes(grid, walls), np.zeros(grid.size)
+    for nodes, rate, side in crossings(generator, grid, walls):
+        leak[nodes] += rate * side.coefficient_at(grid.points[nodes])
     return SymmetricForm(
         grid,
         tensor,
         xp.asarray(root),
         log_w,
         None if clamped is None else xp.asarray(1.0 - clamped),
+        xp.asarray(leak.reshape(grid.shape)) if leak.any() else None,
         xp,
     )
 
@@ -269,52 +267,6 @@ def spectral_matrix(generator: Generator, grid: Grid) -> np.ndarray:
     return form.dense() * (root / root[:, None])
 
 
-def evolve_nodes(form: SymmetricForm, initial: np.ndarray, times: np.ndarray, tol: float, walls: Walls, progress: bool = False):
-    """Fields (T, *grid, c) at the times from initial values (*grid, c), and how they were computed."""
-    xp = form.xp
-    start = xp.asarray(_columns_first(initial)) * form.root
-    source = None
-    if form.moves is not None:
-        wall = xp.asarray(_columns_first(wall_values(form.grid, walls, initial))) * form.root
-        start = form.moves * start
-        source = form.moves * form.apply_without_walls(wall)
-    fields, stats = propagate(form, start, source, times, tol, progress)
-    fields = xp.stack(fields) / form.root
-    if form.moves is not None:
-        fields = fields * form.moves + (1 - form.moves) * (wall / form.root)
-    fields = fields if xp is np else xp.asnumpy(fields)
-    return fields.transpose(0, *range(2, fields.ndim), 1), stats
-
-
-def _columns_first(fields: np.ndarray) -> np.ndarray:
-    """(*grid, c) as (c, *grid)."""
-    return fields.transpose(fields.ndim - 1, *range(fields.ndim - 1))
-
-
-def dirichlet_nodes(grid: Grid, walls: Walls) -> np.ndarray | None:
-    """1 on the nodes of Dirichlet walls, (*grid); None if there are none."""
-    if not any(walls):
-        return None
-    result = np.zeros(grid.shape)
-    for k, pair in enumerate(walls):
-        for end, side in enumerate(pair or ()):
-            if side is not None:
-                result[(slice(None),) * k + (-end,)] = 1.0
-    return result if result.any() else None
-
-
-def wall_values(grid: Grid, walls: Walls, like: np.ndarray) -> np.ndarray:
-    """Dirichlet values on their nodes, zero elsewhere: (*grid, c)."""
-    result, index = np.zeros(like.shape), np.arange(grid.size).reshape(grid.shape)
-    flat = result.reshape(grid.size, -1)
-    for k, pair in enumerate(walls):
-        for end, side in enumerate(pair or ()):
-            if side is not None:
-                nodes = index.take(-end, axis=k).ravel()
-                flat[nodes] = side.at(grid.points[nodes], flat.shape[1])
-    return result
-
-
 def _along(matrix, v, k: int):
     """The matrix applied to fields (c, *grid) along axis k."""
     last = v.ndim - 2
@@ -327,40 +279,3 @@ def _along(matrix, v, k: int):
 
 def _others(dim: int, k: int) -> tuple[int, ...]:
     return tuple(j for j in range(dim) if j != k)
-
-
-def _turned(matrix: np.ndarray, fields: np.ndarray, axis: int) -> np.ndarray:
-    return np.moveaxis(np.tensordot(matrix, fields, (1, axis)), 0, axis)
-
-
-def _hartley(fields: np.ndarray, axis: int) -> np.ndarray:
-    """Amplitudes of cos + sin of each wave number: orthogonal and its own inverse."""
-    waves = fft.fft(fields, axis=axis, norm="ortho")
-    return waves.real - waves.imag
-
-
-@lru_cache(maxsize=64)
-def _free_modes(axis: Axis, free: tuple[bool, ...] | None) -> Modes:
-    """Of -B' B on the free nodes, without a potential."""
-    if axis.kind == "fourier":
-        return Modes(-((2 * np.pi / (axis.high - axis.low) * fft.fftfreq(axis.size, 1 / axis.size)) ** 2))
-    return Modes.of(_scaled_laplacian(axis), None if free is None else np.array(free))
-
-
-@lru_cache(maxsize=64)
-def _derivative_norm(axis: Axis) -> float:
-    return float(np.linalg.norm(_scaled_derivative(axis), 2))
-
-
-@lru_cache(maxsize=64)
-def _scaled_derivative(axis: Axis) -> np.ndarray:
-    """B of an axis."""
-    root = np.sqrt(axis.weights)
-    return root[:, None] * axis.derivative() / root
-
-
-@lru_cache(maxsize=64)
-def _scaled_laplacian(axis: Axis) -> np.ndarray:
-    """-B' B of an axis."""
-    B = _scaled_derivative(axis)
-    return -B.T @ B

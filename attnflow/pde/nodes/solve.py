@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import partial
 
 import numpy as np
 
 from ... import checks
-from ...grid import Axis, Grid, bandwidth
-from ...resolution import between, interpolation_error
+from ...grid import Grid, bandwidth
+from ...resolution import interpolation_error
 from ...solution import Solution
 from ..boundaries import Walls
 from ..generator import Generator, tensor_fields
 from ..grids import node_grid, relative_error, transfer, weighted_norm, wrapping
 from ..problem import Problem
-from ..propagator import predicted_seconds
+from ..propagator import predicted_seconds, propagate
 from ..refinement import BUDGET, EXACT, JUDGED, MOST_CELLS, ROUND_OFF, interpolation_round_off, refinements
 from ..report import report, report_interrupted, warn_if_coarse
-from .operator import evolve_nodes, symmetric_form
+from .operator import SymmetricForm, symmetric_form
+from .sampling import sample_on
+from .walls import wall_gains, wall_values
 
 # nodes per axis on which smoothness is judged, one after the other
 _SAMPLED = {1: (64, 512, 2**12, 2**15), 2: (32, 96, 384), 3: (16, 32, 80)}
@@ -32,7 +34,6 @@ _LARGEST_FREE = 2**21  # where the Fourier transform is all;
 _USUAL = {1: 800, 2: 96**2, 3: 40**3}  # up to which grids grow to more than twice what data seemed to need
 _PATIENCE = {1: 0.1, 2: 0.004, 3: 0.05}  # seconds at rtol = 1e-4, about what finite volumes take
 _MANY = 16  # cells per node: if finite volumes would need more than they have, they cannot do better
-_KEPT = 2**12  # nodes up to which samples' points are kept for the next solve
 
 
 def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: bool = False) -> Solution | None:
@@ -118,7 +119,7 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
     walls = problem.walls if problem else ()
     given = problem.initial if problem and not callable(problem.initial) else None
     for size in _SAMPLED[generator.space.dim]:
-        sample = _sample(node_grid(generator.space, (size,) * generator.space.dim))
+        sample = sample_on(node_grid(generator.space, (size,) * generator.space.dim))
         nodes, x = sample.nodes, sample.points
         log_w, tensor = generator.coefficients(x)
         top = log_w[:nodes].max()
@@ -128,11 +129,13 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
         columns = [np.exp((log_w - top) / 2)[:, None]]
         if problem and given is None:
             columns.append(checks.evaluate(problem.initial, x, "initial"))
+        if problem and problem.source is not None:
+            columns.append(problem.source.fields(x))
+        expanded = sum(column.shape[1] for column in columns)
         if tensor is not None:
             columns.append(tensor_fields(tensor))
         fields = np.concatenate(columns, axis=1)
         values = sample.unfolded(fields[:nodes])
-        expanded = 1 + (problem.columns if problem and given is None else 0)
         # what solutions are made of has modes of its own, twice as many nodes; the metric may alias into their upper
         # half: it is multiplied by, not expanded
         widths, shares = [bandwidth(values[..., :expanded], rtol)], [2.0]
@@ -175,71 +178,6 @@ def allowed_sizes(generator: Generator, sizes: tuple[int, ...]) -> tuple[int, ..
     return tuple(max(3, n | 1) if wraps else max(3, n) for n, wraps in zip(sizes, wrapping(generator.space)))
 
 
-def _sample(grid: Grid) -> _Sample:
-    return (_kept_sample if grid.size <= _KEPT else _Sample)(grid)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """Equispaced nodes where an axis wraps and Chebyshev's between walls: equispaced in an angle in which fields are even.
-
-    In these angles all axes wrap. As many nodes, or for walls one more, as the given grid has along its axes.
-    """
-
-    grid: Grid
-
-    @cached_property
-    def wraps(self) -> tuple[bool, ...]:
-        return tuple(axis.kind == "fourier" for axis in self.grid.axes)
-
-    @cached_property
-    def angles(self) -> Grid:
-        """All of them, even where fields are the same again."""
-        if all(self.wraps):
-            return self.grid
-        axes = zip(self.grid.axes, self.wraps)
-        return Grid(tuple(axis if wraps else Axis("fourier", 2 * axis.size, 0.0, 2 * np.pi) for axis, wraps in axes))
-
-    @cached_property
-    def nodes(self) -> int:
-        """Those where fields are not the same again."""
-        return math.prod(axis.size + (not wraps) for axis, wraps in zip(self.grid.axes, self.wraps))
-
-    @cached_property
-    def points(self) -> np.ndarray:
-        """The nodes, and after them points between the angles, (N, columns)."""
-        if all(self.wraps):
-            points = np.concatenate([self.grid.points, between(self.grid)])
-        else:
-            axes = zip(self.angles.axes, self.grid.axes, self.wraps)
-            along = (angle.nodes if wraps else angle.nodes[: axis.size + 1] for angle, axis, wraps in axes)
-            nodes = np.stack([x.ravel() for x in np.meshgrid(*along, indexing="ij")], axis=-1)
-            points = self._places(np.concatenate([nodes, between(self.angles)]))
-        points.flags.writeable = False
-        return points
-
-    def _places(self, angles: np.ndarray) -> np.ndarray:
-        axes = zip(angles.T, self.grid.axes, self.wraps)
-        places = (x if wraps else axis.low + (axis.high - axis.low) * (1 - np.cos(x)) / 2 for x, axis, wraps in axes)
-        return np.stack(list(places), axis=1)
-
-    def turned(self, places: np.ndarray) -> np.ndarray:
-        """Angles of points (N, n)."""
-        axes = zip(places.T, self.grid.axes, self.wraps)
-        angles = (x if wraps else np.arccos(1 - 2 * (x - axis.low) / (axis.high - axis.low)) for x, axis, wraps in axes)
-        return np.stack(list(angles), axis=1)
-
-    def unfolded(self, values: np.ndarray) -> np.ndarray:
-        """Fields at the nodes (N, c) on all angles, (*grid, c)."""
-        values = values.reshape(*(axis.size + (not wraps) for axis, wraps in zip(self.grid.axes, self.wraps)), -1)
-        for k in np.flatnonzero(np.logical_not(self.wraps)):
-            values = np.concatenate([values, values.take(range(self.grid.axes[k].size - 1, 0, -1), axis=k)], axis=k)
-        return values
-
-
-_kept_sample = lru_cache(maxsize=16)(_Sample)
-
-
 @dataclass(frozen=True)
 class _Solved:
     """Fields (T, *grid, c) on a grid from initial values there, w and the nodes' share of it, and how."""
@@ -258,11 +196,39 @@ def _solve(
     """None if that would take more than `patience` seconds."""
     grid = node_grid(generator.space, sizes)
     form = symmetric_form(generator, grid, problem.walls, problem.backend)
+    initial = problem.sample(grid)
+    gain = wall_gains(generator, grid, problem.walls, initial)
+    if problem.source is not None:
+        constant, rate = problem.source.parts(grid.points)
+        form = form.less(-rate.reshape(grid.shape)) if rate.any() else form
+        gain = constant.reshape(initial.shape) + (0 if gain is None else gain)
     if predicted_seconds(form, problem.times, tol) > patience:
         return None
-    initial = problem.sample(grid)
-    fields, stats = evolve_nodes(form, initial, problem.times, tol, problem.walls, problem.progress)
+    fields, stats = _evolve(form, gain, initial, problem, tol)
     return _Solved(grid, initial, fields, form.log_weight, form.mass, stats)
+
+
+def _evolve(form: SymmetricForm, gain: np.ndarray | None, initial: np.ndarray, problem: Problem, tol: float):
+    """Fields (T, *grid, c) at the problem's times from initial values (*grid, c), with `gain` (*grid, c) added to dH/dt,
+    and how they were computed."""
+    xp, walls = form.xp, problem.walls
+    start = xp.asarray(_columns_first(initial)) * form.root
+    source = None if gain is None else xp.asarray(_columns_first(gain)) * form.root
+    if form.moves is not None:
+        wall = xp.asarray(_columns_first(wall_values(form.grid, walls, initial))) * form.root
+        start = form.moves * start
+        source = form.moves * (form.apply_without_walls(wall) + (0 if source is None else source))
+    fields, stats = propagate(form, start, source, problem.times, tol, problem.progress)
+    fields = xp.stack(fields) / form.root
+    if form.moves is not None:
+        fields = fields * form.moves + (1 - form.moves) * (wall / form.root)
+    fields = fields if xp is np else xp.asnumpy(fields)
+    return fields.transpose(0, *range(2, fields.ndim), 1), stats
+
+
+def _columns_first(fields: np.ndarray) -> np.ndarray:
+    """(*grid, c) as (c, *grid)."""
+    return fields.transpose(fields.ndim - 1, *range(fields.ndim - 1))
 
 
 def _fields_at(
@@ -293,6 +259,7 @@ def _unseen(generator: Generator, problem: Problem, solved: _Solved) -> float:
         log_w, tensor = generator.coefficients(x)
         parts = [np.exp((log_w - top) / 2)[:, None], *([] if tensor is None else [tensor_fields(tensor)])]
         parts += [checks.evaluate(problem.initial, x, "initial")] if callable(problem.initial) else []
+        parts += [problem.source.fields(x)] if problem.source is not None else []
         return np.concatenate(parts, axis=1)
 
     missed = problem.missed_peaks(grid, solved.initial)

@@ -6,7 +6,7 @@ is subtracted but the eigenvalue sought. Eliminating cell i of -L - tau passes i
     p_i = up_i + ring_i + d_i,    d_{i+1} = d_i back_i / p_i + wall_{i+1} - tau,    ring_{i+1} = ring_i back_i / p_i,
 
 with up_i the rate from i to i + 1, back_i that from i + 1 to i, ring_i what eliminated cells have put between i and
-the last one, wall_i the rate to a Dirichlet wall (Fernando & Parlett's differential qd; around a circle Grassmann, Taksar
+the last one, wall_i the rate lost to a wall (Fernando & Parlett's differential qd; around a circle Grassmann, Taksar
 & Heyman's elimination). The number of negative pivots is that of eigenvalues below tau, exactly so for rates that
 are off by a few units in the last place, which moves no eigenvalue by more than as many relative to itself.
 """
@@ -37,7 +37,7 @@ class Chain:
     ring : float
         Rate from the first cell to the last, around the circle; 0 in a row.
     wall : (n,) array
-        Rates to Dirichlet walls.
+        Rates at which cells lose to walls.
     share : (n,) array
         Weight of each cell over that of the last.
     """
@@ -60,7 +60,7 @@ class Chain:
 def chain_eigenpairs(cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k eigenvalues of L nearest zero, from the largest down, and eigenfunctions (k, n) of unit weighted norm.
 
-    Without Dirichlet walls the first is the constant's, exactly 0. Others below 1e-300 in size are given as 0 as well.
+    Where all walls are no-flux the first is the constant's, exactly 0. Others below 1e-300 in size are given as 0 as well.
 
     Examples
     --------
@@ -70,13 +70,13 @@ def chain_eigenpairs(cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:
     >>> bool(0 > values[1] > -1e-170)
     True
     """
-    conserved = cells.source is None
+    conserved = cells.leak is None
     around = cells.grid.axes[0].kind == "periodic"
     # the heaviest cell of a circle comes last: what the others pass on to it, it outweighs
     last = int(np.argmax(cells.log_weight)) if around else cells.grid.size - 1
     order = np.roll(np.arange(cells.grid.size), cells.grid.size - 1 - last)
     up, down = (rates[order] for rates in cells.bands())
-    wall = np.zeros(len(order)) if conserved else np.maximum(cells.loss[order] - up - down, 0.0)
+    wall = np.zeros(len(order)) if cells.leak is None else cells.leak[order]
     half = (cells.log_weight[order] - cells.log_weight.max()) / 2
     share = np.exp(np.minimum(2 * (half - half[-1]), 700.0)) if around else np.zeros(len(order))
     chain = Chain(up[:-1], down[1:], float(down[0]) if around else 0.0, wall, share)

@@ -7,11 +7,14 @@ chebyshev            compiled stencil, all output times share the terms    two a
 rational             14 poles, a complex solve per conjugate pair          one dimension; steep densities,
                                                                            long times in two
 BDF, Radau, LSODA,   scipy's solve_ivp on the semi-discrete system, with   walls that change in time, operators
-RK45, RK23, DOP853   its sparse Jacobian                                   that are not self-adjoint
+RK45, RK23, DOP853   its sparse Jacobian                                   that are not self-adjoint, reactions
 ==================== ===================================================== ===============================
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy import integrate, sparse
@@ -20,6 +23,7 @@ from ... import capacity
 from ...progress import track
 from .. import chebyshev
 from ..backends import namespace
+from ..propagator import grown
 from .operator import Cells
 from .rational import DEGREE, Exponential, LineExponential
 from .stencil import advance, apply
@@ -28,6 +32,7 @@ SOLVE_IVP = ("BDF", "Radau", "LSODA", "RK45", "RK23", "DOP853")
 INTEGRATORS = ("chebyshev", "rational", *SOLVE_IVP)
 _EXPLICIT = ("RK45", "RK23", "DOP853")
 _LOST, _FOREVER = 1e15, 1e100  # times over 1 / bound, the time of the fastest mode
+_ADVICE = ("; try 'auto'", "; the source may let features grow without bound there")  # without and with one
 _CHUNK = 0.1  # seconds, roughly, between two looks at the keyboard and the progress bar
 _STEEP = 100.0  # range of log w beyond which sqrt(w) H keeps no digit of H where w is least
 _FAINT = 1e-8  # sqrt(w) over its maximum below which sqrt(w) H keeps too few digits of H: extrema still bound it
@@ -45,23 +50,27 @@ def march(
     """The fields at `times`, (T, *grid, c), from initial values (*grid, c), and what was done.
 
     When interrupted, fewer times come back: those that were finished. What rounding errors and the rational
-    exponential (1e-13) take from sum w H is given back evenly.
+    exponential (1e-13) take from sum w H, where constants stay, is given back evenly. Where features may grow, L less
+    its largest eigenvalue is what is exponentiated; the statistics have it as `growth`.
     """
     if method == "auto":
         method = "chebyshev" if backend == "cupy" else choose(cells, times, tol)
-    if method not in SOLVE_IVP and (cells.moving_source is not None or cells.coupled is not None):
+    if method not in SOLVE_IVP and not cells.symmetric:
         raise ValueError(
-            f"method must be 'auto' or one of {', '.join(SOLVE_IVP)} where walls change in time or the operator is not "
-            f"self-adjoint, got {method!r}"
+            f"method must be 'auto' or one of {', '.join(SOLVE_IVP)} where walls change in time, the operator is not "
+            f"self-adjoint or the source not s(x) + r(x) H, got {method!r}"
         )
     if backend == "cupy" and method != "chebyshev":
         raise ValueError(f"backend must be 'numpy' for the integrator {method!r}, got 'cupy'; use method='chebyshev'")
     values = np.ascontiguousarray(initial.reshape(cells.grid.size, -1))
     run = _chebyshev if method == "chebyshev" else _rational if method == "rational" else _solve_ivp
     fields, stats = run(cells, values, times, tol, method, backend, progress)
-    if cells.source is None and cells.coupled is None:
+    if cells.leak is None and cells.symmetric:
         mass = cells.mass
-        fields = fields + (mass @ values - np.einsum("i,tic->tc", mass, fields))[:, None]
+        should = mass @ values
+        if cells.source is not None:
+            should = should + times[: len(fields), None] * (mass @ cells.source)
+        fields = fields + (should - np.einsum("i,tic->tc", mass, fields))[:, None]
     if len(fields) and times[0] == 0:
         fields[0] = values
     return fields.reshape(len(fields), *initial.shape), {"integrator": method, **stats}
@@ -70,14 +79,13 @@ def march(
 def choose(cells: Cells, times: np.ndarray, tol: float) -> str:
     """The cheaper integrator, from rough costs of a stencil and of a factorisation."""
     dim, size = len(cells.grid.shape), cells.grid.size
-    if cells.moving_source is not None or cells.coupled is not None:
+    if not cells.symmetric:
         return "Radau" if dim == 1 else "BDF"
     if dim == 1:
         return "rational"
     if dim == 3:
         return "chebyshev"
-    bounded = cells.monotone and cells.source is None  # by the maximum principle, where digits are lost
-    steep = np.ptp(cells.log_weight) > _STEEP and not bounded
+    steep = np.ptp(cells.log_weight) > _STEEP and not cells.keeps_extrema  # which bounds features where digits are lost
     applications = chebyshev.degree_for(float(times[-1]) * cells.bound / 2, tol)
     steps = 1 + np.count_nonzero(np.abs(np.diff(times, 2, prepend=0.0)) > 1e-13 * times[-1])
     return "rational" if steep or applications * size * 2e-9 > steps * 6e-7 * size**1.5 else "chebyshev"
@@ -86,11 +94,13 @@ def choose(cells: Cells, times: np.ndarray, tol: float) -> str:
 def _chebyshev(cells: Cells, values, times, tol: float, method: str, backend: str, progress: bool) -> tuple[np.ndarray, dict]:
     half = np.exp((cells.log_weight - cells.log_weight.max()) / 2)
     half = np.maximum(half, 1e-300)[:, None]
-    weights = chebyshev.coefficients(times, cells.bound, tol)
-    operator = _Stencil(cells, backend)
+    growth = cells.growth
+    less = cells.less(growth) if growth else cells
+    weights = chebyshev.coefficients(times, less.bound, tol) * grown(growth, times)
+    operator = _Stencil(less, backend)
     fields, terms = operator.sum(half * values, weights, progress)
     if cells.source is not None:
-        integral = chebyshev.integral_coefficients(times, cells.bound, tol)
+        integral = chebyshev.integral_coefficients(times, less.bound, tol, growth)
         added, more = operator.sum(half * cells.source, integral, progress)
         finished = (terms >= len(weights)) and (more >= len(integral))
         fields, times = (fields + added, times) if finished else (fields[:0], times[:0])
@@ -98,9 +108,9 @@ def _chebyshev(cells: Cells, values, times, tol: float, method: str, backend: st
         complete = [not weights[terms:, m].any() for m in range(len(times))]
         fields = fields[: len(times) if all(complete) else complete.index(False)]
     fields = fields / half
-    if cells.source is None and cells.monotone and half.min() < _FAINT:
+    if cells.keeps_extrema and half.min() < _FAINT:
         fields = np.clip(fields, values.min(axis=0), values.max(axis=0))
-    return fields, {"applications": len(weights) - 1}
+    return fields, {"applications": len(weights) - 1, **_growth(cells)}
 
 
 class _Stencil:
@@ -158,10 +168,13 @@ class _Stencil:
 
 
 def _rational(cells: Cells, values, times, tol: float, method: str, backend: str, progress: bool) -> tuple[np.ndarray, dict]:
+    growth = cells.growth
+    grown(growth, times)
+    less = cells.less(growth) if growth else cells
     if len(cells.grid.shape) == 1:
-        exponential: LineExponential | Exponential = LineExponential(*cells.bands(), cells.loss, cells.source)
+        exponential: LineExponential | Exponential = LineExponential(*less.bands(), less.loss, less.source, growth)
     else:
-        exponential = Exponential(cells.operator(), cells.source)
+        exponential = Exponential(less.operator(), less.source, growth)
     # beyond, modes would decay that are zero to rounding errors, and products of two rates overflow
     steps = np.minimum(np.diff(times, prepend=0.0), _FOREVER / max(cells.bound, 1e-200))
     repeated = [k + 1 < len(steps) and abs(steps[k + 1] - steps[k]) <= 1e-13 * times[-1] for k in range(len(steps))]
@@ -173,7 +186,11 @@ def _rational(cells: Cells, values, times, tol: float, method: str, backend: str
             result.append(values)
     except KeyboardInterrupt:
         pass
-    return np.array(result).reshape(-1, *values.shape), {"poles": DEGREE}
+    return np.array(result).reshape(-1, *values.shape), {"poles": DEGREE, **_growth(cells)}
+
+
+def _growth(cells: Cells) -> dict:
+    return {"growth": cells.growth} if cells.gains else {}
 
 
 def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: str, progress: bool) -> tuple[np.ndarray, dict]:
@@ -181,11 +198,18 @@ def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: st
     # one state vector for all columns: the Jacobian repeats on each
     jacobian = sparse.kron(cells.operator(), sparse.eye_array(shape[1])) if cells.coupled is None else cells.coupled
     jacobian = sparse.csc_array(jacobian)
-    implicit = {"jac": jacobian} if method in ("BDF", "Radau") else {}
+    reaction = cells.reaction
+
+    def slope(t: float, v: np.ndarray) -> sparse.csc_array:
+        assert reaction is not None
+        return sparse.csc_array(jacobian + _derivative(partial(reaction, t), v.reshape(shape)))
+
+    implicit = {"jac": jacobian if reaction is None else slope} if method in ("BDF", "Radau") else {}
 
     def rate(t: float, v: np.ndarray) -> np.ndarray:
         source = cells.source if cells.moving_source is None else cells.moving_source(t)
-        return jacobian @ v if source is None else jacobian @ v + source.ravel()
+        result = jacobian @ v if source is None else jacobian @ v + source.ravel()
+        return result if reaction is None else result + reaction(t, v.reshape(shape)).ravel()
 
     if method in _EXPLICIT:  # their steps are stable up to a few times 1 / bound
         capacity.ends(times[-1] * cells.bound / 10, "t", 2e-5 + 1e-9 * values.size)
@@ -194,7 +218,7 @@ def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: st
             f"t must be at most {_LOST / cells.bound:.3g} for method {method!r}, beyond which its steps are lost in rounding "
             f"errors, got {times[-1]:g}"
         )
-    scale = float(np.abs(values).max()) or 1.0
+    scale = float(np.abs(values).max()) or float(np.abs(rate(0.0, values.ravel())).max()) * times[-1] or 1.0
     result, v, began, evaluations = [], values.ravel(), 0.0, 0
     try:
         for end in track(times, progress, unit="time"):
@@ -205,9 +229,25 @@ def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: st
                 while step.status == "running":
                     why = step.step()
                 if step.status == "failed":
-                    raise RuntimeError(f"method {method!r} failed at t = {step.t:.4g}: {why}; try 'auto'")
+                    raise RuntimeError(f"method {method!r} failed at t = {step.t:.4g}: {why}{_ADVICE[reaction is not None]}")
                 v, began, evaluations = step.y, end, evaluations + step.nfev
             result.append(v.reshape(shape))
     except KeyboardInterrupt:
         pass
     return np.array(result).reshape(-1, *shape), {"evaluations": int(evaluations)}
+
+
+def _derivative(function: Callable, values: np.ndarray) -> sparse.coo_array:
+    """Of a function of features (n, c) -> (n, c) cell by cell, by differences: (n c, n c)."""
+    size, columns = values.shape
+    step = 1e-7 * np.maximum(np.abs(values), np.abs(values).max(axis=0) + 1e-300)
+    here, index = function(values), np.arange(values.size).reshape(size, columns)
+    rows, across, rates = [], [], []
+    for k in range(columns):
+        moved = values.copy()
+        moved[:, k] += step[:, k]
+        rates.append(((function(moved) - here) / (moved - values)[:, [k]]).ravel())
+        rows.append(index.ravel())
+        across.append(np.repeat(index[:, k], columns))
+    entries = np.concatenate(rates), (np.concatenate(rows), np.concatenate(across))
+    return sparse.coo_array(entries, shape=(values.size, values.size))

@@ -11,17 +11,19 @@ appear. `rates` says what c is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 from scipy import sparse
 
 from ...grid import Grid
-from ..boundaries import Walls
+from ..boundaries import Side, Walls, sides
 from ..generator import Generator
 from ..grids import cell_grid, steepness
-from .rates import at_offset, exchange_rates, wall_rates
+from ..propagator import largest_eigenvalue
+from ..sources import Source
+from .rates import at_offset, crossings, exchange_rates, wall_rates
 
 STEEPEST = 100.0  # largest change of log w from a cell to the next for which exp is still harmless
 
@@ -43,10 +45,17 @@ class Cells:
         c between a cell and its neighbour; zero across a wall.
     loss : (n,) array
         Rate at which a cell forgets its own value: minus the diagonal of L.
+    leak : (n,) array or None
+        Rate at which a cell loses features to walls or a reaction, part of `loss`, negative where it gains; None:
+        constants stay.
     source : (n, c) array or None
-        What Dirichlet walls add; None without any.
+        What is added; None where nothing is.
     moving_source : callable or None
-        t -> (n, c), where a wall's value changes in time.
+        t -> (n, c) in its place, where a wall's value changes in time.
+    reaction : callable or None
+        (t, (n, c) features) -> (n, c), added to it: a source that is not affine.
+    open_walls : bool
+        Whether some wall is not no-flux.
     monotone : bool
         Whether every rate is >= 0: the discrete maximum principle then holds.
     ingredients : callable
@@ -61,11 +70,55 @@ class Cells:
     offsets: tuple[tuple[int, ...], ...]
     exchange: np.ndarray
     loss: np.ndarray
+    leak: np.ndarray | None
     source: np.ndarray | None
     moving_source: Callable | None
     monotone: bool
     ingredients: Callable
+    open_walls: bool = False
+    reaction: Callable | None = None
     coupled: sparse.csr_array | None = None
+
+    @property
+    def gains(self) -> bool:
+        """Whether features may grow: some cell gains from its wall or a reaction."""
+        return self.leak is not None and bool((self.leak < 0).any())
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether L is self-adjoint in w and all that is added constant: exp(t L) then is all there is to know."""
+        return self.coupled is None and self.moving_source is None and self.reaction is None
+
+    @property
+    def keeps_extrema(self) -> bool:
+        """Whether the discrete maximum principle holds: no new extrema appear."""
+        return self.monotone and self.symmetric and self.leak is None and self.source is None
+
+    @cached_property
+    def growth(self) -> float:
+        """The largest eigenvalue of L where some cell gains, at least 0: features grow no faster."""
+        if self.leak is None or not self.gains:
+            return 0.0
+        matrix = self.operator(symmetric=True)
+        above = -self.leak if self.monotone else np.abs(matrix).sum(axis=1) - np.abs(matrix.diagonal()) + matrix.diagonal()
+        return largest_eigenvalue(matrix, 1.001 * float(above.max()) if len(self.grid.shape) < 3 else None)
+
+    def plus(self, source: Source) -> Cells:
+        """With what a source adds."""
+        x = self.grid.points
+        if not source.affine or self.coupled is not None:
+            return replace(self, reaction=partial(_reaction, source, x))
+        constant, rate = source.parts(x)
+        less = self.less(-rate) if rate.any() else self
+        moving = self.moving_source and partial(_sum, self.moving_source, constant)
+        given = np.zeros_like(constant) if self.source is None else self.source
+        made_of = partial(_with_source, self.ingredients, source)
+        return replace(less, source=given + constant, moving_source=moving, ingredients=made_of)
+
+    def less(self, rate: float | np.ndarray) -> Cells:
+        """That of L - rate, a number or one per cell."""
+        leak = np.zeros(self.grid.size) if self.leak is None else self.leak
+        return replace(self, loss=self.loss + rate, leak=leak + rate)
 
     @cached_property
     def mass(self) -> np.ndarray:
@@ -128,17 +181,20 @@ def assemble(
         change = at_offset(log_field, offset) - log_field
         rise = np.exp(change / 2, where=rate != 0, out=np.ones(shape))
         loss += rate * rise + at_offset(rate / rise, np.negative(offset))
-    loss = loss.ravel()
-    clamped = []
+    loss, leak, added = loss.ravel(), np.zeros(grid.size), []
     for cells, rate, wall, side in wall_rates(generator, grid, tensor, walls):
         rate = rate * np.exp((generator.log_weight(wall) - log_w[cells]) / 2)
-        clamped.append((cells, rate[:, None], wall, side))
-        loss[cells] += rate
+        added.append((cells, partial(_held, rate[:, None], side, wall, columns)))
+        leak[cells] += rate
+    positive = bool((leak >= 0).all())
+    for crossing in crossings(generator, grid, tensor, log_w, walls):
+        added.append((crossing.cells, partial(crossing.gain, columns)))
+        leak[crossing.cells] += crossing.loss()
 
     def source(t: float = 0.0) -> np.ndarray:
         total = np.zeros((grid.size, columns))
-        for cells, rate, wall, side in clamped:
-            total[cells] += rate * side.at(wall, columns, t)
+        for cells, gain in added:
+            total[cells] += gain(t)
         return total
 
     return Cells(
@@ -147,9 +203,28 @@ def assemble(
         tensor,
         offsets,
         exchange,
-        loss,
-        source() if clamped else None,
-        source if any(side.moves for *_, side in clamped) else None,
-        monotone=bool((exchange >= 0).all()) and all((rate >= 0).all() for _, rate, _, _ in clamped),
+        loss + leak,
+        leak if leak.any() else None,
+        source() if added else None,
+        source if any(side.moves for side in sides(walls)) else None,
+        monotone=bool((exchange >= 0).all()) and positive,
         ingredients=generator.ingredients,
+        open_walls=bool(sides(walls)),
     )
+
+
+def _reaction(source: Source, points: np.ndarray, t: float, features: np.ndarray) -> np.ndarray:
+    return source.at(points, t, features)
+
+
+def _sum(moving: Callable, constant: np.ndarray, t: float) -> np.ndarray:
+    return moving(t) + constant
+
+
+def _with_source(ingredients: Callable, source: Source, x: np.ndarray, known=None) -> tuple[np.ndarray, np.ndarray]:
+    logarithms, others = ingredients(x, known)
+    return logarithms, np.concatenate([others, source.fields(x)], axis=1)
+
+
+def _held(rate: np.ndarray, side: Side, wall: np.ndarray, columns: int, t: float) -> np.ndarray:
+    return rate * side.at(wall, columns, t)

@@ -8,19 +8,23 @@ dimensions. All c are >= 0 there where sum_l |D_kl| <= D_kk for every k (up to h
 stable and of second order.
 
 A no-flux wall makes the flux along its normal a vanish, so in the half cell next to it the other directions
-diffuse by the Schur complement D_kl - D_ka D_al / D_aa. A Dirichlet wall is half a cell away.
+diffuse by the Schur complement D_kl - D_ka D_al / D_aa. A Dirichlet wall is half a cell away. What crosses a wall
+with a flux phi = speed (g - b H) drags as much along it there, D_ka / D_aa phi: the wall's flux is that of the foot of
+the conormal from the cell's centre.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
 from ...grid import Grid
 from ...norms import unit
-from ..boundaries import Dirichlet, Walls
+from ..boundaries import Dirichlet, Robin, Walls
 from ..generator import Generator
 
 
@@ -34,7 +38,7 @@ def exchange_rates(grid: Grid, tensor: np.ndarray | None, walls: Walls) -> tuple
         if axis.kind == "cells":  # half of the cell's room lies between its centre and the wall
             pair = walls[a]
             for end, cell in enumerate((0, -1)):
-                if not (pair and pair[end]):
+                if not isinstance(pair and pair[end], Dirichlet):
                     _drop_normal(D, a, (slice(None),) * a + (cell,))
     rates = {tuple(unit[k]): mean(D[k, k], k) for k in range(dim)}
     for k, l in planes:
@@ -95,6 +99,84 @@ def wall_rates(
             yield cells, straight, wall, side
 
 
+@dataclass(frozen=True)
+class Crossing:
+    """What a Robin wall does to the cells (m,) next to it.
+
+    Attributes
+    ----------
+    cells : (m,) array of int
+    conductance : (m,) array
+        Rate at which a cell would take on the features of its wall point, half a cell away.
+    feet : list of ((m,) array, (m, n) array)
+        Weights and wall points: what crosses, per weight of the cell, is the sum of weight times (g - b H).
+    side : Robin
+    """
+
+    cells: np.ndarray
+    conductance: np.ndarray
+    feet: list[tuple[np.ndarray, np.ndarray]]
+    side: Robin
+
+    def loss(self) -> np.ndarray:
+        """(m,) rates at which the cells lose their own features; negative where b is."""
+        rates = [weight * self.side.coefficient_at(points) for weight, points in self.feet]
+        return sum(rates) / self._resistance
+
+    def gain(self, columns: int, t: float = 0.0) -> np.ndarray:
+        """(m, columns): what g adds to the cells."""
+        fluxes = [weight[:, None] * self.side.at(points, columns, t) for weight, points in self.feet]
+        return sum(fluxes) / self._resistance[:, None]
+
+    @cached_property
+    def _resistance(self) -> np.ndarray:
+        """Of the half cell before the wall, over the wall's own, plus one: H falls on the way."""
+        weight, points = self.feet[0]
+        result = 1 + weight * self.side.coefficient_at(points) / self.conductance
+        if (result <= 0.5).any():
+            where = int(np.argmin(result))
+            raise ValueError(
+                "grid must resolve the walls: half a cell must be shorter than 1 / (2 |b|) where boundary's coefficient b "
+                f"is negative, at x = {points[where].tolist()} too; use more cells"
+            )
+        return result
+
+
+def crossings(
+    generator: Generator, grid: Grid, tensor: np.ndarray | None, log_w: np.ndarray, walls: Walls
+) -> Iterator[Crossing]:
+    """One per Robin wall; `log_w` (n,) and `tensor` are those of the cells."""
+    index = np.arange(grid.size).reshape(grid.shape)
+    D = _scaled(grid, tensor)
+    skewed = {axis for plane in _skew_planes(D) for axis in plane}
+    for a, axis in enumerate(grid.axes):
+        for end, side in enumerate(walls[a] or ()):
+            if not isinstance(side, Robin):
+                continue
+            beside = (slice(None),) * a + (-end,)
+            cells = index[beside].ravel()
+            wall = grid.points[cells].copy()
+            wall[:, a] = axis.high if end else axis.low
+            log_wall, at_wall = generator.coefficients(wall)
+            there = 1.0 if at_wall is None else at_wall[:, a, a]
+            conductance = 2 * np.sqrt(D[(a, a, *beside)].ravel() * there) / axis.spacing
+            conductance = conductance * np.exp((log_wall - log_w[cells]) / 2)
+            feet = [(np.exp(log_wall - log_w[cells]) * generator.crossing(wall, a) / axis.spacing, wall)]
+            for l in sorted(skewed - {a}) if a in skewed else ():
+                step = np.eye(len(D), dtype=int)[l]
+                for way in (1, -1):
+                    face = wall.copy()
+                    face[:, l] += way * grid.axes[l].spacing / 2
+                    log_face, at_face = generator.coefficients(face)
+                    assert at_face is not None  # some entry is off-diagonal
+                    drag = at_face[:, a, l] / at_face[:, a, a] * generator.crossing(face, a)
+                    inside = (_open_face(grid, way * step) > 0)[beside].ravel()
+                    sign = way if end else -way
+                    weight = sign * inside * np.exp(log_face - log_w[cells]) * drag / (2 * grid.axes[l].spacing)
+                    feet.append((weight, face))
+            yield Crossing(cells, conductance, feet, side)
+
+
 def _scaled(grid: Grid, tensor: np.ndarray | None) -> np.ndarray:
     """D_kl = T^kl / (h_k h_l), (n, n, *grid)."""
     dim = len(grid.shape)
@@ -152,7 +234,7 @@ def _wall_skew(D: np.ndarray, a: int, l: int, beside: tuple, grid: Grid) -> np.n
 
 def _dirichlet_ends(walls: Walls, a: int) -> list[tuple[int, Dirichlet]]:
     """The ends (0, 1) of axis a that are Dirichlet walls, and their sides."""
-    return [(end, side) for end, side in enumerate(walls[a] or ()) if side is not None]
+    return [(end, side) for end, side in enumerate(walls[a] or ()) if isinstance(side, Dirichlet)]
 
 
 def _mean(rate: np.ndarray, axis: int) -> np.ndarray:

@@ -22,7 +22,7 @@ DEGREE = 14
 
 
 class Exponential:
-    """Advances dv/dt = L v + source; factorisations are kept for the next step of the same length.
+    """Advances dv/dt = (L + growth) v + source; factorisations are kept for the next step of the same length.
 
     Parameters
     ----------
@@ -30,6 +30,8 @@ class Exponential:
         L, similar to a symmetric matrix with eigenvalues <= 0.
     source : (n, c) array or None
         Constant in time.
+    growth : float
+        A number, at least 0.
 
     Examples
     --------
@@ -38,27 +40,28 @@ class Exponential:
     array([0.36787944, 0.13533528])
     """
 
-    def __init__(self, operator: sparse.sparray, source: np.ndarray | None = None) -> None:
+    def __init__(self, operator: sparse.sparray, source: np.ndarray | None = None, growth: float = 0.0) -> None:
         self._operator = sparse.csc_array(operator, dtype=complex)
-        self._source = source
+        self._source, self._growth = source, growth
         self._length = np.nan
         self._factors: list = []
 
     def step(self, values: np.ndarray, length: float, keep: bool = False) -> np.ndarray:
         """v (n, c) after a time `length`; `keep` stores the factorisations, about 7 times the memory of one.
 
-        A constant source s adds t phi(t L) s, phi(z) = (e^z - 1) / z = sum_j (c_j / z_j) / (z - z_j).
+        A constant source s adds t phi(t L + t growth) s, and phi(z + a) = (e^(z + a) - 1) / (z + a) =
+        e^a sum_j (c_j / (z_j + a)) / (z - z_j).
         """
         same = abs(length - self._length) <= 1e-13 * length
         factors = self._factors if same else (self._factor(z, length) for z in exponential_poles()[0])
         if keep and not same:
             factors = self._factors = list(factors)
             self._length = length
-        result = np.zeros_like(values)
+        result, grows = np.zeros_like(values), length * self._growth
         for pole, residue, factor in zip(*exponential_poles(), factors):
-            right = values.astype(complex) if self._source is None else values + length / pole * self._source
+            right = values.astype(complex) if self._source is None else values + length / (pole + grows) * self._source
             result += 2 * np.real(residue * factor.solve(right))
-        return result
+        return np.exp(grows) * result
 
     def _factor(self, pole: complex, length: float):
         shifted = length * self._operator - pole * sparse.eye_array(self._operator.shape[0], format="csc")
@@ -67,7 +70,7 @@ class Exponential:
 
 
 class LineExponential:
-    """The same for cells along a line or a circle: dv_i/dt = up_i v_{i+1} + down_i v_{i-1} - loss_i v_i + source_i.
+    """The same for cells on a line or circle: dv_i/dt = up_i v_{i+1} + down_i v_{i-1} + (growth - loss_i) v_i + source_i.
 
     Indices wrap; where the line ends, the rate across the end is zero.
 
@@ -79,18 +82,23 @@ class LineExponential:
     True
     """
 
-    def __init__(self, up: np.ndarray, down: np.ndarray, loss: np.ndarray, source: np.ndarray | None = None) -> None:
+    def __init__(
+        self, up: np.ndarray, down: np.ndarray, loss: np.ndarray, source: np.ndarray | None = None, growth: float = 0.0
+    ) -> None:
         self._bands = up, down, loss
-        self._source = source
+        self._source, self._growth = source, growth
 
     def step(self, values: np.ndarray, length: float, keep: bool = False) -> np.ndarray:
         """v (n, c) after a time `length`; nothing is worth keeping."""
         source = np.zeros((len(values), 0)) if self._source is None else self._source
-        return _step_line(*self._bands, source, np.ascontiguousarray(values), length, *exponential_poles())
+        poles, residues = exponential_poles()
+        grows = length * self._growth
+        pushes = length / (poles + grows)
+        return np.exp(grows) * _step_line(*self._bands, source, np.ascontiguousarray(values), length, poles, residues, pushes)
 
 
 @cached_njit(error_model="numpy")
-def _step_line(up, down, loss, source, values, length, poles, residues):
+def _step_line(up, down, loss, source, values, length, poles, residues, pushes):
     """Elimination without pivoting: every leading block of L has a real spectrum and the poles are not real.
 
     The corner entries of a ring are a change of rank one: T + x y', x = (g, 0, ..., up_n), y = (1, 0, ..., down_0 / g).
@@ -122,7 +130,7 @@ def _step_line(up, down, loss, source, values, length, poles, residues):
             for c in range(columns):
                 right = values[i, c] + 0j
                 if source.shape[1]:
-                    right += length / poles[q] * source[i, c]
+                    right += pushes[q] * source[i, c]
                 if i > 0:
                     right -= below * solved[i - 1, c]
                 solved[i, c] = right

@@ -1,6 +1,6 @@
 """Finite-volume solutions of known accuracy: ever finer grids, extrapolated to spacing zero.
 
-Each grid halves the spacing. Where the error is c1 h^2 + c2 h^4 + ... (h^2, h^3, h^4 between walls that are Dirichlet,
+Each grid halves the spacing. Where the error is c1 h^2 + c2 h^4 + ... (h^2, h^3, h^4 between walls that are not no-flux,
 or not square to the metric),
 
     E_j(fine) = E_{j-1}(fine) + (E_{j-1}(fine) - E_{j-1}(coarse)) / (2^order_j - 1)
@@ -182,7 +182,7 @@ def romberg_orders(cells: Cells) -> tuple[int, ...]:
         return (2, 2)
     skewed = any(sum(map(abs, offset)) > 1 for offset in cells.offsets)
     walled = any(axis.kind == "cells" for axis in cells.grid.axes)
-    return (2, 3, 4) if cells.source is not None or (walled and skewed) else (2, 4, 6)
+    return (2, 3, 4) if cells.open_walls or (walled and skewed) else (2, 4, 6)
 
 
 def _proportions(generator: Generator, ranges: tuple[tuple[float, float], ...] | None, finer: float) -> np.ndarray:
@@ -242,7 +242,7 @@ def _extrapolate(generator: Generator, problem: Problem, levels: list[Level]) ->
         means = [fine + (fine - coarse) / (2.0**order - 1) for coarse, fine in zip(means, means[1:])]
         fields = fields + np.where(smooth, transfer(corrections[-1], grids[-1 - j], grids[-1]), 0.0)
         mean = np.where(smooth, means[-1], mean)
-    if finest.cells.monotone and finest.cells.source is None:  # extrapolation knows no maximum principle
+    if finest.cells.keeps_extrema:  # extrapolation knows no maximum principle
         start = finest.initial.reshape(-1, problem.columns)
         fields = np.clip(fields, start.min(axis=0), start.max(axis=0))
     last = len(levels) - 1 - len(orders)

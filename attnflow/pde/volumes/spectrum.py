@@ -1,7 +1,7 @@
 """Spectra on finite volumes: ever finer cells, the eigenvalues extrapolated to spacing zero, or cells as given.
 
-In one dimension eigenpairs come from `chain`, to full relative accuracy; elsewhere by Lanczos iteration on the shifted
-and inverted symmetric form, as good as the round-off of |L|.
+In one dimension eigenpairs come from `chain`, to full relative accuracy; elsewhere, and where walls let features grow, by
+Lanczos iteration on the shifted and inverted symmetric form, as good as the round-off of |L|.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def cell_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, w
     rows, sizes, errors = [], None, np.full(k, np.inf)
     for shape in shapes:
         found, cells = _on_cells(generator, k, shape, walls, ranges)
-        rows.append([np.log(np.maximum(found.sizes, SMALLEST))])
+        grows = cells.gains
+        rows.append([found.sizes if grows else np.log(np.maximum(found.sizes, SMALLEST))])
         for order in romberg_orders(cells)[: len(rows) - 1]:
             fine, coarse = rows[-1][-1], rows[-2][len(rows[-1]) - 1]
             rows[-1].append(fine + (fine - coarse) / (2.0**order - 1))
@@ -52,10 +53,12 @@ def cell_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, w
         with np.errstate(divide="ignore", invalid="ignore"):
             falls = (np.abs(steps[:-1] / steps[1:] - 4) < _IRREGULAR).all(axis=0)
         # p with a kink or a jump: the error is of the size of the changes, whatever the extrapolation says
-        change = np.where(falls, np.abs(np.expm1(rows[-1][-1] - rows[-1][-2])), 2 * np.abs(np.expm1(steps)).max(axis=0))
+        corrections = np.vstack([rows[-1][-1] - rows[-1][-2], steps])
+        corrections = np.abs(corrections / np.maximum(np.abs(found.sizes), SMALLEST) if grows else np.expm1(corrections))
+        change = np.where(falls, corrections[0], 2 * corrections[1:].max(axis=0))
         change += missed_weight(generator, found.grid) + found.round_off
         better = change < errors
-        here = np.where(found.sizes > 0, np.exp(rows[-1][-1]), 0.0)
+        here = rows[-1][-1] if grows else np.where(found.sizes > 0, np.exp(rows[-1][-1]), 0.0)
         sizes, errors = np.where(better, here, here if sizes is None else sizes), np.minimum(change, errors)
         done = errors.max() <= max(TOLERANCE, 2 * found.round_off)
         if done and (dim > 1 or shape[0] >= _DISTINCT):
@@ -115,12 +118,12 @@ def _at_the_cut(found: Found, cells: Cells) -> np.ndarray:
 
 def _on_cells(generator: Generator, k: int, shape: tuple[int, ...], walls: Walls, ranges=None) -> tuple[Found, Cells]:
     cells = assemble(generator, shape, walls, 1, generator.ranges() if ranges is None else ranges)
-    if len(shape) == 1:
+    if len(shape) == 1 and not cells.gains:
         values, functions = chain_eigenpairs(cells, k)
         round_off = 8 * EPS * (shape[0] * (1 + shape[0] / 1000) + np.ptp(cells.log_weight))
     else:
         values, vectors = _nearest_zero(cells, k)
-        if cells.source is None:
+        if cells.leak is None:
             values[0] = 0.0
         functions, round_off = _functions(cells, values, vectors), lost_digits(cells.bound, -values, walls)
     return Found(-values, functions, cells.grid, np.inf, round_off), cells
@@ -130,11 +133,11 @@ def _nearest_zero(cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (k,) of the symmetric form sqrt(w) L / sqrt(w) and its orthonormal eigenvectors (n, k)."""
     symmetric = cells.operator(symmetric=True).tocsc()
     # a positive shift of about 1 / length^2: above the whole spectrum and close to its top
-    shift = np.median(cells.loss) / (4 * max(cells.grid.shape) ** 2)
+    shift = np.median(cells.loss) / (4 * max(cells.grid.shape) ** 2) + 1.01 * cells.growth
     start = np.random.default_rng(0).normal(size=cells.grid.size)  # same eigenvectors every time
     values, vectors = eigsh(symmetric, k, sigma=shift, which="LM", v0=start)
     order = np.argsort(-values)
-    return np.minimum(values[order], 0.0), vectors[:, order]
+    return values[order] if cells.gains else np.minimum(values[order], 0.0), vectors[:, order]
 
 
 def _functions(cells: Cells, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""What is added to dH/dt: a function of points, time and features, and whether it is s(x) + r(x) H, which is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .. import checks
+
+_TIMES = 33  # at which a source is asked whether it changes
+_SHARES = (-3.0, -0.3, 0.02, 1.0, 3.0)  # of the features' size, at which it is asked whether it is affine
+_SAME = 1e-11  # relative difference from s + r H that is rounding
+
+
+@dataclass(frozen=True)
+class Source:
+    """source(points, t, H) as it is added to dH/dt.
+
+    Attributes
+    ----------
+    function : callable
+        Points (M, n), time and features (M, c) to (M, c).
+    sizes : (c,) array
+        Of the features, positive.
+    affine : bool
+        Whether it is s(x) + r(x) H, with one rate r for all columns, wherever it was asked.
+    """
+
+    function: Callable
+    sizes: np.ndarray
+    affine: bool = False
+
+    def at(self, points: np.ndarray, t: float, features: np.ndarray) -> np.ndarray:
+        """(M, c); raises ValueError or TypeError naming the source where that is not what it returns."""
+        values = checks.reals(self.function(points, float(t), features), "source(points, t, H)").astype(float, copy=False)
+        if values.shape != features.shape:
+            raise ValueError(f"source must return shape {features.shape} for H of that shape, got {values.shape}")
+        if not np.isfinite(values).all():
+            where = int(np.argmax(~np.isfinite(values).all(axis=1)))
+            raise ValueError(
+                f"source must be finite, got {values[where].tolist()} at x = {points[where].tolist()}, t = {t:.6g}, "
+                f"H = {features[where].tolist()}"
+            )
+        return values
+
+    def parts(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """s (M, c) and r (M,) at time 0."""
+        none = np.zeros((len(points), len(self.sizes)))
+        constant = self.at(points, 0.0, none)
+        rate = (self.at(points, 0.0, none + self.sizes) - constant) / self.sizes
+        return constant, rate[:, 0]
+
+    def fields(self, points: np.ndarray) -> np.ndarray:
+        """s and r side by side, to see how smooth they are: (M, c + 1)."""
+        constant, rate = self.parts(points)
+        return np.concatenate([constant, rate[:, None]], axis=1)
+
+    def is_affine(self, points: np.ndarray, times: np.ndarray, fields: np.ndarray) -> bool:
+        """Whether it is s + r H for features (T, M, c) at points (M, n) and times (T,)."""
+        constant, rate = self.parts(points)
+        for t, H in zip(times, fields):
+            linear, found = rate[:, None] * H, self.at(points, t, H)
+            scale = (np.abs(constant) + np.abs(linear)).max(axis=0)
+            if (np.abs(found - constant - linear).max(axis=0) > _SAME * scale).any():
+                return False
+        return True
+
+    def scaled(self, powers: np.ndarray) -> Source:
+        """Of features over powers of two (c,)."""
+
+        def function(points: np.ndarray, t: float, features: np.ndarray) -> np.ndarray:
+            return np.asarray(self.function(points, t, features * powers)) / powers
+
+        return replace(self, function=function, sizes=self.sizes / powers)
+
+
+def read_source(source: object, points: np.ndarray, horizon: float, sizes: np.ndarray) -> Source | None:
+    """The `source` argument, asked at points (M, n), times up to the horizon and features of several sizes (c,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not callable, or returns another shape than H has, or what is no finite number.
+    """
+    if source is None:
+        return None
+    function = checks.function(source, "source", "callable on points (M, n), the time and H (M, c)")
+    found = Source(function, np.where(sizes > 0, sizes, 1.0))
+    scatter = np.random.default_rng(0).uniform(0.5, 1.0, (_TIMES, len(points), len(sizes)))
+    fields = np.resize(_SHARES, _TIMES)[:, None, None] * scatter * found.sizes
+    times = horizon * np.sqrt(np.arange(_TIMES) / (_TIMES - 1))  # no whole fractions of the horizon
+    return replace(found, affine=found.is_affine(points, times, fields))
