@@ -5,7 +5,8 @@ from .gradients import Gradients
 from .heads import BoundHeads, MultiHead, heads_of
 from .infinite import bind_density, check_same_space
 from .layer import Attention
-from .normalizations import Column, DensityCorrected, Normalization, Sinkhorn, Softmax
+from .normalization import Normalization
+from .normalizations import Column, DensityCorrected, Sinkhorn, Softmax, Unnormalized
 from .perplexity import epsilon_for_perplexity, perplexity
 from .sparse import Perplexity, Screening, Sparse, TopK
 from .spectrum import LayerSpectrum
@@ -27,6 +28,7 @@ __all__ = [
     "Softmax",
     "Sparse",
     "TopK",
+    "Unnormalized",
     "attention_costs",
     "bind_density",
     "check_same_space",

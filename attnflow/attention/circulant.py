@@ -50,7 +50,8 @@ def bind_circulant(layer: Attention, nodes: Grid, log_mass: np.ndarray) -> Bound
     bias, stats = layer.normalization.key_bias_of_masses(
         lambda bias, transposed=False: own(None, bias + log_mass).log_sum_exp, log_mass, layer.rtol
     )
-    return BoundLayer(layer, nodes.points, bias + log_mass, own, {"engine": ENGINE, "dtype": layer.dtype, **stats})
+    stats = {"engine": ENGINE, "dtype": layer.dtype, **stats}
+    return BoundLayer(layer, nodes.points, bias + log_mass, own, stats, log_mass=log_mass)
 
 
 class Circulant:

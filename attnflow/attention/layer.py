@@ -16,11 +16,13 @@ from . import gradients
 from .bound import BoundLayer, bind, read_log_mass
 from .host import through_host
 from .masks import Causal, Graph, read_mask
-from .normalizations import Normalization
+from .normalization import Normalization
+from .normalizations import Unnormalized
 from .normalizations import normalization as as_normalization
 from .operators import linear_operator
 from .selected import bind_selected
 from .spectrum import LayerSpectrum, layer_spectrum
+from .sums import bind_sums
 
 _RTOL = {"float64": 1e-12, "float32": 1e-5}
 
@@ -35,8 +37,9 @@ class Attention:
     f : PseudoMetric
     epsilon : float
         Temperature, in the unit of f; a transformer's softmax(x'Wy) is epsilon = 1/2 with DotProduct(W).
-    normalization : {"softmax", "column", "sinkhorn"} or Normalization
+    normalization : {"softmax", "column", "sinkhorn", "none"} or Normalization
         What the key bias b_j is: also DensityCorrected, Sinkhorn. Or which keys a query weighs: TopK, Sparse, Perplexity, Screening.
+        "none": no row sums, S_ij = exp(-f / (2 epsilon)) / N, for tokens that move on a sphere.
     residual : float
         Step a in (0, 1]; 1 is the plain layer.
     mask : None, "causal", labels, sparse matrix or edges
@@ -321,6 +324,11 @@ class Attention:
         last = self._last  # read once: another thread may bind other tokens meanwhile
         if last is None or last[0] != key:
             points = tokens.astype(np.float64)
-            bound = (bind_selected if self.normalization.selects else bind)(self, points, log_mass)
+            bound = self._bind(points, log_mass)
             last = self._last = (key, bound)
         return last[1]
+
+    def _bind(self, tokens: np.ndarray, log_mass: np.ndarray | None) -> BoundLayer:
+        if self.normalization.selects:
+            return bind_selected(self, tokens, log_mass)
+        return (bind_sums if isinstance(self.normalization, Unnormalized) else bind)(self, tokens, log_mass)

@@ -31,7 +31,7 @@ class Mix:
     def read(self, values: np.ndarray) -> np.ndarray:
         """What the head sums, (N, r), of values (N, c)."""
         if isinstance(self.before, slice):
-            return values[:, self.before]
+            return values[..., self.before]
         return values if self.before is None else values @ self.before
 
     def write(self, mean: np.ndarray) -> np.ndarray:

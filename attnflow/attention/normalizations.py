@@ -11,168 +11,50 @@ column (then row)  -log c_j                      Delta                       1
 Sinkhorn           log v_j, v_i (K v)_i = 1      Delta + grad log p.grad     p
 =================  ============================  ==========================  ==================
 
-for symmetric f; what an asymmetric one adds to the limit stands in `attnflow.limit`.
+for symmetric f; what an asymmetric one adds to the limit stands in `attnflow.limit`. "none" divides by the number of keys
+in place of the row sum.
 
-Sources: Coifman & Lafon 2006 (alpha); Sander et al. 2022 (Sinkhorn).
+Sources: Coifman & Lafon 2006 (alpha); Sander et al. 2022 (Sinkhorn); Geshkovski et al. 2023 (none: USA).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .. import checks
 from . import sinkhorn
 from .bound import BoundLayer
+from .normalization import Normalization
 from .sinkhorn import LogSum
+from .walls import wall_mass
 
 
-class Normalization:
-    """A rule for the key bias, its limit and its errors. A new one overrides what it knows; the rest says what is missing.
+class _Divided(Normalization):
+    """Keys divided by a sum over the tokens to a power: weights (1 + t x)^-alpha where the sum is 1 + t x."""
 
-    What is asked of it without an answer raises NotImplementedError, which names the member.
-
-    Attributes
-    ----------
-    drift : float
-        Of the limit generator Delta + drift grad log p . grad, for symmetric f; the conserved weight is p^drift.
-    needs_symmetry : bool
-        Whether f must be symmetric for the iteration to make sense.
-    general : bool
-        Whether the limit of an asymmetric f is known: that of `General`.
-    doubly_stochastic : bool
-        Whether columns sum to one as rows do, whatever f: the sum of the features is conserved.
-    order : int
-        Of the error of infinitely many tokens in the time step, for a similarity that is a flat Gaussian.
-    selects : bool
-        Whether each query chooses the keys that it weighs: weights are then no softmax with a key bias, see `sparse`.
-    needs_tokens : bool
-        Whether infinitely many tokens must say for how many they stand.
-
-    Examples
-    --------
-    Keys divided by the root of their row sum, which is `DensityCorrected(1 / 2)`:
-
-    >>> import attnflow as af
-    >>> class Half(Normalization):
-    ...     drift = 1.0
-    ...
-    ...     def key_bias(self, log_sum, size, tol):
-    ...         return -log_sum(np.zeros(size)) / 2, {}
-    >>> tokens = af.VonMises(1.0).sample(100, rng=0)
-    >>> own, known = (af.Attention(af.SquaredDistance(af.Circle()), 0.1, rule) for rule in (Half(), af.DensityCorrected(0.5)))
-    >>> bool(abs(own(tokens) - known(tokens)).max() < 1e-12)
-    True
-    """
-
-    needs_symmetry = False
-    general = False
-    doubly_stochastic = False
-    order = 1
-    selects = False
-    needs_tokens = False
-
-    if TYPE_CHECKING:  # a class's, an instance's or computed
-
-        @property
-        def drift(self) -> float: ...
-
-    else:
-
-        def __getattr__(self, name: str):
-            if name == "drift":
-                raise self._unknown(name, "limit")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __repr__(self) -> str:
-        """By its parameters, not its place in memory: studies are known by it."""
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in sorted(vars(self).items()))})"
-
-    def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
-        """The key bias (size,) of a token set, and what its computation tells of itself.
-
-        Parameters
-        ----------
-        log_sum : callable
-            bias (size,), transposed=False -> log sum_j K_ij exp(bias_j) per token (size,); over columns if transposed.
-        size : int
-            Tokens.
-        tol : float
-            The largest error a weight may have by it.
-        """
-        raise self._unknown("key_bias", "layer")
-
-    def key_bias_of_masses(self, log_sum: LogSum, log_mass: np.ndarray, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
-        """As `key_bias`, which does not ask for the masses (their logarithms, (N,)) that `log_sum` has in it."""
-        return self.key_bias(log_sum, len(log_mass), tol)
-
-    def key_bias_vjp(self, bound: BoundLayer, cotangent: np.ndarray) -> list[tuple[np.ndarray, bool, np.ndarray]]:
-        """The log-sum-exps that the key bias is made of, with the gradients of a loss with respect to them.
-
-        Parameters
-        ----------
-        bound : BoundLayer
-        cotangent : (N,) array
-            dLoss / d key bias; it adds up to zero, as a constant changes no weight.
-
-        Returns
-        -------
-        list of (bias (N,), transposed, gradient (N,))
-            Of log sum_j K_ij exp(bias_j), over columns if transposed.
-        """
-        raise self._unknown("key_bias_vjp", "gradient")
-
-    def first_order(self) -> tuple[float, float]:
-        """(k, s) of the term -k m2 grad(Delta r / r) . grad H, r = p^s, of the first-order error; see `predicted_bias`."""
-        raise self._unknown("first_order", "predicted bias")
-
-    def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
-        """eta (m, m): how one more token at node z changes the logarithm of the key weight at y, eta[y, z].
-
-        Parameters
-        ----------
-        weights : (m, m) array
-            Of the layer on its nodes, rows summing to one.
-        plain : callable
-            Whether transposed -> the weights without a key bias beside the masses.
-        mass : (m,) array
-            p dvol of the nodes.
-        """
-        raise self._unknown("response", "predicted noise")
+    alpha: float
 
     def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        """The second order of `response`, averaged over where the token is: (m,), relative to the key weight.
+        return (1 + 1 / self.alpha) / 2 * (eta**2 @ mass) if self.alpha else np.zeros_like(mass)
 
-        With p + t (delta_z - p) in place of p the key weight is exp(b) (1 + t eta_z + t^2 zeta_z + ...): the mean of zeta_z(y)
-        over z from p.
-
-        Parameters
-        ----------
-        weights : (m, m) array
-        eta : (m, m) array
-            The `response`, less its mean over z.
-        mass : (m,) array
-        """
-        raise self._unknown("second_response", "predicted mean")
-
-    def require(self, member: str, what: str) -> None:
-        """NotImplementedError if this class has no such member of its own, which a `what` needs."""
-        if getattr(type(self), member) is getattr(Normalization, member):
-            raise self._unknown(member, what)
-
-    def _unknown(self, member: str, what: str) -> NotImplementedError:
-        return NotImplementedError(
-            f"normalization must have `{member}` for a {what}, got {type(self).__name__}, which has none"
-        )
+    def response_series(
+        self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray, fluctuation: np.ndarray, order: int
+    ) -> list[np.ndarray]:
+        terms = [first := eta @ (mass[:, None] * fluctuation)]  # -alpha x
+        for k in range(1, order):
+            terms.append(terms[-1] * first * ((1 + k / self.alpha) / (k + 1) if self.alpha else 0.0))
+        return terms
 
 
 @dataclass(frozen=True)
-class Softmax(Normalization):
+class Softmax(_Divided):
     """Rows sum to one: the transformer's own. The limit drifts up the density, drift factor 2."""
 
+    alpha = 0.0
     drift = 2.0
     general = True
 
@@ -182,20 +64,27 @@ class Softmax(Normalization):
     def key_bias_vjp(self, bound: BoundLayer, cotangent: np.ndarray) -> list[tuple[np.ndarray, bool, np.ndarray]]:
         return []
 
+    def key_bias_jvp(self, bound: BoundLayer, direction: np.ndarray) -> np.ndarray:
+        return np.zeros_like(direction)
+
     def first_order(self) -> tuple[float, float]:
         return 0.0, 1.0
+
+    def wall_mass(self) -> float:
+        return wall_mass(0.0)
 
     def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
         return np.zeros_like(weights)
 
-    def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        return np.zeros_like(mass)
+    def response_to(self, bound: BoundLayer, xi: np.ndarray) -> np.ndarray:
+        return np.zeros_like(xi)
 
 
 @dataclass(frozen=True)
-class Column(Normalization):
+class Column(_Divided):
     """Columns first, then rows (doubly-normalised attention); no drift up the density."""
 
+    alpha = 1.0
     drift = 0.0
     general = True
 
@@ -205,18 +94,24 @@ class Column(Normalization):
     def key_bias_vjp(self, bound: BoundLayer, cotangent: np.ndarray) -> list[tuple[np.ndarray, bool, np.ndarray]]:
         return [(np.zeros_like(cotangent), True, -cotangent)]
 
+    def key_bias_jvp(self, bound: BoundLayer, direction: np.ndarray) -> np.ndarray:
+        return -bound.transposed(direction, np.zeros(len(direction))).mean
+
     def first_order(self) -> tuple[float, float]:
         return 1.0, 1.0
+
+    def wall_mass(self) -> float:
+        return wall_mass(1.0)
 
     def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
         return -plain(True) / mass
 
-    def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        return eta**2 @ mass
+    def response_to(self, bound: BoundLayer, xi: np.ndarray) -> np.ndarray:
+        return -bound.transposed(xi, _masses(bound)).mean
 
 
 @dataclass(frozen=True)
-class DensityCorrected(Normalization):
+class DensityCorrected(_Divided):
     """Keys divided by (row sum)^alpha; alpha = 0 is softmax, alpha = 1 removes the density's drift.
 
     Parameters
@@ -241,14 +136,20 @@ class DensityCorrected(Normalization):
     def key_bias_vjp(self, bound: BoundLayer, cotangent: np.ndarray) -> list[tuple[np.ndarray, bool, np.ndarray]]:
         return [(np.zeros_like(cotangent), False, -self.alpha * cotangent)]
 
+    def key_bias_jvp(self, bound: BoundLayer, direction: np.ndarray) -> np.ndarray:
+        return -self.alpha * bound.plan(direction, np.zeros(len(direction))).mean
+
     def first_order(self) -> tuple[float, float]:
         return self.alpha, 1.0
+
+    def wall_mass(self) -> float:
+        return wall_mass(self.alpha)
 
     def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
         return -self.alpha * plain(False) / mass
 
-    def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
-        return (1 + 1 / self.alpha) / 2 * (eta**2 @ mass) if self.alpha else np.zeros_like(mass)
+    def response_to(self, bound: BoundLayer, xi: np.ndarray) -> np.ndarray:
+        return -self.alpha * bound.plan(xi, _masses(bound)).mean
 
 
 @dataclass(frozen=True)
@@ -315,30 +216,93 @@ class Sinkhorn(Normalization):
 
         if self.potentials == 1:
             return [(bound.key_bias, False, -sinkhorn.solve(lambda v: v + rows(v), cotangent, bound.layer.rtol))]
-
-        def remainder(v: np.ndarray) -> np.ndarray:
-            # S'S of tokens that see nobody else is the identity: then not by zero is rounding divided
-            return (1 + 1e-14) * v - bound.attend_transposed(rows(v)[:, None])[:, 0]
-
-        of_columns = sinkhorn.solve(remainder, cotangent, bound.layer.rtol)
+        of_columns = sinkhorn.solve(lambda v: _remainder(bound, v[:, None])[:, 0], cotangent, bound.layer.rtol)
         log_u = -bound.attend(None).log_sum_exp
         return [(log_u, True, -of_columns), (bound.key_bias, False, rows(of_columns))]
 
+    def key_bias_jvp(self, bound: BoundLayer, direction: np.ndarray) -> np.ndarray:
+        """One potential: (1 + S) d log v = -S direction; two: (1 - S'S) d log v = S'(S - 1) direction."""
+
+        def rows(v: np.ndarray) -> np.ndarray:
+            return bound.attend(v).mean
+
+        seen = rows(direction)
+        if self.potentials == 1:
+            return sinkhorn.solve(lambda v: v + rows(v), -seen, bound.layer.rtol)
+        known = bound.attend_transposed(seen - direction)
+        return sinkhorn.solve(lambda v: _remainder(bound, v), known, bound.layer.rtol)
+
     def first_order(self) -> tuple[float, float]:
         return 0.5, 0.5
+
+    def wall_mass(self) -> float:
+        return 0.0  # columns sum to one up to the wall
 
     def response(self, weights: np.ndarray, plain: Callable[[bool], np.ndarray], mass: np.ndarray) -> np.ndarray:
         if self.potentials == 2:
             return sinkhorn.response(weights, mass)
         return -np.linalg.solve(np.eye(len(weights)) + weights, weights / mass)
 
+    def response_to(self, bound: BoundLayer, xi: np.ndarray) -> np.ndarray:
+        if self.potentials == 2:
+            raise NotImplementedError(
+                "normalization must be Sinkhorn of one potential for a predicted noise on so many nodes, got two; raise max_nodes"
+            )
+
+        def average(v: np.ndarray) -> np.ndarray:
+            return bound.attend(v).mean
+
+        return -sinkhorn.averaged_inverse(average, average(xi), np.exp(_masses(bound)), bound.layer.rtol)
+
     def second_response(self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
         if self.potentials == 2:
             return sinkhorn.second_response(weights, eta, mass)
         return np.linalg.solve(np.eye(len(weights)) + weights, eta**2 @ mass - weights @ np.diagonal(eta))
 
+    def response_series(
+        self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray, fluctuation: np.ndarray, order: int
+    ) -> list[np.ndarray]:
+        return sinkhorn.response_series(weights, mass, fluctuation, order)
 
-_NAMED = {"softmax": Softmax, "column": Column, "sinkhorn": Sinkhorn}
+
+def _masses(bound: BoundLayer) -> np.ndarray:
+    """Their logarithms, (m,)."""
+    assert bound.log_mass is not None  # of nodes
+    return bound.log_mass
+
+
+def _remainder(bound: BoundLayer, v: np.ndarray) -> np.ndarray:
+    """(1 - S'S) v for v (N, k); S'S of tokens that see nobody else is the identity: then not by zero is rounding divided."""
+    return (1 + 1e-14) * v - bound.attend_transposed(bound.attend(v).mean)
+
+
+@dataclass(frozen=True)
+class Unnormalized(Normalization):
+    """No row sums: means (1/N) sum_j K_ij v_j over the keys, or with the masses of keys that have some, see `sums`.
+
+    For tokens that move on a sphere (USA). Constants are not kept, so there is no limit.
+
+    Examples
+    --------
+    >>> import attnflow as af, numpy as np
+    >>> layer = af.Attention(af.DotProduct(), epsilon=0.5, normalization="none")
+    >>> layer(np.eye(2), np.ones(2)).round(6)     # (e + 1) / 2
+    array([[1.859141],
+           [1.859141]])
+    """
+
+    @property
+    def drift(self) -> float:
+        raise ValueError(
+            "normalization must divide by row sums for a limit, got 'none': features change at order one per layer, by the "
+            "row sums, however small epsilon is"
+        )
+
+    def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
+        return np.zeros(size), {}
+
+
+_NAMED = {"softmax": Softmax, "column": Column, "sinkhorn": Sinkhorn, "none": Unnormalized}
 
 
 def normalization(value: str | Normalization) -> Normalization:

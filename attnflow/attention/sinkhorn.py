@@ -28,6 +28,7 @@ LogSum = Callable[..., np.ndarray]
 _DEPTH, _FEWEST = 30, 5  # iterates that are combined, at most and where memory is scarce
 _KEPT = 2**24  # numbers of the past that are kept, if those are not fewer than `_FEWEST` iterates'
 _FAR = 1e9  # logarithms of potentials, beside those of the start: beyond, their round-off is no smaller than a gap
+_SWEEPS = 200  # of (1 + A)^-1, of which 26 do where A is positive definite
 _GROWTH = 2.0  # of the residual beside the best so far, from which on the past misleads and is forgotten
 
 
@@ -90,9 +91,14 @@ def two_potentials(log_sum: LogSum, size: int, tol: float, max_iter: int) -> tup
 
 
 def solve(apply: Callable[[np.ndarray], np.ndarray], known: np.ndarray, tol: float) -> np.ndarray:
-    """x with apply(x) = known, of a symmetric positive semidefinite map of (N,), by conjugate gradients to `tol`."""
-    size = len(known)
-    x, failed = cg(LinearOperator((size, size), matvec=apply, dtype=np.float64), known, rtol=tol, maxiter=1000)
+    """x with apply(x) = known, (N,) or (N, k), of a symmetric positive semidefinite map, by conjugate gradients to `tol`."""
+
+    def flat(v: np.ndarray) -> np.ndarray:
+        return apply(v.reshape(known.shape)).ravel()
+
+    operator = LinearOperator((known.size, known.size), matvec=flat, dtype=np.float64)
+    solved, failed = cg(operator, known.ravel(), rtol=tol, maxiter=1000)
+    x = solved.reshape(known.shape)
     if failed:
         off = float(np.linalg.norm(apply(x) - known) / np.linalg.norm(known))
         checks.warn(
@@ -100,6 +106,25 @@ def solve(apply: Callable[[np.ndarray], np.ndarray], known: np.ndarray, tol: flo
             "raise epsilon",
             checks.ConvergenceWarning,
         )
+    return x
+
+
+def averaged_inverse(
+    average: Callable[[np.ndarray], np.ndarray], known: np.ndarray, mass: np.ndarray, tol: float
+) -> np.ndarray:
+    """(1 + A)^-1 of columns (m, k), to `tol` in the mean square: A has its spectrum in [0, 1], a sum leaves a third of the error."""
+    x, size = known / 2, np.sqrt(mass @ known**2)
+    for _ in range(_SWEEPS):
+        rest = known - x - average(x)
+        x = x + 2 / 3 * rest
+        off = np.sqrt(mass @ rest**2)
+        if (off <= tol * size).all():
+            return x
+    checks.warn(
+        f"(1 + A)^-1 is off by {float((off / size).max()):.1g} after {_SWEEPS} sums, tol {tol:.1g}: the similarity is not positive "
+        "definite",
+        checks.ConvergenceWarning,
+    )
     return x
 
 
@@ -151,6 +176,29 @@ def second_response(weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> n
     own = np.diagonal(eta)
     known = eta**2 @ mass + adjoint @ (weights @ own - np.diagonal(beta) - beta**2 @ mass)
     return _solve(weights, adjoint, mass, known, mass @ (eta**2 @ mass - own) / 2)
+
+
+def response_series(weights: np.ndarray, mass: np.ndarray, fluctuation: np.ndarray, order: int) -> list[np.ndarray]:
+    """[e_1, ..., e_order], each (m, k): the powers of t in v, relative to v, when tokens have the density p (1 + t xi).
+
+    With u (1 + t d_1 + ...) and v (1 + t e_1 + ...) rows and columns sum to one at every power of t: g_k the k-th power of
+    A[(1 + t xi) e] and g*_k that of A*[(1 + t xi) d],
+
+        d_k + g_k + sum_j d_j g_{k-j} = 0,     e_k + g*_k + sum_j e_j g*_{k-j} = 0,     0 < j < k.
+    """
+    adjoint, share = (weights * mass[:, None]).T / mass[:, None], mass / mass.sum()
+    inverse = np.linalg.inv(np.eye(len(mass)) - adjoint @ weights + share)  # of constants: they change no weight
+    d, e = [np.ones_like(fluctuation)], [np.ones_like(fluctuation)]
+    of_rows, of_columns = [d[0]], [d[0]]
+    for k in range(1, order + 1):
+        row, column = weights @ (fluctuation * e[-1]), adjoint @ (fluctuation * d[-1])
+        rows = -row - sum(d[j] * of_rows[k - j] for j in range(1, k))
+        known = -column - sum(e[j] * of_columns[k - j] for j in range(1, k)) - adjoint @ rows
+        e.append(inverse @ (known - share @ known))
+        of_rows.append(weights @ e[-1] + row)
+        d.append(rows - weights @ e[-1])
+        of_columns.append(adjoint @ d[-1] + column)
+    return e[1:]
 
 
 def _solve(weights: np.ndarray, adjoint: np.ndarray, mass: np.ndarray, known: np.ndarray, mean: float) -> np.ndarray:

@@ -29,7 +29,8 @@ from .. import checks
 from ..kernels.near import Calibrated, Entmax, Law, Nearest
 from ..similarity import PseudoMetric
 from ..similarity.local_moments import entmax_moment, nearest_moment, perplexity_moment
-from .normalizations import LogSum, Normalization
+from .normalization import Normalization
+from .sinkhorn import LogSum
 
 _SAME = 10  # digits of log column sums that ties are judged by
 _FEW = 64.0  # keys that a row of entmax is first thought to keep

@@ -251,7 +251,6 @@ ONE_SIDED = af.Attention(af.DotProduct([[1.0, 0.5], [0.0, 1.0]]), 0.1)
             lambda: af.limit(af.MultiHead([af.Attention(af.DotProduct(np.eye(2)), 0.1), ONE_SIDED]), af.Gaussian([0, 0], np.eye(2))),
             r"layers\[0\] must have a limit of its own, got none: x'Wx must be constant",
         ),
-        (lambda: af.predicted_bias(af.MultiHead(LAYERS), P, start, 0.1), "layer must be an attnflow.Attention"),
     ],
 )  # fmt: skip
 def test_bad_heads_are_refused_by_name(build, message):

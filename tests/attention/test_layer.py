@@ -34,6 +34,29 @@ def test_weights_are_the_definition(normalization):
     np.testing.assert_allclose(made(TOKENS), expected @ TOKENS, atol=1e-11)
 
 
+@pytest.mark.parametrize("mask", [None, "causal", np.arange(300) % 3], ids=["all", "causal", "labels"])
+def test_weights_without_row_sums_are_the_similarity_divided_by_the_number_of_keys(mask):
+    made = layer("none", mask=mask)
+    seen = np.ones((300, 300)) if mask is None else np.tril(np.ones((300, 300)))
+    if isinstance(mask, np.ndarray):
+        seen = mask[:, None] == mask
+    expected = np.exp(-(CIRCLE.distance(TOKENS[:, None], TOKENS) ** 2) / 0.1) * seen / seen.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(made.weights(TOKENS), expected, rtol=1e-11)
+    np.testing.assert_allclose(made(TOKENS, VALUES), expected @ VALUES, atol=1e-12)
+    np.testing.assert_allclose(made.bind(TOKENS).attend_transposed(VALUES), expected.T @ VALUES, atol=1e-11)
+    np.testing.assert_allclose(made.bind(TOKENS).own_weights(), np.diag(expected), rtol=1e-12)
+    if mask is None:
+        np.testing.assert_allclose(made(TOKENS, VALUES, queries=TOKENS[5:9]), (expected @ VALUES)[5:9], atol=1e-12)
+        mass = np.linspace(1.0, 3.0, 300)
+        weighed = made.bind(TOKENS, np.log(mass)).attend(VALUES).mean
+        np.testing.assert_allclose(weighed, expected * 300 * mass / mass.sum() @ VALUES, atol=1e-12)
+
+
+def test_without_row_sums_there_is_no_limit_and_the_reason_is_said():
+    with pytest.raises(ValueError, match="normalization must divide by row sums for a limit"):
+        af.limit(layer("none"), af.VonMises(1.0))
+
+
 def test_sinkhorn_weights_are_doubly_stochastic():
     S = layer("sinkhorn").weights(TOKENS)
     np.testing.assert_allclose(S.sum(axis=0), 1, atol=2e-12)
@@ -134,7 +157,7 @@ def test_perplexity_of_known_rows():
     [
         (lambda: layer(epsilon=0.0), "epsilon must be positive"),
         (lambda: layer(epsilon=float("nan")), "epsilon must be finite"),
-        (lambda: layer("softmin"), "normalization must be one of 'column', 'sinkhorn', 'softmax'"),
+        (lambda: layer("softmin"), "normalization must be one of 'column', 'none', 'sinkhorn', 'softmax'"),
         (lambda: layer(residual=1.5), "residual must be in"),
         (lambda: layer(backend="gpu"), "backend must be one of"),
         (lambda: layer(dtype="float16"), "dtype must be one of"),

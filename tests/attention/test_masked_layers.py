@@ -238,11 +238,12 @@ def test_what_a_mask_says_nothing_of_is_refused():
     with pytest.raises(ValueError, match="^backend must take the layer's mask, got 'cells'"):
         af.Attention(SQUARED, 0.8, mask="causal", backend="cells")
     ring = af.Attention(af.SquaredDistance(af.Circle()), 0.1, mask="causal")
+    labelled = af.Attention(af.SquaredDistance(af.Circle()), 0.1, mask=LABELS)
     p, start = af.VonMises(1.0), lambda x: np.cos(x[..., 0])
     for ask in (
         lambda: af.propagate(ring, p, start, 1),
         lambda: af.predicted_bias(ring, p, start, 0.5),
-        lambda: af.predicted_noise(ring, p, start, 0.5, 100),
+        lambda: af.predicted_noise(labelled, p, start, 0.5, 100),
         lambda: af.predicted_rates(ring, p, 2, 100),
         lambda: af.MeanField(flat, af.Gaussian([0.0, 0.0], np.eye(2))),
     ):
