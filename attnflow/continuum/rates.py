@@ -32,7 +32,7 @@ from ..geometry import Density
 from ..pde import DriftDiffusion
 from ..progress import track
 from .limits import limit
-from .noise import MOST_WORK, bind_nodes, check_predictable, weights_and_response
+from .nodes import MOST_WORK, bind_nodes, check_predictable, weights_and_response
 
 _SAME = 1e-6  # relative gap of eigenvalues that are one
 _NO_TOKEN = 1e-16  # of the largest mass: far tails of a line, where eigenfunctions grow and are round-off

@@ -1,0 +1,171 @@
+"""The bias where no closed form is known: layers of infinitely many tokens at several temperatures, extrapolated to none.
+
+With T = 1 + a (A - 1) a layer of time step a tau, the features at time t are a smooth function of tau,
+
+    F(tau) = T^(t / (a tau)) H = e^(t L) H + tau F_1 + tau^2 F_2 + ...,
+
+whatever the space and f; F_1 is a integral_0^t e^((t-u) L) (E / a - L^2 / 2) e^(u L) H du, A = 1 + tau L + tau^2 E + ...
+A polynomial through F at seven temperatures, a factor of 2.5 in all, has its derivatives at 0: no L or E is formed, and no
+equation solved. All of them share their nodes, so that what nodes miss of features is not divided by tau.
+
+T^l for an l that is no whole number is T^floor(l) times the binomial series of (1 + (T - 1))^(l - floor(l)): temperatures are
+as the features need them, however short t is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import checks
+from ..attention import Attention, BoundHeads, BoundLayer, MultiHead
+from ..attention.heads import heads_of, replace_heads
+from ..attention.infinite import bind_density
+from ..geometry import Density
+from ..geometry.spaces import scattered
+from ..grid import Grid
+from ..norms import column_norms
+from .limits import limit
+
+_STEPS = 4 / np.arange(4.0, 11.0)  # temperatures of one polynomial, over the largest
+_WIDTHS = 9.0  # of the similarity, along the axis on which they are fewest, to begin with
+_RESOLUTION = {None: 1.3, "colatitude": 2.2}  # nodes per width: quadrature error below 1e-10 of smooth features
+_LARGEST = 30_000  # nodes
+_MOST_PAIRS = 2e10  # in all layers of one polynomial: about a minute on one core
+_ENOUGH, _WARN = 4e-4, 1e-2  # relative change by the largest temperature, about the error that is left
+_VANISHES = 1e-2  # of the second order, at the smallest temperature
+_TERMS, _SMALL = 200, 1e-12  # of the binomial series
+_DENSE = 6000  # nodes up to which weights are computed once
+_ROUND_OFF = 1e-14
+
+
+def extrapolated_bias(layer: Attention | MultiHead, density: Density, initial: Callable, t: float) -> Callable:
+    """The bias to its leading order, as `predicted_bias` has it: the second where the first vanishes.
+
+    Warns
+    -----
+    AccuracyWarning
+        If the bias is not good to one per cent at the smallest temperature that is affordable.
+    """
+    limit(layer, density)  # says if there is none, and of folds
+    largest, found, error = _first_scale(layer, density), None, np.inf
+    resolution = _RESOLUTION["colatitude" if density.space.columns == 3 > density.space.dim else None]
+    while error > _ENOUGH:
+        finest = _cooled(layer, largest * _STEPS[-1])
+        bound, grid = bind_density(finest, density, None, initial, resolution, 2 * _LARGEST)
+        pairs = len(_STEPS) * grid.size**2 * (t / finest.time_step + 20)
+        if found is not None and (grid.size > _LARGEST or pairs > _MOST_PAIRS):
+            break
+        one = bound if isinstance(finest, Attention) else bound.heads[0]
+        features = checks.evaluate(initial, grid.points, "initial")
+        fields = []
+        for step in _STEPS:
+            some = _cooled(layer, largest * step)
+            fields.append(_after(_step(some.bind(grid.points, one.log_mass)), features, t / some.time_step))
+        mass = np.exp(one.log_mass - one.log_mass.max())
+        field, change = _leading(largest * _STEPS, np.array(fields), mass / mass.sum(), may_vanish(layer))
+        if change >= error and error < _WARN:  # rounding errors take over
+            break
+        found, nodes, error, largest = field, grid, change, largest / 2
+    assert found is not None  # the first polynomial is always taken
+    if error > _WARN:
+        checks.warn(
+            f"the predicted bias is good to {error:.1g} of itself: more than {nodes.size} nodes would tell it better, or "
+            "a smoother density, f or initial",
+            checks.AccuracyWarning,
+        )
+    return OnNodes(nodes, found.reshape(*nodes.shape, -1), density)
+
+
+def may_vanish(layer: Attention | MultiHead) -> bool:
+    """Whether the first order vanishes on flat spaces."""
+    second = all(head.normalization.order == 2 and head.f.exponent in (2.0, None) for head in heads_of(layer))
+    return second and layer.residual == 1
+
+
+@dataclass(frozen=True)
+class OnNodes:
+    """A field known on nodes."""
+
+    grid: Grid
+    values: np.ndarray
+    density: Density
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        return self.grid.interpolate(self.values, self.density.space.check(points, "points"))
+
+
+def _leading(scales: np.ndarray, fields: np.ndarray, mass: np.ndarray, vanishing: bool) -> tuple[np.ndarray, float]:
+    """F_1, or F_2 where F_1 vanishes, for the scale in place of tau, (m, c), and its relative change by the largest."""
+
+    def coefficients(first: int) -> np.ndarray:
+        x = scales[first:] / scales[-1]
+        return np.tensordot(np.linalg.inv(np.vander(x, increasing=True)), fields[first:], axes=1)[1:3]
+
+    def size(field: np.ndarray) -> float:
+        return float(np.linalg.norm(column_norms(mass, field)))
+
+    best, before = coefficients(0), coefficients(1)
+    order = 2 if vanishing and size(best[0]) < _VANISHES * size(best[1]) else 1
+    found = best[order - 1]
+    whole = size(found)
+    error = size(found - before[order - 1]) / whole if whole > _ROUND_OFF * size(fields[-1]) else 0.0
+    return found / scales[-1] ** order, error
+
+
+def _after(step: Callable, features: np.ndarray, layers: float) -> np.ndarray:
+    """Features after `layers` layers, whole or not."""
+    whole = int(layers)
+    for _ in range(whole):
+        features = step(features)
+    term, change = features, np.zeros_like(features)
+    for k in range(_TERMS):
+        term = (layers - whole - k) / (k + 1) * (step(term) - term)
+        change += term
+        if np.abs(term).max() <= _SMALL * np.abs(change).max():
+            break
+    return features + change
+
+
+def _step(bound: BoundLayer | BoundHeads) -> Callable:
+    """One layer, features (m, c) -> (m, c): by matrices where they are small."""
+    if len(bound.tokens) > _DENSE:
+        return bound.step
+    a = bound.layer.residual
+    if isinstance(bound, BoundLayer):
+        A = bound.weights()
+        return lambda v: v + a * (A @ v - v)
+    parts = [(head.weights(), mix) for head, mix in zip(bound.heads, bound.layer.mixes)]
+    return lambda v: v + a * (sum(mix.write(A @ mix.read(v)) for A, mix in parts) - v)
+
+
+def _cooled(layer: Attention | MultiHead, scale: float) -> Attention | MultiHead:
+    """The layer in double precision with its time step, each head's, times `scale`."""
+
+    def cooled(head: Attention) -> Attention:
+        f, epsilon = head.f, head.epsilon
+        if f.exponent is None:  # m2 = e / (2 - (n + 2) e) of log(1 + d^2), e = 2 epsilon
+            assert f.dim is not None
+            m2 = scale * f.second_moment(epsilon)
+            epsilon = m2 / (1 + (f.dim + 2) * m2)
+        else:
+            epsilon *= scale ** (f.exponent / 2)
+        return Attention(f, epsilon, head.normalization, head.residual)
+
+    return replace_heads(layer, [cooled(head) for head in heads_of(layer)])
+
+
+def _first_scale(layer: Attention | MultiHead, density: Density) -> float:
+    """The scale at which the widest head's similarity goes `_WIDTHS` times into the space."""
+    space = density.space
+    probe = (
+        space.probe_points(64) if space.columns != space.dim else space.from_unit_cube(scattered(64, space.dim), density.extent)
+    )
+    sides = np.pi if space.columns != space.dim else np.ptp(density.extent, axis=1)
+    widths = []
+    for head in heads_of(layer):
+        stretch = np.sqrt(np.median(np.diagonal(head.f.metric(probe), axis1=1, axis2=2), axis=0))
+        widths.append(np.max(np.sqrt(head.f.second_moment(head.epsilon, space.dim)) / (stretch * sides)))
+    return float(1 / (_WIDTHS * max(widths)) ** 2)

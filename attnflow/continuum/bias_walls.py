@@ -1,0 +1,108 @@
+"""The bias at walls, of order sqrt(eps): what a wall has of the conserved weight beside p^drift.
+
+Within a few sqrt(s) of a wall, s = m2, tokens see less on one side. With u the distance over sqrt(s), Phi the normal
+distribution and r the part of the key weights that changes there, the layer's conserved weight is p^drift times
+
+    w(u) = r(u) integral_0^inf phi(u - v) r(v) dv,      r = 1 (softmax), Phi^-alpha (density-corrected, column: alpha = 1),
+
+which counts features and what flows along the wall alike; what flows across does not matter to this order, as the slope of
+features vanishes there. So the wall carries the mass sqrt(s) m, m = integral_0^inf (w - 1) du, with the mobility of the
+inside, and to first order in it features deviate by
+
+    sqrt(s) m sum_jk phi_j (l_k W_jk - T_jk) h_k integral_0^t e^(-l_j (t-u) - l_k u) du,
+    W, T = wall integrals of p^drift phi_j phi_k and of p^drift <grad phi_j, grad phi_k> along the wall,
+
+with eigenfunctions L phi_j = -l_j phi_j and coefficients h_k of the start: the condition d_nu H = -sqrt(s) m d_nu^2 H in place
+of no flux. (As a condition it is ill-posed for m < 0.) The same whatever the residual: one layer moves features by a tau.
+(Derived for this package and checked numerically.)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import checks
+from ..attention import Attention, MultiHead
+from ..geometry import Density
+from ..grid import Grid
+from ..norms import column_norms
+from ..pde import DriftDiffusion
+from ..pde.grids import node_grid
+from ..pde.nodes.operator import symmetric_form
+from ..pde.propagator import eigenpairs
+from .bias_extrapolated import OnNodes
+from .bias_flat import duhamel
+from .limits import limit
+
+_SIZES = {1: (25, 37, 55, 81, 121, 181, 271, 401), 2: (13, 19, 27, 37, 49), 3: (9, 11, 13)}  # nodes per axis
+_ENOUGH, _WARN = 1e-4, 1e-2  # relative change by the last nodes
+
+
+def wall_bias(layer: Attention | MultiHead, density: Density, initial: Callable, t: float) -> Callable:
+    """The bias to order sqrt(eps) on a space with walls, as `predicted_bias` has it."""
+    equation, scale = limit(layer, density), _wall_mass(layer, density)
+    if not (isinstance(equation, DriftDiffusion) and np.isfinite(density.space.bounds).all()):
+        raise NotImplementedError(
+            f"layer must have a symmetric f on a bounded space for a predicted bias at walls, got {layer} on {density.space}"
+        )
+    before, error = None, np.inf
+    for size in _SIZES[density.space.dim]:
+        grid = node_grid(density.space, (size,) * density.space.dim)
+        values, mass = _on_nodes(equation, grid, checks.evaluate(initial, grid.points, "initial"), t)
+        found = OnNodes(grid, scale * values.reshape(*grid.shape, -1), density)
+        if before is not None:
+            gap = column_norms(mass, scale * values - before(grid.points))
+            whole = np.linalg.norm(column_norms(mass, scale * values))
+            error = float(np.linalg.norm(gap) / whole) if whole > 0 else 0.0
+            if error < _ENOUGH:
+                return found
+        before = found
+    if error > _WARN:
+        checks.warn(
+            f"the predicted bias is good to {error:.1g} of itself on {grid.shape} nodes: density, f or initial is not smooth",
+            checks.AccuracyWarning,
+        )
+    return found
+
+
+def _wall_mass(layer: Attention | MultiHead, density: Density) -> float:
+    """sqrt(s) m of a layer whose similarity is a Gaussian as eps -> 0, and not 0."""
+    if not isinstance(layer, Attention) or layer.f.exponent not in (2.0, None):
+        raise NotImplementedError(
+            f"layer must be a single head whose similarity is Gaussian at small epsilon for a predicted bias at walls, got {layer}"
+        )
+    layer.normalization.require("wall_mass", "predicted bias at walls")
+    m = layer.normalization.wall_mass()
+    if m == 0:
+        raise NotImplementedError(
+            f"normalization must have a bias of order sqrt(epsilon) at walls for it to be predicted, got {layer.normalization}: "
+            f"its own is 5/4 in L2, of a constant that is not known; compare af.propagate(layer, density, ...) with af.limit"
+        )
+    return float(m * np.sqrt(layer.f.second_moment(layer.epsilon, density.space.dim)))
+
+
+def _on_nodes(equation: DriftDiffusion, grid: Grid, features: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:
+    """The double sum on nodes, (size, c), and their masses: with u = root H the modes are orthonormal vectors."""
+    form, dim = symmetric_form(equation.generator, grid, (None,) * len(grid.axes)), len(grid.axes)
+    eigenvalues, modes = eigenpairs(form)
+    root, coupling = form.root.reshape(-1, 1), 0.0
+    slopes = [slope.reshape(len(eigenvalues), -1) for slope in form.gradient(modes.T.reshape(-1, *grid.shape))]
+    tensor = np.broadcast_to(np.eye(dim), (grid.size, dim, dim))
+    if form.tensor is not None:
+        tensor = np.moveaxis(form.tensor.reshape(dim, dim, -1), -1, 0)
+    for k, axis in enumerate(grid.axes):
+        if axis.kind != "lobatto":
+            continue
+        end = np.take(np.arange(grid.size).reshape(grid.shape), (0, -1), axis=k).ravel()
+        here, across = modes[end], tensor[end]
+        wall = np.sqrt(across[:, k, k]) / axis.weights[-1]  # dS = sqrt(g^kk) dvol / dx_k
+        along = across - across[:, :, k, None] * across[:, None, k] / across[:, k, k, None, None]
+        coupling = coupling - (here.T @ (wall[:, None] * here)) * eigenvalues
+        for i, j in itertools.product(range(dim), repeat=2):
+            if k not in (i, j):
+                coupling = coupling - slopes[i][:, end] @ ((wall * along[:, i, j])[:, None] * slopes[j][:, end].T)
+    amplitudes = modes.T @ (root * features)
+    return modes @ ((coupling * duhamel(eigenvalues, t)) @ amplitudes) / root, form.mass
