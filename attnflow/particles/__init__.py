@@ -1,7 +1,23 @@
 """Tokens through many layers."""
 
-from .evolution import evolve, evolve_continuous
+from .error_bars import ErrorBars, error_bars
+from .evolution import evolve
+from .extrapolation import extrapolate
+from .flow import evolve_continuous
+from .gaussian import GaussianRun, GaussianTokens
 from .langevin import FeynmanKac, feynman_kac, langevin
 from .propagation import propagate
 
-__all__ = ["FeynmanKac", "evolve", "evolve_continuous", "feynman_kac", "langevin", "propagate"]
+__all__ = [
+    "ErrorBars",
+    "FeynmanKac",
+    "GaussianRun",
+    "GaussianTokens",
+    "error_bars",
+    "evolve",
+    "evolve_continuous",
+    "extrapolate",
+    "feynman_kac",
+    "langevin",
+    "propagate",
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,18 @@ class LostTokens(ArithmeticError):
     @classmethod
     def because(cls, error: object) -> LostTokens:
         return cls(f"{error}; {_REMEDY}")
+
+
+@contextmanager
+def following(given: bool) -> Iterator[None]:
+    """A layer's refusal of tokens that it made itself is the end of the run, not an error of who gave the first ones."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except ValueError as error:
+        if given:
+            raise
+        raise LostTokens.because(error) from None
 
 
 @dataclass(frozen=True, eq=False)

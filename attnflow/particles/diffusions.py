@@ -120,28 +120,30 @@ def _heun(density: Density, drift: float) -> Callable:
 
 
 def _geodesic(density: Density, drift: float) -> Callable:
-    """Strang splitting on S^n: half a Brownian step, the flow of the drift (Heun, projected), half a Brownian step.
-
-    The Brownian step of length h is the geodesic exp_x(sqrt(2h') xi) with tangent Gaussian xi. Its mean
-    cosine, 1 - n h' + n (n + 2) h'^2 / 6 + ..., is e^(-nh) + O(h^3) for h' = h - (n - 1) h^2 / 3; being a function
-    of the Laplacian, the step is then e^(h Delta) + O(h^3) on harmonics of every degree.
-    """
+    """Strang splitting on S^n: half a Brownian step, the flow of the drift (Heun, projected), half a Brownian step."""
     space = density.space
 
-    def brownian(x: np.ndarray, h: float, xi: np.ndarray) -> np.ndarray:
-        v = np.sqrt(2 * (h - (space.dim - 1) * h**2 / 3)) * _tangential(x, xi)
-        r = np.linalg.norm(v, axis=1, keepdims=True)
-        return space.project(np.cos(r) * x + np.sinc(r / np.pi) * v)
-
     def advance(x: np.ndarray, h: float, xi: np.ndarray) -> np.ndarray:
-        x = brownian(x, h / 2, xi[0])
+        x = brownian_step(space, x, h / 2, xi[0])
         if drift != 0:
             here = drift * density.score(x)
             there = drift * density.score(space.project(x + h * here))
             x = space.project(x + 0.5 * h * (here + there))
-        return brownian(x, h / 2, xi[1])
+        return brownian_step(space, x, h / 2, xi[1])
 
     return advance
+
+
+def brownian_step(space: Space, x: np.ndarray, h: float, xi: np.ndarray) -> np.ndarray:
+    """Points (N, n + 1) on a Sphere S^n after the time h of dX = sqrt(2) P_x o dW, from normal numbers xi: weak order 2.
+
+    The step is the geodesic exp_x(sqrt(2h') xi) with tangent Gaussian xi. Its mean cosine, 1 - n h' + n (n + 2) h'^2 / 6
+    + ..., is e^(-nh) + O(h^3) for h' = h - (n - 1) h^2 / 3; being a function of the Laplacian, the step is then
+    e^(h Delta) + O(h^3) on harmonics of every degree.
+    """
+    v = np.sqrt(2 * (h - (space.dim - 1) * h**2 / 3)) * _tangential(x, xi)
+    r = np.linalg.norm(v, axis=1, keepdims=True)
+    return space.project(np.cos(r) * x + np.sinc(r / np.pi) * v)
 
 
 def _divergence_form(density: Density, drift: float) -> Callable:

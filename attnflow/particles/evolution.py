@@ -1,27 +1,22 @@
 """Tokens that move: each layer replaces a token by what it attends to, so tokens cluster.
 
-In flat space one layer is x <- x + a V (A x - x) (V = -1 spreads tokens out), the flow of small steps
-dx/dt = V (A x - x). On the sphere dx_i/dt = P_x (sum_j S_ij V x_j), P_x the projection on the
-tangent space (Geshkovski et al. 2023; Rigollet 2025).
+In flat space one layer is x <- x + a V (A x - x), and V = -1 spreads tokens out; the flow of small steps is in `flow`
+(Geshkovski et al. 2023; Rigollet 2025).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
-from scipy import integrate
 
 from .. import capacity, checks
-from ..attention import Attention, MultiHead, heads_of
+from ..attention import Attention, MultiHead, Unnormalized, heads_of
 from ..attention.heads import check_columns
 from ..geometry import Euclidean, Sphere
 from ..progress import track
 from ..solution import Solution
-from .blocks import NORMS, TOO_LARGE, Block, LostTokens, along, turn
-
-_EXPLICIT = ("RK23", "RK45", "DOP853")
+from .blocks import NORMS, Block, LostTokens, following
 
 
 def evolve(
@@ -89,7 +84,7 @@ def evolve(
 
     Sources: Xiong et al. 2020 (pre and post); Kim et al. 2025 (peri).
     """
-    tokens, V, scale = _check(layer, tokens, value_matrix, constrain, norm, gain)
+    tokens, V, scale = check_tokens(layer, tokens, value_matrix, constrain, norm, gain)
     if map is not None:
         checks.array(checks.function(map, "map", "callable on tokens (N, n)")(tokens), "map(tokens)", tokens.shape)
     layers = checks.integer(layers, "layers")
@@ -112,7 +107,7 @@ def evolve(
 
     try:
         for k in track(range(1, layers + 1), progress, layers):
-            with _following(given=done == 0):
+            with following(given=done == 0):
                 moved = block(x, attend)
             x, done = moved, k
             if k % save_every == 0 or k == layers:
@@ -129,122 +124,8 @@ def evolve(
     return Solution(count * clock, np.stack(saved), count, None, None, status, message, stats)
 
 
-def evolve_continuous(
-    layer: Attention | MultiHead,
-    tokens: np.ndarray,
-    t: float | np.ndarray,
-    method: str = "RK45",
-    rtol: float = 1e-8,
-    atol: float = 1e-10,
-    value_matrix: np.ndarray | None = None,
-    constrain: str | None = None,
-) -> Solution:
-    """The flow of small residual steps: dx/dt = V (A x - x), on the sphere dx/dt = P_x (V A x).
-
-    Several heads have dx/dt = sum_i A_i x W_i - x, on the sphere P_x (sum_i A_i x W_i).
-
-    Parameters
-    ----------
-    layer : Attention or MultiHead
-        With residual 1: the flow has no step of its own.
-    tokens : (N, n) array
-    t : float or increasing array
-        Output times, in layers; the run starts at 0.
-    method : str
-        One of `scipy.integrate.solve_ivp`'s methods.
-    rtol, atol : float
-    value_matrix, constrain
-        As in `evolve`.
-
-    Returns
-    -------
-    Solution
-        y is (T, N, n) at the output times; interrupted (status 1) or failed (status -1), at those that were reached and
-        where it stopped.
-
-    Examples
-    --------
-    >>> import attnflow as af, numpy as np
-    >>> x = np.array([[1.0, 0.0], [0.0, 1.0]])
-    >>> layer = af.Attention(af.DotProduct(), epsilon=0.125)
-    >>> run = af.evolve_continuous(layer, x, t=20.0, constrain="sphere")
-    >>> bool(run.y[-1][0] @ run.y[-1][1] > 0.99)   # they meet
-    True
-    """
-    tokens, V, _ = _check(layer, tokens, value_matrix, constrain)
-    times = checks.output_times(t)
-    checks.choice(method, "method", (*_EXPLICIT, "Radau", "BDF", "LSODA"))
-    rtol, atol = checks.positive(rtol, "rtol"), checks.positive(atol, "atol")
-    if layer.residual != 1:
-        raise ValueError(f"layer must have residual = 1: the flow has no step of its own, got {layer.residual}")
-
-    if method in _EXPLICIT:  # these step no further than is stable, however smooth the run
-        fastest = 1.0 if V is None else float(np.abs(np.linalg.eigvals(V)).max())
-        if isinstance(layer, MultiHead):
-            fastest = 1.0 + sum(float(np.linalg.norm(np.atleast_2d(W), 2)) for W in layer.mixing)
-        capacity.ends(times[-1] * fastest / 50, "t", 1e-4 + 1e-9 * tokens.size)
-    capacity.fits(3 * tokens.nbytes * len(times), "t")
-    engine = layer.bind(tokens).stats["engine"]
-
-    def rate(_, flat):
-        x = flat.reshape(tokens.shape)
-        if constrain:
-            x = x / np.linalg.norm(x, axis=1, keepdims=True)
-        with _following(given=solver is None):
-            target = turn(layer.bind(x).attend(x).mean, V)
-            velocity = target - (along(x, target) if constrain else turn(x, V))
-        if not np.isfinite(velocity).all():
-            raise LostTokens(TOO_LARGE)
-        return velocity.ravel()
-
-    if times[-1] == 0:
-        return Solution(times, tokens[None], times, stats={"engine": engine, "evaluations": 0})
-    solver, status, message = None, 0, "finished"
-    reached, saved = [], []
-    if times[0] == 0:
-        reached, saved = [0.0], [tokens.ravel()]
-    try:
-        solver = getattr(integrate, method)(rate, 0.0, tokens.ravel(), times[-1], rtol=rtol, atol=atol)
-        while solver.status == "running":
-            with np.errstate(over="ignore", invalid="ignore"):
-                why = solver.step()
-            if solver.status == "failed":
-                raise LostTokens.because(why.rstrip("."))
-            passed = times[len(reached) :][times[len(reached) :] <= solver.t]
-            if len(passed):
-                reached += passed.tolist()
-                saved += list(solver.dense_output()(passed).T)
-    except KeyboardInterrupt:
-        status, message = 1, "interrupted"
-    except LostTokens as error:
-        status, message = -1, str(error)
-    if status:
-        if solver is None:
-            reached, saved = [0.0], [tokens.ravel()]
-        elif solver.t > (reached[-1] if reached else -1.0):
-            reached.append(solver.t)
-            saved.append(solver.y)
-        message = f"stopped after {reached[-1]:.6g} of {times[-1]:g} layers, what was done is here: {message}"
-    y = np.reshape(saved, (-1, *tokens.shape))
-    if constrain:
-        y = y / np.linalg.norm(y, axis=-1, keepdims=True)  # the flow keeps the norm to rtol; the points exactly
-    stats = {"engine": engine, "evaluations": int(solver.nfev) if solver else 0}
-    return Solution(np.array(reached), y, np.array(reached), None, None, status, message, stats)
-
-
-@contextmanager
-def _following(given: bool) -> Iterator[None]:
-    """A layer's refusal of tokens that it made itself is the end of the run, not an error of who gave the first ones."""
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            yield
-    except ValueError as error:
-        if given:
-            raise
-        raise LostTokens.because(error) from None
-
-
-def _check(layer, tokens, value_matrix, constrain, norm=None, gain=1.0):
+def check_tokens(layer, tokens, value_matrix, constrain, norm=None, gain=1.0):
+    """Tokens, value matrix and gain as arrays of float, or a refusal that names the argument."""
     heads = heads_of(layer)
     if constrain is not None and not (isinstance(constrain, str) and constrain == "sphere"):
         raise ValueError(f"constrain must be None or 'sphere', got {checks.short(constrain)}")
@@ -257,6 +138,10 @@ def _check(layer, tokens, value_matrix, constrain, norm=None, gain=1.0):
         raise ValueError(f"gain must be 1 without a norm, got {checks.entries(gain)}")
     for head in heads:
         tokens = _check_tokens(head.f, tokens, constrain, norm, gain)
+        if isinstance(head.normalization, Unnormalized) and constrain is None and norm is None:
+            raise ValueError(
+                "constrain must be 'sphere' for normalization 'none', whose sums are no means in flat space, got None"
+            )
     tokens = tokens.astype(float)
     n = tokens.shape[1]
     if gain.shape not in ((), (n,)):

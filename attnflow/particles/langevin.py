@@ -88,7 +88,7 @@ def langevin(
     capacity.fits(start.nbytes * paths * (2 * len(times) + scheme.draws + 3), "paths")
     asked, steps = steps, _read_steps(density, drift, scheme, start, times, steps, len(start) * paths)
     capacity.ends(steps, "t" if asked is None else "steps", 2e-5 + 1e-9 * start.size * paths)
-    legs = _divide(times, steps)
+    legs = divide(times, steps)
     x = np.repeat(start, paths, axis=0)
     saved: list[np.ndarray] = []
     status, message = 0, "finished"
@@ -195,7 +195,7 @@ def feynman_kac(
     asked, steps = steps, _read_steps(density, drift, scheme, x, times, steps, paths, pairs=True)
     capacity.ends(steps, "t" if asked is None else "steps", 2e-5 + 1e-9 * x.size)
     capacity.ends(steps * (paths // batch), "paths", 2e-5 + 1e-9 * x.size * batch)
-    legs = _divide(times, steps, pairs=True)
+    legs = divide(times, steps, pairs=True)
     refine = 1 / (2**scheme.weak_order - 1)
     sums = Moments((2, len(times), len(x), columns))
     status, message = 0, "finished"
@@ -275,7 +275,7 @@ def _read_steps(density, drift, scheme, x, times, steps, paths, pairs=False) -> 
     return steps
 
 
-def _divide(times: np.ndarray, steps: int, pairs: bool = False) -> list[tuple[int, float]]:
+def divide(times: np.ndarray, steps: int, pairs: bool = False) -> list[tuple[int, float]]:
     """(number of steps, their length) from each output time to the next."""
     legs, before = [], 0.0
     for time in times:

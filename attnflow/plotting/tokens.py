@@ -1,15 +1,16 @@
-"""A user's own tokens through layers: spread, perplexity, and where the tokens lie."""
+"""A user's own tokens through layers: spread, perplexity, where the tokens lie, and how sure their features are."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from . import style
+from .error_bars import plot_error_bars
 from .solutions import plot_solution
 
 
-def plot_tokens(run, spread: np.ndarray, perplexity: np.ndarray, axes=None):
-    """Three pictures of a propagated token set.
+def plot_tokens(run, spread: np.ndarray, perplexity: np.ndarray, axes=None, bars=None):
+    """Three pictures of a propagated token set, and a fourth where its error bars are known.
 
     Parameters
     ----------
@@ -18,13 +19,14 @@ def plot_tokens(run, spread: np.ndarray, perplexity: np.ndarray, axes=None):
         Root mean square distance of the features from their mean, per saved layer.
     perplexity : (rows,) array
         Of the attention rows.
-    axes : three Axes, optional
+    axes : three or four Axes, optional
+    bars : ErrorBars, optional
 
     Returns
     -------
-    three Axes
+    three or four Axes
     """
-    first, second, third = style.new_axes(axes, count=3)
+    first, second, third, *rest = axes = style.new_axes(axes, count=3 + (bars is not None))
     first.plot(run.layers, spread, "o-", color=style.ACCENT, markersize=3.5, linewidth=1)
     if (spread > 0).all():
         first.set_yscale("log")
@@ -37,4 +39,6 @@ def plot_tokens(run, spread: np.ndarray, perplexity: np.ndarray, axes=None):
     second.axvline(np.median(perplexity), color=style.ACCENT)
     style.finish(second, f"A token attends to {np.median(perplexity):.3g} tokens (median)", "perplexity (tokens)", "rows")
     plot_solution(run, third)
-    return first, second, third
+    for fourth in rest:
+        plot_error_bars(bars, fourth)
+    return tuple(axes)
