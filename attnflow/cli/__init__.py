@@ -1,4 +1,4 @@
-"""The commands: attnflow converge | propagate | spectrum | learn | anatomy | parity | info."""
+"""The commands: attnflow converge | budget | propagate | spectrum | learn | anatomy | parity | info."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 
 from ..studies.signals import Signals, Terminated
-from . import converge, learned, machine, tokens
+from . import budget, converge, learned, machine, tokens
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +44,6 @@ def _say(error: BaseException) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="attnflow", description="The drift-diffusion limit of attention.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for part in (converge, tokens, learned, machine):
+    for part in (converge, budget, tokens, learned, machine):
         part.add_to(commands)
     return parser

@@ -11,7 +11,7 @@ import numpy as np
 from .. import checks, files
 from ..attention import Attention, MultiHead, heads_of, perplexity
 from ..norms import norm
-from ..particles import propagate
+from ..particles import ErrorBars, error_bars, propagate
 from ..studies import words
 from .output import folder, load, new_figure, save
 
@@ -81,11 +81,14 @@ def _propagate(options: argparse.Namespace) -> int:
         writer.writerows(zip(run.layers.tolist(), run.t.tolist(), spread.tolist()))
     from ..plotting.tokens import plot_tokens
 
-    figure = new_figure(11.5, 3.6)
-    plot_tokens(run, spread, np.concatenate(attended), figure.subplots(1, 3))
+    bars, sure = _error_bars(layer, tokens, values, run)
+    panels = 3 + (bars is not None)
+    figure = new_figure(3.84 * panels, 3.6)
+    plot_tokens(run, spread, np.concatenate(attended), figure.subplots(1, panels), bars)
     save(figure, out / "propagate.png")
     print(f"{len(tokens)} tokens, {run.layers[-1]} layers, t = {run.t[-1]:.4g}, engine {run.stats['engine']}")
     print(f"spread of the features: {spread[0]:.4g} at the start, {spread[-1]:.4g} at the end")
+    print(sure)
     for k, (rows, stats) in enumerate(zip(attended, run.stats.get("heads", [run.stats]))):
         low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75])
         print(
@@ -95,6 +98,18 @@ def _propagate(options: argparse.Namespace) -> int:
         print(f" of {len(tokens)} tokens{_chosen(stats)}")
     print(f"wrote {out / 'propagate.npz'}, {out / 'propagate.csv'} and {out / 'propagate.png'}")
     return {0: 0, 1: 130}.get(run.status, 1)
+
+
+def _error_bars(layer: Attention | MultiHead, tokens, values, run) -> tuple[ErrorBars | None, str]:
+    """Of the features after the last layer, where they are known; and in words."""
+    if run.status or len(tokens) < 2:
+        return None, "relative standard error: none of a run that did not finish, or of one token"
+    try:
+        bars = error_bars(layer, tokens, values, int(run.layers[-1]), progress=True, rng=0)
+    except (ValueError, NotImplementedError) as error:
+        return None, f"relative standard error: none; {error}"
+    bias = f"{bars.bias_share:.2g}, from two temperatures" if bars.bias is not None else "none: no limit equation"
+    return bars, f"relative standard error {bars.noise_share:.2g}, for other tokens of the same density; bias {bias}"
 
 
 def _chosen(stats: dict) -> str:

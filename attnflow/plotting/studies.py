@@ -15,12 +15,15 @@ from . import style
 _CLOSE = 0.15  # off one, up to which measured over predicted is called agreement
 _BELOW = 1e-3  # of the points: predictions below are not of what the points show, and not drawn
 _ROUND_OFF = 1e-10  # of the features, in predictions and deviations
+_TEMPERATURE, _TOKENS = r"temperature $\epsilon$ (length$^2$)", r"number of tokens $N$"
+_ERROR, _DEVIATION = r"error against the equation, relative $L^2(p)$", r"deviation from $N = \infty$, relative $L^2(p)$"
 
 
 def plot_study(result, axes=None):
     """Bias against temperature and noise against the number of tokens; the titles say what was found.
 
-    Predictions are drawn as lines where there are any; where there are none, a note says why.
+    Predictions are drawn as lines where there are any; where there are none, a note says why. Several normalisations are
+    drawn together, bias at infinitely many tokens and noise at the largest temperature, each in a colour of its own.
 
     Parameters
     ----------
@@ -32,8 +35,12 @@ def plot_study(result, axes=None):
     pair of Axes
     """
     left, right = style.new_axes(axes, count=2)
-    _plot_bias(result, left)
-    _plot_noise(result, right)
+    if len(result.parts) > 1:
+        _compare_bias(result.parts, left)
+        _compare_noise(result.parts, right)
+    else:
+        _plot_bias(result, left)
+        _plot_noise(result, right)
     return left, right
 
 
@@ -47,48 +54,75 @@ def plot_comparison(comparison, ax=None):
 
 
 class _Points(NamedTuple):
-    """Measured values at x with their standard errors, and predicted ones, NaN where there are none to draw."""
+    """Measured values at x with their standard errors, predicted ones, NaN where there are none to draw, and where those hold."""
 
     x: np.ndarray
     measured: np.ndarray
     error: np.ndarray
     predicted: np.ndarray
+    holds: np.ndarray
 
 
 def _plot_bias(result, ax) -> None:
-    bias, noise = result.predicted.bias, result.predicted.noise
     sizes = [n for n in result.study.sizes if np.isfinite(n)]
-
-    def predict(n: float) -> Callable[[float], float]:
-        return lambda e: np.hypot(bias[e], noise[e] / np.sqrt(n))
-
-    series = [_series(result, "epsilon", "error", n, predict(n)) for n in sizes]
-    epsilons, errors = (values[::-1] for values in result.bias())
-    infinite = _Points(epsilons, errors, np.zeros(len(errors)), _visible([bias[e] for e in epsilons], errors))
+    series = [_series(result, "epsilon", "error", n) for n in sizes]
+    infinite = _infinite(result)
     _draw(ax, series, [f"$N$ = {n:g}" for n in sizes], style.MARKERS[1:], [infinite])
     ax.plot(*result.bias(), "o", color=style.ACCENT, markersize=6, zorder=3, label=r"$N = \infty$")
-    _finish(
-        ax, _bias_found(result, infinite), r"temperature $\epsilon$ (length$^2$)",
-        r"error against the equation, relative $L^2(p)$", result.study.epsilons,
-    )  # fmt: skip
+    _finish(ax, _bias_found(result, infinite), _TEMPERATURE, _ERROR, result.study.epsilons)
     if not result.exact:
         _explain(ax, result, "bias", infinite, x=0.98)
 
 
 def _plot_noise(result, ax) -> None:
-    noise = result.predicted.noise
     epsilons = sorted({e for e, _, _ in result.noise()})
-
-    def predict(e: float) -> Callable[[float], float]:
-        return lambda n: noise[e] / np.sqrt(n)
-
-    series = [_series(result, "size", "deviation", e, predict(e)) for e in epsilons]
+    series = [_series(result, "size", "deviation", e) for e in epsilons]
     _draw(ax, series, [rf"$\epsilon$ = {e:g}" for e in epsilons], style.MARKERS, [])
     sizes = [n for n in result.study.sizes if np.isfinite(n)]
-    ylabel = r"deviation from $N = \infty$, relative $L^2(p)$"
-    _finish(ax, _noise_found(result, series), r"number of tokens $N$", ylabel, sizes)
+    _finish(ax, _noise_found(result, series), _TOKENS, _DEVIATION, sizes)
     if series:
         _explain(ax, result, "noise", series[0], x=0.02)
+
+
+def _compare_bias(results, ax) -> None:
+    """The errors of infinitely many tokens, one colour for each normalisation."""
+    _draw(ax, [_infinite(result) for result in results], _names(results, "epsilon"), style.MARKERS, [])
+    errors = np.concatenate([result.bias()[1] for result in results])
+    _finish(
+        ax,
+        f"Bias: errors of {_span(errors)}" if len(errors) else "Bias: no cell was finished",
+        _TEMPERATURE,
+        _ERROR,
+        results[0].study.epsilons,
+    )
+
+
+def _compare_noise(results, ax) -> None:
+    """The deviations at the largest temperature, one colour for each normalisation."""
+    epsilon = max(results[0].study.epsilons)
+    series = [_series(result, "size", "deviation", epsilon) for result in results]
+    _draw(ax, series, _names(results, "size"), style.MARKERS, [])
+    title = rf"Noise at $\epsilon$ = {epsilon:g}: {_agreement(*series) or 'none predicted'}"
+    _finish(ax, title, _TOKENS, _DEVIATION, [n for n in results[0].study.sizes if np.isfinite(n)])
+
+
+def _names(results, axis: str) -> list[str]:
+    """Of the normalisations, with the slopes that were found."""
+    return [f"{result.study.names[0]}{_slope(result, axis, ': slope {:.2f}')}" for result in results]
+
+
+def _slope(result, axis: str, words: str) -> str:
+    try:
+        return words.format(result.slope(axis).value)
+    except ValueError:  # too few cells, or round-off
+        return ""
+
+
+def _infinite(result) -> _Points:
+    """The infinite-token errors, the smallest temperature first."""
+    epsilons, errors = (values[::-1] for values in result.bias())
+    predicted = _visible([result.predicted.bias[e] for e in epsilons], errors)
+    return _Points(epsilons, errors, np.zeros(len(errors)), predicted, np.full(len(errors), True))
 
 
 def _bias_found(result, infinite: _Points) -> str:
@@ -111,16 +145,13 @@ def _noise_found(result, series: Sequence[_Points]) -> str:
     measured = np.concatenate([points.measured for points in series])
     if measured.max() < _ROUND_OFF:
         return "Noise: none but round-off"
-    try:
-        slope = f", slope {result.slope('size').value:.2f} in $N$"
-    except ValueError:  # too few sizes
-        slope = ""
+    slope = _slope(result, "size", ", slope {:.2f} in $N$")
     return f"Noise: deviations of {_span(measured)}{slope},\n{_agreement(*series) or 'none predicted'}"
 
 
 def _agreement(*series: _Points) -> str:
     """How the points lie to their lines; nothing where there are none."""
-    known = [np.isfinite(points.predicted) for points in series]
+    known = [np.isfinite(points.predicted) & points.holds for points in series]
     ratio = np.concatenate([points.measured[k] / points.predicted[k] for points, k in zip(series, known)])
     if not len(ratio):
         return ""
@@ -170,9 +201,13 @@ def _finish(ax, title: str, xlabel: str, ylabel: str, ticks: Sequence[float]) ->
     style.finish(ax, title, xlabel, ylabel)
 
 
-def _series(result, along: str, quantity: str, fixed: float, predict: Callable[[float], float]) -> _Points:
+def _series(result, along: str, quantity: str, fixed: float) -> _Points:
+    """The error or the deviation of finitely many tokens along epsilon or size, the other one fixed."""
     x, measured, error = _spread(result, along, quantity, fixed)
-    return _Points(x, measured, error, _visible([predict(v) for v in x], measured))
+    predict: Callable[[float, float], float] = getattr(result.predicted, quantity)
+    cells = [(v, fixed) if along == "epsilon" else (fixed, v) for v in x]
+    holds = np.array([result.predicted.holds(*cell) for cell in cells], dtype=bool)
+    return _Points(x, measured, error, _visible([predict(*cell) for cell in cells], measured), holds)
 
 
 def _spread(result, along: str, quantity: str, fixed: float):
@@ -189,7 +224,8 @@ def _spread(result, along: str, quantity: str, fixed: float):
 
 
 def _draw(ax, series: Sequence[_Points], labels: Sequence[str], markers: str, lines: Sequence[_Points]) -> None:
-    """Predicted lines, then the measured points on them; `lines` are predictions whose points come later."""
+    """Predicted lines, then the measured points on them, hollow where no line can be trusted; `lines` are predictions whose
+    points come later."""
     colors = style.shades(len(series))
     for points, color in zip(series, colors):
         if np.isfinite(points.predicted).any():
@@ -199,4 +235,11 @@ def _draw(ax, series: Sequence[_Points], labels: Sequence[str], markers: str, li
             ax.plot(points.x, points.predicted, color=style.INK, linewidth=1.2, zorder=1, label="predicted (lines)")
     for points, color, marker, label in zip(series, colors, cycle(markers), labels):
         look = {"fmt": marker, "color": color, "markersize": 4.5, "linewidth": 1, "capsize": 2, "zorder": 2}
-        ax.errorbar(points.x, points.measured, 1.96 * points.error, label=label, **look)
+        hollow = ~points.holds, "white", None if points.holds.any() else label
+        for some, filled, name in ((points.holds, color, label), hollow):
+            if some.any():
+                mark = {"label": name, "markerfacecolor": filled}
+                ax.errorbar(points.x[some], points.measured[some], 1.96 * points.error[some], **mark, **look)
+    if not all(points.holds.all() for points in series):
+        style_of_hollow = {"marker": "o", "color": "0.35", "markerfacecolor": "white", "linestyle": "none", "markersize": 4.5}
+        ax.plot([], [], label="hollow: too few tokens to predict", **style_of_hollow)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import checks
-from ..attention import Attention, BoundLayer, circulant
-from ..attention.infinite import bind_density
+from ..attention import circulant
 from ..continuum import limit
+from ..continuum.infinite import finished, infinite_layers, last_step
 from ..kernels import ENGINES
 from ..norms import norm
 from ..particles import propagate
@@ -23,7 +23,7 @@ from ..solution import Solution
 from .comparison import grid_weights
 from .design import Cell, Design
 
-COLUMNS = ("epsilon", "size", "seed", "layers", "t", "error", "deviation", "accuracy", "seconds", "engine")
+COLUMNS = ("normalization", "epsilon", "size", "seed", "layers", "t", "error", "deviation", "accuracy", "seconds", "engine")
 _ENGINES = (*ENGINES, circulant.ENGINE)
 _LEAST = 1e-10  # the tolerance of the equation's integrator, which its estimate, of grids, does not see
 _KEPT = 64
@@ -38,9 +38,9 @@ def run_cell(study: Design, cell: Cell) -> dict:
     Returns
     -------
     dict
-        epsilon, size ("inf" or int), seed, layers, t, error (relative, against the equation), deviation (relative,
-        from the infinite-token layer; 0 at size inf), accuracy (relative: what quadrature, engine and equation leave
-        unsure in the error), seconds, engine.
+        normalization, epsilon, size ("inf" or int), seed, layers, t, error (relative, against the equation), deviation
+        (relative, from the infinite-token layer; 0 at size inf), accuracy (relative: what quadrature, engine and equation
+        leave unsure in the error), seconds, engine.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def run_cell(study: Design, cell: Cell) -> dict:
     RuntimeError
         If a run did not reach its end for another reason.
     """
-    began = time.perf_counter()
+    began, study = time.perf_counter(), study.parts[cell.part]
     layer, layers = study.layer(cell.epsilon), study.layers(cell.epsilon)
     equation, reference = equation_of(study), _infinite(study, cell.epsilon)
     if np.isinf(cell.size):
@@ -63,7 +63,7 @@ def run_cell(study: Design, cell: Cell) -> dict:
         weights = np.full(len(tokens), 1 / len(tokens))
         start = checks.evaluate(study.initial, tokens, "initial")
         run = finished(propagate(layer, tokens, start, layers, save_every=max(layers, 1)))
-        features, stats = _rest(study, layer, layer.bind(tokens), run.y[-1]), run.stats
+        features, stats = last_step(layer.bind(tokens), run.y[-1], study.rest(cell.epsilon)), run.stats
         infinite, expected = reference.at(tokens), equation.at(tokens)
     scale = norm(weights, expected)
     if not scale > 0:
@@ -71,10 +71,11 @@ def run_cell(study: Design, cell: Cell) -> dict:
     error, deviation = (norm(weights, d) / scale for d in (features - expected, features - infinite))
     unsure = max(equation.stats["estimated_error"], _LEAST) + reference.stats["quadrature_error"] + layer.rtol * np.sqrt(layers)
     return {
+        "normalization": study.names[0],
         "epsilon": cell.epsilon,
         "size": "inf" if np.isinf(cell.size) else int(cell.size),
         "seed": cell.seed,
-        "layers": layers + (study.residual(cell.epsilon) > 0),
+        "layers": layers + (study.rest(cell.epsilon) > 0),
         "t": study.t,
         "error": error,
         "deviation": deviation,
@@ -88,11 +89,13 @@ def check_row(study: Design, cell: Cell, row: dict) -> None:
     """ValueError unless a row is that of the cell: every column, of its type, finite, of this cell and no other."""
     if not isinstance(row, dict) or set(row) != set(COLUMNS):
         raise ValueError(f"a cell must have the columns {COLUMNS}, got {str(row)[:60]}")
+    study = study.parts[cell.part]
     due = {
+        "normalization": study.names[0],
         "epsilon": cell.epsilon,
         "size": "inf" if np.isinf(cell.size) else int(cell.size),
         "seed": cell.seed,
-        "layers": study.layers(cell.epsilon) + (study.residual(cell.epsilon) > 0),
+        "layers": study.layers(cell.epsilon) + (study.rest(cell.epsilon) > 0),
         "t": study.t,
     }
     for name, value in due.items():
@@ -111,34 +114,13 @@ def equation_of(study: Design) -> Solution:
     )
 
 
-def finished(solution: Solution) -> Solution:
-    """The solution, if it ran to its end."""
-    if solution.status == 1:  # an interrupt that was caught on the way
-        raise KeyboardInterrupt(solution.message)
-    if solution.status:
-        raise RuntimeError(f"a run ended with status {solution.status}: {solution.message}")
-    return solution
-
-
 def _infinite(study: Design, epsilon: float) -> Solution:
     """The infinite-token layers of one temperature, at the last."""
 
-    def compute() -> Solution:
-        layer, layers = study.layer(epsilon), study.layers(epsilon)
-        run = propagate(layer, study.density, study.initial, layers, save_every=max(layers, 1), grid=study.grid)
-        grid = finished(run).grid
-        assert grid is not None
-        bound, _ = bind_density(layer, study.density, grid.shape)
-        last = _rest(study, layer, bound, run.y[-1].reshape(grid.size, -1)).reshape(1, *grid.shape, -1)
-        return Solution(np.array([study.t]), last, grid=grid, stats=run.stats)
-
-    return _once((study.fingerprint, epsilon), compute)
-
-
-def _rest(study: Design, layer: Attention, bound: BoundLayer, features: np.ndarray) -> np.ndarray:
-    """The last layer, of a residual step that meets the study's time."""
-    rest = study.residual(layer.epsilon)
-    return features + rest * (bound.attend(features).mean - features) if rest else features
+    layer = study.layer(epsilon)
+    return _once(
+        (study.fingerprint, epsilon), lambda: infinite_layers(layer, study.density, study.initial, study.t, study.grid)
+    )
 
 
 def _once(key: tuple, compute: Callable[[], Solution]) -> Solution:

@@ -40,11 +40,15 @@ class ConvergenceStudy(Design):
         Numbers of tokens; numpy.inf is the infinite-token layer, computed for every epsilon in any case.
     seeds : int
         Independent sets of tokens per finite size.
-    normalization : str, DensityCorrected or Sinkhorn
+    normalization : str, DensityCorrected or Sinkhorn, or a sequence of them
+        Several see the same tokens; `StudyResult.of` has the results of each.
     grid : int, sequence of int or None
         Nodes per axis of the infinite-token layer; None chooses them for every temperature.
     seed : int
         Another one makes all sets of tokens other ones.
+    residual, backend, dtype
+        Of the layers, see `Attention`. A store that is resumed keeps cells of whatever engine ran: all agree to the accuracy
+        that a cell states.
 
     Raises
     ------
@@ -104,8 +108,8 @@ class ConvergenceStudy(Design):
         cells, found, done, message = self.cells(), {}, {}, "finished"
         with Signals() as signals, Store(store) as kept:
             try:
-                fingerprint = self.fingerprint
-                keys = {cell: content_key([fingerprint, cell.epsilon, str(cell.size), cell.seed]) for cell in cells}
+                prints = [part.fingerprint for part in self.parts]
+                keys = {cell: content_key([prints[cell.part], cell.epsilon, str(cell.size), cell.seed]) for cell in cells}
                 found = kept.find({key: partial(check_row, self, cell) for cell, key in keys.items()})
                 done = {cell: found[key] for cell, key in keys.items() if key in found}
                 missing = [cell for cell in cells if cell not in done]
@@ -116,7 +120,7 @@ class ConvergenceStudy(Design):
                     for cell, result in track(results, progress and bool(missing), len(missing), "cell"):
                         signals.check()  # one that was lost in a callback: the cell may be half a one
                         check_row(self, cell, result)
-                        kept.add(keys[cell], fingerprint, result)
+                        kept.add(keys[cell], prints[cell.part], result)
                         done[cell] = result
             except KeyboardInterrupt:
                 message = f"interrupted after {_so_far(done, cells, store)}"

@@ -5,29 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import capacity, checks
 from ..attention import Attention, Normalization
 from ..attention.infinite import check_same_space, first_grid
+from ..attention.normalizations import normalization as as_normalization
 from ..continuum import limit
 from ..continuum.limits import depth
 from ..geometry import Density
 from ..similarity import PseudoMetric
 from .store import content_key
 
-FORM = 2  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
+FORM = 3  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
 _MOST_CELLS = 10**6
+_NAMED = ("softmax", "column", "sinkhorn")
 
 
 class Cell(NamedTuple):
-    """epsilon, number of tokens (numpy.inf for the infinite-token layer), seed."""
+    """epsilon, number of tokens (numpy.inf for the infinite-token layer), seed, and which of the normalisations."""
 
     epsilon: float
     size: float
     seed: int
+    part: int = 0
 
 
 class Design:
@@ -45,8 +48,14 @@ class Design:
         normalization="softmax",
         grid: int | Sequence[int] | None = None,
         seed: int = 0,
+        *,
+        residual: float = 1.0,
+        backend: str = "auto",
+        dtype: str = "float64",
     ) -> None:
         self._layers: dict[float, Attention] = {}
+        self._parts: tuple[Design, ...] = ()
+        self.grid: tuple[int, ...] | None = None
         self.f, self.density, self.initial = f, density, initial
         self.t = checks.positive(t, "t")
         epsilons = checks.sequence(epsilons, "epsilons", "temperatures")
@@ -54,18 +63,30 @@ class Design:
         sizes = checks.sequence(sizes, "sizes", "token numbers")
         self.sizes = tuple(sorted({_size(n) for n in sizes}))
         self.seeds = checks.integer(seeds, "seeds", least=1)
+        self.normalization, self._rules = normalization, _rules(normalization)
         finite = len([n for n in self.sizes if np.isfinite(n)])
-        count = len(self.epsilons) * (1 + finite * self.seeds)
+        count = len(self.epsilons) * (1 + finite * self.seeds) * len(self._rules)
         if count > _MOST_CELLS:
             raise ValueError(
                 f"seeds and sizes must make at most {_MOST_CELLS} cells, got {count}: {self.seeds} seeds of {finite} sizes "
                 f"at {len(self.epsilons)} temperatures"
             )
         self.seed = checks.integer(seed, "seed")
-        self.normalization = normalization
+        self.residual, self.backend, self.dtype = checks.fraction(residual, "residual"), backend, dtype
         if not isinstance(density, Density):
             raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
-        layer = self.layer(self.epsilons[0])
+        if len(self._rules) > 1:
+            data = (f, density, initial, t, epsilons, self.sizes, seeds)
+            options: dict[str, Any] = {"residual": residual, "backend": backend, "dtype": dtype}
+            self._parts = tuple(type(self)(*data, rule, grid, seed, **options) for rule in self._rules)
+            self.grid = self._parts[0].grid
+        else:
+            self._check(grid)
+        self._made = True
+
+    def _check(self, grid: int | Sequence[int] | None) -> None:
+        """Refuse, before any work, layers that have no limit to compare with, and what does not fit or end."""
+        layer, density = self.layer(self.epsilons[0]), self.density
         if layer.normalization.selects:
             raise ValueError(
                 f"normalization must be a key bias for a study of epsilon, got {layer.normalization}, whose layers are a unit of "
@@ -73,7 +94,7 @@ class Design:
             )
         check_same_space(layer, density)
         self.grid = None if grid is None else density.grid(grid).shape
-        if not checks.evaluate(initial, density.space.probe_points(), "initial").any():
+        if not checks.evaluate(self.initial, density.space.probe_points(), "initial").any():
             raise ValueError("initial must not vanish everywhere: errors are relative to the solution")
         _check_feasible(self)
         for epsilon in self.epsilons:
@@ -85,7 +106,6 @@ class Design:
         limit(self.layer(self.epsilons[0]), density).check_solvable()
         for epsilon in self.epsilons:
             first_grid(self.layer(epsilon), density, self.grid)
-        self._made = True
 
     def __setattr__(self, name: str, value) -> None:
         if "_made" in vars(self):
@@ -96,16 +116,35 @@ class Design:
         """The attention layer at one temperature."""
         epsilon = checks.positive(epsilon, "epsilon")
         if epsilon not in self._layers:
-            self._layers[epsilon] = Attention(self.f, epsilon, self.normalization)
+            if self._parts:
+                raise ValueError(f"normalization must be one for its layers: take study.of(name), name one of {self.names}")
+            self._layers[epsilon] = Attention(
+                self.f, epsilon, self._rules[0], self.residual, backend=self.backend, dtype=self.dtype
+            )
         return self._layers[epsilon]
 
     def layers(self, epsilon: float) -> int:
-        """floor(t / tau): plain layers."""
+        """floor(t / time step): whole layers."""
         return depth(self.layer(epsilon), self.t)[0]
 
-    def residual(self, epsilon: float) -> float:
-        """t / tau - floor(t / tau): the residual step of one more layer, which meets t; 0 where none is missing."""
+    def rest(self, epsilon: float) -> float:
+        """t / time step - floor(t / time step): the part of one more layer, which meets t; 0 where none is missing."""
         return depth(self.layer(epsilon), self.t)[1]
+
+    @property
+    def parts(self) -> tuple[Design, ...]:
+        """One study for each normalisation, all on the same tokens; itself where there is one."""
+        return self._parts or (self,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the normalisations, as results call them."""
+        return tuple(_name(part._rules[0]) for part in self.parts)
+
+    def of(self, normalization: str | Normalization) -> Design:
+        """The study of one of its normalisations."""
+        name = _name(normalization) if isinstance(normalization, Normalization) else normalization
+        return self.parts[self.names.index(checks.choice(name, "normalization", self.names))]
 
     def token_stream(self, cell: Cell) -> np.random.Generator:
         """What draws a cell's tokens: a stream of its own, since the seed alone would reuse tokens across sizes."""
@@ -129,7 +168,9 @@ class Design:
                 "version": _version(),
                 "form": FORM,
                 "space": repr(self.density.space),
-                "normalization": _parameters(self.layer(self.epsilons[0]).normalization),
+                "normalization": _parameters(self._rules[0]),
+                "residual": self.residual,
+                "dtype": self.dtype,  # not the engine: all agree to the accuracy that a cell states
                 "t": self.t,
                 "grid": self.grid,
                 "seed": self.seed,
@@ -141,27 +182,48 @@ class Design:
 
     def cells(self) -> list[Cell]:
         """All cells, the cheapest first; the infinite-token ones before all."""
-        finite = [n for n in self.sizes if np.isfinite(n)]
-        some = [Cell(e, n, seed) for n in finite for e in self.epsilons for seed in range(self.seeds)]
-        cost = {cell: cell.size**2 * self.layers(cell.epsilon) for cell in some}
-        return [Cell(e, np.inf, 0) for e in self.epsilons] + sorted(some, key=cost.__getitem__)
+        finite, parts = [n for n in self.sizes if np.isfinite(n)], range(len(self.parts))
+        some = [Cell(e, n, seed, k) for n in finite for e in self.epsilons for seed in range(self.seeds) for k in parts]
+        cost = {cell: cell.size**2 * self.parts[cell.part].layers(cell.epsilon) for cell in some}
+        return [Cell(e, np.inf, 0, k) for k in parts for e in self.epsilons] + sorted(some, key=cost.__getitem__)
 
 
 def _check_feasible(study: Design) -> None:
     """Refuse tokens that do not fit and layers that do not end; what they take is measured, and low."""
     finite = [int(n) for n in study.sizes if np.isfinite(n)]
     largest = max(finite, default=0)
-    capacity.fits(300 * largest * study.density.space.columns, "sizes")
+    capacity.fits(bytes_of(largest, study.density.space.columns), "sizes")
     for epsilon in study.epsilons:
         time_step = float(study.layer(epsilon).time_step)
         layers = study.t / time_step if time_step > 0 else np.inf
         capacity.ends(layers, "t" if study.t > 1 else "epsilons", 5e-5 + 5e-8 * largest, "layers")
 
 
+def bytes_of(n_tokens: int, columns: int) -> int:
+    """Bytes that a run on so many tokens takes, of any size: measured, and low."""
+    return 300 * n_tokens * columns
+
+
 def _size(n) -> float:
     if isinstance(n, float) and np.isposinf(n):
         return np.inf
     return checks.integer(n, "sizes", least=2)
+
+
+def _rules(normalization) -> tuple[Normalization, ...]:
+    """One, or several that differ."""
+    if not checks.listed(normalization):
+        return (as_normalization(normalization),)
+    rules = tuple(map(as_normalization, checks.sequence(normalization, "normalization", "normalisations")))
+    names = [_name(rule) for rule in rules]
+    if len(set(names)) < len(names):
+        raise ValueError(f"normalization must name each once, got {checks.short(names)}")
+    return rules
+
+
+def _name(rule: Normalization) -> str:
+    """What results call it: the word for it where there is one, else its class and parameters."""
+    return next((name for name in _NAMED if as_normalization(name) == rule), repr(rule))
 
 
 def _parameters(rule: Normalization) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from inspect import signature
 import numpy as np
 
 from .. import checks, files
-from ..attention import DensityCorrected
+from ..attention import DensityCorrected, Normalization
 from ..geometry import Box, Circle, Euclidean, Gaussian, Space, Sphere, Torus, Uniform, VonMises, VonMisesFisher
 from ..similarity import Cosine, DotProduct, LogDistance, Mahalanobis, PowerDistance, SquaredDistance
 from .convergence import ConvergenceStudy
@@ -57,16 +58,40 @@ def read_study(path: str | os.PathLike | None = None) -> ConvergenceStudy:
     ValueError
         Naming the table and key: an unknown kind or key, a missing one, a value that does not fit.
     """
-    if path is None:
-        return study_from_tables(BUILT_IN)
+    return study_from_tables(BUILT_IN if path is None else read_tables(path))
+
+
+def read_tables(path: str | os.PathLike) -> dict:
+    """The tables of a study file, whatever is in them."""
     content = files.read_bytes(path, _LARGEST, "study file")
     try:
-        tables = tomllib.loads(content.decode())
+        return tomllib.loads(content.decode())
     except RecursionError:
         raise ValueError(f"study file must be TOML, got {os.fspath(path)!r}: nested too deeply") from None
     except ValueError as error:  # not UTF-8, no TOML, a number of too many digits
         raise ValueError(f"study file must be TOML, got {os.fspath(path)!r}: {files.one_line(error)}") from None
-    return study_from_tables(tables)
+
+
+def write_tables(tables: Mapping[str, Mapping], path: str | os.PathLike) -> None:
+    """A study file of these tables, written whole or not at all; keys are names, as in what `read_tables` accepts."""
+    lines: list[str] = []
+    for name, table in tables.items():  # numbers, text and lists of them are written in TOML as in JSON
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()), ""]
+    with files.whole(path, "w") as file:
+        file.write("\n".join(lines))
+
+
+def layer_table(normalization: Normalization) -> dict:
+    """The table [layer] of a normalization that a study file has a name for.
+
+    Examples
+    --------
+    >>> layer_table(DensityCorrected(0.5))
+    {'normalization': 'density-corrected', 'alpha': 0.5}
+    """
+    if isinstance(normalization, DensityCorrected):
+        return {"normalization": "density-corrected", "alpha": normalization.alpha}
+    return {"normalization": type(normalization).__name__.lower()}
 
 
 def study_from_tables(tables: Mapping) -> ConvergenceStudy:
@@ -82,12 +107,8 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
     f = _make(tables, "pseudometric", PSEUDOMETRICS, space=space)
     initial = _make(tables, "initial", INITIALS, space=space)
     layer = dict(tables.get("layer", {}))
-    _only(layer, ("normalization", "alpha"), "[layer]")
-    normalization = layer.get("normalization", "softmax")
-    if normalization == "density-corrected":
-        normalization = DensityCorrected(layer.get("alpha", 1.0))
-    elif "alpha" in layer:
-        raise ValueError("[layer] alpha must come with normalization = 'density-corrected'")
+    _only(layer, ("normalization", "alpha", "residual", "backend", "dtype"), "[layer]")
+    layer["normalization"] = _normalization(layer.get("normalization", "softmax"), layer)
     study = dict(tables.get("study", {}))
     _only(study, ("t", "epsilons", "sizes", "seeds", "grid", "seed"), "[study]")
     missing = {"t", "epsilons", "sizes"} - study.keys()
@@ -96,7 +117,18 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
     if not isinstance(study["sizes"], list):
         raise ValueError(f"[study] sizes must be a list, got {_kind(study['sizes'])}")
     sizes = [np.inf if n == "inf" else n for n in study.pop("sizes")]
-    return ConvergenceStudy(f, density, initial, sizes=sizes, normalization=normalization, **study)
+    return ConvergenceStudy(f, density, initial, sizes=sizes, **study, **layer)
+
+
+def _normalization(names, layer: dict):
+    """What a study takes, from a name or several; takes alpha out of the layer's keys."""
+    several = isinstance(names, list)
+    rules = list(names) if several else [names]
+    if "density-corrected" in rules:
+        rules[rules.index("density-corrected")] = DensityCorrected(layer.pop("alpha", 1.0))
+    elif "alpha" in layer:
+        raise ValueError("[layer] alpha must come with normalization = 'density-corrected'")
+    return rules if several else rules[0]
 
 
 class _Wave:

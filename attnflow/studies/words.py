@@ -13,13 +13,13 @@ from ..attention import (
     Attention,
     DensityCorrected,
     MultiHead,
+    Normalization,
     Perplexity,
     Screening,
     Sparse,
     TopK,
     epsilon_for_perplexity,
 )
-from ..attention.normalizations import Normalization
 from ..attention.normalizations import normalization as as_normalization
 from ..attention.sparse import Selective
 from ..geometry import Euclidean

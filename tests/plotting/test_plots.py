@@ -45,7 +45,7 @@ def test_a_study_draws_predictions_before_points():
     assert prediction.get_zorder() < points.get_zorder()
     np.testing.assert_allclose(prediction.get_ydata(), [result.predicted.bias[e] for e in (0.05, 0.1, 0.2)])
     np.testing.assert_allclose(points.get_ydata(), result.bias()[1])
-    np.testing.assert_allclose(right.lines[0].get_ydata(), result.predicted.noise[0.05] / np.sqrt([50, 100]))
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [result.predicted.deviation(0.05, n) for n in (50, 100)])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Titles of studies say what the numbers say, and no line is drawn for what is not predicted."""
 
+import itertools
+from types import SimpleNamespace
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -148,3 +151,16 @@ def test_the_title_of_curves_does_not_say_what_they_do():
     pde = af.General(af.Uniform(af.Circle()), lambda x: np.full((len(x), 1), 5.0))
     ax = pde.solve(lambda x: np.cos(x[:, 0]), [0.0, 0.1], rtol=1e-4).plot()
     assert ax.get_title(loc="left") == "Features over time"
+
+
+def test_points_beyond_the_prediction_are_hollow_and_not_judged(study):
+    found = result(study, ERRORS, DEVIATIONS, BIAS, NOISE)
+    for (e, noise), n in itertools.product(zip(EPSILONS, NOISE), SIZES):
+        off = 0.3 if (e, n) == (0.1, 100) else 1.0  # few tokens, and a line that misses them
+        share, regime = off * noise / np.sqrt(n), "outside" if off < 1 else "next order"
+        found.predicted.errors[e, n] = SimpleNamespace(noise_share=share, mean_share=np.nan, relative=share, regime=regime)
+    _, right = found.plot()
+    assert "as predicted (ratio 1.0" in right.get_title(loc="left")
+    hollow = [line for line in right.lines if len(line.get_xdata()) and line.get_markerfacecolor() == "white"]
+    assert [list(line.get_xdata()) for line in hollow] == [[100]]
+    assert "hollow" in right.get_legend().get_texts()[0].get_text()

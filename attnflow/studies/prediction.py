@@ -1,0 +1,154 @@
+"""What theory says of a study before any run: error by error, and the slopes and constants that they tend to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..continuum import PredictedError, predicted_bias, predicted_error, predicted_noise
+from ..geometry import Euclidean, Sphere, Torus
+from ..norms import norm
+from ..similarity import LogDistance, Mahalanobis
+from .cells import equation_of
+from .comparison import grid_weights
+from .design import Design
+
+_ROUND_OFF = 1e-10  # relative: a predicted bias below it is what its cancellation leaves
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What theory says before any run; NaN where it says nothing.
+
+    Attributes
+    ----------
+    bias, noise : dict
+        Per epsilon: relative L2 error of the infinite-token layer to leading order in eps, and
+        sqrt(N) times the relative L2 deviation of N tokens from it to leading order in 1/N.
+    slope, constant : dict
+        By axis name, as in `StudyResult.slope` and `StudyResult.constant`, as eps -> 0 and N -> infinity.
+    errors : dict
+        Per (epsilon, size), size finite: a PredictedError, to the next order in 1/N.
+    at_sizes : dict
+        "slope" and "constant" in "size" over the study's own sizes, by those.
+    unknown : dict
+        Why there is NaN, in words, by "bias" (and constant in "epsilon"), "noise" (and constant in "size"), "slope".
+    """
+
+    bias: dict[float, float]
+    noise: dict[float, float]
+    slope: dict[str, float]
+    constant: dict[str, float]
+    errors: dict[tuple[float, float], PredictedError] = field(default_factory=dict)
+    at_sizes: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("slope", "constant"), np.nan))
+    unknown: dict[str, str] = field(default_factory=dict)
+
+    def deviation(self, epsilon: float, size: float) -> float:
+        """Relative L2 deviation of so many tokens from infinitely many: noise and mean, to the order that is known."""
+        found = self.errors.get((epsilon, size))
+        if found is None:
+            return self.noise[epsilon] / np.sqrt(size)
+        return float(np.hypot(found.noise_share, np.nan_to_num(found.mean_share)))
+
+    def error(self, epsilon: float, size: float) -> float:
+        """Relative L2 error of so many tokens against the equation."""
+        found = self.errors.get((epsilon, size))
+        return float(np.hypot(self.bias[epsilon], self.noise[epsilon] / np.sqrt(size))) if found is None else found.relative
+
+    def holds(self, epsilon: float, size: float) -> bool:
+        """Whether tokens are enough for the temperature, as far as is known."""
+        found = self.errors.get((epsilon, size))
+        return found is None or found.regime != "outside"
+
+
+def predict(study: Design) -> Prediction:
+    """The prediction of a study of one normalisation."""
+    bias: dict[float, float] = {}
+    noise: dict[float, float] = {}
+    errors: dict[tuple[float, float], PredictedError] = {}
+    unknown: dict[str, str] = {}
+    grid = study.density.grid({1: 400, 2: 64, 3: 16}[study.density.space.dim])
+    weights = grid_weights(grid, study.density)
+    scale = norm(weights, equation_of(study).at(grid.points))
+
+    def known(predict: Callable, kind: str, epsilon: float, *extra):
+        try:
+            return predict(study.layer(epsilon), study.density, study.initial, study.t, *extra)
+        except (ValueError, NotImplementedError) as error:  # said by NaN: measured values stand alone
+            unknown.setdefault(kind, str(error))
+            return None
+
+    def relative(predict: Callable, kind: str, epsilon: float, *extra) -> float:
+        of_points = known(predict, kind, epsilon, *extra)
+        return np.nan if of_points is None else norm(weights, of_points(grid.points)) / scale
+
+    power, largest = order(study), max(study.epsilons)
+    finite = [size for size in study.sizes if np.isfinite(size)]
+    walls = study.density.space.has_boundary
+    # to leading order a bias is a multiple of a power of the time step, but for log(1 + d^2), whose moments' ratio changes
+    changes = isinstance(study.f, LogDistance)
+    once = np.nan if changes else relative(predicted_bias, "bias", largest)
+    for epsilon in study.epsilons:
+        ratio = study.layer(epsilon).time_step / study.layer(largest).time_step
+        bias[epsilon] = relative(predicted_bias, "bias", epsilon) if changes else once * ratio ** (0.5 if walls else power)
+        noise[epsilon] = relative(predicted_noise, "noise", epsilon, 1) if finite else np.nan
+        for size in finite:
+            found = known(predicted_error, "noise", epsilon, int(size))
+            if found is not None:
+                errors[epsilon, size] = found
+    near = min(study.epsilons) / 1000 if changes else largest  # where the ratio is that of eps -> 0
+    first = (relative(predicted_bias, "bias", near) if changes else once) / study.layer(near).time_step ** power
+    slope = power * _growth(study)
+    if walls:
+        slope, first = slope / 2 if np.isfinite(once) else np.nan, np.nan
+        if np.isnan(slope):
+            unknown["slope"] = "walls slow convergence down, for softmax to the square root of eps"
+    elif max(bias.values()) < _ROUND_OFF:  # what is left of a cancellation is no prediction
+        unknown["slope"] = unknown["bias"] = "the first order vanishes to round-off"
+        slope, first, bias = np.nan, np.nan, dict.fromkeys(bias, np.nan)
+    if not finite:
+        unknown["noise"] = "no size is finite"
+    slopes, constants = {"epsilon": slope, "size": -0.5}, {"epsilon": first, "size": noise[largest]}
+    prediction = Prediction(bias, noise, slopes, constants, errors, unknown=unknown)
+    prediction.at_sizes.update(_at_sizes(study, prediction))
+    return prediction
+
+
+def order(study: Design) -> int:
+    """Of the bias in the time step as eps -> 0.
+
+    Plain Sinkhorn layers of a similarity that is, or becomes, a flat Gaussian have no first-order error:
+    A = e^(tau L) + O(tau^3), and m4 / m2^2 -> 3.
+    """
+    f, space = study.f, study.density.space
+    rule = study.layer(study.epsilons[0]).normalization
+    if rule.order == 1 or study.residual < 1:
+        return 1
+    if f.space is not None:  # a function of the distance; a curve is flat
+        flat = isinstance(space, (Torus, Euclidean)) or (isinstance(space, Sphere) and space.dim == 1)
+        return rule.order if _growth(study) == 1 and flat else 1
+    if not isinstance(space, Euclidean):
+        return 1
+    probe = space.probe_points()
+    quadratic = Mahalanobis(f.metric(probe[:1])[0])(probe, probe)
+    return rule.order if np.abs(f(probe, probe) - quadratic).max() <= 1e-6 * quadratic.max() else 1
+
+
+def _growth(study: Design) -> float:
+    """k of tau ~ eps^k: similarities exp(-d^q / (2 eps)) are eps^(1/q) wide, all others eps^(1/2)."""
+    pair = study.f.pair
+    return 2 / pair.parameter if pair.transform == "power" else 1.0
+
+
+def _at_sizes(study: Design, prediction: Prediction) -> dict[str, float]:
+    """The slope common to all temperatures, and the constant of the largest, of the predicted deviations."""
+    if len({size for _, size in prediction.errors}) < 2:
+        return {}
+    epsilons, sizes = np.array(list(prediction.errors)).T
+    squares = np.array([prediction.deviation(*cell) ** 2 for cell in prediction.errors])
+    columns = np.column_stack([np.log(sizes), np.unique(epsilons) == epsilons[:, None]])
+    slope = np.linalg.lstsq(columns, np.log(squares), rcond=None)[0][0] / 2
+    at = epsilons == max(study.epsilons)
+    return {"slope": float(slope), "constant": float(np.sqrt(np.mean((sizes * squares)[at])))}

@@ -1,0 +1,129 @@
+"""Residual steps, arithmetic and several normalisations of a study, and what it predicts at few tokens."""
+
+import numpy as np
+import pytest
+
+import attnflow as af
+from attnflow.studies.files import read_study
+
+CIRCLE, P = af.Circle(), af.VonMises(1.0)
+
+
+def cos(x):
+    return np.cos(x[..., 0])
+
+
+def study(epsilons=(0.1, 0.05), sizes=(60, 90), seeds=2, density=P, **options):
+    return af.ConvergenceStudy(af.SquaredDistance(CIRCLE), density, cos, 0.5, epsilons, sizes, seeds, **options)
+
+
+def test_residual_layers_take_smaller_steps_and_meet_the_time():
+    # uniform density: one layer leaves 1 - a (1 - e^-tau) of cos, the last one of the step that is left 1 - a r (1 - e^-tau)
+    made = study((0.15,), [np.inf], density=af.Uniform(CIRCLE), residual=0.4)
+    assert made.layers(0.15) == 16 and made.rest(0.15) == pytest.approx(2 / 3, rel=1e-9)
+    (cell,) = made.run(progress=False).cells
+    reached = (1 - 0.4 * -np.expm1(-0.075)) ** 16 * (1 - 0.4 * (2 / 3) * -np.expm1(-0.075))
+    assert cell["layers"] == 17 and cell["error"] == pytest.approx(abs(reached / np.exp(-0.5) - 1), rel=1e-6)
+
+
+def test_finite_tokens_take_the_same_residual_steps():
+    made = study((0.3,), (40,), 1, residual=0.5)
+    (cell,) = [c for c in made.run(progress=False).cells if c["size"] == 40]
+    tokens = P.sample(40, rng=np.random.default_rng([0, 40, int(np.float64(0.3).view(np.uint64))]))
+    A = af.Attention(af.SquaredDistance(CIRCLE), 0.3).weights(tokens)
+    h = np.cos(tokens)
+    for step in [0.5] * 6 + [0.5 * 2 / 3]:
+        h = h + step * (A @ h - h)
+    equation = af.DriftDiffusion(P).solve(cos, 0.5).at(tokens)
+    assert cell["error"] == pytest.approx(np.linalg.norm(h - equation) / np.linalg.norm(equation), rel=1e-9)
+
+
+def test_sinkhorn_with_a_residual_is_of_first_order_and_predicted():
+    """The constant is (1/a - 1)/2 t |L^2 H(t)| / |H(t)| over a: .56614 / 2 for the start and density of the theory."""
+    start = lambda x: np.sin(x[..., 0]) + np.cos(2 * x[..., 0])  # noqa: E731
+    made = af.ConvergenceStudy(
+        af.SquaredDistance(CIRCLE), af.VonMises(1.5), start, 0.5, (0.02, 0.01, 0.005), [np.inf], normalization="sinkhorn",
+        residual=0.5,
+    )  # fmt: skip
+    result = made.run(progress=False)
+    assert result.predicted.slope["epsilon"] == 1
+    assert result.constant("epsilon").value == pytest.approx(result.predicted.constant["epsilon"], rel=0.005)
+
+
+def test_what_results_depend_on_tells_cells_apart_and_engines_do_not(tmp_path):
+    store = tmp_path / "s.sqlite"
+    study().run(store, progress=False)
+    assert study(residual=0.5).run(store, progress=False).resumed == 0
+    single = study(dtype="float32", backend="numba").run(store, progress=False)
+    assert single.resumed == 0
+    again = study(backend="reference").run(store, progress=False)
+    assert again.resumed == 10
+    error = [[c["error"] for c in result.cells] for result in (single, again)]
+    assert error[0] != error[1] and error[0] == pytest.approx(error[1], rel=1e-3)
+    fresh = study(backend="reference").run(progress=False)
+    assert {c["engine"] for c in fresh.cells if c["size"] != "inf"} == {"reference"}
+
+
+def test_several_normalisations_are_studies_of_the_same_tokens(tmp_path):
+    rules = ["softmax", af.DensityCorrected(0.5), "sinkhorn"]
+    together = study(normalization=rules).run(tmp_path / "s.sqlite", progress=False)
+    assert together.study.names == ("softmax", "DensityCorrected(alpha=0.5)", "sinkhorn") and len(together.cells) == 30
+    for rule in rules:
+        alone = study(normalization=rule).run(tmp_path / "s.sqlite", progress=False)
+        assert alone.resumed == 10 and together.of(rule).cells == alone.cells
+        assert together.of(rule).slope("size") == alone.slope("size")
+    streams = [part.token_stream(part.cells()[-1]).random() for part in together.study.parts]
+    assert len(set(streams)) == 1
+    assert "sinkhorn\n" in together.summary() and together.to_dataframe()["normalization"].nunique() == 3
+    left, right = together.plot()
+    assert len(left.get_legend().get_texts()) == len(right.get_legend().get_texts()) - 1 == 3  # and the hollow ones
+
+
+def test_processes_compute_several_normalisations(tmp_path):
+    rules = ["softmax", "sinkhorn"]
+    serial, parallel = (study(normalization=rules).run(n_jobs=jobs, progress=False) for jobs in (1, 2))
+    assert [c["deviation"] for c in serial.cells] == [c["deviation"] for c in parallel.cells]
+
+
+def test_one_of_several_must_be_chosen():
+    several = study(normalization=["softmax", "sinkhorn"])
+    result = af.StudyResult(several, [], "finished")
+    for ask in (lambda: result.slope("size"), lambda: several.layer(0.1), result.bias, result.noise):
+        with pytest.raises(ValueError, match="normalization must be one"):
+            ask()
+    with pytest.raises(ValueError, match="normalization must be one of 'sinkhorn', 'softmax', got str 'column'"):
+        result.of("column")
+    assert study(normalization=["softmax"]).fingerprint == study().fingerprint  # one of one is chosen
+    with pytest.raises(ValueError, match="normalization must name each once"):
+        study(normalization=["softmax", "softmax"])
+    with pytest.raises(ValueError, match="normalization must be a sequence of normalisations, got none"):
+        study(normalization=[])
+
+
+@pytest.mark.parametrize("name, value", [("residual", 0.0), ("residual", 1.5), ("backend", "abacus"), ("dtype", "float16")])
+def test_options_are_checked_before_any_work(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        study(**{name: value})
+
+
+def test_a_study_file_names_several_and_their_step(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(
+        '[layer]\nnormalization = ["softmax", "density-corrected"]\nalpha = 0.5\nresidual = 0.5\ndtype = "float32"\n'
+        "[study]\nt = 0.5\nepsilons = [0.1]\nsizes = [50]"
+    )
+    made = read_study(path)
+    assert made.names == ("softmax", "DensityCorrected(alpha=0.5)") and made.parts[1].layer(0.1).residual == 0.5
+    assert made.of("softmax").layer(0.1).dtype == "float32"
+    path.write_text(path.read_text().replace('"density-corrected"', '"sinkhorn"'))
+    with pytest.raises(ValueError, match=r"\[layer\] alpha must come with"):
+        read_study(path)
+
+
+def test_few_tokens_are_predicted_to_the_next_order():
+    """The built-in study: slope -.556 +- .004 over 17 repeats."""
+    predicted = af.StudyResult(read_study(), [], "").predicted
+    assert predicted.slope["size"] == -0.5 and predicted.at_sizes["slope"] == pytest.approx(-0.556, abs=0.006)
+    assert [cell for cell in predicted.errors if not predicted.holds(*cell)] == [(0.02, 400)]
+    bias = predicted.errors[0.2, 400].bias_share
+    assert predicted.error(0.2, 4000) == pytest.approx(np.hypot(bias, predicted.deviation(0.2, 4000)), rel=0.05)
