@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from itertools import islice
 
 import sympy
 from sympy.core.function import AppliedUndef
 
-_LARGE = 3000  # operations; expanding more than that takes longer than all that follows, and nobody reads it
+_LARGE = 7000  # parts; expanding more than that takes longer than all that follows, and nobody reads it
 
 
 def combine(F: sympy.Expr) -> sympy.Expr:
@@ -52,7 +53,7 @@ def inverse(matrix: sympy.Matrix) -> sympy.Matrix:
 
 def expand_above(F: sympy.Expr) -> sympy.Expr:
     """F expanded, but for the sums it divides by, so that equal terms still meet; a huge F as it is."""
-    if F.count_ops() > _LARGE:
+    if next(islice(sympy.preorder_traversal(F), _LARGE, None), None) is not None:
         return F
     below = {power for power in F.atoms(sympy.Pow) if power.base.is_Add and power.exp.is_negative}
     stand_in = {base: sympy.Dummy() for base in sorted({power.base for power in below}, key=str)}

@@ -41,7 +41,7 @@ class Layer:
     @property
     def limit(self) -> Operator:
         """L = A_1 / tau: layers follow dH/dt = L H."""
-        return _at_unit_epsilon(1 / self.time_step * self.terms[1]).named("L")
+        return _over(self.time_step, self.terms[1]).named("L")
 
     @property
     def bias(self) -> Operator:
@@ -51,7 +51,7 @@ class Layer:
         """
         if len(self.terms) < 3:
             raise ValueError("bias needs a kernel expanded to order 2, got one of order 1")
-        return _at_unit_epsilon(1 / (2 * self.time_step**2) * self.terms[2]).named("B")
+        return _over(2 * self.time_step**2, self.terms[2]).named("B")
 
     def defect(self, residual: sympy.Expr | float = 1) -> Operator:
         """R = (2 / a) B - L^2 / 2 with a the residual step: 1 + a (A - 1) = exp(a tau L) + (a tau)^2 R + O(tau^3).
@@ -115,11 +115,14 @@ def layer(
     )
     names = _Names(coordinates(kernel.dim))
     kernel, log_p = names.of_kernel(kernel), names.of(log_density(density, names.variables))
-    log_r, corrections = (
-        _sinkhorn_weights(kernel, log_p) if normalization == "sinkhorn" else _power_weights(kernel, log_p, power)
-    )
+    if normalization == "sinkhorn":
+        log_r = names.of((log_p - kernel.log_scale) / 2)
+        corrections = _sinkhorn_corrections(kernel, log_r)
+    else:
+        log_r = names.of(log_p - power * (log_p + kernel.log_scale))
+        corrections = _power_corrections(kernel, log_p, power)
     smoothing = [G.conjugate(log_r) for G in kernel.terms]
-    factors = [multiplication(c, names.variables) for c in corrections]
+    factors = [multiplication(names.of(c), names.variables) for c in corrections]
     weighted = [_order(k, smoothing, factors) for k in range(len(smoothing))]
     rows = [_on_one(term) for term in weighted]
     terms: list[Operator] = []
@@ -141,7 +144,7 @@ class _Names:
         if isinstance(value, AppliedUndef) or not value.free_symbols & set(self.variables):
             return value
         name = sympy.Function(f"c{len(self._meaning)}")(*self.variables)
-        self._meaning[name] = value
+        self._meaning[name] = self._resolve(value)
         return name
 
     def of_kernel(self, kernel: Kernel) -> Kernel:
@@ -149,15 +152,19 @@ class _Names:
         return replace(kernel, terms=terms, log_scale=self.of(kernel.log_scale))
 
     def resolved(self, term: Operator) -> Operator:
+        coefficients = {index: self._resolve(c) for index, c in term.coefficients.items()}
+        return 1 * Operator(coefficients, term.variables, term.name)
+
+    def _resolve(self, value: sympy.Expr) -> sympy.Expr:
         values = dict(self._meaning)
-        for a in set().union(*(c.atoms(sympy.Derivative) for c in term.coefficients.values())):
+        for a in value.atoms(sympy.Derivative):
             if a.expr in self._meaning:
                 values[a] = sympy.diff(self._meaning[a.expr], *a.variable_count)
-        return 1 * Operator({i: c.xreplace(values) for i, c in term.coefficients.items()}, term.variables, term.name)
+        return value.xreplace(values)
 
 
-def _power_weights(kernel: Kernel, log_p: sympy.Expr, power: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
-    """p q^-power, q = s (1 + G_1 + ...) p, as exp(log_r) (1 + r_1 + ...).
+def _power_corrections(kernel: Kernel, log_p: sympy.Expr, power: sympy.Expr) -> list[sympy.Expr]:
+    """r_k of p q^-power = exp(log_r) (1 + r_1 + ...), q = s (1 + G_1 + ...) p the row sums.
 
     The last r_k would enter numerator and denominator of a layer alike: it is left 0.
     """
@@ -166,12 +173,11 @@ def _power_weights(kernel: Kernel, log_p: sympy.Expr, power: sympy.Expr) -> tupl
     for k in range(1, len(rows) - 1):  # y = z^-power: k y_k = sum_j (-power j - (k - j)) z_j y_(k-j)
         value = sum((-power * j - (k - j)) * rows[j] * corrections[k - j] for j in range(1, k + 1)) / k
         corrections.append(expand_above(value))
-    return log_p - power * (log_p + kernel.log_scale), [*corrections, sympy.S.Zero]
+    return [*corrections, sympy.S.Zero]
 
 
-def _sinkhorn_weights(kernel: Kernel, log_p: sympy.Expr) -> tuple[sympy.Expr, list[sympy.Expr]]:
-    """r = p v with r s (1 + G_1 + ...) r = p, solved order by order: r = exp(log_r) (1 + r_1 + ...)."""
-    log_r = (log_p - kernel.log_scale) / 2
+def _sinkhorn_corrections(kernel: Kernel, log_r: sympy.Expr) -> list[sympy.Expr]:
+    """r_k of r = p v = exp(log_r) (1 + r_1 + ...), order by order from r s (1 + G_1 + ...) r = p."""
     smoothing = [G.conjugate(log_r) for G in kernel.terms]
     corrections = [sympy.S.One]
     for k in range(1, len(smoothing) - 1):
@@ -180,12 +186,13 @@ def _sinkhorn_weights(kernel: Kernel, log_p: sympy.Expr) -> tuple[sympy.Expr, li
             corrections[k - j] * smoothing[i](corrections[j - i]).expression for j in range(k + 1) for i in range(j + 1)
         )
         corrections[k] = expand_above(-known / 2)  # r_k enters the order k twice: r_k * 1 + 1 * r_k
-    return log_r, [*corrections, sympy.S.Zero]
+    return [*corrections, sympy.S.Zero]
 
 
-def _at_unit_epsilon(term: Operator) -> Operator:
-    """A term of order zero in epsilon, which huge coefficients may hold uncancelled."""
-    return Operator({a: c.subs(EPSILON, 1) for a, c in term.coefficients.items()}, term.variables, term.name)
+def _over(scale: sympy.Expr, term: Operator) -> Operator:
+    """term / scale, which are of one order in epsilon: at epsilon = 1."""
+    at = {EPSILON: sympy.S.One}
+    return 1 / scale.xreplace(at) * Operator({a: c.xreplace(at) for a, c in term.coefficients.items()}, term.variables)
 
 
 def _order(k: int, operators: list[Operator], factors: list[Operator]) -> Operator:

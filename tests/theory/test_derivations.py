@@ -244,3 +244,14 @@ def test_formulas_print_and_refuse():
     with pytest.raises(ValueError, match="symmetric f"):
         y0 = theory.coordinates(1, "y")[0]
         theory.layer(theory.local_kernel((x[0] - y0) ** 2 * (1 + x[0] ** 2), 1), "sinkhorn")
+
+
+@pytest.mark.parametrize("normalization, power", [("density-corrected", HALF), ("sinkhorn", None)])
+def test_a_bent_plane_has_the_bias_of_the_plane(normalization, power):
+    """phi(x) = (x0 + x1^2, x1) keeps areas: |phi(x) - phi(y)|^2 is the plane's distance in other coordinates."""
+    bend = {x[0]: x[0] + x[1] ** 2}
+    bent = theory.local_kernel(theory.squared_map([x[0].subs(bend), x[1]], 2), 2)
+    p, H = sympy.exp(x[0] * x[1] - x[0] ** 2), x[0] ** 2 - x[1] ** 3
+    plane = theory.layer(theory.isotropic_kernel(2, d**2), normalization, p, power).bias(H)
+    mine = theory.layer(bent, normalization, p.subs(bend), power).bias(H.subs(bend))
+    assert mine([[0.3, 0.2]]) == pytest.approx(plane([[0.34, 0.2]]), rel=1e-9)
