@@ -49,6 +49,15 @@ FIGURES = (
     "f19_sparse_law",
     "f20_learned_metric",
     "f21_gradient",
+    "f22_next_order",
+    "f23_curved_bias",
+    "f24_budget",
+    "f25_error_bars",
+    "f26_walls",
+    "f27_causal",
+    "f28_noisy_phases",
+    "f29_gaussian_law",
+    "f30_norm_clocks",
 )
 
 Data = Mapping[str, np.ndarray]
