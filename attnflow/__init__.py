@@ -22,7 +22,16 @@ from .attention import (
     standard_attention,
     super_attention,
 )
-from .continuum import MeanField, limit, predicted_bias, predicted_fraction, predicted_noise, predicted_rates
+from .continuum import (
+    MeanField,
+    NoisyTokens,
+    limit,
+    predicted_bias,
+    predicted_error,
+    predicted_fraction,
+    predicted_noise,
+    predicted_rates,
+)
 from .geometry import (
     Box,
     Chart,
@@ -40,7 +49,7 @@ from .geometry import (
     geodesic,
 )
 from .kernels import backends
-from .particles import evolve, evolve_continuous, feynman_kac, langevin, propagate
+from .particles import GaussianTokens, error_bars, evolve, evolve_continuous, extrapolate, feynman_kac, langevin, propagate
 from .pde import ConformalHeat, DriftDiffusion, FokkerPlanck, General, Heads, Heat
 from .similarity import (
     Additive,
@@ -54,7 +63,7 @@ from .similarity import (
     SquaredMap,
 )
 from .solution import Solution, load
-from .studies import Comparison, ConvergenceStudy, StudyResult, compare, parity
+from .studies import Comparison, ConvergenceStudy, ErrorBudget, StudyResult, compare, error_budget, parity
 
 __version__ = "0.1.0"
 
@@ -72,9 +81,11 @@ __all__ = [
     "DensityCorrected",
     "DotProduct",
     "DriftDiffusion",
+    "ErrorBudget",
     "Euclidean",
     "FokkerPlanck",
     "Gaussian",
+    "GaussianTokens",
     "General",
     "Heads",
     "Heat",
@@ -84,6 +95,7 @@ __all__ = [
     "MeanField",
     "Mixture",
     "MultiHead",
+    "NoisyTokens",
     "Perplexity",
     "PowerDistance",
     "PseudoMetric",
@@ -105,8 +117,11 @@ __all__ = [
     "compare",
     "efficient_attention",
     "epsilon_for_perplexity",
+    "error_bars",
+    "error_budget",
     "evolve",
     "evolve_continuous",
+    "extrapolate",
     "feynman_kac",
     "geodesic",
     "langevin",
@@ -115,6 +130,7 @@ __all__ = [
     "optimised_attention",
     "parity",
     "predicted_bias",
+    "predicted_error",
     "predicted_fraction",
     "predicted_noise",
     "predicted_rates",

@@ -57,7 +57,12 @@ INTERNAL = {
     "transform",
 }
 ANYTHING = {"progress", "self", "cls", "args", "kwargs"}
-RESULTS_ONLY = {"Comparison", "Solution", "StudyResult"}  # made by functions; what files may hold is tested beside them
+RESULTS_ONLY = {
+    "Comparison",
+    "ErrorBudget",
+    "Solution",
+    "StudyResult",
+}  # made by functions; what files may hold is tested beside them
 
 
 def arguments_of(module, prefix=""):

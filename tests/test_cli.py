@@ -102,6 +102,9 @@ def test_propagate_takes_a_users_own_tokens(tokens, tmp_path, capsys):
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "epsilon = " in printed and "perplexity: median 30." in printed.replace("29.9", "30.")
+    layer = af.Attention(af.SquaredDistance(af.Euclidean(3)), float(printed.split("epsilon = ")[1].split(":")[0]))
+    bars = af.error_bars(layer, np.load(tokens), np.arange(200), 7)
+    assert f"relative standard error {bars.noise_share:.2g}" in printed and f"bias {bars.bias_share:.2g}" in printed
     run = af.load(out / "propagate.npz")
     assert run.y.shape == (8, 200, 1) and run.layers[-1] == 7
     with open(out / "propagate.csv") as file:
@@ -109,6 +112,11 @@ def test_propagate_takes_a_users_own_tokens(tokens, tmp_path, capsys):
     assert len(spread) == 8 and (np.diff(spread) < 0).all()
     assert spread[0] == pytest.approx(np.arange(200).std())
     assert (out / "propagate.png").stat().st_size > 10_000
+
+
+def test_propagate_says_why_there_are_no_error_bars(tokens, tmp_path, capsys):
+    assert main(["propagate", str(tokens), "--layers", "2", "--mask", "causal", "--out", str(tmp_path)]) == 0
+    assert "relative standard error: none; mask must be None or labels" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot-product"])

@@ -90,7 +90,7 @@ EQUATIONS = [
             name,
             "boundary",
             call,
-            {"number": 3, "text": "a", "unknown": ("neumann", 1.0), "mapping": {1: 2}, "many": ["no-flux"] * 500},
+            {"number": 3, "text": "a", "unknown": ("periodic", 1.0), "mapping": {1: 2}, "many": ["no-flux"] * 500},
         )
         for name, call in (
             ("DriftDiffusion.solve", lambda v: solve(WALLED, boundary=v)),
@@ -122,6 +122,7 @@ EQUATIONS = [
         for name, call in (
             ("predicted_bias", af.predicted_bias),
             ("predicted_noise", lambda **a: af.predicted_noise(n_tokens=100, **a)),
+            ("predicted_error", af.predicted_error),
         )
         for argument, kinds in (
             ("layer", OBJECT),
@@ -131,6 +132,19 @@ EQUATIONS = [
         )
     ),
     Row("predicted_noise", "n_tokens", lambda v: af.predicted_noise(LAYER, P, START, 0.1, v), INTEGER | {"zero": 0}),
+    Row(
+        "predicted_error",
+        "n_tokens",
+        lambda v: af.predicted_error(LAYER, P, START, 0.1, v),
+        INTEGER | {"one": 1},
+        ("infinite",),
+    ),
+    optional(
+        "predicted_noise",
+        "max_nodes",
+        lambda v: af.predicted_noise(LAYER, P, START, 0.1, 100, max_nodes=v),
+        INTEGER | {"negative": -1},
+    ),
     Row("predicted_rates", "layer", lambda v: af.predicted_rates(v, P, 2, 100), OBJECT),
     Row("predicted_rates", "density", lambda v: af.predicted_rates(LAYER, v, 2, 100), OBJECT | {"elsewhere": GAUSS}),
     Row("predicted_rates", "k", lambda v: af.predicted_rates(LAYER, P, v, 100), INTEGER | {"zero": 0, "many": 101}),
@@ -140,4 +154,46 @@ EQUATIONS = [
     Row("MeanField.solve", "t", lambda v: af.MeanField(FLAT, GAUSS).solve(v), TIME),
     optional("MeanField.solve", "grid", lambda v: af.MeanField(FLAT, GAUSS).solve(0.1, v), GRID | {"coarse": 4}),
     Row("MeanField.solve", "rtol", lambda v: af.MeanField(FLAT, GAUSS).solve(0.1, rtol=v), POSITIVE),
+    *(
+        optional(
+            f"{type(pde).__name__}.solve",
+            "source",
+            lambda v, pde=pde: solve(pde, source=v),
+            OBJECT
+            | {
+                "one column flat": lambda x, t, H: H[:, 0],
+                "long": lambda x, t, H: np.ones((len(H) + 1, H.shape[1])),
+                "wide": lambda x, t, H: np.ones((len(H), 2)),
+                "text": lambda x, t, H: "a",
+                "nan": lambda x, t, H: np.nan * H,
+                "infinite": lambda x, t, H: np.inf + H,
+                "complex": lambda x, t, H: 1j * H,
+                "masked": lambda x, t, H: masked(H),
+            },
+            "class",
+        )
+        for pde in (PDE, af.FokkerPlanck(P), af.General(P, np.ones_like))
+    ),
+    *(
+        Row(
+            "DriftDiffusion.solve",
+            "boundary",
+            lambda v, wall=wall: solve(WALLED, boundary=wall(v)),
+            {k: v for k, v in kinds.items() if k != "none"},
+        )
+        for wall, kinds in (
+            (lambda v: ("neumann", v), {k: v for k, v in FEATURES.items() if k not in ("number", "infinite")}),
+            (lambda v: ("robin", 1.0, v), {k: v for k, v in FEATURES.items() if k not in ("number", "infinite")}),
+            (
+                lambda v: ("robin", v, 0.0),
+                {k: v for k, v in REAL.items() if k != "infinite"} | {"flat": lambda x: np.ones((len(x), 1))},
+            ),
+        )
+    ),
+    Row(
+        "FokkerPlanck.solve",
+        "boundary",
+        lambda v: solve(af.FokkerPlanck(af.Uniform(BOX)), boundary=v),
+        {"let in": ("neumann", 1.0), "held": ("dirichlet", 1.0), "pushed": ("robin", 1.0, 2.0)},
+    ),
 ]

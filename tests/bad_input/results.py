@@ -18,12 +18,36 @@ from bad_values import (
 
 import attnflow as af
 
-from .rows import A_STUDY, BOX, EQUATION, FIELD, GAUSS, GLOBE, LAYER, MOVED, PDE, RESULT, START, STUDY, TOKENS, P, Row, optional
+from .rows import (
+    A_STUDY,
+    BOX,
+    EQUATION,
+    FIELD,
+    GAUSS,
+    GLOBE,
+    LAYER,
+    MOVED,
+    PDE,
+    RESULT,
+    START,
+    STUDY,
+    TOKENS,
+    F,
+    P,
+    Row,
+    optional,
+)
 
 
 def study(**arguments):
     return af.ConvergenceStudy(**STUDY | arguments)
 
+
+def budget(**arguments):
+    return af.error_budget(**dict(f=F, density=P, initial=START, t=0.1, error=0.3, normalization="softmax") | arguments)
+
+
+PLAN = budget()
 
 RESULTS = [
     Row("Solution.at", "points", FIELD.at, points(TOKENS)),
@@ -54,6 +78,12 @@ RESULTS = [
     optional("Spectrum.metastable_sets", "count", PDE.spectrum(3).metastable_sets, INTEGER | {"zero": 0, "four": 4}),
     Row("predicted_bias(...)", "points", af.predicted_bias(LAYER, P, START, 0.1), points(TOKENS)),
     Row("predicted_noise(...)", "points", af.predicted_noise(LAYER, P, START, 0.1, 100), points(TOKENS)),
+    Row(
+        "predicted_noise(...)",
+        "position",
+        lambda v: af.predicted_noise(LAYER, P, START, 0.1, 100)(TOKENS, v),
+        REAL | {"zero": 0.0, "half": 0.5},
+    ),
     Row("Solution.save", "path", FIELD.save, PATH),
     Row("load", "path", af.load, PATH),
     Row("compare", "a", lambda v: af.compare(v, FIELD), OBJECT | {"moving": MOVED}),
@@ -109,7 +139,20 @@ RESULTS = [
                 },
             ),
             ("seeds", INTEGER | {"zero": 0}),
-            ("normalization", NAME | {"sparse": af.TopK(2)}),
+            (
+                "normalization",
+                NAME
+                | {
+                    "list": ["nope"],
+                    "sparse": af.TopK(2),
+                    "none of them": [],
+                    "twice": ["softmax"] * 2,
+                    "sparse in list": ["softmax", af.TopK(2)],
+                },
+            ),
+            ("residual", POSITIVE | {"two": 2.0}),
+            ("backend", NAME),
+            ("dtype", NAME),
             ("seed", INTEGER),
         )
     ),
@@ -119,7 +162,21 @@ RESULTS = [
     optional("ConvergenceStudy.run", "client", lambda v: A_STUDY.run(client=v, progress=False), OBJECT),
     Row("ConvergenceStudy.layer", "epsilon", A_STUDY.layer, POSITIVE),
     Row("ConvergenceStudy.layers", "epsilon", A_STUDY.layers, POSITIVE),
-    Row("ConvergenceStudy.residual", "epsilon", A_STUDY.residual, POSITIVE),
+    Row("error_budget", "f", lambda v: budget(f=v), OBJECT),
+    Row(
+        "error_budget",
+        "density",
+        lambda v: budget(density=v),
+        OBJECT | {"of another space": GAUSS, "masked": masked(np.ones((9, 1)))},
+    ),
+    Row("error_budget", "initial", lambda v: budget(initial=v), FEATURES),
+    Row("error_budget", "t", lambda v: budget(t=v), POSITIVE),
+    Row("error_budget", "error", lambda v: budget(error=v), POSITIVE | {"beyond memory": 1e-9}),
+    optional("error_budget", "normalization", lambda v: budget(normalization=v), NAME | {"chooses keys": af.TopK(4)}),
+    Row("ErrorBudget.study", "seeds", PLAN.study, INTEGER | {"zero": 0}),
+    Row("ConvergenceStudy.rest", "epsilon", A_STUDY.rest, POSITIVE),
+    Row("ConvergenceStudy.of", "normalization", A_STUDY.of, NAME | {"another": "sinkhorn"}),
+    Row("StudyResult.of", "normalization", RESULT.of, NAME | {"another": "sinkhorn"}),
     Row("StudyResult.to_csv", "path", RESULT.to_csv, PATH),
     Row("StudyResult.slope", "axis", RESULT.slope, NAME),
     Row("StudyResult.constant", "axis", RESULT.constant, NAME),

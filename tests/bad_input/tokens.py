@@ -24,6 +24,9 @@ def paths(function, **arguments):
     return function(**{"density": P, "points": TOKENS, "t": 0.1, "paths": 10} | arguments)
 
 
+DOT, SUMS = af.Attention(af.DotProduct(), 0.5), af.Attention(FLAT.f, 0.5, "none")
+NORMAL = af.GaussianTokens([0.0], [[1.0]])
+
 PARTICLES = [
     Row("propagate", "layer", lambda v: af.propagate(v, TOKENS, TOKENS, 1), OBJECT),
     Row("propagate", "tokens", lambda v: af.propagate(LAYER, v, TOKENS, 1), points(TOKENS)),
@@ -82,6 +85,25 @@ PARTICLES = [
         "evolve_continuous", "value_matrix", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, value_matrix=v), arrays([[1.0]])
     ),
     optional("evolve_continuous", "constrain", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, constrain=v), NAME),
+    Row("evolve_continuous", "noise", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, noise=v), REAL | {"negative": -0.1}),
+    Row("evolve_continuous", "rng", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, noise=0.1, rng=v), SEEDS),
+    optional(
+        "evolve_continuous", "steps", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, noise=0.1, steps=v), INTEGER | {"zero": 0}
+    ),
+    Row("evolve_continuous", "steps", lambda v: af.evolve_continuous(FLAT, TOKENS, 1, steps=v), {"no noise": 10}),
+    Row("evolve", "constrain", lambda v: af.evolve(SUMS, TOKENS, 1, constrain=v), {"none": None}),
+    Row("limit", "normalization", lambda v: af.limit(v, GAUSS), {"none": SUMS}),
+    Row("GaussianTokens", "mean", lambda v: af.GaussianTokens(v, [[1.0]]), arrays([0.0], number=0.0)),
+    Row("GaussianTokens", "cov", lambda v: af.GaussianTokens([0.0], v), arrays([[1.0]], negative=[[-1.0]], square=np.eye(2))),
+    Row("GaussianTokens.evolve", "layer", lambda v: NORMAL.evolve(v, 1), OBJECT),
+    Row("GaussianTokens.evolve", "layers", lambda v: NORMAL.evolve(FLAT, v), INTEGER),
+    optional("GaussianTokens.evolve", "value_matrix", lambda v: NORMAL.evolve(FLAT, 1, v), arrays([[1.0]], square=np.eye(2))),
+    Row("NoisyTokens", "layer", lambda v: af.NoisyTokens(v, 1), OBJECT | {"f": FLAT}),
+    Row("NoisyTokens", "dim", lambda v: af.NoisyTokens(DOT, v), INTEGER | {"zero": 0}),
+    Row("NoisyTokens", "noise", lambda v: af.NoisyTokens(DOT, 1, v), POSITIVE),
+    Row("NoisyTokens.branch", "orders", lambda v: af.NoisyTokens(DOT, 1).branch(v), arrays([0.5], one=[1.0], number=0.5)),
+    Row("NoisyTokens.density", "order", lambda v: af.NoisyTokens(DOT, 1).density(v), REAL | {"one": 1.0, "zero": 0.0}),
+    Row("NoisyTokens.states", "coupling", lambda v: af.NoisyTokens(DOT, 1).states(v), REAL | {"large": 1e6}),
     *(
         Row(name, argument, lambda v, call=call, argument=argument: paths(call, **{argument: v}), kinds)
         for name, call in (("langevin", af.langevin), ("feynman_kac", lambda **a: af.feynman_kac(initial=START, **a)))
@@ -96,4 +118,19 @@ PARTICLES = [
         )
     ),
     Row("feynman_kac", "initial", lambda v: paths(af.feynman_kac, initial=v), FEATURES),
+    Row("error_bars", "layer", lambda v: af.error_bars(v, TOKENS, TOKENS, 1), OBJECT),
+    Row(
+        "error_bars", "tokens", lambda v: af.error_bars(LAYER, v, TOKENS, 1), points(TOKENS) | {"one": TOKENS[:1], "density": P}
+    ),
+    Row("error_bars", "values", lambda v: af.error_bars(LAYER, TOKENS, v, 1), arrays(TOKENS, few=TOKENS[1:])),
+    Row("error_bars", "values", lambda v: af.error_bars(LAYER, TOKENS, v, 1), FEATURES),
+    Row("error_bars", "layers", lambda v: af.error_bars(LAYER, TOKENS, TOKENS, v), INTEGER | {"zero": 0}),
+    optional("error_bars", "queries", lambda v: af.error_bars(LAYER, TOKENS, TOKENS, 1, v), points(TOKENS)),
+    optional("error_bars", "rng", lambda v: af.error_bars(LAYER, TOKENS, TOKENS, 1, rng=v), SEEDS),
+    Row("extrapolate", "layer", lambda v: af.extrapolate(v, P, START, 1), OBJECT),
+    Row("extrapolate", "tokens", lambda v: af.extrapolate(LAYER, v, TOKENS, 1), points(TOKENS)),
+    Row("extrapolate", "values", lambda v: af.extrapolate(LAYER, TOKENS, v, 1), arrays(TOKENS, few=TOKENS[1:])),
+    Row("extrapolate", "values", lambda v: af.extrapolate(LAYER, P, v, 1), FEATURES),
+    Row("extrapolate", "layers", lambda v: af.extrapolate(LAYER, P, START, v), INTEGER | {"zero": 0}),
+    optional("extrapolate", "rng", lambda v: af.extrapolate(LAYER, P, START, 1, rng=v), SEEDS),
 ]
