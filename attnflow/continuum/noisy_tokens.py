@@ -38,6 +38,8 @@ from .zonal import Zonal, polynomials
 _SHARPEST = 200  # beta whose harmonics the nodes see
 _LARGEST = 0.995  # order whose density the nodes see
 _STRIDE = 0.01  # of the order, from state to state
+_FEW = 1e-4  # order below which K - K# is as its square: the branch is even in it, and Newton's steps are rounding errors
+_ROUNDING = 1e-14  # of couplings, relative
 
 
 class NoisyStates(NamedTuple):
@@ -116,13 +118,7 @@ class NoisyTokens:
     @property
     def hysteresis(self) -> tuple[float, float]:
         """Couplings between which uniform and ordered tokens are both stable: from the fold to K#, the same if there is none."""
-        orders, couplings = self._branch
-        k = int(np.argmin(couplings))
-        if k == 0:
-            return self.threshold, self.threshold
-        bounds = orders[k - 1], orders[min(k + 1, len(orders) - 1)]
-        fold = optimize.minimize_scalar(self._coupling_at, bounds=bounds, method="bounded")
-        return float(fold.fun), self.threshold
+        return float(self._branch[1].min()), self.threshold
 
     def branch(self, orders: Sequence[float]) -> NoisyStates:
         """The states of given orders on the branch that leaves uniform tokens in their first harmonic.
@@ -182,11 +178,16 @@ class NoisyTokens:
         coupling, (orders, couplings) = checks.real(coupling, "coupling"), self._branch
         if coupling > couplings[-1]:
             raise ValueError(f"coupling must be at most {couplings[-1]:.4g}, for an order of {_LARGEST:g}, got {coupling:g}")
-        found = [
-            optimize.brentq(lambda R: self._coupling_at(R) - coupling, orders[k], orders[k + 1], xtol=1e-12)
-            for k in np.flatnonzero((couplings[:-1] - coupling) * (couplings[1:] - coupling) < 0)
-        ]
-        ordered = self.branch(found) if found else NoisyStates(np.empty(0), np.empty(0), np.empty(0, bool))
+        excess = couplings - coupling
+        excess[np.abs(excess) <= _ROUNDING * abs(coupling)] = 0.0
+        known = dict(zip(orders.tolist(), excess.tolist()))  # solved from elsewhere it might have another sign
+
+        def beyond(R: float) -> float:
+            return known[R] if R in known else self._coupling_at(R) - coupling
+
+        turns = np.flatnonzero(np.sign(excess[:-1]) * np.sign(excess[1:]) <= 0)
+        found = {optimize.brentq(beyond, *orders[k : k + 2].tolist(), xtol=1e-14) for k in turns} - {0.0}
+        ordered = self.branch(sorted(found)) if found else NoisyStates(np.empty(0), np.empty(0), np.empty(0, bool))
         stable = np.append(coupling < self.threshold, ordered.stable).astype(bool)
         return NoisyStates(np.append(0.0, ordered.order), np.full(len(stable), coupling), stable)
 
@@ -197,6 +198,9 @@ class NoisyTokens:
         return wanted
 
     def _solve(self, order: float) -> tuple[np.ndarray, float]:
+        if order < _FEW:
+            (m, g), share, start = self._solve(_FEW), order / _FEW, self._zonal.start
+            return m * share ** np.arange(1, len(m) + 1), start + share**2 * (g - start)
         return self._zonal.solve(order, *self._path[int(order / _STRIDE)])
 
     def _coupling_at(self, order: float) -> float:
@@ -219,6 +223,13 @@ class NoisyTokens:
 
     @cached_property
     def _branch(self) -> tuple[np.ndarray, np.ndarray]:
-        """Orders and couplings along the branch, from uniform tokens on."""
+        """Orders and couplings along the branch, from uniform tokens on, the fold among them: monotone between two of them."""
         orders = np.append(_STRIDE * np.arange(len(self._path)), _LARGEST)
-        return orders, np.append([self._coupling(g) for _, g in self._path], self.branch([_LARGEST]).coupling)
+        couplings = np.append([self._coupling(g) for _, g in self._path], self._coupling_at(_LARGEST))
+        k = int(np.argmin(couplings))
+        bounds = orders[max(k - 1, 0)], orders[min(k + 1, len(orders) - 1)]
+        fold = optimize.minimize_scalar(self._coupling_at, bounds=bounds, method="bounded", options={"xatol": 1e-9})
+        if fold.fun >= couplings[k]:
+            return orders, couplings
+        at = int(np.searchsorted(orders, fold.x))
+        return np.insert(orders, at, fold.x), np.insert(couplings, at, fold.fun)

@@ -75,6 +75,21 @@ def test_beyond_it_three_states_where_there_is_hysteresis_and_stability_turns_at
     np.testing.assert_array_equal(tokens.branch(orders).stable, rising)
 
 
+@pytest.mark.parametrize("beta, dim, normalization", [(1.0, 1, "none"), (4.0, 1, "none"), (4.0, 2, "softmax"), (9.0, 1, "none")])
+def test_states_at_the_coupling_of_a_state_hold_it(beta, dim, normalization):
+    tokens = noisy(beta, dim, normalization)
+    low, high = tokens.hysteresis
+    orders, _ = tokens._branch
+    couplings = tokens.branch(orders[1:]).coupling
+    fold = [] if low == high else orders[1 + couplings.argmin()] + np.array([-1e-3, -1e-5, 0.0, 1e-5, 1e-3])
+    for R in [1e-5, 1e-4, 3e-3, *np.arange(0.05, 1, 0.05).round(2), 0.995, *fold]:
+        found = tokens.states(tokens.branch([R]).coupling[0]).order[1:]
+        assert np.abs(found - R).min() < (1e-9 if 0.01 <= R and R not in fold else 1e-6)
+        assert len(found) <= 2 and (np.diff(found) > 1e-9).all()
+    for share in (1 - 1e-9, 1.0, 1 + 1e-9):  # one ordered state, and beside it that which leaves K#
+        assert len(tokens.states(share * high).order) == 1 + (low < high or share > 1) + (share < 1 and low < high)
+
+
 @pytest.mark.parametrize("normalization", ["none", "softmax"])
 @pytest.mark.parametrize("dim", [1, 2])
 def test_tokens_of_a_state_stand_still_under_the_layer(normalization, dim):
