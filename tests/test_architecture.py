@@ -75,7 +75,7 @@ def test_files_import_only_from_lower_floors(path):
 ORDER = {
     "pde": (
         "coupled forward conformal", "equations masses", "equation spectrum", "methods", "volumes nodes harmonics hermite", "report",
-        "eigenvalues refinement", "problem", "generator", "grids propagator", "backends boundaries chebyshev sources",
+        "eigenvalues refinement", "problem reach", "generator", "grids propagator", "backends boundaries chebyshev sources",
     ),
     "kernels": (
         "near", "choice", "cupy_engine", "nufft_engine", "cells_engine", "numba_engine reference_engine", "costs", "registry rules scaling threads", "masks",

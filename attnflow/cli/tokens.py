@@ -108,6 +108,8 @@ def _error_bars(layer: Attention | MultiHead, tokens, values, run) -> tuple[Erro
         bars = error_bars(layer, tokens, values, int(run.layers[-1]), progress=True, rng=0)
     except (ValueError, NotImplementedError) as error:
         return None, f"relative standard error: none; {error}"
+    except KeyboardInterrupt:  # it takes about 50 times as long as the layers, which are done
+        return None, "relative standard error: none, it was interrupted"
     bias = f"{bars.bias_share:.2g}, from two temperatures" if bars.bias is not None else "none: no limit equation"
     return bars, f"relative standard error {bars.noise_share:.2g}, for other tokens of the same density; bias {bias}"
 

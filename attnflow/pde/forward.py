@@ -17,9 +17,10 @@ from .equation import Equation
 from .equations import DriftDiffusion
 from .generator import Generator
 from .grids import cell_grid, on_sphere
-from .masses import Masses, is_cut, reach, wider
+from .masses import Masses
 from .methods import METHODS
 from .problem import Problem, read_problem, read_shape
+from .reach import is_cut, outside, reach, wider
 from .sources import Source
 from .spectrum import Spectrum
 
@@ -80,7 +81,7 @@ class FokkerPlanck(Equation):
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         """The finite-volume operator on the masses rho dvol of `grid` cells: the transpose of the backward equation's.
 
-        Columns sum to zero: mass is conserved (but next to a Dirichlet wall). Where all cells have one volume it is the
+        Columns sum to zero: mass is conserved (but next to a Dirichlet or Robin wall). Where all cells have one volume it is the
         operator on rho, too.
 
         Examples
@@ -94,7 +95,7 @@ class FokkerPlanck(Equation):
     def spectrum(self, k: int, grid: int | Sequence[int] | None = None, boundary=None) -> Spectrum:
         """As `DriftDiffusion.spectrum`: the same eigenvalues, the eigenfunctions times the invariant density p^drift / m.
 
-        The integral of m psi^2 / p^drift dvol is 1. Without Dirichlet walls the first is p^drift / m, up to a constant.
+        The integral of m psi^2 / p^drift dvol is 1. Without Dirichlet and Robin walls the first is p^drift / m, up to a constant.
 
         Examples
         --------
@@ -122,7 +123,8 @@ class FokkerPlanck(Equation):
         """As `DriftDiffusion.solve`, of rho: the density at the times t.
 
         On a line a rho that falls off no faster than p^(drift/2), as that of the tokens themselves, is solved for on a
-        wider cut, by finite volumes that exchange masses; its errors are relative in L1, and stats["norm"] says so.
+        wider cut, by finite volumes that exchange masses; its errors are relative in L1, and stats["norm"] says so. Mass
+        beyond the invariant density's reach is looked for as far as 1000 times that, at distances 0.35 % apart.
 
         Raises
         ------
@@ -224,16 +226,23 @@ class FokkerPlanck(Equation):
         return np.ones(len(x)) if self.space.flat else self.space.volume_element(x)
 
     def _is_wide(self, initial: Callable) -> bool:
-        """Whether rho^2 / p^drift, of which the norm is, has not ended where a line is cut."""
+        """Whether rho^2 / p^drift, of which the norm is, has not ended where a line is cut, or is back beyond."""
         if on_sphere(self.space) or np.isfinite(self.space.bounds).all():
             return False
-        nodes = cell_grid(self.space, (64,) * self.space.dim, self.ranges())
-        rho = checks.evaluate(initial, nodes.points, "initial")
-        with np.errstate(divide="ignore"):
-            share = 2 * np.log(np.abs(rho).max(axis=1)) - self.log_weight(nodes.points)
-        share = share.reshape(nodes.shape)
+        ranges = self.ranges()
+        assert ranges is not None
+        nodes, far = cell_grid(self.space, (64,) * self.space.dim, ranges), outside(self.space, ranges)
+
+        def shares(x: np.ndarray) -> np.ndarray:
+            rho = np.abs(checks.evaluate(initial, x, "initial")).max(axis=1)
+            some, result = rho > 0, np.full(len(x), -np.inf)
+            if some.any():  # elsewhere p may have vanished, too
+                result[some] = 2 * np.log(rho[some]) - self.log_weight(x[some])
+            return result
+
+        share = shares(nodes.points).reshape(nodes.shape)
         ends = [np.take(share, end, axis=k).max() for k in range(share.ndim) for end in (0, -1)]
-        return bool(max(ends) > share.max() + np.log(_FLAT_TAIL))
+        return bool(max(*ends, shares(far).max(initial=-np.inf)) > share.max() + np.log(_FLAT_TAIL))
 
 
 def _divided(equation: FokkerPlanck, initial: Callable, x: np.ndarray) -> np.ndarray:

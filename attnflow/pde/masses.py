@@ -16,23 +16,18 @@ from functools import partial
 import numpy as np
 
 from .. import checks
-from ..geometry import Space
 from ..progress import track
 from ..resolution import interpolation_error
 from ..solution import Solution
 from .generator import Generator
-from .grids import cell_grid, transfer
+from .grids import cell_grid, steepness, transfer
 from .problem import Problem
 from .propagator import grown
 from .report import report_interrupted, warn_if_coarse
-from .volumes.operator import Cells
+from .volumes.operator import STEEPEST, Cells
 from .volumes.rational import DEGREE, LineExponential
 from .volumes.solve import romberg_orders
 
-_GONE = 1e-16  # of the mass, in the cells next to a cut,
-_LATER = 1e-12  # and at later times
-_WIDENINGS = 40  # by a tenth to each side
-_SAMPLED = 1024  # cells on which the first density is followed to its ends
 _COARSEST, _FINEST = 128, 2**15  # cells
 _ROWS = 4  # grids that enter an extrapolation
 _HALVINGS = 6  # of time steps
@@ -81,26 +76,39 @@ class Masses:
     def solve(self, shape: tuple[int, ...] | None) -> Solution:
         """On ever finer cells until the estimated error is below rtol, or on those given."""
         if shape is not None:
-            levels = [self._level((max(4, shape[0] // 2),), 1), self._level(shape, 1)]
-            if levels[1].fields.shape[0] < len(self.problem.times):
-                return self._stopped(levels[1])
-            warn_if_coarse(self.generator, levels[1].cells.grid, levels[1].cells.log_weight)
-            return self._report(levels[1:], levels[1].fields, self._change(*levels) / 3 + levels[1].change)
-        levels, best, least, size = [], None, np.inf, _COARSEST
+            level, half = self._level(shape, 1), max(4, shape[0] // 2)
+            if level.fields.shape[0] < len(self.problem.times):
+                return self._stopped(level)
+            warn_if_coarse(self.generator, level.cells.grid, level.cells.log_weight)
+            other = self._level((2 * shape[0] if self._too_steep(half) else half,), 1)
+            if other.fields.shape[0] < len(self.problem.times):
+                return self._stopped(level)
+            coarse, fine = sorted((level, other), key=lambda found: found.cells.grid.size)
+            error = self._change(coarse, fine) / 3 * (1 if fine is level else 4)
+            return self._report([level], level.fields, error + level.change)
+        levels: list[_Level] = []
+        best, least, size = None, np.inf, _COARSEST
+        while self._too_steep(size) and 8 * size <= _FINEST:
+            size *= 2
         while size <= _FINEST:
-            level = self._level((size,), levels[-1].steps if levels else 1)
+            # no more steps than leave room to see what twice as many change
+            level = self._level((size,), min(levels[-1].steps, 2 ** (_HALVINGS - 1)) if levels else 1)
             if level.fields.shape[0] < len(self.problem.times):
                 return self._stopped(level)
             levels, size = [*levels[1 - _ROWS :], level], 2 * size
             if len(levels) < 3:
                 continue
             fields, last, error = self._extrapolated(levels)
-            if error < least:
+            if best is None or error < least:
                 best, least = (levels, fields, last), error
             if error <= self.rtol:
                 break
         assert best is not None  # there are more than three sizes
         return self._report(*best[:2], least, best[2])
+
+    def _too_steep(self, size: int) -> bool:
+        grid = cell_grid(self.generator.space, (size,), self.problem.ranges)
+        return steepness(self.generator.log_weight(grid.points), grid) > STEEPEST
 
     def _level(self, shape: tuple[int, ...], steps: int) -> _Level:
         """Solved with so many steps between outputs that twice as many change nothing, or with the most there may be."""
@@ -116,6 +124,7 @@ class Masses:
         while len(masses) == len(self.problem.times) and steps < 2**_HALVINGS:
             finer = self._masses(cells, start, 2 * steps)
             if len(finer) < len(masses):
+                masses = finer
                 break
             change = float((np.abs(finer - masses).sum(axis=1) / total).max())
             if change <= max(_STEPPED * self.rtol, _FLOOR * steps):
@@ -147,6 +156,8 @@ class Masses:
         finest = levels[-1]
         changes = [self._change(coarse, fine) for coarse, fine in zip(levels[-3:], levels[-2:])]
         fields = last = finest.fields
+        totals = [level.volume @ level.initial for level in levels]
+        total = totals[-1]
         if not self._is_smooth(levels[-3:], changes):
             last = transfer(rows[-2], grids[-2], grids[-1]) - fields
             error = 2 * changes[-1] + self._unresolved(finest)
@@ -157,7 +168,10 @@ class Masses:
                 rows = [fine + correction for fine, correction in zip(restricted, corrections)]
                 last = transfer(corrections[-1], grids[-1 - j], grids[-1])
                 fields = fields + last
-            error = self._size(finest, last)
+                totals = [fine + (fine - coarse) / (2.0**order - 1) for coarse, fine in zip(totals, totals[1:])]
+            total, error = totals[-1], self._size(finest, last)
+        if finest.cells.leak is None:  # the first density's mass, which interpolation may have changed
+            fields = balanced(fields * finest.volume[:, None], total) / finest.volume[:, None]
         # sixth-order interpolation errs 64 times less on half the spacing
         gap = transfer(transfer(fields, grids[-1], grids[-2]), grids[-2], grids[-1]) - fields
         missed = float(interpolation_error(self.problem.initial, grids[-1], finest.initial, "initial").max())
@@ -191,13 +205,6 @@ class Masses:
     def _change(self, coarse: _Level, fine: _Level) -> float:
         return self._size(coarse, transfer(fine.fields, fine.cells.grid, coarse.cells.grid) - coarse.fields)
 
-    def _conserving(self, level: _Level, fields: np.ndarray) -> np.ndarray:
-        """With the first density's mass, where none is lost, which interpolation may have changed."""
-        if level.cells.leak is not None:
-            return fields
-        masses = balanced(fields * level.volume[:, None], level.volume @ level.initial)
-        return masses / level.volume[:, None]
-
     def _report(self, levels: list[_Level], fields: np.ndarray, error: float, last: np.ndarray | None = None) -> Solution:
         finest, grid, given = levels[-1], levels[-1].cells.grid, last is None
         error = max(error, _FLOOR * finest.steps)
@@ -205,10 +212,10 @@ class Masses:
         if not given and error > self.rtol:
             message = (
                 f"estimated relative error {error:.1g} in the L1 norm, on the grid [{grid.size}], above rtol = {self.rtol:g}: "
-                "initial or the density is not smooth enough; pass a larger rtol or smoother data"
+                "initial or the density is not smooth enough, or initial reaches too far beyond p^drift; pass a larger rtol, "
+                "smoother data or a narrower initial"
             )
             checks.warn(message, checks.AccuracyWarning)
-        fields = self._conserving(finest, fields)
         local = error * np.abs(fields).max(axis=(0, 1)) + (0 * fields if last is None else np.abs(last)).max(axis=0)
         stats = {
             "method": "finite-volume", "grid": [grid.size], "estimated_error": error, "norm": "L1", "integrator": "rational",
@@ -226,8 +233,7 @@ class Masses:
         """Dense output: densities at the times, from the same grids."""
         again = replace(self, problem=self.problem.at_times(times, self.generator.outgrows_tokens))
         levels = [again._level(shape, steps) for shape in shapes]
-        fields = again._extrapolated(levels)[0] if len(levels) > 1 else levels[0].fields
-        return again._conserving(levels[-1], fields)
+        return again._extrapolated(levels)[0] if len(levels) > 1 else levels[0].fields
 
     def _stopped(self, level: _Level) -> Solution:
         """Nothing but the times a single grid had finished, or the first density."""
@@ -243,44 +249,3 @@ def balanced(masses: np.ndarray, total: np.ndarray) -> np.ndarray:
     share = np.abs(masses)
     whole = share.sum(axis=-2, keepdims=True)
     return masses + share * ((total - masses.sum(axis=-2))[..., None, :] / np.where(whole > 0, whole, 1.0))
-
-
-def reach(generator: Generator, initial: Callable, horizon: float) -> tuple[tuple[float, float], ...]:
-    """Where a line is cut: beyond the invariant density's own cut, as far as the first density has mass.
-
-    Raises
-    ------
-    ValueError
-        If that does not end.
-    """
-    ranges = generator.ranges(horizon)
-    assert ranges is not None
-    open_ends = np.isinf(generator.space.bounds[0])
-    for _ in range(_WIDENINGS):
-        grid = cell_grid(generator.space, (_SAMPLED,), ranges)
-        rho = np.abs(checks.evaluate(initial, grid.points, "initial"))
-        touched = (rho[[0, -1]] > _GONE * rho.sum(axis=0)).any(axis=1) & open_ends
-        if not touched.any():
-            return ranges
-        ((low, high),) = ranges
-        low, high = np.array([low, high]) + touched * (high - low) * np.array([-0.1, 0.1])
-        ranges = ((float(low), float(high)),)
-    raise ValueError(
-        f"initial must fall off to nothing on a line, got {rho[[0, -1]].max():.3g} at the ends of [{low:.3g}, {high:.3g}]; "
-        "use a density that does, or a Box"
-    )
-
-
-def is_cut(solution: Solution) -> bool:
-    """Whether at some time a cell next to a cut of the line has a part of the mass that matters."""
-    assert solution.grid is not None
-    ends = list(solution.grid.endless[0])
-    share = np.abs(solution.y) / np.maximum(np.abs(solution.y).sum(axis=1, keepdims=True), 1e-300)
-    return bool((share[:, [0, -1]][:, ends] > _LATER).any())
-
-
-def wider(ranges: tuple[tuple[float, float], ...], space: Space) -> tuple[tuple[float, float], ...]:
-    """With each cut of the line moved out by half."""
-    ((low, high),) = ranges
-    low, high = np.array([low, high]) + np.isinf(space.bounds[0]) * (high - low) * np.array([-0.5, 0.5])
-    return ((float(low), float(high)),)

@@ -75,7 +75,9 @@ def test_beyond_it_three_states_where_there_is_hysteresis_and_stability_turns_at
     np.testing.assert_array_equal(tokens.branch(orders).stable, rising)
 
 
-@pytest.mark.parametrize("beta, dim, normalization", [(1.0, 1, "none"), (4.0, 1, "none"), (4.0, 2, "softmax"), (9.0, 1, "none")])
+@pytest.mark.parametrize(
+    "beta, dim, normalization", [(1.0, 1, "none"), (4.0, 1, "none"), (4.0, 2, "softmax"), (9.0, 1, "none")]
+)
 def test_states_at_the_coupling_of_a_state_hold_it(beta, dim, normalization):
     tokens = noisy(beta, dim, normalization)
     low, high = tokens.hysteresis

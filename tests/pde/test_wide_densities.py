@@ -1,5 +1,7 @@
 """The forward equation on a line for densities wider than p^(drift/2), that of the tokens first: masses, errors in L1."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -101,6 +103,43 @@ def test_walls_that_absorb_a_part_do_so_at_their_rate():
     )
     mass = np.array(run.stats["mass"])[:, 0]
     assert mass[1] / mass[0] == pytest.approx(np.exp(-0.7 * k**2), rel=1e-8)
+
+
+@pytest.mark.parametrize("mean, var", [(20.0, 0.01), (60.0, 1.0), (-15.0, 1.0)])
+def test_mass_far_beyond_the_invariant_density_is_found(mean, var):
+    def start(x):
+        return 0.8 * normal(0.0, 0.3)(x) + 0.2 * normal(mean, var)(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", af.checks.AccuracyWarning)
+        run = af.FokkerPlanck(GAUSS).solve(start, [0.0, 0.3], rtol=1e-4)
+    x = run.grid.points
+    exact = 0.8 * ornstein_uhlenbeck(0.0, 0.3, 1.0, 0.3)(x) + 0.2 * ornstein_uhlenbeck(mean, var, 1.0, 0.3)(x)
+    assert run.stats["norm"] == "L1" and np.array(run.stats["mass"]) == pytest.approx(1.0, abs=1e-4)
+    assert np.abs(run.y[1, :, 0] - exact) @ run.grid.weights < max(run.stats["estimated_error"], 1e-9)
+
+
+@pytest.mark.parametrize("mean, rtol", [(10.0, 1e-8), (20.0, 1e-6)])
+def test_far_starts_whose_steps_are_many_know_their_errors(mean, rtol):
+    run = af.FokkerPlanck(GAUSS).solve(normal(mean, 1.0), 0.3, rtol=rtol)
+    exact = ornstein_uhlenbeck(mean, 1.0, 1.0, 0.3)(run.grid.points)
+    assert np.abs(run.y[0, :, 0] - exact) @ run.grid.weights < run.stats["estimated_error"] < rtol
+
+
+def test_the_mass_behind_a_wall_is_the_integral_of_the_first_density():
+    half = af.Chart(lambda x: np.ones((*x.shape, 1)), [(0.0, np.inf)])
+    p = af.Density(half, lambda x: -(x[..., 0] ** 2) / 2)
+    run = af.FokkerPlanck(p, drift=1.0).solve(lambda x: np.exp(-(x[:, 0] ** 2) / 4) * (1 + x[:, 0]), [0.0, 50.0])
+    mass = np.sqrt(np.pi) + 2
+    assert np.array(run.stats["mass"]) == pytest.approx(mass, rel=run.stats["estimated_error"])
+    settled = mass * np.sqrt(2 / np.pi) * np.exp(-(run.grid.points[:, 0] ** 2) / 2)
+    assert np.abs(run.y[1, :, 0] - settled) @ run.grid.weights < mass * run.stats["estimated_error"]
+
+
+def test_a_given_grid_whose_half_is_too_steep_is_compared_with_its_double():
+    with pytest.warns(af.checks.AccuracyWarning, match="grid is too coarse for p"):
+        run = af.FokkerPlanck(GAUSS).solve(normal(9.0, 1.0), 0.3, grid=7)
+    assert run.y.shape == (1, 7, 1) and run.stats["estimated_error"] > 0.1
 
 
 @pytest.mark.parametrize(
