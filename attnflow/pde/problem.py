@@ -150,7 +150,7 @@ def read_problem(
     places = space.probe_points()
     if ranges is not None:
         places = space.from_unit_cube(np.random.default_rng(0).random((len(places), space.dim)), ranges)
-    added = read_source(source, places, times[-1], sizes)
+    added = read_source(source, places, times, sizes)
     name = generator.norm_name
     return Problem(initial, sizes, times, walls, ranges, backend, bool(progress), peaks, norm_name=name, source=added)
 

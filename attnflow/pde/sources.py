@@ -9,7 +9,10 @@ import numpy as np
 
 from .. import checks
 
-_TIMES = 33  # at which a source is asked whether it changes
+_TIMES = 300  # at which a source is asked whether it changes
+_PLACES = 100  # of a grid, at which it is asked for jumps
+_STEPS = 64  # of a solver at least, where it does
+_JUMPS, _HALVINGS = 0.05, 40  # of all its changes, from one time to the next: a jump, if halving the time leaves half of it
 _SHARES = (-3.0, -0.3, 0.02, 1.0, 3.0)  # of the features' size, at which it is asked whether it is affine
 _SAME = 1e-11  # relative difference from s + r H that is rounding
 
@@ -26,11 +29,17 @@ class Source:
         Of the features, positive.
     affine : bool
         Whether it is s(x) + r(x) H, with one rate r for all columns, wherever it was asked.
+    jumps : tuple of (before, after)
+        Times between which it was seen to jump.
+    longest_step : float
+        That a solver may take.
     """
 
     function: Callable
     sizes: np.ndarray
     affine: bool = False
+    jumps: tuple[tuple[float, float], ...] = ()
+    longest_step: float = np.inf
 
     def at(self, points: np.ndarray, t: float, features: np.ndarray) -> np.ndarray:
         """(M, c); raises ValueError or TypeError naming the source where that is not what it returns."""
@@ -67,6 +76,44 @@ class Source:
                 return False
         return True
 
+    def seems_affine(self, points: np.ndarray, times: np.ndarray) -> bool:
+        """The same, of scattered features of several sizes."""
+        scatter = np.random.default_rng(0).uniform(0.5, 1.0, (len(times), len(points), len(self.sizes)))
+        return self.is_affine(points, times, np.resize(_SHARES, len(times))[:, None, None] * scatter * self.sizes)
+
+    def again(self, points: np.ndarray, times: np.ndarray, fields: np.ndarray) -> Source:
+        """Of features that grew as large as fields (T, M, c): affine still, if only rounding errors of r were as large."""
+        found = replace(self, sizes=np.maximum(self.sizes, np.abs(fields).max(axis=(0, 1))))
+        spread = np.linspace(0.0, times[-1], len(_SHARES))
+        if found.is_affine(points, times, fields) and found.seems_affine(points, spread):
+            return found
+        return replace(self, affine=False).timed(points[:: 1 + len(points) // _PLACES], asked_times(times))
+
+    def timed(self, points: np.ndarray, times: np.ndarray) -> Source:
+        """With what there is to know of its changes in time, at features that stay."""
+        features = np.broadcast_to(self.sizes, (len(points), len(self.sizes)))
+
+        def change(a: np.ndarray, b: np.ndarray) -> float:
+            return float((np.abs(b - a) / self.sizes).max())
+
+        values = [self.at(points, t, features) for t in times]
+        changes = [change(a, b) for a, b in zip(values, values[1:])]
+        if not any(changes):
+            return self
+        jumps = []
+        for k in np.flatnonzero(np.array(changes) > _JUMPS * max(change(values[0], v) for v in values)):
+            (before, after), (a, b) = times[k : k + 2].tolist(), values[k : k + 2]
+            for _ in range(_HALVINGS):
+                between = (before + after) / 2
+                value = self.at(points, between, features)
+                left = change(a, value) > change(value, b)
+                before, after, a, b = (before, between, a, value) if left else (between, after, value, b)
+                if change(a, b) < changes[k] / 2:
+                    break
+            else:
+                jumps.append((before, after))
+        return replace(self, jumps=tuple(jumps), longest_step=float(times[-1]) / _STEPS)
+
     def scaled(self, powers: np.ndarray) -> Source:
         """Of features over powers of two (c,)."""
 
@@ -76,8 +123,8 @@ class Source:
         return replace(self, function=function, sizes=self.sizes / powers)
 
 
-def read_source(source: object, points: np.ndarray, horizon: float, sizes: np.ndarray) -> Source | None:
-    """The `source` argument, asked at points (M, n), times up to the horizon and features of several sizes (c,).
+def read_source(source: object, points: np.ndarray, times: np.ndarray, sizes: np.ndarray) -> Source | None:
+    """The `source` argument, asked at points (M, n), times up to the last and features of several sizes (c,).
 
     Raises
     ------
@@ -88,7 +135,13 @@ def read_source(source: object, points: np.ndarray, horizon: float, sizes: np.nd
         return None
     function = checks.function(source, "source", "callable on points (M, n), the time and H (M, c)")
     found = Source(function, np.where(sizes > 0, sizes, 1.0))
-    scatter = np.random.default_rng(0).uniform(0.5, 1.0, (_TIMES, len(points), len(sizes)))
-    fields = np.resize(_SHARES, _TIMES)[:, None, None] * scatter * found.sizes
-    times = horizon * np.sqrt(np.arange(_TIMES) / (_TIMES - 1))  # no whole fractions of the horizon
-    return replace(found, affine=found.is_affine(points, times, fields))
+    asked = asked_times(times)
+    if found.seems_affine(points, asked):
+        return replace(found, affine=True)
+    return found.timed(points, asked)
+
+
+def asked_times(times: np.ndarray) -> np.ndarray:
+    """Output times and those between at which a source is asked: jittered, no whole fractions of the last."""
+    even = (np.arange(1, _TIMES - 1) + np.random.default_rng(0).uniform(-0.5, 0.5, _TIMES - 2)) / (_TIMES - 1)
+    return np.unique(np.concatenate([[0.0], times[-1] * even, times]))

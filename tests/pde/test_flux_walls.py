@@ -209,6 +209,20 @@ def test_walls_that_let_features_grow_are_said_to():
         af.Heads([Heat(ROD)], [1.0]).solve(np.cos, 0.1, boundary=("robin", -0.8, 0.0), rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"method": "BDF"}, r"grow as exp\(0.811 t\)"),
+        ({"boundary": ("robin", -0.8, lambda x, t: t * x[:, 0])}, r"grow as exp\(0.811 t\)"),
+        ({"source": lambda x, t, H: -(H**3)}, "may grow"),
+    ],
+)
+def test_solvers_in_time_say_so_too(options, said):
+    with pytest.warns(af.checks.GrowthWarning, match=said):
+        H = Heat(ROD).solve(np.cos, 0.3, **{"boundary": ("robin", -0.8, 0.0), "rtol": 1e-3, **options})
+    assert H.stats["growth"] == pytest.approx(-robin_rates(-0.8, 1)[0], rel=1e-2)
+
+
 def test_a_negative_coefficient_beside_a_held_wall_need_not_feed_growth(recwarn):
     H = Heat(ROD).solve(np.cos, 1.0, boundary=(("dirichlet", 0.0), ("robin", -0.1, 0.0)))
     assert H.stats["growth"] == 0.0 and not [w for w in recwarn if issubclass(w.category, af.checks.GrowthWarning)]

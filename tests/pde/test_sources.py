@@ -128,6 +128,31 @@ def test_a_source_that_turns_out_not_to_be_affine_is_integrated_as_such():
     assert run.y[:, 0, 0] == pytest.approx([np.exp(2.0), 10 + 20 * (2.5 - start)], rel=1e-4)
 
 
+@pytest.mark.parametrize("rate", [0.0, -1.0, None])
+@pytest.mark.parametrize("on, off", [(0.37, 0.4), (0.901, 0.95)])
+def test_a_source_that_is_on_for_part_of_the_time_is_seen(rate, on, off):
+    """Constants only react: the pulse adds up, decaying at the rate, or with H^2 from a start at 0."""
+
+    def source(x, t, H):
+        return (5.0 if on < t < off else 0.0) + (rate * H if rate is not None else -(H**2))
+
+    run = CIRCLE.solve(zero, 1.0, source=source, rtol=1e-6)
+    length, after = off - on, 1.0 - off
+    if rate is None:
+        peak = np.sqrt(5) * np.tanh(np.sqrt(5) * length)
+        expected = peak / (1 + peak * after)
+    else:
+        expected = 5 * length if rate == 0 else 5 * -np.expm1(-length) * np.exp(-after)
+    assert run.y == pytest.approx(expected, rel=2e-6)
+
+
+def test_a_source_with_a_large_constant_is_affine_all_the_same():
+    run = CIRCLE.solve(cos, 2.0, source=lambda x, t, H: 3e7 - 0.7 * H)
+    assert run.stats["integrator"] != "Radau"
+    expected = np.exp(-2 * 1.7) * cos(X) - 3e7 / 0.7 * np.expm1(-1.4)
+    assert run.at(X)[:, 0] == pytest.approx(expected, rel=1e-11)
+
+
 def test_blowing_up_is_said():
     with pytest.raises(RuntimeError, match=r"failed at t = 1.*the source may let features grow without bound"):
         CIRCLE.solve(lambda x: 1 + zero(x), 2.0, source=lambda x, t, H: H**2, rtol=1e-3)

@@ -219,22 +219,25 @@ def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: st
             f"errors, got {times[-1]:g}"
         )
     scale = float(np.abs(values).max()) or float(np.abs(rate(0.0, values.ravel())).max()) * times[-1] or 1.0
+    options = {"rtol": max(tol, 1e-12), "atol": max(tol, 1e-14) * scale, "max_step": cells.longest_step, **implicit}
     result, v, began, evaluations = [], values.ravel(), 0.0, 0
     try:
-        for end in track(times, progress, unit="time"):
-            if end > began:
-                step = getattr(integrate, method)(
-                    rate, began, v, end, rtol=max(tol, 1e-12), atol=max(tol, 1e-14) * scale, **implicit
-                )
-                while step.status == "running":
-                    why = step.step()
-                if step.status == "failed":
-                    raise RuntimeError(f"method {method!r} failed at t = {step.t:.4g}: {why}{_ADVICE[reaction is not None]}")
-                v, began, evaluations = step.y, end, evaluations + step.nfev
+        for time in track(times, progress, unit="time"):
+            for end, after in [*(jump for jump in cells.jumps if began < jump[0] < time), (time, time)]:
+                if end > began:
+                    step = getattr(integrate, method)(rate, began, v, end, **options)
+                    while step.status == "running":
+                        why = step.step()
+                    if step.status == "failed":
+                        raise RuntimeError(
+                            f"method {method!r} failed at t = {step.t:.4g}: {why}{_ADVICE[reaction is not None]}"
+                        )
+                    v, began, evaluations = step.y, min(after, time), evaluations + step.nfev
             result.append(v.reshape(shape))
     except KeyboardInterrupt:
         pass
-    return np.array(result).reshape(-1, *shape), {"evaluations": int(evaluations)}
+    grown_by = _growth(cells) if cells.coupled is None else {}
+    return np.array(result).reshape(-1, *shape), {"evaluations": int(evaluations), **grown_by}
 
 
 def _derivative(function: Callable, values: np.ndarray) -> sparse.coo_array:

@@ -54,6 +54,8 @@ class Cells:
         t -> (n, c) in its place, where a wall's value changes in time.
     reaction : callable or None
         (t, (n, c) features) -> (n, c), added to it: a source that is not affine.
+    jumps, longest_step
+        What a solver has to know of it, as in `Source`.
     open_walls : bool
         Whether some wall is not no-flux.
     monotone : bool
@@ -77,6 +79,8 @@ class Cells:
     ingredients: Callable
     open_walls: bool = False
     reaction: Callable | None = None
+    jumps: tuple[tuple[float, float], ...] = ()
+    longest_step: float = np.inf
     coupled: sparse.csr_array | None = None
 
     @property
@@ -107,7 +111,8 @@ class Cells:
         """With what a source adds."""
         x = self.grid.points
         if not source.affine or self.coupled is not None:
-            return replace(self, reaction=partial(_reaction, source, x))
+            reaction = partial(_reaction, source, x)
+            return replace(self, reaction=reaction, jumps=source.jumps, longest_step=source.longest_step)
         constant, rate = source.parts(x)
         less = self.less(-rate) if rate.any() else self
         moving = self.moving_source and partial(_sum, self.moving_source, constant)
