@@ -119,6 +119,16 @@ def test_propagate_says_why_there_are_no_error_bars(tokens, tmp_path, capsys):
     assert "relative standard error: none; mask must be None or labels" in capsys.readouterr().out
 
 
+def test_propagate_keeps_its_picture_when_error_bars_are_interrupted(tokens, tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("attnflow.cli.tokens.error_bars", interrupted)
+    assert main(["propagate", str(tokens), "--layers", "2", "--out", str(tmp_path)]) == 0
+    assert "relative standard error: none, it was interrupted" in capsys.readouterr().out
+    assert (tmp_path / "propagate.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("metric", ["cosine", "dot-product"])
 def test_propagate_knows_other_pseudometrics(tokens, tmp_path, metric):
     command = [

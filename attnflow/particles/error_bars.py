@@ -13,7 +13,7 @@ from ..attention.heads import check_columns
 from ..norms import norm
 from .extrapolation import halved, order
 from .many_layers import many_layers
-from .responses import check_jackknife, standard_errors
+from .responses import centre, check_jackknife, standard_errors
 
 
 @dataclass(frozen=True, repr=False)
@@ -162,15 +162,16 @@ def error_bars(
     rng = checks.generator(rng)
     capacity.ends(layers, "layers", 1e-4 + 1e-9 * start.size, "layers")
 
-    bound, half = layer.bind(tokens), halved(layer)
+    bound, half, middle = layer.bind(tokens), halved(layer), centre(layer, start)
+    start = start - middle  # float32 layers would lose what varies beside it
     features = _after(bound, start, layers, queries, progress)
     errors, accuracy = standard_errors([(bound, layers)], start, np.ones((1, 1)), queries, rng, progress)
     bias = None
     if half is not None:
-        w, fine = 2 ** order(layer), half.bind(tokens)
+        w, fine = 2 ** order(layer, tokens), half.bind(tokens)
         fine.stats.setdefault("isolated", 0)  # who is alone at this temperature was not asked for
         bias = w / (w - 1) * (features - _after(fine, start, 2 * layers, queries, progress))
-    return ErrorBars(tokens if queries is None else queries, features, errors[0], bias, accuracy)
+    return ErrorBars(tokens if queries is None else queries, middle + features, errors[0], bias, accuracy)
 
 
 def _read_queries(layer: Attention | MultiHead, queries: np.ndarray) -> np.ndarray:

@@ -23,10 +23,13 @@ from ..attention import Attention, MultiHead, heads_of
 from ..attention.heads import replace_heads
 from ..geometry import Density
 from ..norms import norm
-from ..similarity import Mahalanobis
+from ..similarity import Mahalanobis, PseudoMetric
 from ..solution import Solution
 from .propagation import propagate
-from .responses import check_jackknife, standard_errors
+from .responses import adds_up, check_jackknife, standard_errors
+
+_SOME = 64  # points that tell a square
+_SQUARE = 1e-6  # how far f may be from it, of its largest value
 
 
 def extrapolate(
@@ -40,8 +43,9 @@ def extrapolate(
 ) -> Solution:
     """Features of the limit equation from layers at two temperatures: off by eps^2, where either is by eps.
 
-    Plain Sinkhorn layers of a flat Gaussian, which are off by eps^2, leave eps^4. Features of tokens
-    are noisier for it, and closer only where bias decides. Whether it does is told by the tokens themselves, whose standard errors are those of `error_bars`.
+    Plain Sinkhorn layers of a flat Gaussian, which are off by eps^2, leave eps^4. Features of tokens are noisier for it,
+    and closer only where bias decides. Whether it does is told by the tokens themselves, whose standard errors are those of
+    `error_bars`.
 
     Parameters
     ----------
@@ -98,11 +102,14 @@ def extrapolate(
     coarse = propagate(layer, tokens, values, layers, grid=None if fine.grid is None else fine.grid.shape, progress=progress)
     if coarse.status:
         return coarse
-    w = 2 ** order(layer)
+    points = tokens.space.probe_points() if isinstance(tokens, Density) else coarse.points
+    assert points is not None  # propagate's own
+    q = order(layer, points)
+    w = 2**q
     y = (w * fine.y - coarse.y) / (w - 1)
     bias = norm(np.ones(1), (w / (w - 1) * (coarse.y[-1] - fine.y[-1])).reshape(1, -1))
     size = norm(np.ones(1), y[-1].reshape(1, -1))
-    stats: dict[str, Any] = {"order": order(layer), "bias": bias / size if size else 0.0}
+    stats: dict[str, Any] = {"order": q, "bias": bias / size if size else 0.0}
     if coarse.points is not None:
         runs = [(layer.bind(coarse.points), layers), (half.bind(coarse.points), 2 * layers)]
         combinations = np.array([[1, 0], [0, 1], [w / (w - 1), -w / (w - 1)], [-1 / (w - 1), w / (w - 1)]])
@@ -116,31 +123,28 @@ def _gain(bias: float, errors: np.ndarray, size: float, w: float, tokens: int) -
     own, fine, of_bias, left = (norm(np.ones(1), error[None]) / size if size else 0.0 for error in errors)
     bias = np.sqrt(max(bias**2 - of_bias**2, 0.0))  # the estimate's square has its own noise in it
     before, half = np.hypot(bias, own), np.hypot(bias / w, fine)
-    if left >= min(before, half):
+    if left >= min(before, half) > 0:
         better = "this layer" if before <= half else "twice as many layers of half the time step"
         raise ValueError(
             f"tokens must be more, or epsilon larger, for an extrapolation: with {tokens} tokens the relative bias is "
             f"{bias:.2g} beside a noise of {own:.2g}, the extrapolated features' noise is {left:.2g}, and {better} alone "
             f"has an error of {min(before, half):.2g}"
         )
-    return {"bias": bias, "noise": left, "noise_factor": left / own, "error_before": before, "error_half": half}
+    return {
+        "bias": bias,
+        "noise": left,
+        "noise_factor": left / own if own else np.nan,
+        "error_before": before,
+        "error_half": half,
+    }
 
 
 def halved(layer: Attention | MultiHead) -> Attention | MultiHead | None:
     """The layer at the temperatures of half its time step; None where it has no limit equation that it knows of."""
     heads = heads_of(layer)
-    small = not isinstance(layer, MultiHead) or _adds_up(layer)
-    if not small or not all(head.has_time_step and not head.normalization.selects for head in heads):
+    if not adds_up(layer) or not all(head.has_time_step and not head.normalization.selects for head in heads):
         return None
     return replace_heads(layer, [_halved(head) for head in heads])
-
-
-def _adds_up(layer: MultiHead) -> bool:
-    """Whether mixing adds up to one: a layer is a small step then."""
-    if layer.columns is not None and layer.columns[0] != layer.columns[1]:
-        return False
-    one = np.eye(1 if layer.columns is None else layer.columns[0])
-    return bool(np.abs(sum(W if W.ndim else W * one for W in layer.mixing) - one).max() < 1e-9)
 
 
 def _halved(head: Attention) -> Attention:
@@ -154,15 +158,29 @@ def _halved(head: Attention) -> Attention:
     return Attention(f, share * head.epsilon, head.normalization, head.residual, head.mask, **options)
 
 
-def order(layer: Attention | MultiHead) -> float:
-    """q of a bias C tau^q; tokens of a flat space are taken to fill it, not to lie on a curved surface in it."""
+def order(layer: Attention | MultiHead, points: np.ndarray) -> float:
+    """q of a bias C tau^q as tau -> 0, on points (M, n) or such as these.
+
+    Plain Sinkhorn layers of a similarity that is, or becomes, a flat Gaussian have no first-order error:
+    A = e^(tau L) + O(tau^3), and m4 / m2^2 -> 3. Tokens of unbounded space are taken to fill it, not to lie on a curved
+    surface in it.
+    """
     heads = heads_of(layer)
     if any(has_walls(head) for head in heads):
         return 1.0 if all(head.normalization.doubly_stochastic for head in heads) else 0.5
-    f, rule = heads[0].f, heads[0].normalization
-    flat = isinstance(f, Mahalanobis) if f.space is None else f.space.flat
-    plain = isinstance(layer, Attention) and layer.residual == 1 and f.pair.transform != "power"
-    return float(rule.order) if plain and flat else 1.0
+    rule = heads[0].normalization
+    plain = isinstance(layer, Attention) and layer.residual == 1 and rule.order > 1
+    return float(rule.order) if plain and _is_flat_gaussian(heads[0].f, points) else 1.0
+
+
+def _is_flat_gaussian(f: PseudoMetric, points: np.ndarray) -> bool:
+    """Whether exp(-f / (2 eps)) is one as eps -> 0: a function of a flat distance whose square leads, or a square itself."""
+    if f.space is not None:
+        curve = f.space.dim == 1  # which is flat
+        return (f.space.flat or curve) and (f.pair.transform != "power" or f.pair.parameter == 2)
+    some = points[:: 1 + len(points) // _SOME]
+    square = Mahalanobis(f.metric(some[:1])[0])(some, some)
+    return bool(np.abs(f(some, some) - square).max() <= _SQUARE * square.max())
 
 
 def has_walls(head: Attention) -> bool:

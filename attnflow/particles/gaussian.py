@@ -26,6 +26,8 @@ from ..similarity import PseudoMetric
 from .blocks import TOO_LARGE
 
 _QUADRATIC = 1e-9  # how far f may be from quadratic, of its largest value
+_PROBES = 32  # points at which it is asked
+_CANCELLED = 1e-13  # of the largest of its parts: rounding errors far from zero
 _SYMMETRIC = 1e-12
 
 
@@ -117,7 +119,7 @@ class GaussianTokens:
                [-0.471,  0.766]])
         """
         n = len(self.mean)
-        weights = [_read(head, n) for head in heads_of(layer)]
+        weights = [_read(head, self.mean, self.cov) for head in heads_of(layer)]
         layers = checks.integer(layers, "layers")
         if isinstance(layer, MultiHead):
             if value_matrix is not None:
@@ -217,7 +219,7 @@ def _root(S: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
-def _read(layer: Attention, n: int) -> _Weights:
+def _read(layer: Attention, mean: np.ndarray, cov: np.ndarray) -> _Weights:
     """What a layer's weights are made of, or a refusal."""
     f, rule = layer.f, layer.normalization
     if not isinstance(rule, (Softmax, Sinkhorn, DensityCorrected, Column)):
@@ -229,8 +231,8 @@ def _read(layer: Attention, n: int) -> _Weights:
         )
     if f.space is not None and not isinstance(f.space, Euclidean):
         raise ValueError(f"f must live on Euclidean space for Gaussian tokens, got {f.space}")
-    f.check(np.zeros((1, n)), "mean")
-    w = _quadratic(f, n, layer.epsilon)
+    f.check(mean[None], "mean")
+    w = _quadratic(f, mean, cov, layer.epsilon)
     if isinstance(rule, Sinkhorn) and rule.needs_symmetry:
         scale = max(np.abs(part).max() for part in w)
         if max(np.abs(w.B - w.B.T).max(), np.abs(w.C - w.D).max(), np.abs(w.c - w.d).max()) > _QUADRATIC * scale:
@@ -238,8 +240,10 @@ def _read(layer: Attention, n: int) -> _Weights:
     return w
 
 
-def _quadratic(f: PseudoMetric, n: int, epsilon: float) -> _Weights:
-    """The coefficients of -f / (2 eps), from its values at unit vectors and their sums, and a check elsewhere."""
+def _quadratic(f: PseudoMetric, mean: np.ndarray, cov: np.ndarray, epsilon: float) -> _Weights:
+    """The coefficients of -f / (2 eps), from its values at unit vectors and their sums, and a check elsewhere and where
+    the tokens are."""
+    n = len(mean)
     units = np.eye(n)
     i, j = np.triu_indices(n, 1)
     origin, pairs = np.zeros((1, n)), units[i] + units[j]
@@ -257,12 +261,15 @@ def _quadratic(f: PseudoMetric, n: int, epsilon: float) -> _Weights:
     of_x, in_x = one_sided(lambda x: f(x, origin)[:, 0])
     of_y, in_y = one_sided(lambda y: f(origin, y)[0])
     both = f(units, units) - f(units, origin) - f(origin, units) + zero
-    x, y = np.random.default_rng(0).normal(scale=2.0, size=(2, 3, n))
-    found = x @ both @ y.T + zero
-    for points, slope, hessian, axis in ((x, of_x, in_x, 1), (y, of_y, in_y, 0)):
-        found = found + np.expand_dims(points @ slope + np.einsum("ki,ij,kj->k", points, hessian, points) / 2, axis)
-    expected = f(x, y)
-    if not np.abs(found - expected).max() <= _QUADRATIC * max(np.abs(expected).max(), np.abs(both).max()):
-        raise ValueError(f"f must be quadratic in both tokens for Gaussian ones to stay Gaussian, got {f}")
+    spread = np.random.default_rng(0).normal(scale=2.0, size=(2, _PROBES, n))
+    for x, y in (spread, mean + spread @ _root(cov), mean + 3 * spread @ _root(cov)):
+        parts = [np.broadcast_to(zero, (len(x), len(y))), x @ both @ y.T]
+        for points, slope, hessian, axis in ((x, of_x, in_x, 1), (y, of_y, in_y, 0)):
+            parts.append(np.expand_dims(points @ slope + np.einsum("ki,ij,kj->k", points, hessian, points) / 2, axis))
+        expected = f(x, y)
+        allowed = _QUADRATIC * max(np.abs(expected).max(), np.abs(both).max())
+        allowed += _CANCELLED * max(np.abs(part).max() for part in parts)
+        if not np.abs(sum(parts) - expected).max() <= allowed:
+            raise ValueError(f"f must be quadratic in both tokens for Gaussian ones to stay Gaussian, got {f}")
     unit = -1 / (2 * epsilon)
     return _Weights(unit * both.T, -unit * in_y, unit * of_y, -unit * in_x, unit * of_x)

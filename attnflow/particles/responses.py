@@ -27,6 +27,7 @@ from .. import capacity
 from ..attention import Attention, BoundHeads, BoundLayer, MultiHead, heads_of
 from ..attention.masks import Labels
 from ..attention.mixing import Mix
+from ..norms import unit
 from ..progress import track
 
 _EXACT = 256  # outputs up to which errors are exact
@@ -80,6 +81,9 @@ def standard_errors(
     (k, M, c) array, float
         Standard errors, and their own relative standard error: 0, or (2 k)^(-1/2) of k directions.
     """
+    scale = unit(features)
+    features = features / scale
+    features = features - centre(runs[0][0].layer, features)
     size, columns = features.shape
     outputs = columns * (size if queries is None else len(queries))
     numbers = all(mix.shape is None for bound, _ in runs for _, mix in _heads(bound))
@@ -87,7 +91,7 @@ def standard_errors(
         longest = max(layers for _, layers in runs)
         capacity.fits(8 * size * (2 * columns * longest + 6 * outputs), "layers")
         each = [of_outputs(bound, features, layers, queries, progress) for bound, layers in runs]
-        return _root_sum(combinations, each), 0.0
+        return scale * _root_sum(combinations, each), 0.0
     count = min(size, _PROBES, max(_FEWEST, _COLUMNS // columns))
     block = max(1, _NUMBERS // features.size)
     rng = np.random.default_rng() if rng is None else rng
@@ -97,7 +101,22 @@ def standard_errors(
         some = directions[:, first : first + block]
         each = [along(bound, features, layers, some, queries, progress) for bound, layers in runs]
         variance = variance + _root_sum(combinations, each) ** 2
-    return np.sqrt(variance), 0.0 if count == size else float(np.sqrt(1 / (2 * count)))
+    return scale * np.sqrt(variance), 0.0 if count == size else float(np.sqrt(1 / (2 * count)))
+
+
+def centre(layer: Attention | MultiHead, features: np.ndarray) -> np.ndarray:
+    """Means (c,) of the columns of features (N, c) where layers keep them apart, whose digits they then need not hold; else 0."""
+    return features.mean(axis=0) if adds_up(layer) else np.zeros(features.shape[1])
+
+
+def adds_up(layer: Attention | MultiHead) -> bool:
+    """Whether mixing adds up to one: a layer is a small step then, and keeps constants."""
+    if not isinstance(layer, MultiHead):
+        return True
+    if layer.columns is not None and layer.columns[0] != layer.columns[1]:
+        return False
+    one = np.eye(1 if layer.columns is None else layer.columns[0])
+    return bool(np.abs(sum(W if W.ndim else W * one for W in layer.mixing) - one).max() < 1e-9)
 
 
 def _root_sum(combinations: np.ndarray, responses: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..continuum import PredictedError, predicted_bias, predicted_error, predicted_noise
-from ..geometry import Euclidean, Sphere, Torus
+from ..geometry import Euclidean
 from ..norms import norm
-from ..similarity import LogDistance, Mahalanobis
+from ..particles.extrapolation import order as order_of_layer
+from ..similarity import LogDistance
 from .cells import equation_of
 from .comparison import grid_weights
 from .design import Design
@@ -117,23 +118,11 @@ def predict(study: Design) -> Prediction:
 
 
 def order(study: Design) -> int:
-    """Of the bias in the time step as eps -> 0.
-
-    Plain Sinkhorn layers of a similarity that is, or becomes, a flat Gaussian have no first-order error:
-    A = e^(tau L) + O(tau^3), and m4 / m2^2 -> 3.
-    """
-    f, space = study.f, study.density.space
-    rule = study.layer(study.epsilons[0]).normalization
-    if rule.order == 1 or study.residual < 1:
+    """Of the bias in the time step as eps -> 0, without walls."""
+    space = study.density.space
+    if space.has_boundary or (study.f.space is None and not isinstance(space, Euclidean)):
         return 1
-    if f.space is not None:  # a function of the distance; a curve is flat
-        flat = isinstance(space, (Torus, Euclidean)) or (isinstance(space, Sphere) and space.dim == 1)
-        return rule.order if _growth(study) == 1 and flat else 1
-    if not isinstance(space, Euclidean):
-        return 1
-    probe = space.probe_points()
-    quadratic = Mahalanobis(f.metric(probe[:1])[0])(probe, probe)
-    return rule.order if np.abs(f(probe, probe) - quadratic).max() <= 1e-6 * quadratic.max() else 1
+    return int(order_of_layer(study.layer(study.epsilons[0]), space.probe_points()))
 
 
 def _growth(study: Design) -> float:

@@ -7,6 +7,7 @@ import attnflow as af
 from attnflow.particles.responses import along, of_outputs
 
 F = af.SquaredDistance(af.Circle())
+P = af.VonMises(1.0)
 J = np.arange(40)
 X = np.mod(2 * np.pi * J / 40 + 0.3 * np.sin(1.7 * J), 2 * np.pi)[:, None]
 H = np.sin(X) + 0.3 * np.cos(2 * X)
@@ -146,3 +147,27 @@ def test_what_has_no_error_bars_says_why():
         af.error_bars(af.Attention(F, 0.1, mask="causal"), X, H, 2)
     with pytest.raises(ValueError, match="queries must be None for residual"):
         af.error_bars(af.Attention(F, 0.1, residual=0.5), X, H, 2, queries=QUERIES)
+
+
+@pytest.mark.parametrize("queries", [None, QUERIES], ids=["signs", "exact"])
+def test_error_bars_are_in_the_units_of_the_features(queries):
+    layer, tokens = af.Attention(F, 0.1), P.sample(300, rng=0)
+    usual = af.error_bars(layer, tokens, np.cos(tokens), 4, queries, rng=0)
+    for power in (2.0**-665, 2.0**-548, 2.0**515):
+        bars = af.error_bars(layer, tokens, power * np.cos(tokens), 4, queries, rng=0)
+        np.testing.assert_allclose(bars.noise / power, usual.noise, rtol=1e-12)
+        assert bars.relative == pytest.approx(usual.relative, rel=1e-12)
+
+
+def test_layers_in_single_precision_know_the_errors_of_features_far_from_zero():
+    tokens = P.sample(300, rng=0)
+    double, single = (af.Attention(F, 0.1, dtype=dtype) for dtype in ("float64", "float32"))
+    usual = af.error_bars(double, tokens, np.cos(tokens), 4, rng=0)
+    for layer in (single, af.MultiHead([single, single], mixing=[0.25, 0.75])):
+        bars = af.error_bars(layer, tokens, 1e6 + np.cos(tokens), 4, rng=0)
+        np.testing.assert_allclose(bars.noise, usual.noise, rtol=1e-3)
+        np.testing.assert_allclose(bars.features - 1e6, usual.features, atol=1e-5)
+        np.testing.assert_allclose(bars.bias, usual.bias, atol=1e-5)
+    halves = af.MultiHead([double, double], mixing=[0.25, 0.25])  # of which constants are not kept
+    shifted = af.error_bars(halves, tokens, 1e3 + np.cos(tokens), 1, rng=0)
+    np.testing.assert_allclose(shifted.features, 0.5 * (1e3 + double(tokens, np.cos(tokens))), rtol=1e-12)

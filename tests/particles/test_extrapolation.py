@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import sympy
 
 import attnflow as af
 from attnflow.particles.extrapolation import halved, order
 from attnflow.particles.responses import standard_errors
+from attnflow.studies.prediction import order as order_of_study
 
 F, P = af.SquaredDistance(af.Circle()), af.VonMises(1.0)
 EPSILONS = np.array([0.16, 0.08, 0.04])
@@ -97,8 +99,30 @@ def test_the_order_that_is_removed():
     cases = [(F, "softmax", 1.0, 1), (F, "sinkhorn", 1.0, 2), (F, "sinkhorn", 0.5, 1), (sphere, "sinkhorn", 1.0, 1)]
     cases += [(box, "softmax", 1.0, 0.5), (box, "sinkhorn", 1.0, 1), (af.PowerDistance(af.Circle(), 1.0), "sinkhorn", 1.0, 1)]
     for f, rule, residual, expected in cases:
-        assert order(af.Attention(f, 0.05, rule, residual)) == expected, (f, rule, residual)
-    assert order(af.MultiHead([af.Attention(F, 0.05, "sinkhorn")] * 2)) == 1
+        points = f.space.probe_points()
+        assert order(af.Attention(f, 0.05, rule, residual), points) == expected, (f, rule, residual)
+    assert order(af.MultiHead([af.Attention(F, 0.05, "sinkhorn")] * 2), P.sample(10, rng=0)) == 1
+
+
+def test_a_square_in_disguise_is_one_to_layers_and_studies():
+    x, y = sympy.symbols("x0 y0")
+    squares = [af.PowerDistance(af.Euclidean(1), 2.0), af.PseudoMetric((x - y) ** 2, 1), af.SquaredMap(lambda x: 3 * x + 1)]
+    others = [af.PowerDistance(af.Euclidean(1), 1.5), af.PseudoMetric((x - y) ** 2 * (1 + 1e-3 * x**2 * y**2), 1)]
+    density, points = af.Gaussian(0.0, 1.0), af.Gaussian(0.0, 1.0).sample(200, rng=0)
+    for f, expected in [*((f, 2) for f in squares), *((f, 1) for f in others)]:
+        assert order(af.Attention(f, 0.05, "sinkhorn"), points) == expected, f
+        study = af.ConvergenceStudy(f, density, lambda x: x[..., 0], 0.1, [0.05], [100], normalization="sinkhorn")
+        assert order_of_study(study) == expected, f
+
+
+@pytest.mark.parametrize("power", [2.0**-665, 2.0**515])
+def test_extrapolations_are_in_the_units_of_the_features(power):
+    layer, tokens, values, layers = decaying(af.Gaussian([0.0], [[1.0]]).sample(2000, rng=1))
+    usual, run = (af.extrapolate(layer, tokens, scale * values, layers, rng=0) for scale in (1.0, power))
+    for name in ("bias", "noise", "noise_factor", "error_before", "error_half"):
+        assert run.stats[name] == pytest.approx(usual.stats[name], rel=1e-10), name
+    still = af.extrapolate(layer, tokens, 0 * values, layers, rng=0)
+    assert still.stats["noise"] == 0.0 and not still.y.any()
 
 
 @pytest.mark.parametrize(

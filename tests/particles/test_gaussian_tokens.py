@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sympy
 
 import attnflow as af
 
@@ -133,3 +134,14 @@ def test_a_law_that_grows_beyond_numbers_or_has_no_sums_says_how_far_it_came():
 def test_bad_input_names_the_argument(build, message):
     with pytest.raises((ValueError, TypeError), match=message):
         build()
+
+
+def test_f_has_to_be_quadratic_where_the_tokens_are():
+    x, y = sympy.symbols("x0 y0")
+    bent = af.PseudoMetric((x - y) ** 2 * (1 + sympy.exp(-((x - 60) ** 2))), 1)  # a square, but next to 60
+    for mean, sd in (([60.0], 1.0), ([57.0], 3.0), ([30.0], 8.0)):
+        with pytest.raises(ValueError, match="f must be quadratic"):
+            af.GaussianTokens(mean, [[sd**2]]).evolve(af.Attention(bent, 0.5), 1)
+    away = af.GaussianTokens([0.0], [[1.0]]).evolve(af.Attention(bent, 0.5), 1).cov[-1]
+    far = af.GaussianTokens([1e5], [[1.0]]).evolve(af.Attention(af.PseudoMetric((x - y) ** 2, 1), 0.5), 1).cov[-1]
+    assert away == pytest.approx(far, rel=1e-6)
