@@ -25,6 +25,7 @@ from .langevin import divide
 
 _EXPLICIT = ("RK23", "RK45", "DOP853")
 _STEP, _LONG = 0.2, 0.5  # in units of how fast velocities change: a step that is chosen, and one that is warned of
+_LOUDEST = 1e150  # noise
 _FEWEST = 10  # steps that are chosen
 _PROBE = 1e-6  # layers of noise whose effect on the velocities is looked at
 
@@ -69,8 +70,8 @@ def evolve_continuous(
     rng : numpy Generator, int or None
         Of the noise.
     steps : int or None
-        Of the splitting, equal ones to the largest time. None: a fifth of the time in which the flow or the noise change
-        velocities, as they do at the start.
+        Of the splitting to the largest time; more, each shorter, where output times are no whole multiples of a step. None:
+        a fifth of the time in which the flow or the noise change velocities, as they do at the start.
     progress : bool
         Show a progress bar.
 
@@ -110,6 +111,8 @@ def evolve_continuous(
     noise, rng = checks.nonnegative(noise, "noise"), checks.generator(rng)
     if layer.residual != 1:
         raise ValueError(f"layer must have residual = 1: the flow has no step of its own, got {layer.residual}")
+    if noise > _LOUDEST:
+        raise ValueError(f"noise must be at most {_LOUDEST:g}, beyond which its square is no number, got {noise:g}")
     if steps is not None and not noise:
         raise ValueError(f"steps must be None without noise, whose methods choose them, got {checks.short(steps)}")
 

@@ -27,6 +27,7 @@ from .. import capacity
 from ..attention import Attention, BoundHeads, BoundLayer, MultiHead, heads_of
 from ..attention.masks import Labels
 from ..attention.mixing import Mix
+from ..attention.sparse import Screening
 from ..norms import unit
 from ..progress import track
 
@@ -38,7 +39,7 @@ _NUMBERS = 2**23  # that the responses along some directions hold at most
 def check_jackknife(layer: Attention | MultiHead) -> None:
     """Refuse layers on whose tokens weights do not change smoothly, or whose tokens are not alike."""
     for head in heads_of(layer):
-        if head.normalization.selects:
+        if head.normalization.selects or isinstance(head.normalization, Screening):
             raise ValueError(
                 f"normalization must weigh all keys for error bars, got {head.normalization}: which keys it chooses "
                 "changes with the tokens"
@@ -105,7 +106,7 @@ def standard_errors(
 
 
 def centre(layer: Attention | MultiHead, features: np.ndarray) -> np.ndarray:
-    """Means (c,) of the columns of features (N, c) where layers keep them apart, whose digits they then need not hold; else 0."""
+    """Means (c,) of the columns of features (N, c) where layers keep constants, whose digits are of no use then; else 0."""
     return features.mean(axis=0) if adds_up(layer) else np.zeros(features.shape[1])
 
 

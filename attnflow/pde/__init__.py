@@ -1,8 +1,9 @@
 """The limit equations: drift-diffusion and its relatives on tori, boxes, lines, spheres and charts.
 
 Top first, and a file imports only from below: `coupled`, `forward` and `conformal` equations; `equations`, `masses`;
-`equation`, `spectrum`; `methods`, which takes one of `volumes`, `nodes` and `harmonics`; `report`; `refinement`; `problem`; `generator`, the data
-of an equation, which is what goes down; `grids`; the propagator, `boundaries`, `sources` and the rest.
+`equation`, `spectrum`; `methods`, which takes one of `volumes`, `nodes` and `harmonics`; `report`; `refinement`;
+`problem` and `reach`; `generator`, the data of an equation, which is what goes down; `grids`; the propagator,
+`boundaries`, `sources` and the rest.
 """
 
 from .conformal import ConformalHeat

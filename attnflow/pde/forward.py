@@ -81,8 +81,8 @@ class FokkerPlanck(Equation):
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
         """The finite-volume operator on the masses rho dvol of `grid` cells: the transpose of the backward equation's.
 
-        Columns sum to zero: mass is conserved (but next to a Dirichlet or Robin wall). Where all cells have one volume it is the
-        operator on rho, too.
+        Columns sum to zero: mass is conserved (but next to a Dirichlet or Robin wall). Where all cells have one volume it
+        is the operator on rho, too.
 
         Examples
         --------
@@ -95,7 +95,8 @@ class FokkerPlanck(Equation):
     def spectrum(self, k: int, grid: int | Sequence[int] | None = None, boundary=None) -> Spectrum:
         """As `DriftDiffusion.spectrum`: the same eigenvalues, the eigenfunctions times the invariant density p^drift / m.
 
-        The integral of m psi^2 / p^drift dvol is 1. Without Dirichlet and Robin walls the first is p^drift / m, up to a constant.
+        The integral of m psi^2 / p^drift dvol is 1. Without Dirichlet and Robin walls the first is p^drift / m, up to a
+        constant.
 
         Examples
         --------

@@ -145,6 +145,7 @@ LAYER, X = af.Attention(af.DotProduct(), 0.25), [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0
         ({"steps": 10}, "steps must be None without noise"),
         ({"noise": 0.1, "steps": 0}, "steps must be at least 1"),
         ({"noise": 4.0, "steps": 2}, "steps must be at least 3 to time 1 with noise 4"),
+        ({"noise": 1e200}, r"noise must be at most 1e\+150"),
         ({"noise": 1e9}, "t must end within 30 days"),
     ],
 )

@@ -7,8 +7,8 @@ u = sqrt(q w) H, symmetric and non-positive:
 
 In the identity metric that is -sum B_i' B_i minus a potential, Schroedinger's form, which is computed as such.
 Integration by parts is exact on these nodes, so a no-flux wall needs nothing, and the flux through another is added to
-the nodes on it, over their quadrature weight across the wall; at a Dirichlet wall the node on it is held. A_i sends sqrt(q w), the constant's image, to zero: constants stay, and the integral of w H is conserved,
-on any grid.
+the nodes on it, over their quadrature weight across the wall; at a Dirichlet wall the node on it is held. A_i sends
+sqrt(q w), the constant's image, to zero: constants stay, and the integral of w H is conserved, on any grid.
 """
 
 from __future__ import annotations
