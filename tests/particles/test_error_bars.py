@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.particles.responses import along, of_outputs
+from attnflow.particles.responses import along, of_outputs, standard_errors
 
 F = af.SquaredDistance(af.Circle())
 P = af.VonMises(1.0)
@@ -166,6 +166,9 @@ def test_layers_in_single_precision_know_the_errors_of_features_far_from_zero():
         np.testing.assert_allclose(bars.noise, usual.noise, rtol=1e-3)
         np.testing.assert_allclose(bars.features - 1e6, usual.features, atol=1e-5)
         np.testing.assert_allclose(bars.bias, usual.bias, atol=1e-5)
+    runs, ones = [(single.bind(tokens), 4)], np.ones((1, 1))
+    errors, _ = standard_errors(runs, 1e6 + np.cos(tokens), ones, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(errors[0], usual.noise, rtol=1e-3)
     halves = af.MultiHead([double, double], mixing=[0.25, 0.25])  # of which constants are not kept
     shifted = af.error_bars(halves, tokens, 1e3 + np.cos(tokens), 1, rng=0)
     np.testing.assert_allclose(shifted.features, 0.5 * (1e3 + double(tokens, np.cos(tokens))), rtol=1e-12)

@@ -5,6 +5,7 @@ import pytest
 
 import attnflow as af
 from attnflow.pde import DriftDiffusion, Heat
+from attnflow.pde.sources import asked_times
 
 CIRCLE, X = Heat(af.Circle()), np.linspace(0, 6, 20)[:, None]
 ROD = Heat(af.Box([(0, np.pi)]))
@@ -129,7 +130,7 @@ def test_a_source_that_turns_out_not_to_be_affine_is_integrated_as_such():
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, None])
-@pytest.mark.parametrize("on, off", [(0.37, 0.4), (0.901, 0.95)])
+@pytest.mark.parametrize("on, off", [(0.37, 0.4), (0.901, 0.95), (0.5021, 0.5095)])
 def test_a_source_that_is_on_for_part_of_the_time_is_seen(rate, on, off):
     """Constants only react: the pulse adds up, decaying at the rate, or with H^2 from a start at 0."""
 
@@ -144,6 +145,18 @@ def test_a_source_that_is_on_for_part_of_the_time_is_seen(rate, on, off):
     else:
         expected = 5 * length if rate == 0 else 5 * -np.expm1(-length) * np.exp(-after)
     assert run.y == pytest.approx(expected, rel=2e-6)
+
+
+@pytest.mark.parametrize("times, k", [([1.0], 40), ([1.0], 151), ([0.25, 0.5, 1.0], None)])
+def test_a_pulse_however_short_is_met_once_it_was_seen(times, k):
+    middle = 0.25 if k is None else asked_times(np.array(times))[k]
+    on, off = middle - 0.7e-4, middle + 1.3e-4
+
+    def source(x, t, H):
+        return (5e3 if on < t < off else 0.0) - H
+
+    run = CIRCLE.solve(zero, times, source=source, rtol=1e-6)
+    assert run.y[-1] == pytest.approx(-5e3 * np.expm1(on - off) * np.exp(off - 1.0), rel=2e-6)
 
 
 def test_a_source_with_a_large_constant_is_affine_all_the_same():
