@@ -51,8 +51,8 @@ def predicted_bias(layer: Attention | MultiHead, density: Density, initial: Call
     Returns
     -------
     callable
-        Points (M, n) -> signed bias (M, c). On a line, points where p^(drift / 2) is below 1e-9 of its top get the
-        bias of the nearest point where it is not.
+        Points (M, n) -> signed bias (M, c). On a line, points where p^(drift / 2) is below 1e-7 of its top get the
+        bias of the nearest node where it is not.
 
     Raises
     ------

@@ -15,7 +15,6 @@ as the features need them, however short t is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,9 +24,9 @@ from ..attention.heads import heads_of, replace_heads
 from ..attention.infinite import bind_density
 from ..geometry import Density
 from ..geometry.spaces import scattered
-from ..grid import Grid
 from ..norms import column_norms
 from .limits import limit
+from .on_nodes import OnNodes, least_held
 
 _STEPS = 4 / np.arange(4.0, 11.0)  # temperatures of one polynomial, over the largest
 _WIDTHS = 9.0  # of the similarity, along the axis on which they are fewest, to begin with
@@ -76,25 +75,14 @@ def extrapolated_bias(layer: Attention | MultiHead, density: Density, initial: C
             "a smoother density, f or initial",
             checks.AccuracyWarning,
         )
-    return OnNodes(nodes, found.reshape(*nodes.shape, -1), density)
+    power = max(head.normalization.drift / 2 for head in heads_of(layer))
+    return OnNodes(nodes, found.reshape(*nodes.shape, -1), density, least=least_held(density, power))
 
 
 def may_vanish(layer: Attention | MultiHead) -> bool:
     """Whether the first order vanishes on flat spaces."""
     second = all(head.normalization.order == 2 and head.f.exponent in (2.0, None) for head in heads_of(layer))
     return second and layer.residual == 1
-
-
-@dataclass(frozen=True)
-class OnNodes:
-    """A field known on nodes."""
-
-    grid: Grid
-    values: np.ndarray
-    density: Density
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        return self.grid.interpolate(self.values, self.density.space.check(points, "points"))
 
 
 def _leading(scales: np.ndarray, fields: np.ndarray, mass: np.ndarray, vanishing: bool) -> tuple[np.ndarray, float]:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import factorial
 from typing import NamedTuple
 
@@ -35,6 +34,7 @@ from ..geometry import Density, Euclidean, Space, Torus
 from ..grid import Axis, Grid, bandwidth
 from ..resolution import interpolation_error
 from ..similarity import LogDistance, Mahalanobis, PowerDistance, SquaredDistance
+from .on_nodes import OnNodes, least_held
 
 _SIZES = {1: (65, 129, 257, 513, 1281), 2: (21, 31, 45), 3: (13,)}  # odd nodes per axis: no Nyquist mode
 _HELD, _SEEN = 1e-8, 1e-6  # of r and r H: modes that do not count, error between the nodes that does not
@@ -82,8 +82,7 @@ def flat_bias(layer: Attention, density: Density, initial: Callable, t: float) -
     eigenvalues, basis = np.linalg.eigh(L)
     M = basis.T @ (E - layer.time_step / 2 * L @ L) @ basis
     psi = (basis @ ((M * duhamel(eigenvalues, t)) @ (basis.T @ (r[:, None] * features)))).reshape(*grid.shape, -1)
-    top = power * density.log_pdf(grid.points).max()
-    return _Bias(grid, psi, density, power, float(top))
+    return OnNodes(grid, psi / r.reshape(*grid.shape, 1), density, power, least_held(density, power))
 
 
 def duhamel(eigenvalues: np.ndarray, t: float) -> np.ndarray:
@@ -92,24 +91,6 @@ def duhamel(eigenvalues: np.ndarray, t: float) -> np.ndarray:
     slower = np.maximum(eigenvalues[:, None], eigenvalues)
     apart = np.where(t * gap > 1e-9, gap, 1.0)
     return np.exp(t * slower) * np.where(t * gap > 1e-9, -np.expm1(-t * apart) / apart, t)
-
-
-@dataclass(frozen=True)
-class _Bias:
-    """psi / r at points, r = p^power over its top."""
-
-    grid: Grid
-    psi: np.ndarray
-    density: Density
-    power: float
-    top: float
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        points = self.density.space.check(points, "points")
-        if not all(self.density.space.periodic):  # beyond the cut there is next to no mass, and psi / r is 0 / 0
-            points = np.clip(points, *np.array([(axis.low, axis.high) for axis in self.grid.axes]).T)
-        r = np.exp(self.power * self.density.log_pdf(points) - self.top)
-        return self.grid.interpolate(self.psi, points) / r[:, None]
 
 
 def _resolving_grid(density: Density, initial: Callable, power: float) -> tuple[Grid, np.ndarray, np.ndarray, np.ndarray]:

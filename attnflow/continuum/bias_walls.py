@@ -33,9 +33,9 @@ from ..pde import DriftDiffusion
 from ..pde.grids import node_grid
 from ..pde.nodes.operator import symmetric_form
 from ..pde.propagator import eigenpairs
-from .bias_extrapolated import OnNodes
 from .bias_flat import duhamel
 from .limits import limit
+from .on_nodes import OnNodes
 
 _SIZES = {1: (25, 37, 55, 81, 121, 181, 271, 401), 2: (13, 19, 27, 37, 49), 3: (9, 11, 13)}  # nodes per axis
 _ENOUGH, _WARN = 1e-4, 1e-2  # relative change by the last nodes

@@ -30,6 +30,7 @@ from .infinite import finished, infinite_layers
 from .limits import limit
 from .next_order import NextOrder, effective_tokens, next_order, smallest
 from .noise import PredictedNoise, predicted_noise
+from .on_nodes import OnNodes
 
 _LEADING = 0.02  # of the error, that the next order changes where it is left out of the regime's name
 _FEWEST = 10.0  # tokens a query averages over
@@ -130,7 +131,7 @@ def predicted_error(
     bias, grid = _bias(layer, density, initial, t, equation, chosen)
     if np.isinf(n_tokens):
         share = _Nodes.of(grid, density, equation).share(bias(grid.points))
-        none = _Field(grid, np.zeros((grid.size, equation.y.shape[-1])), density)
+        none = OnNodes(grid, np.zeros((*grid.shape, equation.y.shape[-1])), density)
         return PredictedError(share, bias, none, none, share, 0.0, 0.0, np.inf, "leading order")
     found = next_order(layer, density, initial, t, n_tokens, progress)
     grid = grid if found is None else found.grid
@@ -221,7 +222,7 @@ def _next_order(nodes: _Nodes, bias: Callable, found: NextOrder, density: Densit
         relative,
         bias,
         PredictedNoise(found.grid, (variance * factor).reshape(*found.grid.shape, -1), found.size, density, False, 0.0),
-        _Field(found.grid, mean, density),
+        OnNodes(found.grid, mean.reshape(*found.grid.shape, -1), density, power=1.0),
         of_bias,
         of_noise,
         of_mean,
@@ -239,19 +240,6 @@ class _Difference:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         return self.solution.at(points) - self.reference.at(points)
-
-
-@dataclass(frozen=True, eq=False)
-class _Field:
-    """Values on nodes, interpolated."""
-
-    grid: Grid | HopfGrid
-    values: np.ndarray
-    density: Density
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        points = self.density.space.check(points, "points")
-        return self.grid.interpolate(self.values.reshape(*self.grid.shape, -1), points)
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,11 +36,11 @@ from ..norms import unit
 from ..progress import track
 from .hopf import HopfGrid
 from .limits import depth
-from .noise import MOST_WORK, bind_nodes, weights_and_response
+from .nodes import MOST_WORK, bind_nodes, weights_and_response
+from .on_nodes import NO_TOKEN
 
 _DRAWS = 1024  # of white noise: an error of some per cent of the braces
 _BLOCK = 1024  # changes of the density that go through the layers together
-_NO_TOKEN = 1e-16  # of the largest mass: far tails of a line, where no token is
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def taylor(A: np.ndarray, r: list[np.ndarray], h: np.ndarray, steps: list[float]
 
 def _column(series: Callable, h: np.ndarray, mass: np.ndarray, seen: np.ndarray, progress: bool) -> tuple:
     """V, F, E(x, x) (m,), the braces averaged over the weights `seen`, and their standard error, of one column."""
-    m, tokens = len(mass), np.flatnonzero(mass > _NO_TOKEN * mass.max())
+    m, tokens = len(mass), np.flatnonzero(mass > NO_TOKEN * mass.max())
     V, F, skew, own = (np.zeros(m) for _ in range(4))
     for places in track(list(_blocks(tokens)), progress, unit="block"):
         xi = -np.ones((m, len(places)))

@@ -16,16 +16,16 @@ from ..attention.masks import check_unmasked
 from ..attention.selected import SelectedLayer
 from ..geometry import Density
 from ..grid import Grid
-from ..kernels.reference_engine import dense_logits
+from ..kernels.reference_engine import dense_logits, softmax
 from .derivative import Derivative, of_chosen, of_matrix, of_sums
 from .hopf import HopfGrid, bind_three_sphere, is_three_sphere
+from .on_nodes import NO_TOKEN
 
 _RESOLUTION = 1.3  # nodes per kernel width: quadrature error below 1e-14, and the matrices stay small
 _LARGEST = 3000  # nodes: a dense product of matrices per layer
 MOST_NODES = 2**17  # beyond which a grid is refused
 MOST_WORK = 2e12  # products of matrices * nodes^3: a minute or two
 _DIRECTIONS, _PAIRS = (64, 256), 1e11  # at least and at most; layers * nodes^2 * directions beyond which there are fewer
-_NO_TOKEN = 1e-12  # of the largest mass
 _MOST_FEATURES = 3e9  # layers * nodes * directions: minutes by the fastest engine
 
 
@@ -66,18 +66,13 @@ def weights_and_response(bound: BoundLayer, mass: np.ndarray) -> tuple[np.ndarra
         return (A := bound.attend(one).mean), layer.normalization.response(
             A, lambda _: bound.plan(one, np.log(mass)).mean, mass
         )
-    A = _softmax(dense_logits(layer.f, layer.epsilon, nodes, nodes, bound.key_bias))
+    A, _ = softmax(dense_logits(layer.f, layer.epsilon, nodes, nodes, bound.key_bias))
 
     def plain(transposed: bool) -> np.ndarray:
         f = layer.f.transposed() if transposed else layer.f
-        return _softmax(dense_logits(f, layer.epsilon, nodes, nodes, np.log(mass)))
+        return softmax(dense_logits(f, layer.epsilon, nodes, nodes, np.log(mass)))[0]
 
     return A, layer.normalization.response(A, plain, mass)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def derivatives_of(
@@ -109,7 +104,7 @@ def _directions(head: BoundLayer, mass: np.ndarray, layers: int) -> tuple[np.nda
             "epsilon must be larger, or initial smoother, for a predicted noise: "
             f"{layers} sums over {len(mass)} nodes in {2 * count} directions"
         )
-    there = (mass > _NO_TOKEN * mass.max())[:, None]
+    there = (mass > NO_TOKEN * mass.max())[:, None]
     root = np.sqrt(mass)[:, None]
     signs = there * (np.random.default_rng(0).integers(0, 2, (2, len(mass), count)) * 2.0 - 1)
     smooth = np.linalg.qr(there * root * head.attend(head.attend(signs[0] / root).mean).mean)[0]

@@ -46,9 +46,8 @@ from ..progress import track
 from .derivative import Derivative
 from .hopf import HopfGrid
 from .limits import depth
-from .nodes import MOST_NODES, MOST_WORK, bind_nodes, check_predictable, derivatives_of, weights_and_response
-
-__all__ = ["MOST_WORK", "PredictedNoise", "bind_nodes", "check_predictable", "predicted_noise", "weights_and_response"]
+from .nodes import MOST_NODES, bind_nodes, derivatives_of
+from .on_nodes import OnNodes
 
 _ALONE = 1 / 3  # of a causal layer's variance, that tokens with nothing before them may carry without a warning
 
@@ -179,13 +178,15 @@ class PredictedNoise:
     relative_error: float
 
     def __call__(self, points: np.ndarray, position: float = 1.0) -> np.ndarray:
-        """Standard deviation (M, c) at points (M, n); of token position * N of a causal layer, 0 < position <= 1."""
-        points = self.density.space.check(points, "points")
+        """Standard deviation (M, c) at points (M, n); of token position * N of a causal layer, 0 < position <= 1.
+
+        Points where p is below 1e-12 of its top get the noise of the nearest node where it is not.
+        """
         position = checks.fraction(position, "position")
         if position != 1 and not self.causal:
             raise ValueError(f"position must be 1 where all tokens see all, got {position:g}: it is of a causal layer")
         # a sum of squares that touches zero may interpolate to just below it
-        variance = np.maximum(self.grid.interpolate(self.variance, points), 0.0)
+        variance = np.maximum(OnNodes(self.grid, self.variance, self.density, power=1.0)(points), 0.0)
         return self.size * np.sqrt(variance / position)
 
 

@@ -33,9 +33,9 @@ from ..pde import DriftDiffusion
 from ..progress import track
 from .limits import limit
 from .nodes import MOST_WORK, bind_nodes, check_predictable, weights_and_response
+from .on_nodes import NO_TOKEN
 
 _SAME = 1e-6  # relative gap of eigenvalues that are one
-_NO_TOKEN = 1e-16  # of the largest mass: far tails of a line, where eigenfunctions grow and are round-off
 _SMOOTHED = 1e-3  # eigenvalues whose eigenfunctions are averaged once: vectors over sqrt(w) are round-off where w is
 _MIXED = 2.0  # couplings that a gap must exceed for its two eigenfunctions to keep apart
 _WIDEST = 0.2  # of a rate, that a group of unequal ones may span
@@ -222,7 +222,7 @@ class _Modes(NamedTuple):
 
 def _modes(layer: Attention, density: Density) -> _Modes:
     bound, grid, mass = bind_nodes(layer, density)
-    kept = mass > _NO_TOKEN * mass.max()
+    kept = mass > NO_TOKEN * mass.max()
     mass = mass[kept] / mass[kept].sum()
     if not kept.all():
         bound = layer.bind(grid.points[kept], np.log(mass))

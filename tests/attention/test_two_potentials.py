@@ -11,7 +11,7 @@ import attnflow as af
 from attnflow.attention import bound as binding
 from attnflow.attention.infinite import bind_density
 from attnflow.checks import ConvergenceWarning
-from attnflow.continuum.noise import bind_nodes, weights_and_response
+from attnflow.continuum.nodes import bind_nodes, weights_and_response
 
 TWO = af.Sinkhorn(potentials=2)
 P, CIRCLE, PLANE = af.VonMises(1.0), af.Circle(), af.Euclidean(2)

@@ -5,7 +5,7 @@ import pytest
 
 import attnflow as af
 from attnflow.continuum.next_order import next_order, smallest, taylor
-from attnflow.continuum.noise import bind_nodes, weights_and_response
+from attnflow.continuum.nodes import bind_nodes, weights_and_response
 from attnflow.norms import norm
 
 CIRCLE = af.Circle()

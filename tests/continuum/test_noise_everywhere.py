@@ -9,7 +9,7 @@ from scipy.integrate import quad
 import attnflow as af
 from attnflow.checks import AccuracyWarning
 from attnflow.continuum.derivative import of_chosen, of_sums
-from attnflow.continuum.noise import bind_nodes
+from attnflow.continuum.nodes import bind_nodes
 
 CIRCLE, TORUS = af.Circle(), af.Torus([2 * np.pi, 2 * np.pi])
 F, P = af.SquaredDistance(CIRCLE), af.Density(CIRCLE, lambda x: 0.7 * np.cos(x[..., 0]))
@@ -107,6 +107,40 @@ def test_one_layer_of_gaussian_tokens_is_the_integral():
     variance, mean = S * s / 2 / (S + s / 2), S / (S + s / 2) - S / (S + s)
     square = normal(S + s / 2) / (4 * np.pi * s * normal(S + s) ** 2) * (variance + (mean * x[:, 0]) ** 2)
     np.testing.assert_allclose(noise(x)[:, 0], np.sqrt(square / 1000), rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "density, points, nodes",
+    [
+        (af.VonMises(8.0), np.linspace(-1.0, 1.0, 11)[:, None], 1000),
+        (
+            af.VonMisesFisher(np.array([0.0, 0.0, 1.0]), 10.0),
+            np.stack([np.sin(a := np.linspace(0, 1.1, 12)), 0 * a, np.cos(a)], 1),
+            (120, 240),
+        ),
+    ],
+    ids=["circle", "sphere"],
+)
+def test_one_layer_between_the_nodes_of_a_narrow_density_is_the_integral(density, points, nodes):
+    layer = af.Attention(af.SquaredDistance(density.space), 0.05)
+    fine = density.grid(nodes)
+    p = density.pdf(fine.points) * fine.weights
+
+    def features(x):
+        return np.sin(x[..., 0])
+
+    S = np.exp(-(density.space.distance(points[:, None], fine.points) ** 2) / 0.1)
+    of_p = S @ p
+    off = features(fine.points) - (S @ (p * features(fine.points)) / of_p)[:, None]
+    noise = np.sqrt((S * off) ** 2 @ p / 4000) / of_p
+    found = af.predicted_noise(layer, density, features, layer.time_step, 4000)
+    np.testing.assert_allclose(found(points)[:, 0], noise, rtol=1e-3)
+    if density.space.dim == 1:  # on the sphere it takes longer
+        own = (features(points) - features(fine.points[:1]) + off[:, 0]) / of_p
+        mean = (own - (S**2 * off) @ p / of_p**2) / 4000
+        error = af.predicted_error(layer, density, features, layer.time_step, 4000)
+        np.testing.assert_allclose(error.mean(points)[:, 0], mean, rtol=1e-6, atol=1e-6 * np.abs(mean).max())
+        assert np.ptp(error.noise(points) / found(points)) < 1e-9
 
 
 def test_one_layer_between_walls_is_the_integral():
