@@ -26,6 +26,7 @@ from ..geometry import Density
 from ..geometry.spaces import scattered
 from ..norms import column_norms
 from .limits import limit
+from .nodes import centred, exact
 from .on_nodes import OnNodes, least_held
 
 _STEPS = 4 / np.arange(4.0, 11.0)  # temperatures of one polynomial, over the largest
@@ -37,7 +38,7 @@ _ENOUGH, _WARN = 4e-4, 1e-2  # relative change by the largest temperature, about
 _VANISHES = 1e-2  # of the second order, at the smallest temperature
 _TERMS, _SMALL = 200, 1e-12  # of the binomial series
 _DENSE = 6000  # nodes up to which weights are computed once
-_ROUND_OFF = 1e-14
+_ROUND_OFF = 1e-14  # of features, after all layers
 
 
 def extrapolated_bias(layer: Attention | MultiHead, density: Density, initial: Callable, t: float) -> Callable:
@@ -49,6 +50,7 @@ def extrapolated_bias(layer: Attention | MultiHead, density: Density, initial: C
         If the bias is not good to one per cent at the smallest temperature that is affordable.
     """
     limit(layer, density)  # says if there is none, and of folds
+    layer = exact(layer)
     largest, found, error = _first_scale(layer, density), None, np.inf
     resolution = _RESOLUTION["colatitude" if density.space.columns == 3 > density.space.dim else None]
     while error > _ENOUGH:
@@ -58,16 +60,17 @@ def extrapolated_bias(layer: Attention | MultiHead, density: Density, initial: C
         if found is not None and (grid.size > _LARGEST or pairs > _MOST_PAIRS):
             break
         one = bound if isinstance(finest, Attention) else bound.heads[0]
-        features = checks.evaluate(initial, grid.points, "initial")
-        fields = []
+        mass = np.exp(one.log_mass - one.log_mass.max())
+        mass /= mass.sum()
+        features, size = centred(layer, checks.evaluate(initial, grid.points, "initial"), mass)
+        features, fields = features / size, []
         for step in _STEPS:
             some = _cooled(layer, largest * step)
             fields.append(_after(_step(some.bind(grid.points, one.log_mass)), features, t / some.time_step))
-        mass = np.exp(one.log_mass - one.log_mass.max())
-        field, change = _leading(largest * _STEPS, np.array(fields), mass / mass.sum(), may_vanish(layer))
+        field, change = _leading(largest * _STEPS, np.array(fields), mass, may_vanish(layer))
         if change >= error and error < _WARN:  # rounding errors take over
             break
-        found, nodes, error, largest = field, grid, change, largest / 2
+        found, nodes, error, largest = size * field, grid, change, largest / 2
     assert found is not None  # the first polynomial is always taken
     if error > _WARN:
         checks.warn(
@@ -86,21 +89,24 @@ def may_vanish(layer: Attention | MultiHead) -> bool:
 
 
 def _leading(scales: np.ndarray, fields: np.ndarray, mass: np.ndarray, vanishing: bool) -> tuple[np.ndarray, float]:
-    """F_1, or F_2 where F_1 vanishes, for the scale in place of tau, (m, c), and its relative change by the largest."""
+    """F_1, or F_2 where F_1 vanishes, for the scale in place of tau, (m, c), and its relative change by the largest.
 
-    def coefficients(first: int) -> np.ndarray:
-        x = scales[first:] / scales[-1]
-        return np.tensordot(np.linalg.inv(np.vander(x, increasing=True)), fields[first:], axes=1)[1:3]
+    Column by column; 0 where there is nothing but round-off. The change is that of the column that changes most.
+    """
 
-    def size(field: np.ndarray) -> float:
-        return float(np.linalg.norm(column_norms(mass, field)))
+    def inverse(first: int) -> np.ndarray:
+        return np.linalg.inv(np.vander(scales[first:] / scales[-1], increasing=True))[1:3]
 
-    best, before = coefficients(0), coefficients(1)
-    order = 2 if vanishing and size(best[0]) < _VANISHES * size(best[1]) else 1
-    found = best[order - 1]
-    whole = size(found)
-    error = size(found - before[order - 1]) / whole if whole > _ROUND_OFF * size(fields[-1]) else 0.0
-    return found / scales[-1] ** order, error
+    changes = fields - fields[-1]  # what does not change at all leaves no round-off
+    best, before = (np.tensordot(inverse(first), changes[first:], axes=1) for first in (0, 1))
+    noise = _ROUND_OFF * np.abs(inverse(0)).sum(axis=1)[:, None] * column_norms(mass, fields[-1])
+    sizes = np.array([column_norms(mass, field) for field in best])
+    second = vanishing & (sizes[0] < np.maximum(_VANISHES * sizes[1], noise[0]))
+    there = np.where(second, sizes[1] > noise[1], sizes[0] > noise[0])
+    found = np.where(there, np.where(second, best[1], best[0]), 0.0)
+    change = column_norms(mass, np.where(there, found - np.where(second, before[1], before[0]), 0.0))
+    error = np.max(change / np.where(there, column_norms(mass, found), 1.0))
+    return found / scales[-1] ** np.where(second, 2, 1), float(error)
 
 
 def _after(step: Callable, features: np.ndarray, layers: float) -> np.ndarray:
@@ -130,7 +136,7 @@ def _step(bound: BoundLayer | BoundHeads) -> Callable:
 
 
 def _cooled(layer: Attention | MultiHead, scale: float) -> Attention | MultiHead:
-    """The layer in double precision with its time step, each head's, times `scale`."""
+    """The layer with its time step, each head's, times `scale`."""
 
     def cooled(head: Attention) -> Attention:
         f, epsilon = head.f, head.epsilon

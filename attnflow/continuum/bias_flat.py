@@ -34,6 +34,7 @@ from ..geometry import Density, Euclidean, Space, Torus
 from ..grid import Axis, Grid, bandwidth
 from ..resolution import interpolation_error
 from ..similarity import LogDistance, Mahalanobis, PowerDistance, SquaredDistance
+from .nodes import centred
 from .on_nodes import OnNodes, least_held
 
 _SIZES = {1: (65, 129, 257, 513, 1281), 2: (21, 31, 45), 3: (13,)}  # odd nodes per axis: no Nyquist mode
@@ -56,6 +57,7 @@ def flat_bias(layer: Attention, density: Density, initial: Callable, t: float) -
         raise ValueError(f"epsilon must be smaller for a predicted bias: the fourth moment is infinite at {layer.epsilon}")
     power = layer.normalization.drift / 2
     grid, features, r, steps = _resolving_grid(density, initial, power)
+    features, _ = centred(layer, features, density.pdf(grid.points))
     if all(density.space.periodic) and r.min() < 1e-9:
         raise ValueError(
             f"density must not fall below 1e-9 of its top (to the power {power:g}) on a torus for a predicted bias, "

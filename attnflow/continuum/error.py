@@ -29,6 +29,7 @@ from .hopf import HopfGrid
 from .infinite import finished, infinite_layers
 from .limits import limit
 from .next_order import NextOrder, effective_tokens, next_order, smallest
+from .nodes import exact
 from .noise import PredictedNoise, predicted_noise
 from .on_nodes import OnNodes
 
@@ -156,7 +157,7 @@ def _bias(
     and nodes that resolve it."""
     assert equation.grid is not None
     try:
-        infinite = finished(infinite_layers(layer, density, initial, t, n_tokens=chosen))
+        infinite = finished(infinite_layers(exact(layer), density, initial, t, n_tokens=chosen))
     except ValueError:
         return predicted_bias(cast(Attention, layer), density, initial, t), equation.grid
     assert infinite.grid is not None

@@ -32,11 +32,10 @@ from ..attention import Attention, MultiHead, Normalization, heads_of
 from ..attention.sparse import Selective
 from ..geometry import Density, Reexpressed, Remetrised
 from ..grid import Grid
-from ..norms import unit
 from ..progress import track
 from .hopf import HopfGrid
 from .limits import depth
-from .nodes import MOST_WORK, bind_nodes, weights_and_response
+from .nodes import MOST_WORK, bind_nodes, centred, weights_and_response
 from .on_nodes import NO_TOKEN
 
 _DRAWS = 1024  # of white noise: an error of some per cent of the braces
@@ -124,8 +123,7 @@ def next_order(
     if 2 * len(steps) * grid.size**3 > MOST_WORK:
         return None
     A, eta = weights_and_response(bound, mass)
-    start = checks.evaluate(initial, grid.points, "initial")
-    size = unit(start, axis=0)
+    start, size = centred(layer, checks.evaluate(initial, grid.points, "initial"), mass)
     effective = effective_tokens(layer, density, grid.points, n_tokens)
     seen = mass * (effective >= smallest(effective, mass, n_tokens))
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import capacity
-from ..attention import Attention, BoundLayer, MultiHead
+from ..attention import Attention, BoundLayer, MultiHead, Sinkhorn
 from ..attention.circulant import Circulant
-from ..attention.heads import heads_of
+from ..attention.heads import heads_of, replace_heads
 from ..attention.infinite import bind_density, check_same_space
 from ..attention.masks import check_unmasked
 from ..attention.selected import SelectedLayer
 from ..geometry import Density
 from ..grid import Grid
 from ..kernels.reference_engine import dense_logits, softmax
+from ..norms import unit
 from .derivative import Derivative, of_chosen, of_matrix, of_sums
 from .hopf import HopfGrid, bind_three_sphere, is_three_sphere
 from .on_nodes import NO_TOKEN
@@ -37,6 +39,32 @@ def check_predictable(layer: Attention, density: Density, what: str) -> None:
         raise ValueError(f"density must live on a space without boundary for {what}, got {density.space}")
 
 
+def exact(layer: Attention | MultiHead) -> Attention | MultiHead:
+    """The layer that predictions are of: in double precision, with Sinkhorn's own weights, whatever the layer's tolerances.
+
+    Without its mask.
+    """
+
+    def head(head: Attention) -> Attention:
+        rule = head.normalization
+        rule = replace(rule, tol=None) if isinstance(rule, Sinkhorn) else rule
+        return Attention(head.f, head.epsilon, rule, head.residual)
+
+    return replace_heads(layer, [head(one) for one in heads_of(layer)])
+
+
+def centred(layer: Attention | MultiHead, features: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features (m, c) less their p-means, which weights that sum to one carry along; and a unit for each column, (c,).
+
+    Columns that mixing couples have one unit.
+    """
+    features = features - mass @ features / mass.sum()
+    size = unit(features, axis=0)
+    if isinstance(layer, MultiHead) and layer.columns is not None:
+        size = np.full_like(size, size.max())
+    return features, size
+
+
 def bind_nodes(
     layer: Attention | MultiHead,
     density: Density,
@@ -44,11 +72,12 @@ def bind_nodes(
     largest: int = _LARGEST,
     n_tokens: float | None = None,
 ) -> tuple[Any, Grid | HopfGrid, np.ndarray]:
-    """The infinite-token layer on few nodes, at most `largest`, the nodes, and their masses p dvol (m,).
+    """The infinite-token layer, `exact`, on few nodes, at most `largest`, the nodes, and their masses p dvol (m,).
 
     `n_tokens` is for layers whose queries choose among them.
     """
     grid: Grid | HopfGrid
+    layer = exact(layer)
     if is_three_sphere(density.space):
         bound, grid = bind_three_sphere(layer, density, values, _RESOLUTION, largest)
     else:

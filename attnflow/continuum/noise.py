@@ -27,7 +27,6 @@ C g(s) = (1/s) integral_0^s g, and noise is white in position too: with E = sum_
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import cast
 
@@ -36,17 +35,16 @@ from scipy.special import comb, gammaincc
 
 from .. import checks
 from ..attention import Attention, MultiHead, Softmax, Sparse
-from ..attention.heads import check_columns, heads_of, replace_heads
+from ..attention.heads import check_columns, heads_of
 from ..attention.infinite import check_same_space
 from ..attention.masks import Causal, check_unmasked
 from ..geometry import Density
 from ..grid import Grid
-from ..norms import unit
 from ..progress import track
 from .derivative import Derivative
 from .hopf import HopfGrid
 from .limits import depth
-from .nodes import MOST_NODES, bind_nodes, derivatives_of
+from .nodes import MOST_NODES, bind_nodes, centred, derivatives_of
 from .on_nodes import OnNodes
 
 _ALONE = 1 / 3  # of a causal layer's variance, that tokens with nothing before them may carry without a warning
@@ -128,17 +126,17 @@ def predicted_noise(
     whole, rest = depth(cast(Attention, layer), t)
     steps = [layer.residual] * whole + [layer.residual * rest] * (rest > 0)
 
-    bound, grid, mass = bind_nodes(_unmasked(layer), density, initial, MOST_NODES, n_tokens)
+    bound, grid, mass = bind_nodes(layer, density, initial, MOST_NODES, n_tokens)
     derivatives, summed = derivatives_of(getattr(bound, "heads", (bound,)), mass, len(steps), max_nodes)
 
-    start = checks.evaluate(initial, grid.points, "initial")
-    size, variance, random = unit(start, axis=0), np.empty_like(start), np.empty_like(start)
+    start, size = centred(layer, checks.evaluate(initial, grid.points, "initial"), mass)
+    variance, random = np.empty_like(start), np.empty_like(start)
     mixing: Sequence[np.ndarray | None] = [None]
     groups = [slice(c, c + 1) for c in range(start.shape[1])]
     if isinstance(layer, MultiHead):
         mixing = layer.mixing
-        if layer.columns is not None:  # what mixing couples has one unit, and is done at once
-            size, groups = np.full_like(size, size.max()), [slice(None)]
+        if layer.columns is not None:  # what mixing couples is done at once
+            groups = [slice(None)]
     bar = track(range(len(groups) * len(steps)), progress)
     for group in groups:
         E = _influence(derivatives, mixing, start[:, group] / size[group], steps, causal, bar)
@@ -255,13 +253,6 @@ def _check_layer(layer: Attention | MultiHead, density: Density) -> bool:
     if len(causal) > 1:
         raise ValueError("layer must have heads that are all causal, or none, for a predicted noise")
     return causal.pop()
-
-
-def _unmasked(layer: Attention | MultiHead) -> Attention | MultiHead:
-    heads = [copy(head) for head in heads_of(layer)]
-    for head in heads:
-        head.mask = head._last = None
-    return replace_heads(layer, heads)
 
 
 def _warn_of_first_tokens(orders: Sequence[np.ndarray], alone: float, layers: int) -> None:

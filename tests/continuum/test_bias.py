@@ -78,6 +78,49 @@ def test_a_bias_is_that_of_a_time_far_shorter_than_its_layers():
     np.testing.assert_allclose(there, 2 * expected, rtol=2e-3, atol=2e-3)
 
 
+ELLIPSE = af.SquaredMap(lambda x: np.concatenate([2 * np.cos(x), np.sin(x)], axis=-1))
+
+
+def test_a_constant_changes_no_bias_and_columns_of_other_units_neither():
+    layer, points = af.Attention(ELLIPSE, 0.05), np.array([[0.9], [2.0]])
+    alone = af.predicted_bias(layer, af.VonMises(1.0), lambda x: np.sin(6 * x[..., 0]), 0.01)(points)[:, 0]
+
+    def columns(x):
+        return np.stack([1e9 * np.cos(x[..., 0]), 1e7 + np.sin(6 * x[..., 0])], axis=-1)
+
+    together = af.predicted_bias(layer, af.VonMises(1.0), columns, 0.01)(points)
+    np.testing.assert_allclose(together[:, 1], alone, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "f, density, t, rule",
+    [(ELLIPSE, af.VonMises(1.0), 0.0, "softmax"), (af.SquaredDistance(CIRCLE), af.Uniform(CIRCLE), 0.5, "sinkhorn")],
+)
+def test_where_there_is_no_bias_it_is_nothing_without_a_warning(f, density, t, rule):
+    bias = af.predicted_bias(af.Attention(f, 0.05, rule), density, lambda x: np.cos(x[..., 0]), t)
+    assert (bias(np.array([[0.9], [2.0]])) == 0).all()
+
+
+def test_a_bias_is_that_of_the_weights_as_they_are_defined():
+    def bias(rule, **options):
+        layer = af.Attention(af.SquaredDistance(CIRCLE), 0.05, rule, **options)
+        return af.predicted_bias(layer, af.VonMises(1.0), lambda x: np.cos(x[..., 0]), 0.5)(np.array([[0.9], [2.0]]))
+
+    exact = bias("sinkhorn")
+    np.testing.assert_allclose(bias(af.Sinkhorn(tol=1e-3)), exact, rtol=1e-12)
+    np.testing.assert_allclose(bias("sinkhorn", dtype="float32"), exact, rtol=1e-12)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_far_out_on_a_line_is_the_bias_of_where_tokens_end(heads):
+    layer = af.Attention(af.SquaredDistance(af.Euclidean(1)), 0.1)
+    layer = layer if heads == 1 else af.MultiHead([layer] * heads)
+    bias = af.predicted_bias(layer, af.Gaussian([0.0], [[1.0]]), lambda x: x[..., 0], 0.2)
+    end, inside, *far = bias(np.array([[5.6], [1.0], [6.0], [8.0], [12.0], [-12.0]]))[:, 0]
+    assert end == pytest.approx(5.6 * inside, rel=5e-3)  # it is a multiple of x
+    np.testing.assert_allclose(far, np.array([1, 1, 1, -1]) * end, rtol=0.03)
+
+
 @pytest.mark.parametrize("degree", [1, 2])
 def test_plain_sinkhorn_layers_of_gaussian_tokens_have_their_second_order(degree):
     # kappa^degree per layer, kappa = exp(-asinh(s / (2 Sigma))): error / tau^2 -> t k / (6 Sigma^3) e^(-k t / Sigma)

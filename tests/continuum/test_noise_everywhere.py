@@ -68,6 +68,15 @@ def test_random_signs_agree_with_the_sum_within_their_stated_error(rule):
     np.testing.assert_array_equal(some(points), af.predicted_noise(layer, density, wave, 0.12, 1000, max_nodes=0)(points))
 
 
+@pytest.mark.parametrize("rule", ["softmax", "column"])
+def test_random_signs_know_neither_the_layers_precision_nor_a_constant(rule):
+    def noise(constant, dtype):
+        layer = af.Attention(F, 0.05, rule, dtype=dtype)
+        return af.predicted_noise(layer, P, lambda x: constant + wave(x), 0.1, 1000, max_nodes=0)(X)
+
+    np.testing.assert_allclose(noise(1e6, "float32"), noise(0.0, "float64"), rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_one_layer_on_the_three_torus_is_the_integral():
     # uniform p: S p is the normal density of variance s, (1/N) integral S^2 p (h - A h)^2 in closed form
