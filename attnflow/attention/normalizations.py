@@ -262,7 +262,9 @@ class Sinkhorn(Normalization):
     def response_series(
         self, weights: np.ndarray, eta: np.ndarray, mass: np.ndarray, fluctuation: np.ndarray, order: int
     ) -> list[np.ndarray]:
-        return sinkhorn.response_series(weights, mass, fluctuation, order)
+        if self.potentials == 2:
+            return sinkhorn.response_series_of_two(weights, mass, fluctuation, order)
+        return sinkhorn.response_series(weights, fluctuation, order)
 
 
 def _masses(bound: BoundLayer) -> np.ndarray:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.linalg import pinvh
 from scipy.sparse.linalg import LinearOperator, cg
 
 from .. import checks
@@ -29,6 +30,7 @@ _DEPTH, _FEWEST = 30, 5  # iterates that are combined, at most and where memory 
 _KEPT = 2**24  # numbers of the past that are kept, if those are not fewer than `_FEWEST` iterates'
 _FAR = 1e9  # logarithms of potentials, beside those of the start: beyond, their round-off is no smaller than a gap
 _SWEEPS = 200  # of (1 + A)^-1, of which 26 do where A is positive definite
+_SINGULAR = 1e-13  # of 1 - A* A: islands that see each other less are apart
 _GROWTH = 2.0  # of the residual beside the best so far, from which on the past misleads and is forgotten
 
 
@@ -160,7 +162,7 @@ def response(weights: np.ndarray, mass: np.ndarray) -> np.ndarray:
     -(1 + A)^-1 S(., z) for symmetric f.
     """
     density, adjoint = weights / mass, (weights * mass[:, None]).T / mass[:, None]
-    return _solve(weights, adjoint, mass, adjoint @ density - density.T, -0.5)
+    return _inverse(weights, mass) @ (adjoint @ density - density.T) - 0.5
 
 
 def second_response(weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> np.ndarray:
@@ -175,33 +177,52 @@ def second_response(weights: np.ndarray, eta: np.ndarray, mass: np.ndarray) -> n
     beta = 1 - weights @ eta - weights / mass
     own = np.diagonal(eta)
     known = eta**2 @ mass + adjoint @ (weights @ own - np.diagonal(beta) - beta**2 @ mass)
-    return _solve(weights, adjoint, mass, known, mass @ (eta**2 @ mass - own) / 2)
+    return _inverse(weights, mass) @ known + mass @ (eta**2 @ mass - own) / 2
 
 
-def response_series(weights: np.ndarray, mass: np.ndarray, fluctuation: np.ndarray, order: int) -> list[np.ndarray]:
+def response_series(weights: np.ndarray, fluctuation: np.ndarray, order: int) -> list[np.ndarray]:
     """[e_1, ..., e_order], each (m, k): the powers of t in v, relative to v, when tokens have the density p (1 + t xi).
+
+    Of one potential, with g_k the k-th power of A[(1 + t xi) e]:
+
+        (1 + A) e_k = -A[xi e_{k-1}] - sum_j e_j g_{k-j},     0 < j < k,
+
+    which has a solution where tokens fall into islands, too.
+    """
+    inverse = np.linalg.inv(np.eye(len(weights)) + weights)
+    e, g = [np.ones_like(fluctuation)], [np.ones_like(fluctuation)]
+    for k in range(1, order + 1):
+        seen = weights @ (fluctuation * e[-1])
+        e.append(-inverse @ (seen + sum(e[j] * g[k - j] for j in range(1, k))))
+        g.append(weights @ e[-1] + seen)
+    return e[1:]
+
+
+def response_series_of_two(weights: np.ndarray, mass: np.ndarray, fluctuation: np.ndarray, order: int) -> list[np.ndarray]:
+    """As `response_series`, of two potentials.
 
     With u (1 + t d_1 + ...) and v (1 + t e_1 + ...) rows and columns sum to one at every power of t: g_k the k-th power of
     A[(1 + t xi) e] and g*_k that of A*[(1 + t xi) d],
 
         d_k + g_k + sum_j d_j g_{k-j} = 0,     e_k + g*_k + sum_j e_j g*_{k-j} = 0,     0 < j < k.
     """
-    adjoint, share = (weights * mass[:, None]).T / mass[:, None], mass / mass.sum()
-    inverse = np.linalg.inv(np.eye(len(mass)) - adjoint @ weights + share)  # of constants: they change no weight
+    adjoint = (weights * mass[:, None]).T / mass[:, None]
+    inverse = _inverse(weights, mass)
     d, e = [np.ones_like(fluctuation)], [np.ones_like(fluctuation)]
     of_rows, of_columns = [d[0]], [d[0]]
     for k in range(1, order + 1):
         row, column = weights @ (fluctuation * e[-1]), adjoint @ (fluctuation * d[-1])
         rows = -row - sum(d[j] * of_rows[k - j] for j in range(1, k))
         known = -column - sum(e[j] * of_columns[k - j] for j in range(1, k)) - adjoint @ rows
-        e.append(inverse @ (known - share @ known))
+        e.append(inverse @ known)
         of_rows.append(weights @ e[-1] + row)
         d.append(rows - weights @ e[-1])
         of_columns.append(adjoint @ d[-1] + column)
     return e[1:]
 
 
-def _solve(weights: np.ndarray, adjoint: np.ndarray, mass: np.ndarray, known: np.ndarray, mean: float) -> np.ndarray:
-    """x with (1 - A* A) x = known, of which constants are not part, and that p-mean."""
-    share = mass / mass.sum()
-    return np.linalg.solve(np.eye(len(mass)) - adjoint @ weights + share, known - share @ known + mean)
+def _inverse(weights: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """The inverse of 1 - A* A, but for constants and for what is constant on islands of tokens: these change no weight."""
+    root = np.sqrt(mass)
+    symmetric = root[:, None] * weights / root
+    return pinvh(np.eye(len(mass)) - symmetric.T @ symmetric, rtol=_SINGULAR) * root / root[:, None]

@@ -28,6 +28,7 @@ _LARGEST = 3000  # nodes: a dense product of matrices per layer
 MOST_NODES = 2**17  # beyond which a grid is refused
 MOST_WORK = 2e12  # products of matrices * nodes^3: a minute or two
 _DIRECTIONS, _PAIRS = (64, 256), 1e11  # at least and at most; layers * nodes^2 * directions beyond which there are fewer
+_EXACT = 1e-12  # rtol
 _MOST_FEATURES = 3e9  # layers * nodes * directions: minutes by the fastest engine
 
 
@@ -46,9 +47,10 @@ def exact(layer: Attention | MultiHead) -> Attention | MultiHead:
     """
 
     def head(head: Attention) -> Attention:
-        rule = head.normalization
-        rule = replace(rule, tol=None) if isinstance(rule, Sinkhorn) else rule
-        return Attention(head.f, head.epsilon, rule, head.residual)
+        rule, rtol = head.normalization, min(head.rtol, _EXACT)
+        if isinstance(rule, Sinkhorn) and rule.tol is not None:
+            rule = replace(rule, tol=min(rule.tol, rtol))
+        return Attention(head.f, head.epsilon, rule, head.residual, rtol=rtol)
 
     return replace_heads(layer, [head(one) for one in heads_of(layer)])
 

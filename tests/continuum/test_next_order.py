@@ -73,6 +73,28 @@ def test_the_series_is_the_layers_own_to_third_order(f, normalization):
     assert np.log2(missed(0.08) / missed(0.04)) == pytest.approx(4, abs=0.15)
 
 
+@pytest.mark.parametrize("rule", [af.Sinkhorn(), TWO], ids=str)
+def test_islands_of_tokens_answer_each_by_itself(rule):
+    layer, mass, start = (
+        af.Attention(af.SquaredDistance(af.Euclidean(1)), 0.2, af.Sinkhorn()),
+        np.full(12, 1 / 12),
+        np.arange(12),
+    )
+    xi = np.random.default_rng(0).normal(size=(12, 3))
+
+    def moved(here):
+        A = weights[np.ix_(here, here)]
+        share = mass[here] / mass[here].sum()
+        e = rule.response_series(A, rule.response(A, None, share), share, xi[here], 3)
+        return taylor(A, [e[0] + xi[here], e[1] + xi[here] * e[0], e[2] + xi[here] * e[1]], start[here] ** 2.0, [1.0, 0.6])
+
+    tokens = np.random.default_rng(1).uniform(0, 1, (12, 1)) + np.repeat([0.0, 100.0], 6)[:, None]
+    weights = layer.weights(tokens)
+    together, first, second = moved(np.arange(12)), moved(np.arange(6)), moved(np.arange(6, 12))
+    for whole, left, right in zip(together, first, second):
+        np.testing.assert_allclose(whole, np.concatenate([left, right]), atol=1e-9 * np.abs(whole).max())
+
+
 def mean_square(normalization, epsilon, steps, n_tokens, sets):
     """Of N uniform tokens on the circle, started with cos, from the layers of infinitely many; and its standard error."""
     x = np.random.default_rng(7).uniform(0, 2 * np.pi, (sets, n_tokens))
