@@ -11,7 +11,9 @@ from ..studies.files import layer_table, read_tables, study_from_tables, write_t
 def add_to(commands) -> None:
     """The command's arguments."""
     budget = commands.add_parser("budget", help="the fastest temperature and number of tokens that meet an error")
-    budget.add_argument("study", metavar="STUDY.toml", help="study file; without [layer], normalizations are compared")
+    budget.add_argument(
+        "study", metavar="STUDY.toml", help="study file; without a normalization, or with several, they are compared"
+    )
     budget.add_argument("--error", type=float, required=True, help="relative error against the equation at [study] t")
     budget.add_argument("--out", metavar="PLAN.toml", help="a study around the plan, ready for attnflow converge")
     budget.set_defaults(command=_budget)
@@ -20,7 +22,11 @@ def add_to(commands) -> None:
 def _budget(options: argparse.Namespace) -> int:
     tables = read_tables(options.study)
     asked = study_from_tables(tables)
-    normalization = asked.normalization if "layer" in tables else None
+    if asked.residual != 1:
+        raise ValueError(
+            f"[layer] residual must be 1 for a budget, got {asked.residual:g}: a smaller one costs layers and makes the same noise"
+        )
+    normalization = asked.normalization if "normalization" in tables.get("layer", {}) else None
     plan = error_budget(asked.f, asked.density, asked.initial, asked.t, options.error, normalization, progress=True)
     options.running = True
     print(plan)
@@ -28,7 +34,8 @@ def _budget(options: argparse.Namespace) -> int:
         study = plan.study(asked.seeds)
         sizes = ["inf" if size == float("inf") else int(size) for size in study.sizes]
         around = {"t": study.t, "epsilons": list(study.epsilons), "sizes": sizes, "seeds": study.seeds}
-        layer = {"layer": layer_table(plan.normalization)}
+        kept = {key: value for key, value in tables.get("layer", {}).items() if key in ("backend", "dtype")}
+        layer = {"layer": {**layer_table(plan.normalization), **kept}}
         write_tables({**tables, **layer, "study": {**tables["study"], **around}}, options.out)
         print(f"wrote {options.out}")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..geometry import Density, KernelDensity
 from ..progress import track
 from ..similarity import PseudoMetric
 from .convergence import ConvergenceStudy
+from .design import rules_of
 from .planning import Search, layer_of
 
 COMPARED: tuple[str | Normalization, ...] = ("softmax", DensityCorrected(0.5), "column", "sinkhorn")
@@ -132,7 +133,7 @@ def error_budget(
     initial: Callable,
     t: float,
     error: float,
-    normalization: str | Normalization | None = None,
+    normalization: str | Normalization | Sequence[str | Normalization] | None = None,
     progress: bool = False,
 ) -> ErrorBudget:
     """The fastest layers that meet the limit equation at time t to within an error, in root mean square over token sets.
@@ -148,8 +149,8 @@ def error_budget(
         Time of the equation.
     error : float
         Relative, p-weighted L2 at the tokens: what `compare` measures and `predicted_error` predicts.
-    normalization : str or Normalization, optional
-        None compares softmax, alpha = 1/2, column and Sinkhorn. Unless the density is uniform these have equations of their
+    normalization : str or Normalization, or several, optional
+        Several are compared; None compares softmax, alpha = 1/2, column and Sinkhorn. Unless the density is uniform these have equations of their
         own, with other drifts: the fastest approximates *its* equation most cheaply.
     progress : bool
         Show a progress bar: in the plane a prediction takes some seconds, and about ten are needed.
@@ -176,12 +177,15 @@ def error_budget(
     error, t = checks.positive(error, "error"), checks.positive(t, "t")
     checks.instance(f, PseudoMetric, "f", "a pseudo-metric such as SquaredDistance(space)")
     density = _density(density)
-    if normalization is not None:
-        if as_normalization(normalization).selects:
-            raise ValueError(f"normalization must be a key bias for a budget of epsilon, got {normalization}")
+    rules = COMPARED if normalization is None else rules_of(normalization)
+    for rule in map(as_normalization, rules):
+        if rule.selects:
+            raise ValueError(f"normalization must be a key bias for a budget of epsilon, got {rule}")
+    if normalization is not None and len(rules) == 1:
+        (normalization,) = rules
         return _budget(Search(f, density, initial, t, error, normalization, progress))
     plans, refused = [], {}
-    for rule in track(COMPARED, progress, unit="normalization"):
+    for rule in track(rules, progress, unit="normalization"):
         try:
             plans.append(_budget(Search(f, density, initial, t, error, rule)))
         except (ValueError, NotImplementedError) as reason:

@@ -63,7 +63,7 @@ class Design:
         sizes = checks.sequence(sizes, "sizes", "token numbers")
         self.sizes = tuple(sorted({_size(n) for n in sizes}))
         self.seeds = checks.integer(seeds, "seeds", least=1)
-        self.normalization, self._rules = normalization, _rules(normalization)
+        self.normalization, self._rules = normalization, rules_of(normalization)
         finite = len([n for n in self.sizes if np.isfinite(n)])
         count = len(self.epsilons) * (1 + finite * self.seeds) * len(self._rules)
         if count > _MOST_CELLS:
@@ -210,7 +210,7 @@ def _size(n) -> float:
     return checks.integer(n, "sizes", least=2)
 
 
-def _rules(normalization) -> tuple[Normalization, ...]:
+def rules_of(normalization) -> tuple[Normalization, ...]:
     """One, or several that differ."""
     if not checks.listed(normalization):
         return (as_normalization(normalization),)

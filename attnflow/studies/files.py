@@ -125,7 +125,8 @@ def _normalization(names, layer: dict):
     several = isinstance(names, list)
     rules = list(names) if several else [names]
     if "density-corrected" in rules:
-        rules[rules.index("density-corrected")] = DensityCorrected(layer.pop("alpha", 1.0))
+        corrected = DensityCorrected(layer.pop("alpha", 1.0))
+        rules = [corrected if rule == "density-corrected" else rule for rule in rules]
     elif "alpha" in layer:
         raise ValueError("[layer] alpha must come with normalization = 'density-corrected'")
     return rules if several else rules[0]

@@ -169,3 +169,16 @@ def test_the_command_prints_a_plan_and_writes_it_as_a_study(tmp_path, capsys):
     }
     assert main(["budget", str(asked), "--error", "-1"]) == 2
     assert "error must be positive" in capsys.readouterr().err
+
+
+def test_the_command_keeps_what_the_study_says_of_its_layer(tmp_path, capsys):
+    asked, out = tmp_path / "study.toml", tmp_path / "plan.toml"
+    asked.write_text(STUDY + '\n[layer]\nnormalization = ["softmax", "column"]\nbackend = "numba"\ndtype = "float32"\n')
+    assert main(["budget", str(asked), "--error", "0.1", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "Softmax" in printed and "column" in printed.lower() and "Sinkhorn" not in printed
+    study = read_study(out)
+    assert (study.backend, study.dtype) == ("numba", "float32")
+    asked.write_text(STUDY + "\n[layer]\nresidual = 0.5\n")
+    assert main(["budget", str(asked), "--error", "0.1"]) == 2
+    assert "residual must be 1 for a budget, got 0.5" in capsys.readouterr().err
