@@ -28,13 +28,13 @@ from .bias import predicted_bias
 from .hopf import HopfGrid
 from .infinite import finished, infinite_layers
 from .limits import limit
-from .next_order import NextOrder, effective_tokens, next_order, smallest
+from .next_order import FEWEST, NextOrder, effective_tokens, next_order, seen_mass, share_below, smallest
 from .nodes import exact
 from .noise import PredictedNoise, predicted_noise
 from .on_nodes import OnNodes
 
 _LEADING = 0.02  # of the error, that the next order changes where it is left out of the regime's name
-_FEWEST = 10.0  # tokens a query averages over
+_SHARE = 0.01  # of the tokens, that may average over fewer
 _MOST = 0.5  # of the leading variance, that the next order may be before the series tells little
 _LEAST = 0.5  # of the leading variance, that is left of it in any case
 _MANY = 500.0  # tokens a query averages over, from which a mean that is not known does not matter
@@ -60,8 +60,8 @@ class PredictedError:
         is expected.
     regime : str
         "leading order" where the next one changes `relative` by less than 2 %; "next order" where it does not; "outside"
-        where n_eff is below 10, the next order of the variance more than half the leading one, or a mean that is not
-        predicted may matter (n_eff below 500): tokens are then too few for the temperature to predict their error.
+        where more than a hundredth of the tokens average over fewer than 10, the next order of the variance is more than
+        half the leading one, or a mean that is not predicted may matter (more than a hundredth average over fewer than 500): tokens are then too few for the temperature to predict their error.
     """
 
     relative: float
@@ -165,12 +165,17 @@ def _bias(
 
 
 class _Nodes(NamedTuple):
-    """Where errors are averaged: nodes, their share of the tokens (m,), and the size of the solution there."""
+    """Where errors are averaged: nodes, their share of the tokens (m,), and the size of the solution there.
+
+    Of N_eff the least, and the shares of tokens at which it is below `FEWEST` and below `_MANY`.
+    """
 
     points: np.ndarray
     weights: np.ndarray
     scale: float
-    least: float
+    least: float = np.inf
+    few: float = 0.0
+    some: float = 0.0
 
     @classmethod
     def of(
@@ -181,16 +186,16 @@ class _Nodes(NamedTuple):
         effective: np.ndarray | None = None,
         n_tokens: float = np.inf,
     ) -> _Nodes:
-        """All nodes, or those where tokens are: N_eff (m,) is not below the value that one of N is expected to be below."""
-        weights, least = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights, np.inf
+        """All nodes, or where N tokens are, see `seen_mass`, by their N_eff (m,)."""
+        mass, of_tokens = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights, ()
+        weights = mass / mass.sum()
         if effective is not None:
-            least = smallest(effective, weights, n_tokens)
-            weights = weights * (effective >= least)
-        weights = weights / weights.sum()
+            weights = seen_mass(effective, mass, n_tokens)
+            of_tokens = smallest(effective, mass, n_tokens), *(share_below(n, effective, mass) for n in (FEWEST, _MANY))
         scale = norm(weights, equation.at(grid.points))
         if not scale > 0:
             raise ValueError("t must leave something of initial to compare with: the solution is 0 there")
-        return cls(grid.points, weights, scale, least)
+        return cls(grid.points, weights, scale, *of_tokens)
 
     def share(self, field: np.ndarray) -> float:
         """The relative L2 norm of a field (m, c)."""
@@ -200,7 +205,7 @@ class _Nodes(NamedTuple):
 def _leading_order(nodes: _Nodes, bias: Callable, noise: Callable) -> PredictedError:
     """Without a mean, which is then small for certain only where tokens are many."""
     of_bias, of_noise = nodes.share(bias(nodes.points)), nodes.share(noise(nodes.points))
-    regime = "leading order" if nodes.least >= _MANY else "outside"
+    regime = "leading order" if nodes.some <= _SHARE else "outside"
     return PredictedError(
         float(np.hypot(of_bias, of_noise)), bias, noise, _Unknown(noise), of_bias, of_noise, np.nan, nodes.least, regime
     )
@@ -215,7 +220,7 @@ def _next_order(nodes: _Nodes, bias: Callable, found: NextOrder, density: Densit
     of_noise = float(np.sqrt(np.sum(factor * leading)))
     relative = float(np.hypot(nodes.share(field + mean), of_noise))
     first = float(np.hypot(of_bias, np.sqrt(leading.sum())))
-    if nodes.least < _FEWEST or abs(second.sum()) > _MOST * leading.sum():
+    if nodes.few > _SHARE or abs(second.sum()) > _MOST * leading.sum():
         regime = "outside"
     else:
         regime = "leading order" if abs(relative - first) < _LEADING * first else "next order"

@@ -38,6 +38,7 @@ from .limits import depth
 from .nodes import MOST_WORK, bind_nodes, centred, weights_and_response
 from .on_nodes import NO_TOKEN
 
+FEWEST = 10.0  # tokens a query averages over, for what is asymptotic
 _DRAWS = 1024  # of white noise: an error of some per cent of the braces
 _BLOCK = 1024  # changes of the density that go through the layers together
 
@@ -88,17 +89,45 @@ def effective_tokens(layer: Attention | MultiHead, density: Density, points: np.
 
 
 def smallest(effective: np.ndarray, mass: np.ndarray, n_tokens: float) -> float:
-    """The N_eff below which one token of N is expected; of nodes (m,) with masses (m,).
+    """The N_eff below which one token of N is expected; of nodes (m,) with masses (m,), half of each below its own N_eff.
 
     Examples
     --------
-    >>> float(smallest(np.array([3.0, 9.0, 1.0]), np.array([0.2, 0.79, 0.01]), n_tokens=50))
-    3.0
+    >>> round(float(smallest(np.array([2.0, 8.0]), np.array([0.1, 0.1]), n_tokens=2)), 12)
+    4.0
     """
+    values, below = _distribution(effective, mass)
+    return float(np.exp(np.interp(1 / n_tokens, below, values)))
+
+
+def share_below(count: float, effective: np.ndarray, mass: np.ndarray) -> float:
+    """The share of the tokens that have a smaller N_eff than `count`: the inverse of `smallest`."""
+    values, below = _distribution(effective, mass)
+    return float(np.interp(np.log(count), values, below, left=0.0, right=1.0))
+
+
+def seen_mass(effective: np.ndarray, mass: np.ndarray, n_tokens: float) -> np.ndarray:
+    """Masses (m,) without the one token of N that is expected where N_eff is least and below 10, and adding up to one.
+
+    In tails, where no token is, noise would have no end. Of the node at which they begin only a part is left, so that averages
+    do not hang on where nodes lie.
+
+    Examples
+    --------
+    >>> seen_mass(np.array([3.0, 9.0, 1.0]), np.array([0.2, 0.7, 0.1]), n_tokens=5).round(3)
+    array([0.125, 0.875, 0.   ])
+    """
+    order, left = np.argsort(effective), np.empty(len(mass))
+    tail = mass.sum() * min(1 / n_tokens, share_below(FEWEST, effective, mass))
+    left[order] = np.clip(np.cumsum(mass[order]) - tail, 0.0, mass[order])
+    return left / left.sum()
+
+
+def _distribution(effective: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The logarithm of N_eff (m,) in increasing order, and the share of the tokens below."""
     order = np.argsort(effective)
-    below = np.cumsum(mass[order]) / mass.sum()
-    first = int(np.searchsorted(below, 1 / n_tokens))
-    return float(effective[order[min(first, len(order) - 1)]])
+    own = mass[order] / mass.sum()
+    return np.log(np.maximum(effective[order], np.finfo(float).tiny)), np.cumsum(own) - own / 2
 
 
 def next_order(
@@ -107,8 +136,7 @@ def next_order(
     """Mean and variance of N random tokens after the layers that meet the time t; None where that is out of reach.
 
     It is for several heads, a normalization that does not know its `response_series`, and if dense matrices would be
-    too large or too many. `n_tokens` says only where tokens are: averages are over nodes above the N_eff below which one of
-    them is expected, see `smallest`.
+    too large or too many. `n_tokens` says only where tokens are: averages are over `seen_mass`.
     """
     if isinstance(layer, MultiHead):
         return None
@@ -125,13 +153,12 @@ def next_order(
     A, eta = weights_and_response(bound, mass)
     start, size = centred(layer, checks.evaluate(initial, grid.points, "initial"), mass)
     effective = effective_tokens(layer, density, grid.points, n_tokens)
-    seen = mass * (effective >= smallest(effective, mass, n_tokens))
 
     def series(xi: np.ndarray, order: int, h: np.ndarray) -> list[np.ndarray]:
         e = layer.normalization.response_series(A, eta, mass, xi, order)
         return taylor(A, [e[0] + xi, *(e[k] + xi * e[k - 1] for k in range(1, order))], h, steps)
 
-    columns = [_column(series, h, mass, seen / seen.sum(), progress) for h in (start / size).T]
+    columns = [_column(series, h, mass, seen_mass(effective, mass, n_tokens), progress) for h in (start / size).T]
     fields = (np.stack(parts, axis=-1) for parts in zip(*columns))
     return NextOrder(grid, mass, size, *fields)
 

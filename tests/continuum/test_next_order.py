@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.continuum.next_order import next_order, smallest, taylor
+from attnflow.continuum.next_order import next_order, seen_mass, share_below, smallest, taylor
 from attnflow.continuum.nodes import bind_nodes, weights_and_response
 from attnflow.norms import norm
 
@@ -132,7 +132,19 @@ def test_the_smallest_number_is_what_one_token_is_expected_below():
     grid = density.grid(400)
     p = density.pdf(grid.points)
     expected = np.exp(-(3.2905267**2) / 2) / np.sqrt(2 * np.pi)  # two tails of 1/1000
-    assert smallest(p, p * grid.weights, n_tokens) == pytest.approx(expected, rel=0.1)
+    assert smallest(p, p * grid.weights, n_tokens) == pytest.approx(expected, rel=0.03)
+    assert share_below(expected, p, p * grid.weights) == pytest.approx(1 / n_tokens, rel=0.05)
+
+
+@pytest.mark.parametrize("nodes", [60, 61, 62, 63])
+def test_averages_over_tokens_hang_on_no_node(nodes):
+    density, end = af.Gaussian([0.0], [[1.0]]), 3.2905267
+    grid = density.grid(nodes)
+    p = density.pdf(grid.points)
+    fourth = seen_mass(p, p * grid.weights, 1000) @ grid.points[:, 0] ** 4
+    # of the normal distribution within -end, end
+    exact = 3 - 2 * (end**3 + 3 * end) * np.exp(-(end**2) / 2) / np.sqrt(2 * np.pi) / 0.999
+    assert fourth == pytest.approx(exact, rel=5e-3)
 
 
 def test_columns_are_predicted_each_by_itself():

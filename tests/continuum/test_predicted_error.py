@@ -70,6 +70,13 @@ def test_regimes_follow_the_tokens_that_a_query_averages_over():
     assert repr(found[1]).endswith(f"N_eff >= {expected:.3g}, next order)")
 
 
+def test_a_few_tokens_far_out_on_a_line_spoil_no_regime():
+    layer = af.Attention(af.SquaredDistance(af.Euclidean(1)), 0.1)
+    errors = [af.predicted_error(layer, af.Gaussian([0.0], [[1.0]]), lambda x: x[..., 0], 0.2, n) for n in (100, 10**6)]
+    assert [error.regime for error in errors] == ["outside", "leading order"]
+    assert errors[1].n_eff < 10
+
+
 def test_tokens_count_in_the_metric_of_f():
     stretched = af.SquaredMap(lambda x: 3 * np.stack([np.cos(x[..., 0]), np.sin(x[..., 0])], axis=-1))
     errors = [
