@@ -99,6 +99,7 @@ def predicted_bias(layer: Attention | MultiHead, density: Density, initial: Call
     if density.space.has_boundary:
         return wall_bias(layer, density, initial, t)
     if isinstance(layer, Attention) and is_flat(layer, density.space) and not may_vanish(layer):
+        layer.normalization.require("first_order", "predicted bias")
         return flat_bias(layer, density, initial, t)
     return extrapolated_bias(layer, density, initial, t)
 
@@ -113,4 +114,3 @@ def _check_known(layer: Attention, density: Density) -> None:
         )
     if density.space.dim > 3:
         raise ValueError(f"density must live on at most three dimensions for a predicted bias, got {density.space}")
-    rule.require("first_order", "predicted bias")

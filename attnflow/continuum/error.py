@@ -187,7 +187,8 @@ class _Nodes(NamedTuple):
         n_tokens: float = np.inf,
     ) -> _Nodes:
         """All nodes, or where N tokens are, see `seen_mass`, by their N_eff (m,)."""
-        mass, of_tokens = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights, ()
+        mass = density.pdf(grid.points) * density.space.volume_element(grid.points) * grid.weights
+        of_tokens: tuple[float, ...] = ()
         weights = mass / mass.sum()
         if effective is not None:
             weights = seen_mass(effective, mass, n_tokens)

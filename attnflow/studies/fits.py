@@ -59,7 +59,7 @@ def fit_squares(columns: np.ndarray, squares: np.ndarray, needs: str) -> Estimat
     Raises
     ------
     ValueError
-        If they don't, or the deviations are those of round-off.
+        If they don't, or the deviations are those of round-off, not finite or 0 at one size and not at another.
 
     Examples
     --------
@@ -70,6 +70,8 @@ def fit_squares(columns: np.ndarray, squares: np.ndarray, needs: str) -> Estimat
     True
     """
     freedom = _freedom(columns, needs)
+    if not np.isfinite(squares).all():
+        raise ValueError("no law: some deviations at finite N are not finite")
     if not squares.max() > _ROUND_OFF**2:
         raise ValueError("exact to round-off: the deviations at finite N are")
     inverse = np.linalg.inv(columns.T @ columns)
@@ -80,6 +82,8 @@ def fit_squares(columns: np.ndarray, squares: np.ndarray, needs: str) -> Estimat
         b += step / max(1.0, np.abs(columns @ step).max())
         if np.abs(step).max() < _SETTLED:
             break
+    else:
+        raise ValueError("no power law: the deviations of one size are 0, or next to it, beside another's")
     return _interval(b[0], columns, left @ left / freedom, freedom)
 
 

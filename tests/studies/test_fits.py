@@ -56,3 +56,12 @@ def test_fits_that_have_no_answer_are_refused():
 def test_intervals_of_repeated_studies_hold_what_they_should():
     report = run(30, {"softmax": ("softmax", 6)})
     assert report.holds, report.markdown()
+
+
+@pytest.mark.parametrize(
+    "squares, fault", [([0.0, 0.0, 1e-4, 1e-4], "no power law"), ([np.nan, 1e-3, 1e-4, 1e-4], "not finite")]
+)
+def test_deviations_without_a_law_are_refused(squares, fault):
+    columns = np.stack([np.log([100.0, 100.0, 1000.0, 1000.0]), np.ones(4)], axis=1)
+    with pytest.raises(ValueError, match=fault):
+        fit_squares(columns, np.array(squares), "sizes")
