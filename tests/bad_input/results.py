@@ -172,7 +172,12 @@ RESULTS = [
     Row("error_budget", "initial", lambda v: budget(initial=v), FEATURES),
     Row("error_budget", "t", lambda v: budget(t=v), POSITIVE),
     Row("error_budget", "error", lambda v: budget(error=v), POSITIVE | {"beyond memory": 1e-9}),
-    optional("error_budget", "normalization", lambda v: budget(normalization=v), NAME | {"chooses keys": af.TopK(4)}),
+    optional(
+        "error_budget",
+        "normalization",
+        lambda v: budget(normalization=v),
+        {k: v for k, v in NAME.items() if k != "list"} | {"chooses keys": af.TopK(4), "list of none": ["nope"]},
+    ),
     Row("ErrorBudget.study", "seeds", PLAN.study, INTEGER | {"zero": 0}),
     Row("ConvergenceStudy.rest", "epsilon", A_STUDY.rest, POSITIVE),
     Row("ConvergenceStudy.of", "normalization", A_STUDY.of, NAME | {"another": "sinkhorn"}),
