@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from attnflow.studies.signals import Signals
+
 __all__ = ["FIGURES", "Check", "compute", "plot"]
 
 FIGURES = (
@@ -94,7 +96,9 @@ class Check:
 
 def compute(module: ModuleType, quick: bool = False, progress: bool = False) -> tuple[dict[str, np.ndarray], list[Check]]:
     """Data of a figure and its checks."""
-    data = {name: np.asarray(value) for name, value in module.measure(quick, progress).items()}
+    with Signals() as signals:
+        data = {name: np.asarray(value) for name, value in module.measure(quick, progress).items()}
+        signals.check()  # solvers return what they have when interrupted: half a measurement is none
     return data, module.check(data, module.CONSTANTS)
 
 

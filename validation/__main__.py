@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from attnflow.studies.signals import Signals
+
 from . import Report
 
 NAMES = (
@@ -46,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.names or NAMES:
         began = time.perf_counter()
         try:
-            report = import_module(f"validation.{name}").run()
+            with Signals() as signals:
+                report = import_module(f"validation.{name}").run()
+                signals.check()  # solvers return what they have when interrupted: half a run is no table
         except ImportError as error:  # of an optional package: the others do not need it
             print(f"validation: {name} cannot run: {error}\n", file=sys.stderr)
             missing.append(name)

@@ -1,7 +1,9 @@
 """Every figure's checks hold on its stored data, fail with one wrong constant, and the pictures are drawn."""
 
+import signal
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +68,18 @@ def test_a_figure_whose_package_is_missing_is_left_out_and_said_to_be(capsys, mo
     assert main(["--quick", "--out", str(tmp_path)]) == 0  # all of them: the others are drawn
     assert "f20_learned_metric: left out: needs torch" in capsys.readouterr().out
     assert main(["f20", "--quick", "--out", str(tmp_path)]) == 1  # asked for by name
+
+
+def test_half_a_measurement_is_none():
+    def measure(quick, progress):  # as solvers do
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+        return {"error": 0.0}
+
+    with pytest.raises(KeyboardInterrupt):
+        paper_figures.compute(SimpleNamespace(measure=measure, check=lambda data, constants: [], CONSTANTS={}))
 
 
 def test_an_unknown_figure_is_refused_with_the_accepted_names(capsys):
