@@ -52,24 +52,16 @@ def measure(quick: bool = False, progress: bool = False) -> dict[str, np.ndarray
 
     X, y = make_moons(400, noise=0.2, random_state=0)
     bounded = MetricAttention(lipschitz=0.9, learning_rate=3e-3, random_state=0).fit(X, y)
-    _whole(bounded.interrupted_)
     data = _on_the_box(X, bounded, 3000 if quick else 8000)
     digits, labels = load_digits(return_X_y=True)
     maps = {
         "moons": (X, MetricAttention(random_state=0).fit(X, y)),
         "digits": (digits / 16, MetricAttention(learning_rate=3e-3, epochs=300, random_state=0).fit(digits / 16, labels)),
     }
-    _whole(any(model.interrupted_ for _, model in maps.values()))
     data["folding"] = np.array([model.pseudometric_.defects(X)["folding"] for model in (bounded, maps["moons"][1])])
     data |= _slowest_modes(X, maps["moons"][1], bounded)
     planes = [_on_the_plane(model.project(x), 1 if quick else 5) for x, model in track(maps.values(), progress, 2)]
     return data | {name: np.array([plane[name] for plane in planes]) for name in planes[0]}
-
-
-def _whole(interrupted: bool | int) -> None:
-    """What Ctrl-C left unfinished is no result."""
-    if interrupted:
-        raise KeyboardInterrupt
 
 
 def _on_the_box(X: np.ndarray, model, size: int) -> dict[str, np.ndarray]:
@@ -88,7 +80,6 @@ def _on_the_box(X: np.ndarray, model, size: int) -> dict[str, np.ndarray]:
     with warnings.catch_warnings():  # a token in a corner of the box may have none beside it
         warnings.simplefilter("ignore", IsolatedTokensWarning)
         run = af.propagate(layer, tokens, start, _LAYERS, save_every=_LAYERS)
-    _whole(run.status)
     limit = af.limit(layer, density)
     equations = [af.DriftDiffusion(limit.density, drift).solve(start, run.t[-1], rtol=1e-3) for drift in (1.0, 2.0)]
     before, after, predicted = start(tokens), run.y[-1, :, 0], np.array([one.at(tokens)[:, 0] for one in equations])
@@ -125,7 +116,6 @@ def _on_the_plane(z: np.ndarray, seeds: int) -> dict[str, float]:
     for seed in range(seeds):
         tokens = density.sample(_PLANE["size"], rng=seed)
         run = af.propagate(layer, tokens, start, round(t / layer.time_step))
-        _whole(run.status)
         deviations.append(run.y[-1] - solution.at(tokens))
     with warnings.catch_warnings():  # the nodes hold p to 1e-3, not to 1e-8: enough to tell how large bias and noise are
         warnings.simplefilter("ignore", AccuracyWarning)
