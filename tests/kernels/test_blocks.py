@@ -61,9 +61,9 @@ import re, sys
 sys.path.insert(0, sys.argv[1])
 from test_blocks import blocks, loop
 code = loop()
-fused = re.findall(r"vfmadd\w+pd.*%zmm", code)
+fused = re.findall(r"vfmadd\w+pd.*(%zmm\d+)$", code, re.MULTILINE)
 assert (blocks.VECTOR_BYTES, blocks.REGISTERS) == (64, 32)
-assert len(fused) == blocks.ROWS * blocks.VECTORS and "%rsp" not in code, code
+assert len(set(fused)) == blocks.ROWS * blocks.VECTORS and "%rsp" not in code, code
 """
 
 
@@ -72,7 +72,8 @@ def test_all_sums_of_a_block_stay_in_registers():
     code = loop()
     if "vfmadd" not in code:
         pytest.skip("no fused multiply-add here")
-    assert len(re.findall(r"vfmadd\w+pd", code)) == blocks.ROWS * blocks.VECTORS
+    sums = re.findall(r"vfmadd\w+pd.*(%[xyz]mm\d+)$", code, re.MULTILINE)
+    assert len(set(sums)) == blocks.ROWS * blocks.VECTORS and len(sums) % len(set(sums)) == 0  # unrolled on some processors
     assert "%rsp" not in code  # nothing is kept in memory
 
 
