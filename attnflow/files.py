@@ -128,9 +128,9 @@ def read_archive(path: str | os.PathLike, accepted: Collection[str], name: str, 
         return arrays
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: Exception, most: int = 120) -> str:
     """What went wrong, in one short line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
 
 
 def open_regular(path: str | os.PathLike, name: str) -> BufferedReader:

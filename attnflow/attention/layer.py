@@ -16,9 +16,9 @@ from . import gradients
 from .bound import BoundLayer, bind, read_log_mass
 from .host import through_host
 from .masks import Causal, Graph, read_mask
+from .names import normalization as as_normalization
 from .normalization import Normalization
 from .normalizations import Unnormalized
-from .normalizations import normalization as as_normalization
 from .operators import linear_operator
 from .selected import bind_selected
 from .spectrum import LayerSpectrum, layer_spectrum

@@ -302,17 +302,3 @@ class Unnormalized(Normalization):
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return np.zeros(size), {}
-
-
-_NAMED = {"softmax": Softmax, "column": Column, "sinkhorn": Sinkhorn, "none": Unnormalized}
-
-
-def normalization(value: str | Normalization) -> Normalization:
-    """A normalisation from its name or itself."""
-    if isinstance(value, Normalization):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(
-            f"normalization must be a name or a Normalization such as DensityCorrected(alpha) or TopK(k), got {type(value).__name__}"
-        )
-    return _NAMED[checks.choice(value, "normalization", _NAMED)]()

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import checks, files
 from ..attention import Attention, MultiHead, heads_of, perplexity
+from ..attention.names import NORMALIZATIONS
 from ..norms import norm
 from ..particles import ErrorBars, error_bars, propagate
 from ..studies import words
@@ -49,7 +50,7 @@ def _add_layer(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--epsilon", default="auto", help="temperature, 'auto': median perplexity 30 (default), or E1,E2,...: one for each head"
     )
-    command.add_argument("--normalization", default="softmax", metavar="NAME[:NUMBER]", help=words.NORMALIZATIONS)
+    command.add_argument("--normalization", default="softmax", metavar="NAME[:NUMBER]", help=NORMALIZATIONS)
     command.add_argument("--mask", metavar="causal|M.npy", help="who sees whom: 'causal', or (N,) labels, or (E, 2) edges")
 
 

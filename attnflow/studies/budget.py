@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import checks
 from ..attention import Attention, DensityCorrected, Normalization
-from ..attention.normalizations import normalization as as_normalization
+from ..attention.names import normalization as as_normalization
 from ..continuum import PredictedError
 from ..geometry import Density, KernelDensity
 from ..progress import track

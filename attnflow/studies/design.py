@@ -12,7 +12,8 @@ import numpy as np
 from .. import capacity, checks
 from ..attention import Attention, Normalization
 from ..attention.infinite import check_same_space, first_grid
-from ..attention.normalizations import normalization as as_normalization
+from ..attention.names import name_of
+from ..attention.names import normalization as as_normalization
 from ..continuum import limit
 from ..continuum.limits import depth
 from ..geometry import Density
@@ -21,7 +22,6 @@ from .store import content_key
 
 FORM = 3  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
 _MOST_CELLS = 10**6
-_NAMED = ("softmax", "column", "sinkhorn")
 
 
 class Cell(NamedTuple):
@@ -57,12 +57,9 @@ class Design:
         self._parts: tuple[Design, ...] = ()
         self.grid: tuple[int, ...] | None = None
         self.f, self.density, self.initial = f, density, initial
-        self.t = checks.positive(t, "t")
-        epsilons = checks.sequence(epsilons, "epsilons", "temperatures")
-        self.epsilons = tuple(sorted({checks.positive(e, "epsilons") for e in epsilons}, reverse=True))
-        sizes = checks.sequence(sizes, "sizes", "token numbers")
-        self.sizes = tuple(sorted({_size(n) for n in sizes}))
-        self.seeds = checks.integer(seeds, "seeds", least=1)
+        self.t = READ["t"](t)
+        self.epsilons, self.sizes = READ["epsilons"](epsilons), READ["sizes"](sizes)
+        self.seeds = READ["seeds"](seeds)
         self.normalization, self._rules = normalization, rules_of(normalization)
         finite = len([n for n in self.sizes if np.isfinite(n)])
         count = len(self.epsilons) * (1 + finite * self.seeds) * len(self._rules)
@@ -71,8 +68,8 @@ class Design:
                 f"seeds and sizes must make at most {_MOST_CELLS} cells, got {count}: {self.seeds} seeds of {finite} sizes "
                 f"at {len(self.epsilons)} temperatures"
             )
-        self.seed = checks.integer(seed, "seed")
-        self.residual, self.backend, self.dtype = checks.fraction(residual, "residual"), backend, dtype
+        self.seed, self.residual = READ["seed"](seed), READ["residual"](residual)
+        self.backend, self.dtype = backend, dtype
         if not isinstance(density, Density):
             raise TypeError(f"density must be an attnflow density, got {type(density).__name__}")
         if len(self._rules) > 1:
@@ -139,11 +136,11 @@ class Design:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the normalisations, as results call them."""
-        return tuple(_name(part._rules[0]) for part in self.parts)
+        return tuple(name_of(part._rules[0]) for part in self.parts)
 
     def of(self, normalization: str | Normalization) -> Design:
         """The study of one of its normalisations."""
-        name = _name(normalization) if isinstance(normalization, Normalization) else normalization
+        name = name_of(normalization) if isinstance(normalization, Normalization) else normalization
         return self.parts[self.names.index(checks.choice(name, "normalization", self.names))]
 
     def token_stream(self, cell: Cell) -> np.random.Generator:
@@ -204,10 +201,31 @@ def bytes_of(n_tokens: int, columns: int) -> int:
     return 300 * n_tokens * columns
 
 
+def _epsilons(values) -> tuple[float, ...]:
+    values = checks.sequence(values, "epsilons", "temperatures")
+    return tuple(sorted({checks.positive(epsilon, "epsilons") for epsilon in values}, reverse=True))
+
+
+def _sizes(values) -> tuple[float, ...]:
+    values = checks.sequence(values, "sizes", "token numbers")
+    return tuple(sorted({_size(n) for n in values}))
+
+
 def _size(n) -> float:
     if isinstance(n, float) and np.isposinf(n):
         return np.inf
     return checks.integer(n, "sizes", least=2)
+
+
+# each number of a study by itself, as a study keeps it; raises ValueError or TypeError by its name
+READ: dict[str, Callable[[Any], Any]] = {
+    "t": lambda t: checks.positive(t, "t"),
+    "epsilons": _epsilons,
+    "sizes": _sizes,
+    "seeds": lambda seeds: checks.integer(seeds, "seeds", least=1),
+    "seed": lambda seed: checks.integer(seed, "seed"),
+    "residual": lambda residual: checks.fraction(residual, "residual"),
+}
 
 
 def rules_of(normalization) -> tuple[Normalization, ...]:
@@ -215,15 +233,10 @@ def rules_of(normalization) -> tuple[Normalization, ...]:
     if not checks.listed(normalization):
         return (as_normalization(normalization),)
     rules = tuple(map(as_normalization, checks.sequence(normalization, "normalization", "normalisations")))
-    names = [_name(rule) for rule in rules]
+    names = [name_of(rule) for rule in rules]
     if len(set(names)) < len(names):
         raise ValueError(f"normalization must name each once, got {checks.short(names)}")
     return rules
-
-
-def _name(rule: Normalization) -> str:
-    """What results call it: the word for it where there is one, else its class and parameters."""
-    return next((name for name in _NAMED if as_normalization(name) == rule), repr(rule))
 
 
 def _parameters(rule: Normalization) -> str:

@@ -9,32 +9,12 @@ from typing import Any
 import numpy as np
 
 from .. import checks, files
-from ..attention import (
-    Attention,
-    DensityCorrected,
-    MultiHead,
-    Normalization,
-    Perplexity,
-    Screening,
-    Sparse,
-    TopK,
-    epsilon_for_perplexity,
-)
-from ..attention.normalizations import normalization as as_normalization
+from ..attention import Attention, MultiHead, Perplexity, Sparse, epsilon_for_perplexity
+from ..attention.names import normalization as as_normalization
 from ..attention.sparse import Selective
 from ..geometry import Euclidean
 from ..similarity import Cosine, DotProduct, PseudoMetric, SquaredDistance, SquaredMap
 
-_NUMBERED: dict[str, tuple[Callable, type, str]] = {
-    "density-corrected": (DensityCorrected, float, "ALPHA"),
-    "topk": (TopK, int, "K"),
-    "sparse": (Sparse, float, "FRACTION"),
-    "perplexity": (Perplexity, float, "TARGET"),
-    "screening": (Screening, float, "FRACTION"),
-}
-_PLAIN = ("softmax", "sinkhorn", "column")
-_AUTO = "sparse:auto"
-NORMALIZATIONS = ", ".join([*_PLAIN, *(f"{name}:{number}" for name, (_, _, number) in _NUMBERED.items()), _AUTO])
 # of all columns, and of some of them
 PSEUDOMETRICS: dict[str, tuple[Callable, Callable]] = {
     "squared-distance": (lambda columns: SquaredDistance(Euclidean(columns)), lambda some, columns: SquaredMap(_Part(some))),
@@ -42,41 +22,6 @@ PSEUDOMETRICS: dict[str, tuple[Callable, Callable]] = {
     "dot-product": (lambda columns: DotProduct(), lambda some, columns: DotProduct(*[np.eye(columns)[some]] * 2)),
 }
 _TARGET = 30.0  # tokens that the median token attends to, where epsilon is "auto"
-
-
-def read_normalization(text: str) -> Normalization:
-    """A normalisation from its name, and its number after a colon where it has one.
-
-    Raises
-    ------
-    ValueError
-        In words that begin with --normalization: an unknown name, a number missing, of the wrong kind or out of range.
-
-    Examples
-    --------
-    >>> read_normalization("topk:32")
-    TopK(k=32)
-    >>> read_normalization("sparse")
-    Traceback (most recent call last):
-    ValueError: --normalization must be one of softmax, sinkhorn, column, density-corrected:ALPHA, topk:K, sparse:FRACTION, perplexity:TARGET, screening:FRACTION, sparse:auto, got 'sparse'
-    """
-    if text in _PLAIN:
-        return as_normalization(text)
-    if text == _AUTO:
-        return Sparse("auto")
-    name, _, number = text.partition(":")
-    wrong = ValueError(f"--normalization must be one of {NORMALIZATIONS}, got {text[:40]!r}")
-    if name not in _NUMBERED:
-        raise wrong
-    make, kind, _ = _NUMBERED[name]
-    try:
-        value = kind(number)
-    except ValueError:
-        raise wrong from None
-    try:
-        return make(value)
-    except ValueError as error:
-        raise ValueError(f"--normalization {text[:40]}: {error}") from None
 
 
 def read_epsilons(text: str) -> list[float] | None:
@@ -122,7 +67,7 @@ def make_layer(
     epsilon : str
         See `read_epsilons`: one temperature, or one for each head.
     normalization : str
-        See `read_normalization`.
+        See `attnflow.attention.names`.
     heads : int, optional
     mask : str, optional
         See `read_mask`.
@@ -139,7 +84,7 @@ def make_layer(
     >>> layer(tokens).shape, notes
     ((100, 4), [])
     """
-    rule, epsilons, seen = read_normalization(normalization), read_epsilons(epsilon), read_mask(mask)
+    rule, epsilons, seen = as_normalization(normalization), read_epsilons(epsilon), read_mask(mask)
     metrics = _metrics(pseudometric, tokens.shape[1], heads, 1 if epsilons is None else len(epsilons))
     notes = []
     if isinstance(rule, Perplexity) or (isinstance(rule, Sparse) and rule.fraction is not None):

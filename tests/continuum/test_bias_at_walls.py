@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.attention.normalizations import normalization as as_rule
+from attnflow.attention.names import normalization as as_rule
 
 LINE = af.Box([(0.0, np.pi)])
 X = np.array([[0.6], [0.98], [1.36], [1.74], [2.12], [2.5]])

@@ -67,7 +67,7 @@ def test_what_results_depend_on_tells_cells_apart_and_engines_do_not(tmp_path):
 def test_several_normalisations_are_studies_of_the_same_tokens(tmp_path):
     rules = ["softmax", af.DensityCorrected(0.5), "sinkhorn"]
     together = study(normalization=rules).run(tmp_path / "s.sqlite", progress=False)
-    assert together.study.names == ("softmax", "DensityCorrected(alpha=0.5)", "sinkhorn") and len(together.cells) == 30
+    assert together.study.names == ("softmax", "density-corrected:0.5", "sinkhorn") and len(together.cells) == 30
     for rule in rules:
         alone = study(normalization=rule).run(tmp_path / "s.sqlite", progress=False)
         assert alone.resumed == 10 and together.of(rule).cells == alone.cells
@@ -113,7 +113,7 @@ def test_a_study_file_names_several_and_their_step(tmp_path):
         "[study]\nt = 0.5\nepsilons = [0.1]\nsizes = [50]"
     )
     made = read_study(path)
-    assert made.names == ("softmax", "DensityCorrected(alpha=0.5)") and made.parts[1].layer(0.1).residual == 0.5
+    assert made.names == ("softmax", "density-corrected:0.5") and made.parts[1].layer(0.1).residual == 0.5
     assert made.of("softmax").layer(0.1).dtype == "float32"
     path.write_text(path.read_text().replace('"density-corrected"', '"sinkhorn"'))
     with pytest.raises(ValueError, match=r"\[layer\] alpha must come with"):
