@@ -37,8 +37,9 @@ class Attention:
     f : PseudoMetric
     epsilon : float
         Temperature, in the unit of f; a transformer's softmax(x'Wy) is epsilon = 1/2 with DotProduct(W).
-    normalization : {"softmax", "column", "sinkhorn", "none"} or Normalization
-        What the key bias b_j is: also DensityCorrected, Sinkhorn. Or which keys a query weighs: TopK, Sparse, Perplexity, Screening.
+    normalization : str or Normalization
+        What the key bias b_j is: "softmax", "column", "sinkhorn", "none", DensityCorrected, Sinkhorn. Or which keys a query
+        weighs: TopK, Sparse, Perplexity, Screening. As words too: "density-corrected:0.5", "topk:32".
         "none": no row sums, S_ij = exp(-f / (2 epsilon)) / N, for tokens that move on a sphere.
     residual : float
         Step a in (0, 1]; 1 is the plain layer.
