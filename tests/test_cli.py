@@ -371,6 +371,14 @@ def test_parity_and_info_print_every_engine(capsys):
     assert "engine numba: available" in capsys.readouterr().out
 
 
+def test_info_names_the_extra_that_brings_an_engine(capsys, monkeypatch):
+    monkeypatch.setattr("attnflow.kernels.registry.util.find_spec", lambda name: None if name in ("cupy", "finufft") else name)
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    assert "engine nufft: not available: needs the package finufft: pip install 'attnflow[fast]'\n" in printed
+    assert "engine cupy: not available: needs the package cupy: pip install 'attnflow[gpu]'\n" in printed
+
+
 def test_the_module_runs_as_a_command_and_names_an_unknown_one():
     run = subprocess.run([sys.executable, "-m", "attnflow.cli", "dance"], capture_output=True, text=True)
     assert run.returncode == 2 and "invalid choice" in run.stderr

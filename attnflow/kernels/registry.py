@@ -27,12 +27,13 @@ class Engine:
     check: str = ""
     chosen: bool = False  # by "auto", which asks its function `predict`
     masks: tuple[type, ...] = (type(None),)  # what it computes under
+    extra: str = ""  # of this package, that brings what it needs
 
     def missing(self) -> str | None:
         """Why the engine can't run here, or None."""
         absent = [name for name in self.needs if util.find_spec(name) is None]
         if absent:
-            return f"needs the package {absent[0]}"
+            return f"needs the package {absent[0]}" + (f": pip install 'attnflow[{self.extra}]'" if self.extra else "")
         return getattr(import_module(self.module), self.check)() if self.check else None
 
 
@@ -48,9 +49,13 @@ ENGINES: dict[str, Engine] = {
         masks=(type(None), Ranges),
     ),
     "cells": Engine("attnflow.kernels.cells_engine", ("numba",), note="near keys of decaying kernels", chosen=True),
-    "cupy": Engine("attnflow.kernels.cupy_engine", ("cupy",), note="a CUDA device", check="unavailable"),
+    "cupy": Engine("attnflow.kernels.cupy_engine", ("cupy",), note="a CUDA device", check="unavailable", extra="gpu"),
     "nufft": Engine(
-        "attnflow.kernels.nufft_engine", ("finufft",), note="Gaussians in up to 3 dimensions by non-uniform FFT", chosen=True
+        "attnflow.kernels.nufft_engine",
+        ("finufft",),
+        note="Gaussians in up to 3 dimensions by non-uniform FFT",
+        chosen=True,
+        extra="fast",
     ),
     "graph": Engine("attnflow.kernels.graph_engine", ("numba",), note="the edges of a mask", chosen=True, masks=(Edges,)),
 }

@@ -162,7 +162,7 @@ class Design:
         )
         return content_key(
             {
-                "version": _version(),
+                "version": installed_version(),
                 "form": FORM,
                 "space": repr(self.density.space),
                 "normalization": _parameters(self._rules[0]),
@@ -244,7 +244,8 @@ def _parameters(rule: Normalization) -> str:
     return repr(rule) + "".join(f"{v.shape}{v.tolist()}" for v in vars(rule).values() if isinstance(v, np.ndarray))
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """Of this package, which stands in attnflow/__init__.py alone."""
     try:
         return version("attnflow")
     except PackageNotFoundError:  # run from a source tree that was never installed
