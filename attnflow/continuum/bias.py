@@ -28,7 +28,9 @@ from .bias_flat import flat_bias, is_flat
 from .bias_walls import wall_bias
 
 
-def predicted_bias(layer: Attention | MultiHead, density: Density, initial: Callable, t: float) -> Callable:
+def predicted_bias(
+    layer: Attention | MultiHead, density: Density, initial: Callable, t: float, n_tokens: float | None = None
+) -> Callable:
     """Features of infinitely many tokens minus the solution of the limit equation, to their leading order in eps.
 
     With A = 1 + tau L + tau^2 E + ... one plain layer and a the residual, that is on a space without walls
@@ -98,15 +100,15 @@ def predicted_bias(layer: Attention | MultiHead, density: Density, initial: Call
         _check_known(head, density)
     if density.space.has_boundary:
         return wall_bias(layer, density, initial, t)
-    if isinstance(layer, Attention) and is_flat(layer, density.space) and not may_vanish(layer):
+    if isinstance(layer, Attention) and is_flat(layer, density.space) and not layer.normalization.selects and not may_vanish(layer):
         layer.normalization.require("first_order", "predicted bias")
         return flat_bias(layer, density, initial, t)
-    return extrapolated_bias(layer, density, initial, t)
+    return extrapolated_bias(layer, density, initial, t, n_tokens)
 
 
 def _check_known(layer: Attention, density: Density) -> None:
     rule = layer.normalization
-    if rule.selects or isinstance(rule, Screening):
+    if isinstance(rule, Screening):
         raise NotImplementedError(f"normalization must let all tokens be keys for a predicted bias, got {rule}")
     if isinstance(density.space, Euclidean) and rule.drift <= 0:
         raise ValueError(
