@@ -25,6 +25,7 @@ from ..attention.sparse import Screening
 from ..geometry import Density, Euclidean
 from .bias_extrapolated import extrapolated_bias, may_vanish
 from .bias_flat import flat_bias, is_flat
+from .bias_gaussian import gaussian_bias, has_gaussian_bias
 from .bias_walls import wall_bias
 
 
@@ -100,6 +101,13 @@ def predicted_bias(
         _check_known(head, density)
     if density.space.has_boundary:
         return wall_bias(layer, density, initial, t)
+    if density.space.dim > 3:
+        if not has_gaussian_bias(layer, density):
+            raise NotImplementedError(
+                "density must be a Gaussian, and layer one head of its squared distance or Mahalanobis, for a predicted bias in "
+                f"more than three dimensions, got {density} and {layer}"
+            )
+        return gaussian_bias(layer, density, initial, t)
     if isinstance(layer, Attention) and is_flat(layer, density.space) and not layer.normalization.selects and not may_vanish(layer):
         layer.normalization.require("first_order", "predicted bias")
         return flat_bias(layer, density, initial, t)
@@ -114,5 +122,3 @@ def _check_known(layer: Attention, density: Density) -> None:
         raise ValueError(
             f"normalization must leave a drift on a line for a predicted bias, got {rule}: features then spread for ever"
         )
-    if density.space.dim > 3:
-        raise ValueError(f"density must live on at most three dimensions for a predicted bias, got {density.space}")

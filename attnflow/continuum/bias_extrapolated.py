@@ -28,10 +28,11 @@ from ..geometry.spaces import scattered
 from ..grid import Grid
 from ..norms import column_norms
 from .chosen_keys import Averages, ChosenKeys
-from .hopf import HopfGrid, is_three_sphere
+from .hopf import HopfGrid, is_three_sphere, three_sphere_nodes
 from .limits import limit
 from .nodes import centred, exact
 from .on_nodes import OnNodes, least_held
+from .zonal_sums import bind_zonal, is_zonal
 
 _STEPS = 4 / np.arange(4.0, 11.0)  # temperatures of one polynomial, over the largest
 _WIDTHS = 9.0  # of the similarity, along the axis on which they are fewest, to begin with
@@ -72,7 +73,7 @@ def extrapolated_bias(
         features, fields = features / size, []
         for scale, count in zip(largest * _STEPS, layers):
             heads = [_at_scale(one, head, nodes, scale) for one, head in zip(chosen, heads_of(smooth))]
-            fields.append(_after(_step(layer, heads), features, count))
+            fields.append(_after(_step(layer, heads, not nodes.zonal), features, count))
         field, change = _leading(largest * _STEPS, np.array(fields), mass, may_vanish(layer))
         if change >= error and error < _WARN:  # rounding errors take over
             break
@@ -89,22 +90,28 @@ def extrapolated_bias(
 
 
 class _Nodes(NamedTuple):
-    """Nodes, the logarithms of their masses, and what a sum over them costs, in pairs."""
+    """Nodes, the logarithms of their masses, and what a sum over them costs, in pairs; whether it goes by harmonics."""
 
     grid: Grid | HopfGrid
     log_mass: np.ndarray
     sums: float
+    zonal: bool = False
 
     @classmethod
     def of(cls, finest: Attention | MultiHead, density: Density, initial: Callable) -> _Nodes:
         if is_three_sphere(density.space):
-            raise NotImplementedError
+            zonal = all(is_zonal(head, density.space.probe_points()) for head in heads_of(finest))
+            resolution, finer = (0.0, 3) if zonal else (_RESOLUTION[None], 1)  # harmonics need what products of two need
+            nodes, log_mass = three_sphere_nodes(finest, density, initial, resolution, 2 * _LARGEST, finer)
+            return cls(nodes, log_mass, nodes.size * (nodes.shape[0] if zonal else nodes.size), zonal)
         resolution = _RESOLUTION["colatitude" if density.space.columns == 3 > density.space.dim else None]
         bound, grid = bind_density(finest, density, None, initial, resolution, 2 * _LARGEST)
         one = bound if isinstance(finest, Attention) else bound.heads[0]
         return cls(grid, one.log_mass, float(grid.size) ** 2)
 
     def bind(self, head: Attention) -> BoundLayer:
+        if self.zonal and isinstance(self.grid, HopfGrid):
+            return bind_zonal(head, self.grid, self.log_mass)
         return head.bind(self.grid.points, self.log_mass)
 
 
@@ -155,10 +162,10 @@ def _after(step: Callable, features: np.ndarray, layers: float) -> np.ndarray:
     return features + change
 
 
-def _step(layer: Attention | MultiHead, heads: list[BoundLayer | Averages]) -> Callable:
-    """One layer, features (m, c) -> (m, c): by matrices where they are small."""
+def _step(layer: Attention | MultiHead, heads: list[BoundLayer | Averages], sampled: bool) -> Callable:
+    """One layer, features (m, c) -> (m, c): by matrices where they are small, and similarities `sampled` on the nodes."""
     a, mixes = layer.residual, layer.mixes if isinstance(layer, MultiHead) else (None,)
-    means: list[Callable] = [_mean(head) for head in heads]
+    means: list[Callable] = [_mean(head, sampled and len(head.tokens) <= _DENSE) for head in heads]
 
     def step(v: np.ndarray) -> np.ndarray:
         parts = [mean(v) if mix is None else mix.write(mean(mix.read(v))) for mean, mix in zip(means, mixes)]
@@ -167,8 +174,8 @@ def _step(layer: Attention | MultiHead, heads: list[BoundLayer | Averages]) -> C
     return step
 
 
-def _mean(head: BoundLayer | Averages) -> Callable:
-    if len(head.tokens) > _DENSE:
+def _mean(head: BoundLayer | Averages, dense: bool) -> Callable:
+    if not dense:
         return lambda v: head.attend(v).mean
     A = head.weights()
     return lambda v: A @ v

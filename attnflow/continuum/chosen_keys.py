@@ -34,6 +34,7 @@ from .hopf import HopfGrid
 from .sparse_limits import epsilon_for_fraction, expressed
 
 _FEWEST = 1e-300  # tokens per volume
+_WIDEST = 0.75  # of m2 / s: below 0.79 eigenvalues of stand-ins lie in [0, 1], as m4 / (3 m2^2) is at least 3/5, a segment's
 _STEP = 1e-3  # of the logarithm of tokens, in a difference
 
 
@@ -69,9 +70,10 @@ class ChosenKeys:
         return cast(Selective, self.head.normalization)
 
     def gaussian(self) -> Attention:
-        """Softmax as wide as the widest of what queries see."""
+        """Softmax somewhat wider than the widest of what queries see."""
         m2 = self._moment(self._tokens(self.density.space.probe_points(256)), 2)
-        return Attention(_square(self.head.f), float(m2.max()), "softmax", self.head.residual, rtol=self.head.rtol)
+        s = float(m2.max()) / _WIDEST
+        return Attention(_square(self.head.f), s, "softmax", self.head.residual, rtol=self.head.rtol)
 
     def averages(self, near: BoundLayer, far: BoundLayer, grid: Grid | HopfGrid, scale: float) -> Averages:
         """The stand-in on nodes for m2 times `scale`, from Gaussians of variance s and 2 s bound to them."""
