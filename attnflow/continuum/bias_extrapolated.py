@@ -15,7 +15,7 @@ as the features need them, however short t is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -58,7 +58,9 @@ def extrapolated_bias(
     """
     limit(layer, density, n_tokens)  # says if there is none, and of folds
     layer = exact(layer)
-    chosen = [ChosenKeys.of(head, density, n_tokens) if head.normalization.selects else None for head in heads_of(layer)]
+    chosen = [
+        ChosenKeys.of(head, density, cast(float, n_tokens)) if head.normalization.selects else None for head in heads_of(layer)
+    ]
     smooth = replace_heads(layer, [one.gaussian() if one else head for one, head in zip(chosen, heads_of(layer))])
     largest, found, error = _first_scale(smooth, density), None, np.inf
     while error > _ENOUGH:
@@ -101,7 +103,7 @@ class _Nodes(NamedTuple):
     def of(cls, finest: Attention | MultiHead, density: Density, initial: Callable) -> _Nodes:
         if is_three_sphere(density.space):
             zonal = all(is_zonal(head, density.space.probe_points()) for head in heads_of(finest))
-            resolution, finer = (0.0, 3) if zonal else (_RESOLUTION[None], 1)  # harmonics need what products of two need
+            resolution, finer = (0.0, 2) if zonal else (_RESOLUTION[None], 1)  # harmonics need what products of two need
             nodes, log_mass = three_sphere_nodes(finest, density, initial, resolution, 2 * _LARGEST, finer)
             return cls(nodes, log_mass, nodes.size * (nodes.shape[0] if zonal else nodes.size), zonal)
         resolution = _RESOLUTION["colatitude" if density.space.columns == 3 > density.space.dim else None]

@@ -78,9 +78,7 @@ class ChosenKeys:
     def averages(self, near: BoundLayer, far: BoundLayer, grid: Grid | HopfGrid, scale: float) -> Averages:
         """The stand-in on nodes for m2 times `scale`, from Gaussians of variance s and 2 s bound to them."""
         n, s, points = self.density.space.dim, near.layer.epsilon, near.tokens
-        log_sums = [
-            b.attend(None).log_sum_exp + b.layer.f.diagonal(points) / (2 * b.layer.epsilon) for b in (near, far)
-        ]
+        log_sums = [b.attend(None).log_sum_exp + b.layer.f.diagonal(points) / (2 * b.layer.epsilon) for b in (near, far)]
         v = (log_sums[1] - log_sums[0] - n / 2 * np.log(2)) / s
         tokens = self._tokens(points)
         m2, third = scale * self._moment(tokens, 2), scale**2 * self._moment(tokens, 4) / 3

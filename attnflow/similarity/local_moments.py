@@ -32,9 +32,7 @@ def ball(dim: int) -> float:
     return dim / 2 * np.log(np.pi) - gammaln(dim / 2 + 1)
 
 
-def nearest_moment(
-    q: float | None, epsilon: float, dim: int, k: float, tokens: np.ndarray, order: int = 2
-) -> np.ndarray:
+def nearest_moment(q: float | None, epsilon: float, dim: int, k: float, tokens: np.ndarray, order: int = 2) -> np.ndarray:
     """m2 of the k nearest keys with weights exp(-h / (2 eps)); q None: h = log(1 + d^2). tokens: N p at points (M,).
 
     With order = 4 it is m4, here and below.
@@ -61,9 +59,7 @@ def nearest_moment(
     return np.asarray((weight * rho**order).sum(axis=1) / weight.sum(axis=1) * _each(dim, order))
 
 
-def entmax_moment(
-    q: float | None, epsilon: float, dim: int, power: float, tokens: np.ndarray, order: int = 2
-) -> np.ndarray:
+def entmax_moment(q: float | None, epsilon: float, dim: int, power: float, tokens: np.ndarray, order: int = 2) -> np.ndarray:
     """m2 of weights (T - h / (2 eps))_+^m that sum to one over `tokens` keys per volume (M,).
 
     Examples
