@@ -192,9 +192,13 @@ class Normalization:
         """
         raise self._unknown("response_series", "predicted error of next order")
 
+    def knows(self, member: str) -> bool:
+        """Whether this class has such a member of its own."""
+        return getattr(type(self), member) is not getattr(Normalization, member)
+
     def require(self, member: str, what: str) -> None:
         """NotImplementedError if this class has no such member of its own, which a `what` needs."""
-        if getattr(type(self), member) is getattr(Normalization, member):
+        if not self.knows(member):
             raise self._unknown(member, what)
 
     def _unknown(self, member: str, what: str) -> NotImplementedError:

@@ -48,9 +48,16 @@ class Selective(Normalization):
         """How a row chooses, f and epsilon being in one unit."""
         raise NotImplementedError
 
-    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
-        """m2 per coordinate of what a query sees among `tokens` keys per volume (M,), in units of f.metric: (M,)."""
+    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray, order: int = 2) -> np.ndarray:
+        """m2 per coordinate of what a query sees among `tokens` keys per volume (M,), in units of f.metric: (M,); or m4."""
         raise NotImplementedError
+
+    def settling_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+        """m (M,): where p is curved a query sees as far as among N p (1 + m Delta p / (2 p)) keys per volume.
+
+        Of the condition that settles how far that is: how many keys a ball has, what weights add up to, their entropy.
+        """
+        return self.local_moment(f, epsilon, dim, tokens)
 
     def check_size(self, size: float) -> None:
         """Refuse what can not be met by so many tokens."""
@@ -85,8 +92,11 @@ class TopK(Selective):
     def law(self, epsilon: float, rtol: float) -> Law:
         return Nearest(self.k, epsilon)
 
-    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
-        return nearest_moment(f.exponent, epsilon, dim, self.k, tokens)
+    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray, order: int = 2) -> np.ndarray:
+        return nearest_moment(f.exponent, epsilon, dim, self.k, tokens, order)
+
+    def settling_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+        return self.local_moment(f, np.inf, dim, tokens)  # of the ball itself
 
     def check_size(self, size: float) -> None:
         if self.k >= size:
@@ -145,8 +155,8 @@ class Sparse(Selective):
     def law(self, epsilon: float, rtol: float) -> Law:
         return Entmax(self.power, epsilon, _FEW)
 
-    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
-        return entmax_moment(f.exponent, epsilon, dim, self.power, tokens)
+    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray, order: int = 2) -> np.ndarray:
+        return entmax_moment(f.exponent, epsilon, dim, self.power, tokens, order)
 
     def check_size(self, size: float) -> None:
         if isinstance(self.fraction, float) and self.fraction * size < 1 - 1e-12:
@@ -185,8 +195,13 @@ class Perplexity(Selective):
     def law(self, epsilon: float, rtol: float) -> Law:
         return Calibrated(self.target, rtol)
 
-    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
-        return perplexity_moment(f.exponent, dim, self.target, tokens)
+    def local_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray, order: int = 2) -> np.ndarray:
+        return perplexity_moment(f.exponent, dim, self.target, tokens, order)
+
+    def settling_moment(self, f: PseudoMetric, epsilon: float, dim: int, tokens: np.ndarray) -> np.ndarray:
+        """m2 + dm2 / dlog e: the entropy is log Z + dlog Z / dlog e, e = 2 epsilon, Z = N p e^(n/q) (1 + m2 Delta p / (2 p))."""
+        m2 = self.local_moment(f, epsilon, dim, tokens)
+        return m2 * ((2 + (dim + 2) * m2) if f.exponent is None else 1 + 2 / f.exponent)
 
     def check_size(self, size: float) -> None:
         if self.target >= size:

@@ -15,19 +15,24 @@ as the features need them, however short t is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from .. import checks
-from ..attention import Attention, BoundHeads, BoundLayer, MultiHead
+from ..attention import Attention, BoundLayer, MultiHead
 from ..attention.heads import heads_of, replace_heads
 from ..attention.infinite import bind_density
 from ..geometry import Density
 from ..geometry.spaces import scattered
+from ..grid import Grid
 from ..norms import column_norms
+from .chosen_keys import Averages, ChosenKeys
+from .hopf import HopfGrid, is_three_sphere, three_sphere_nodes
 from .limits import limit
 from .nodes import centred, exact
 from .on_nodes import OnNodes, least_held
+from .zonal_sums import bind_zonal, is_zonal
 
 _STEPS = 4 / np.arange(4.0, 11.0)  # temperatures of one polynomial, over the largest
 _WIDTHS = 9.0  # of the similarity, along the axis on which they are fewest, to begin with
@@ -41,7 +46,9 @@ _DENSE = 6000  # nodes up to which weights are computed once
 _ROUND_OFF = 1e-14  # of features, after all layers
 
 
-def extrapolated_bias(layer: Attention | MultiHead, density: Density, initial: Callable, t: float) -> Callable:
+def extrapolated_bias(
+    layer: Attention | MultiHead, density: Density, initial: Callable, t: float, n_tokens: float | None = None
+) -> Callable:
     """The bias to its leading order, as `predicted_bias` has it: the second where the first vanishes.
 
     Warns
@@ -49,37 +56,71 @@ def extrapolated_bias(layer: Attention | MultiHead, density: Density, initial: C
     AccuracyWarning
         If the bias is not good to one per cent at the smallest temperature that is affordable.
     """
-    limit(layer, density)  # says if there is none, and of folds
+    limit(layer, density, n_tokens)  # says if there is none, and of folds
     layer = exact(layer)
-    largest, found, error = _first_scale(layer, density), None, np.inf
-    resolution = _RESOLUTION["colatitude" if density.space.columns == 3 > density.space.dim else None]
+    chosen = [
+        ChosenKeys.of(head, density, cast(float, n_tokens)) if head.normalization.selects else None for head in heads_of(layer)
+    ]
+    smooth = replace_heads(layer, [one.gaussian() if one else head for one, head in zip(chosen, heads_of(layer))])
+    largest, found, error = _first_scale(smooth, density), None, np.inf
     while error > _ENOUGH:
-        finest = _cooled(layer, largest * _STEPS[-1])
-        bound, grid = bind_density(finest, density, None, initial, resolution, 2 * _LARGEST)
-        pairs = len(_STEPS) * grid.size**2 * (t / finest.time_step + 20)
-        if found is not None and (grid.size > _LARGEST or pairs > _MOST_PAIRS):
+        nodes = _Nodes.of(_cooled(smooth, largest * _STEPS[-1]), density, initial)
+        layers = t / (largest * _STEPS * layer.time_step)
+        work = float(np.sum(layers + 20)) * nodes.sums * (1 + any(chosen))
+        if found is not None and (nodes.grid.size > _LARGEST or work > _MOST_PAIRS):
             break
-        one = bound if isinstance(finest, Attention) else bound.heads[0]
-        mass = np.exp(one.log_mass - one.log_mass.max())
+        mass = np.exp(nodes.log_mass - nodes.log_mass.max())
         mass /= mass.sum()
-        features, size = centred(layer, checks.evaluate(initial, grid.points, "initial"), mass)
+        features, size = centred(layer, checks.evaluate(initial, nodes.grid.points, "initial"), mass)
         features, fields = features / size, []
-        for step in _STEPS:
-            some = _cooled(layer, largest * step)
-            fields.append(_after(_step(some.bind(grid.points, one.log_mass)), features, t / some.time_step))
+        for scale, count in zip(largest * _STEPS, layers):
+            heads = [_at_scale(one, head, nodes, scale) for one, head in zip(chosen, heads_of(smooth))]
+            fields.append(_after(_step(layer, heads, not nodes.zonal), features, count))
         field, change = _leading(largest * _STEPS, np.array(fields), mass, may_vanish(layer))
         if change >= error and error < _WARN:  # rounding errors take over
             break
-        found, nodes, error, largest = size * field, grid, change, largest / 2
+        found, grid, error, largest = size * field, nodes.grid, change, largest / 2
     assert found is not None  # the first polynomial is always taken
     if error > _WARN:
         checks.warn(
-            f"the predicted bias is good to {error:.1g} of itself: more than {nodes.size} nodes would tell it better, or "
+            f"the predicted bias is good to {error:.1g} of itself: more than {grid.size} nodes would tell it better, or "
             "a smoother density, f or initial",
             checks.AccuracyWarning,
         )
     power = max(head.normalization.drift / 2 for head in heads_of(layer))
-    return OnNodes(nodes, found.reshape(*nodes.shape, -1), density, least=least_held(density, power))
+    return OnNodes(grid, found.reshape(*grid.shape, -1), density, least=least_held(density, power))
+
+
+class _Nodes(NamedTuple):
+    """Nodes, the logarithms of their masses, and what a sum over them costs, in pairs; whether it goes by harmonics."""
+
+    grid: Grid | HopfGrid
+    log_mass: np.ndarray
+    sums: float
+    zonal: bool = False
+
+    @classmethod
+    def of(cls, finest: Attention | MultiHead, density: Density, initial: Callable) -> _Nodes:
+        if is_three_sphere(density.space):
+            zonal = all(is_zonal(head, density.space.probe_points()) for head in heads_of(finest))
+            resolution, finer = (0.0, 2) if zonal else (_RESOLUTION[None], 1)  # harmonics need what products of two need
+            nodes, log_mass = three_sphere_nodes(finest, density, initial, resolution, 2 * _LARGEST, finer)
+            return cls(nodes, log_mass, nodes.size * (nodes.shape[0] if zonal else nodes.size), zonal)
+        resolution = _RESOLUTION["colatitude" if density.space.columns == 3 > density.space.dim else None]
+        bound, grid = bind_density(finest, density, None, initial, resolution, 2 * _LARGEST)
+        one = bound if isinstance(finest, Attention) else bound.heads[0]
+        return cls(grid, one.log_mass, float(grid.size) ** 2)
+
+    def bind(self, head: Attention) -> BoundLayer:
+        if self.zonal and isinstance(self.grid, HopfGrid):
+            return bind_zonal(head, self.grid, self.log_mass)
+        return head.bind(self.grid.points, self.log_mass)
+
+
+def _at_scale(chosen: ChosenKeys | None, head: Attention, nodes: _Nodes, scale: float) -> BoundLayer | Averages:
+    """The head with its time step times `scale`; `head` is the Gaussian that stands in where queries choose."""
+    near = nodes.bind(cooled(head, scale))
+    return near if chosen is None else chosen.averages(near, nodes.bind(cooled(head, 2 * scale)), nodes.grid, scale)
 
 
 def may_vanish(layer: Attention | MultiHead) -> bool:
@@ -123,32 +164,39 @@ def _after(step: Callable, features: np.ndarray, layers: float) -> np.ndarray:
     return features + change
 
 
-def _step(bound: BoundLayer | BoundHeads) -> Callable:
-    """One layer, features (m, c) -> (m, c): by matrices where they are small."""
-    if len(bound.tokens) > _DENSE:
-        return bound.step
-    a = bound.layer.residual
-    if isinstance(bound, BoundLayer):
-        A = bound.weights()
-        return lambda v: v + a * (A @ v - v)
-    parts = [(head.weights(), mix) for head, mix in zip(bound.heads, bound.layer.mixes)]
-    return lambda v: v + a * (sum(mix.write(A @ mix.read(v)) for A, mix in parts) - v)
+def _step(layer: Attention | MultiHead, heads: list[BoundLayer | Averages], sampled: bool) -> Callable:
+    """One layer, features (m, c) -> (m, c): by matrices where they are small, and similarities `sampled` on the nodes."""
+    a, mixes = layer.residual, layer.mixes if isinstance(layer, MultiHead) else (None,)
+    means: list[Callable] = [_mean(head, sampled and len(head.tokens) <= _DENSE) for head in heads]
+
+    def step(v: np.ndarray) -> np.ndarray:
+        parts = [mean(v) if mix is None else mix.write(mean(mix.read(v))) for mean, mix in zip(means, mixes)]
+        return v + a * (sum(parts) - v)
+
+    return step
+
+
+def _mean(head: BoundLayer | Averages, dense: bool) -> Callable:
+    if not dense:
+        return lambda v: head.attend(v).mean
+    A = head.weights()
+    return lambda v: A @ v
 
 
 def _cooled(layer: Attention | MultiHead, scale: float) -> Attention | MultiHead:
     """The layer with its time step, each head's, times `scale`."""
+    return replace_heads(layer, [cooled(head, scale) for head in heads_of(layer)])
 
-    def cooled(head: Attention) -> Attention:
-        f, epsilon = head.f, head.epsilon
-        if f.exponent is None:  # m2 = e / (2 - (n + 2) e) of log(1 + d^2), e = 2 epsilon
-            assert f.dim is not None
-            m2 = scale * f.second_moment(epsilon)
-            epsilon = m2 / (1 + (f.dim + 2) * m2)
-        else:
-            epsilon *= scale ** (f.exponent / 2)
-        return Attention(f, epsilon, head.normalization, head.residual)
 
-    return replace_heads(layer, [cooled(head) for head in heads_of(layer)])
+def cooled(head: Attention, scale: float) -> Attention:
+    f, epsilon = head.f, head.epsilon
+    if f.exponent is None:  # m2 = e / (2 - (n + 2) e) of log(1 + d^2), e = 2 epsilon
+        assert f.dim is not None
+        m2 = scale * f.second_moment(epsilon)
+        epsilon = m2 / (1 + (f.dim + 2) * m2)
+    else:
+        epsilon *= scale ** (f.exponent / 2)
+    return Attention(f, epsilon, head.normalization, head.residual, rtol=head.rtol)
 
 
 def _first_scale(layer: Attention | MultiHead, density: Density) -> float:

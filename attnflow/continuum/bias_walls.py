@@ -14,7 +14,7 @@ inside, and to first order in it features deviate by
 
 with eigenfunctions L phi_j = -l_j phi_j and coefficients h_k of the start: the condition d_nu H = -sqrt(s) m d_nu^2 H in place
 of no flux. (As a condition it is ill-posed for m < 0.) The same whatever the residual: one layer moves features by a tau.
-(Derived for this package and checked numerically.)
+Where m is 0 or not known the bias is what layers of infinitely many tokens say, at this eps. (Derived for this package and checked numerically.)
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from ..pde.grids import node_grid
 from ..pde.nodes.operator import symmetric_form
 from ..pde.propagator import eigenpairs
 from .bias_flat import duhamel
+from .infinite import Difference, finished, infinite_layers
 from .limits import limit
+from .nodes import exact
 from .on_nodes import OnNodes
 
 _SIZES = {1: (25, 37, 55, 81, 121, 181, 271, 401), 2: (13, 19, 27, 37, 49), 3: (9, 11, 13)}  # nodes per axis
 _ENOUGH, _WARN = 1e-4, 1e-2  # relative change by the last nodes
 
 
-def wall_bias(layer: Attention | MultiHead, density: Density, initial: Callable, t: float) -> Callable:
-    """The bias to order sqrt(eps) on a space with walls, as `predicted_bias` has it."""
-    equation, scale = limit(layer, density), _wall_mass(layer, density)
-    if not (isinstance(equation, DriftDiffusion) and np.isfinite(density.space.bounds).all()):
-        raise NotImplementedError(
-            f"layer must have a symmetric f on a bounded space for a predicted bias at walls, got {layer} on {density.space}"
-        )
+def wall_bias(layer: Attention, density: Density, initial: Callable, t: float) -> Callable:
+    """The bias to order sqrt(eps) on a space with walls, as `predicted_bias` has it, if `has_wall_order`."""
+    equation = limit(layer, density)
+    assert isinstance(equation, DriftDiffusion)
+    scale = layer.normalization.wall_mass() * np.sqrt(layer.f.second_moment(layer.epsilon, density.space.dim))
     before, error = None, np.inf
     for size in _SIZES[density.space.dim]:
         grid = node_grid(density.space, (size,) * density.space.dim)
@@ -68,20 +68,31 @@ def wall_bias(layer: Attention | MultiHead, density: Density, initial: Callable,
     return found
 
 
-def _wall_mass(layer: Attention | MultiHead, density: Density) -> float:
-    """sqrt(s) m of a layer whose similarity is a Gaussian as eps -> 0, and not 0."""
-    if not isinstance(layer, Attention) or layer.f.exponent not in (2.0, None):
-        raise NotImplementedError(
-            f"layer must be a single head whose similarity is Gaussian at small epsilon for a predicted bias at walls, got {layer}"
-        )
-    layer.normalization.require("wall_mass", "predicted bias at walls")
-    m = layer.normalization.wall_mass()
-    if m == 0:
-        raise NotImplementedError(
-            f"normalization must have a bias of order sqrt(epsilon) at walls for it to be predicted, got {layer.normalization}: "
-            f"its own is 5/4 in L2, of a constant that is not known; compare af.propagate(layer, density, ...) with af.limit"
-        )
-    return float(m * np.sqrt(layer.f.second_moment(layer.epsilon, density.space.dim)))
+def has_wall_order(layer: Attention | MultiHead, density: Density) -> bool:
+    """Whether the bias is of order sqrt(eps) with a constant that is known.
+
+    One head of a symmetric f whose similarity is a Gaussian as eps -> 0, on a bounded space, and a mass that is not 0.
+    """
+    if not isinstance(layer, Attention) or layer.normalization.selects or layer.f.exponent not in (2.0, None):
+        return False
+    bounded = bool(np.isfinite(density.space.bounds).all())
+    if not (bounded and layer.normalization.knows("wall_mass") and layer.f.is_symmetric(density.space.probe_points())):
+        return False
+    return layer.normalization.wall_mass() != 0
+
+
+def own_bias(
+    layer: Attention | MultiHead, density: Density, initial: Callable, t: float, n_tokens: float | None = None
+) -> Difference:
+    """The bias at this eps, not its leading order: layers of infinitely many tokens less the equation.
+
+    Raises
+    ------
+    ValueError
+        Where `limit` or the layers refuse.
+    """
+    equation = finished(limit(layer, density, n_tokens).solve(initial, t))
+    return Difference(finished(infinite_layers(exact(layer), density, initial, t, n_tokens=n_tokens)), equation)
 
 
 def _on_nodes(equation: DriftDiffusion, grid: Grid, features: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from ..norms import norm
 from ..solution import Solution
 from .bias import predicted_bias
 from .hopf import HopfGrid
-from .infinite import finished, infinite_layers
+from .infinite import Difference, finished, infinite_layers
 from .limits import limit
 from .next_order import FEWEST, NextOrder, effective_tokens, next_order, seen_mass, share_below, smallest
 from .nodes import exact
@@ -159,9 +159,9 @@ def _bias(
     try:
         infinite = finished(infinite_layers(exact(layer), density, initial, t, n_tokens=chosen))
     except ValueError:
-        return predicted_bias(cast(Attention, layer), density, initial, t), equation.grid
+        return predicted_bias(cast(Attention, layer), density, initial, t, chosen), equation.grid
     assert infinite.grid is not None
-    return _Difference(infinite, equation), infinite.grid
+    return Difference(infinite, equation), infinite.grid
 
 
 class _Nodes(NamedTuple):
@@ -236,17 +236,6 @@ def _next_order(nodes: _Nodes, bias: Callable, found: NextOrder, density: Densit
         nodes.least,
         regime,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Difference:
-    """Of two solutions, at their last time."""
-
-    solution: Solution
-    reference: Solution
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        return self.solution.at(points) - self.reference.at(points)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,11 @@ class HopfGrid:
         doubled, v, w = self.shape
         return Axis("colatitude", doubled, 0.0, np.pi), Axis("fourier", v, 0.0, 2 * np.pi), Axis("fourier", w, 0.0, 2 * np.pi)
 
+    @property
+    def colatitude(self) -> tuple[np.ndarray, np.ndarray]:
+        """The nodes u, and their weights of sin(u) cos(u) du."""
+        return self._axes[0].nodes / 2, self._axes[0].weights / 4
+
     @cached_property
     def points(self) -> np.ndarray:
         """(size, 4) unit vectors."""
@@ -92,6 +97,14 @@ def bind_three_sphere(
 ) -> tuple[Any, HopfGrid]:
     """The infinite-token layer on S^3 and its nodes, as `bind_density`: `resolution` nodes per kernel width, and as many as p
     and p H need."""
+    grid, log_mass = three_sphere_nodes(layer, density, values, resolution, largest)
+    return layer.bind(grid.points, log_mass), grid
+
+
+def three_sphere_nodes(
+    layer: Attention | MultiHead, density: Density, values: Callable | None, resolution: float, largest: int, finer: int = 1
+) -> tuple[HopfGrid, np.ndarray]:
+    """Those nodes, `finer` times as many along each axis, and the logarithms of their masses p dvol."""
     for head in heads_of(layer):
         if head.normalization.selects:
             raise NotImplementedError(f"normalization must be a key bias on S^3, got {head.normalization}")
@@ -114,7 +127,8 @@ def bind_three_sphere(
         off = np.abs(grid.interpolate(nodal.reshape(*grid.shape, -1), probe) - there).max(axis=0) / np.abs(nodal).max(axis=0)
         mass = nodal[:, 0] * grid.weights
         if abs(mass.sum() - 1) < _MISSING and (off < _UNSEEN).all():
-            return layer.bind(grid.points, np.log(mass)), grid
+            grid = HopfGrid((finer * count, 4 * finer * count, 4 * finer * count))
+            return grid, density.log_pdf(grid.points) + np.log(grid.weights)
         count = int(np.ceil(1.4 * count))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -74,3 +75,14 @@ def finished(solution: Solution) -> Solution:
     if solution.status:
         raise RuntimeError(f"a run ended with status {solution.status}: {solution.message}")
     return solution
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Of two solutions, at their last time: points (M, n) -> (M, c)."""
+
+    solution: Solution
+    reference: Solution
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        return self.solution.at(points) - self.reference.at(points)

@@ -1,4 +1,4 @@
-"""Second moments of what a query sees where it chooses its keys: they depend on how many tokens there are around it.
+"""Second and fourth moments of what a query sees where it chooses its keys: they depend on how many tokens there are around it.
 
 In n dimensions, with t = N p(x) tokens per volume and f = h(d), each law below sees a radius or a temperature of its own. For
 h = d^q, with V_n the volume of the unit ball, e = 2 eps, B the beta function and P the regularised incomplete gamma function,
@@ -9,6 +9,7 @@ h = d^q, with V_n the volume of the unit ball, e = 2 eps, B the beta function an
 
 with a = n/q, a+ = (n+2)/q. For q = 2 they are r^2 / (n + 2) at a high temperature, R^2 / (n + 2m + 2), and a Gaussian's:
 one law p^(-2/(n + q m)), from m = 0, the k nearest, to softmax, m = infinity, with a temperature of its own in each place.
+Fourth moments m4 are the same means of |z|^4, times 3 / (n (n + 2)) where m2 has 1 / n.
 
 Sources: Ting, Huang & Jordan 2011 (k nearest); the rest derived for this package and checked numerically.
 """
@@ -31,8 +32,10 @@ def ball(dim: int) -> float:
     return dim / 2 * np.log(np.pi) - gammaln(dim / 2 + 1)
 
 
-def nearest_moment(q: float | None, epsilon: float, dim: int, k: float, tokens: np.ndarray) -> np.ndarray:
+def nearest_moment(q: float | None, epsilon: float, dim: int, k: float, tokens: np.ndarray, order: int = 2) -> np.ndarray:
     """m2 of the k nearest keys with weights exp(-h / (2 eps)); q None: h = log(1 + d^2). tokens: N p at points (M,).
+
+    With order = 4 it is m4, here and below.
 
     Examples
     --------
@@ -41,22 +44,22 @@ def nearest_moment(q: float | None, epsilon: float, dim: int, k: float, tokens: 
     """
     log_r = (np.log(k) - ball(dim) - np.log(tokens)) / dim
     if q is not None:
-        a, b, log_e = dim / q, (dim + 2) / q, np.log(2 * epsilon)
-        m2 = np.exp(2 * log_r) / (dim + 2)
+        a, b, log_e = dim / q, (dim + order) / q, np.log(2 * epsilon)
+        mean = np.exp(order * log_r) * dim / (dim + order)
         u = np.exp(np.minimum(q * log_r - log_e, _MOST))
         some = (u > 1e-8) & (gammainc(b, u) > 0)  # for small u both functions vanish
         log_ratio = np.log(gammainc(b, u[some])) - np.log(gammainc(a, u[some]))
-        m2[some] = np.exp(2 / q * log_e + gammaln(b) - gammaln(a) + log_ratio) / dim
-        return m2
+        mean[some] = np.exp(order / q * log_e + gammaln(b) - gammaln(a) + log_ratio)
+        return mean * _each(dim, order)
     with np.errstate(over="ignore"):
         r = np.minimum(np.exp(log_r), np.sqrt(np.expm1(min(2 * epsilon * _DEPTH, 600.0))))
     t, w = roots_legendre(_NODES)
     rho = r[:, None] * ((1 + t) / 2) ** 2  # denser at 0
     weight = w * ((1 + t) / 2) * rho ** (dim - 1) * (1 + rho**2) ** (-0.5 / epsilon)
-    return np.asarray((weight * rho**2).sum(axis=1) / weight.sum(axis=1) / dim)
+    return np.asarray((weight * rho**order).sum(axis=1) / weight.sum(axis=1) * _each(dim, order))
 
 
-def entmax_moment(q: float | None, epsilon: float, dim: int, power: float, tokens: np.ndarray) -> np.ndarray:
+def entmax_moment(q: float | None, epsilon: float, dim: int, power: float, tokens: np.ndarray, order: int = 2) -> np.ndarray:
     """m2 of weights (T - h / (2 eps))_+^m that sum to one over `tokens` keys per volume (M,).
 
     Examples
@@ -70,7 +73,7 @@ def entmax_moment(q: float | None, epsilon: float, dim: int, power: float, token
     m = power
     if q is not None:
         R = np.exp(entmax_log_radius(q, epsilon, dim, m, np.log(tokens)))
-        return R**2 * np.exp(betaln((dim + 2) / q, m + 1) - betaln(dim / q, m + 1)) / dim
+        return R**order * np.exp(betaln((dim + order) / q, m + 1) - betaln(dim / q, m + 1)) * _each(dim, order)
     t, w = roots_jacobi(_NODES, m, dim - 1)
     rho = (1 + t) / 2
 
@@ -78,15 +81,15 @@ def entmax_moment(q: float | None, epsilon: float, dim: int, power: float, token
         R = np.exp(log_R)[:, None]
         depth = np.log1p(R**2 * (1 - rho**2) / (1 + R**2 * rho**2)) / (1 - t) * 2  # (h(R) - h) / (1 - rho)
         weight = w * depth**m
-        return weight.sum(axis=1), (weight * rho**2).sum(axis=1)
+        return weight.sum(axis=1), (weight * rho**order).sum(axis=1)
 
     def logarithm(log_R: np.ndarray) -> np.ndarray:  # of the sum over one token per volume
         scale = np.log(dim) + ball(dim) - (m + dim) * np.log(2)
         return scale + dim * log_R - m * np.log(2 * epsilon * m) + np.log(parts(log_R)[0])
 
     log_R = _solve(logarithm, -np.log(tokens))
-    total, second = parts(log_R)
-    return np.exp(2 * log_R) * second / total / dim
+    total, above = parts(log_R)
+    return np.exp(order * log_R) * above / total * _each(dim, order)
 
 
 def entmax_log_radius(q: float, epsilon: float, dim: int, power: float, log_tokens: np.ndarray) -> np.ndarray:
@@ -101,7 +104,7 @@ def entmax_log_epsilon(q: float, dim: int, power: float, log_radius: float, log_
     return float(((dim + q * power) * log_radius + log_tokens + volume) / power - np.log(2 * power))
 
 
-def perplexity_moment(q: float | None, dim: int, target: float, tokens: np.ndarray) -> np.ndarray:
+def perplexity_moment(q: float | None, dim: int, target: float, tokens: np.ndarray, order: int = 2) -> np.ndarray:
     """m2 at temperatures at which rows among `tokens` keys per volume (M,) have the target perplexity.
 
     Examples
@@ -112,9 +115,9 @@ def perplexity_moment(q: float | None, dim: int, target: float, tokens: np.ndarr
     """
     wanted = np.log(target) - np.log(tokens)
     if q is not None:
-        a, b = dim / q, (dim + 2) / q
+        a, b = dim / q, (dim + order) / q
         log_e = (wanted - a - np.log(dim) - ball(dim) - gammaln(a) + np.log(q)) / a
-        return np.exp(2 / q * log_e + gammaln(b) - gammaln(a)) / dim
+        return np.exp(order / q * log_e + gammaln(b) - gammaln(a)) * _each(dim, order)
     largest = 2 / (dim + 2)
 
     def entropy(log_e: np.ndarray) -> np.ndarray:
@@ -128,7 +131,15 @@ def perplexity_moment(q: float | None, dim: int, target: float, tokens: np.ndarr
             f"{tokens.min():.3g} tokens per volume"
         )
     e = np.exp(_solve(entropy, wanted, np.log(largest * (1 - 1e-9))))
-    return e / (2 - (dim + 2) * e)
+    m2 = e / (2 - (dim + 2) * e)
+    if order == 2:
+        return m2
+    return np.where((dim + 4) * e < 2, 3 * e * m2 / np.where((dim + 4) * e < 2, 2 - (dim + 4) * e, 1.0), np.inf)
+
+
+def _each(dim: int, order: int) -> float:
+    """Of the mean of |z|^order, what it is per coordinate: the mean of z_1^order."""
+    return 1 / dim if order == 2 else 3 / (dim * (dim + 2))
 
 
 def _solve(function: Callable, wanted: np.ndarray, most: float = _MOST) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..continuum import PredictedError, predicted_bias, predicted_error, predicted_noise
+from ..continuum.bias_walls import has_wall_order
 from ..geometry import Euclidean
 from ..norms import norm
 from ..particles.extrapolation import order as order_of_layer
@@ -88,8 +89,10 @@ def predict(study: Design) -> Prediction:
     power, largest = order(study), max(study.epsilons)
     finite = [size for size in study.sizes if np.isfinite(size)]
     walls = study.density.space.has_boundary
-    # to leading order a bias is a multiple of a power of the time step, but for log(1 + d^2), whose moments' ratio changes
-    changes = isinstance(study.f, LogDistance)
+    rooted = walls and has_wall_order(study.layer(largest), study.density)
+    # to leading order a bias is a multiple of a power of the time step, but for log(1 + d^2), whose moments' ratio changes,
+    # and where walls have another order: there it is not the leading one
+    changes = isinstance(study.f, LogDistance) or walls and not rooted
     once = np.nan if changes else relative(predicted_bias, "bias", largest)
     for epsilon in study.epsilons:
         ratio = study.layer(epsilon).time_step / study.layer(largest).time_step
@@ -100,10 +103,12 @@ def predict(study: Design) -> Prediction:
             if found is not None:
                 errors[epsilon, size] = found
     near = min(study.epsilons) / 1000 if changes else largest  # where the ratio is that of eps -> 0
-    first = (relative(predicted_bias, "bias", near) if changes else once) / study.layer(near).time_step ** power
+    first = np.nan
+    if not walls:
+        first = (relative(predicted_bias, "bias", near) if changes else once) / study.layer(near).time_step ** power
     slope = power * _growth(study)
     if walls:
-        slope, first = slope / 2 if np.isfinite(once) else np.nan, np.nan
+        slope = slope / 2 if rooted else np.nan
         if np.isnan(slope):
             unknown["slope"] = "walls slow convergence down, for softmax to the square root of eps"
     elif max(bias.values()) < _ROUND_OFF:  # what is left of a cancellation is no prediction
