@@ -31,6 +31,11 @@ class Found(NamedTuple):
     def error(self) -> float:
         return max(self.discretisation, self.round_off)
 
+    @property
+    def uncertainty(self) -> float:
+        """Of the largest eigenvalue, absolute: what an eigenvalue that may have either sign is compared by."""
+        return float(self.error * abs(self.sizes[0]))
+
 
 def lost_digits(bound: float, sizes: np.ndarray, walls: Walls) -> float:
     """What rounding errors of a matrix of norm `bound` are, relative to the least eigenvalue but the constant's."""
