@@ -15,8 +15,8 @@ import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from . import chebyshev
-from .eigenvalues import EPS
 
+EPS = np.finfo(float).eps
 _MOST_GROWTH = 500.0  # of the logarithm of features
 _CONVERGED = 1e-10  # of the spectrum's bound, to which its upper end is iterated
 _MOMENT = 3e-4  # seconds not worth a second thought

@@ -23,8 +23,7 @@ from ... import capacity
 from ...progress import track
 from .. import chebyshev
 from ..backends import namespace
-from ..eigenvalues import EPS
-from ..propagator import grown, told_growth
+from ..propagator import EPS, grown, told_growth
 from .operator import Cells
 from .rational import DEGREE, Exponential, LineExponential
 from .stencil import advance, apply
