@@ -180,6 +180,10 @@ def reals(value, name: str, bools: bool = False) -> np.ndarray:
     """
     if type(value) is np.ndarray and value.dtype == np.float64:  # the usual case, many times in a solve
         return value
+    types = _leaf_types(value)
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in types) and _has_masked(value):  # before NumPy makes them nan
+        hint = "fill them or leave their rows out"
+        raise ValueError(f"{name} must have no masked entries, got {short(value)}; {hint}")
     try:
         result = np.asarray(value)
     except Exception:  # ragged; or another library's refusal, which may be of any class
@@ -187,12 +191,8 @@ def reals(value, name: str, bools: bool = False) -> np.ndarray:
     kinds = "fiub" if bools and result.ndim else "fiu"
     if result.dtype.kind not in kinds or isinstance(value, (bytearray, memoryview)):
         raise TypeError(f"{name} must be an array of real numbers, got {short(value)}")
-    types = _leaf_types(value)  # what lists hold has been made numbers of already
-    if not bools and not types.isdisjoint((bool, np.bool_)):
+    if not bools and not types.isdisjoint((bool, np.bool_)):  # of lists that hold some, NumPy has made numbers
         raise TypeError(f"{name} must be an array of real numbers, got {short(value)}")
-    if any(issubclass(kind, np.ma.MaskedArray) for kind in types) and _has_masked(value):
-        hint = "fill them or leave their rows out"
-        raise ValueError(f"{name} must have no masked entries, got {short(value)}; {hint}")
     if result.dtype in (np.float32, np.float64):
         return result
     with np.errstate(over="ignore"):  # of longer formats: infinite, which is for the caller to judge

@@ -84,3 +84,12 @@ def test_warnings_point_at_the_line_outside_the_package():
         with pytest.warns(checks.AttnflowWarning) as caught:
             call()
         assert {w.filename for w in caught if issubclass(w.category, checks.AttnflowWarning)} == {__file__}
+
+
+@pytest.mark.parametrize(
+    "value", [np.ma.masked, [0.5, np.ma.masked], [[np.ma.array(1.0, mask=True)]], np.ma.array([0.5], mask=[True])]
+)
+def test_masked_entries_are_refused_before_numpy_makes_them_nan(value, recwarn):
+    with pytest.raises(ValueError, match="orders must have no masked entries"):
+        checks.array(value, "orders")
+    assert not len(recwarn)

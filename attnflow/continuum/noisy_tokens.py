@@ -140,7 +140,9 @@ class NoisyTokens:
         >>> (branch.coupling < tokens.threshold), branch.stable
         (array([ True,  True,  True]), array([False, False,  True]))
         """
-        wanted = self._check(orders)
+        wanted = checks.array(orders, "orders", (None,)).astype(float)
+        if not ((wanted > 0) & (wanted <= _LARGEST)).all():
+            raise ValueError(f"orders must be in (0, {_LARGEST:g}], got {checks.entries(wanted)}")
         found = [self._solve(R) for R in wanted]
         coupling = [self._coupling(g) for _, g in found]
         stable = [self._zonal.stable(m, g) for m, g in found]
@@ -148,7 +150,9 @@ class NoisyTokens:
 
     def density(self, order: float) -> Density:
         """The density of the state of an order, about the last axis, on Sphere(dim)."""
-        (order,) = self._check([order])
+        order = checks.real(order, "order")
+        if not 0 < order <= _LARGEST:
+            raise ValueError(f"order must be in (0, {_LARGEST:g}], got {order!r}")
         zonal = self._zonal
         m, g = self._solve(order)
 
@@ -190,12 +194,6 @@ class NoisyTokens:
         ordered = self.branch(sorted(found)) if found else NoisyStates(np.empty(0), np.empty(0), np.empty(0, bool))
         stable = np.append(coupling < self.threshold, ordered.stable).astype(bool)
         return NoisyStates(np.append(0.0, ordered.order), np.full(len(stable), coupling), stable)
-
-    def _check(self, orders: Sequence[float]) -> np.ndarray:
-        wanted = checks.array(orders, "orders", (None,)).astype(float)
-        if not ((wanted > 0) & (wanted <= _LARGEST)).all():
-            raise ValueError(f"orders must be in (0, {_LARGEST:g}], got {checks.entries(wanted)}")
-        return wanted
 
     def _solve(self, order: float) -> tuple[np.ndarray, float]:
         if order < _FEW:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import Parameter, signature
@@ -84,6 +84,7 @@ class Robin(Side):
         return checks.array(values, f"{_COEFFICIENT}(points)")
 
 
+NO_GROWTH = (-np.inf, -np.inf)  # where nothing is fed at walls
 _COEFFICIENT = "boundary's coefficient b"
 
 
@@ -146,15 +147,24 @@ def check_walls(walls: Walls, space: Space, columns: int) -> None:
             side.coefficient_at(point)
 
 
-def warn_of_growth(walls: Walls, space: Space, rate: float | None) -> None:
-    """GrowthWarning where a Robin coefficient is negative and features grow at a rate > 0; None: it is not known."""
-    if rate is not None and rate <= 0:
+def warn_of_growth(walls: Walls, space: Space, rate: Sequence[float] | None) -> None:
+    """GrowthWarning where a Robin coefficient is negative and features may grow.
+
+    `rate` is the interval in which the largest eigenvalue of L lies; None: it is not known. One that lies below 0 is no
+    growth, and at a critical coefficient no interval is narrow enough to tell.
+    """
+    if rate is None:
+        how = "features may grow"
+    elif rate[1] < 0:
         return
+    elif rate[0] > 0:
+        how = f"features grow as exp({sum(rate) / 2:.3g} t)"
+    else:
+        how = f"features may grow, though no faster than exp({rate[1]:.2g} t), a rate that cannot be told from 0"
     for k, end, side in _places(walls, space):
         points = space.probe_points()
         points[:, k] = end
         if isinstance(side, Robin) and (side.coefficient_at(points) < 0).any():
-            how = "features may grow" if rate is None else f"features grow as exp({rate:.3g} t)"
             checks.warn(
                 f"{how}: {_COEFFICIENT} is negative on axis {k}; in d_nu H + b H = g, nu outward, a positive one lets them decay",
                 checks.GrowthWarning,

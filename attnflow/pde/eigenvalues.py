@@ -10,12 +10,11 @@ from ..grid import Grid
 from ..resolution import between, interpolation_error
 from .boundaries import Walls, sides
 from .generator import Generator
+from .propagator import EPS
 
 TOLERANCE = 1e-10  # of eigenvalues, relative
 
 SMALLEST = 1e-300  # what lies below is not told from zero
-
-EPS = np.finfo(float).eps
 
 
 class Found(NamedTuple):
@@ -30,6 +29,11 @@ class Found(NamedTuple):
     @property
     def error(self) -> float:
         return max(self.discretisation, self.round_off)
+
+    @property
+    def uncertainty(self) -> float:
+        """Of the largest eigenvalue, absolute: what an eigenvalue that may have either sign is compared by."""
+        return float(self.error * max(abs(self.sizes[0]), SMALLEST))
 
 
 def lost_digits(bound: float, sizes: np.ndarray, walls: Walls) -> float:

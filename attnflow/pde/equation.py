@@ -12,7 +12,7 @@ import numpy as np
 from .. import checks
 from ..geometry import Space
 from ..solution import Solution
-from .boundaries import Walls, warn_of_growth
+from .boundaries import NO_GROWTH, Walls, warn_of_growth
 from .generator import Generator
 from .grids import on_sphere
 from .methods import METHODS, solve_problem
@@ -130,7 +130,8 @@ class Equation:
         AccuracyWarning
             If the finest grid does not reach rtol, or a given one is too coarse for p; the message has the numbers.
         GrowthWarning
-            If a wall's negative b lets features grow; stats["growth"] is their rate.
+            If a wall's negative b lets features grow, or so little that it cannot be told; stats["growth"] is their rate, and
+            stats["growth_between"] the interval in which the largest eigenvalue of L lies.
 
         Examples
         --------
@@ -162,9 +163,9 @@ class Equation:
             if not added.is_affine(nodes, solution.t, fields):
                 problem = replace(problem, source=added.again(nodes, solution.t, fields))
                 solution = self._solved(problem, shape, rtol, method)
-        growth = solution.stats.get("growth", 0.0 if self.self_adjoint else None)
+        rate = solution.stats.get("growth_between", NO_GROWTH if self.self_adjoint else None)
         reacts = problem.source is not None and not problem.source.affine
-        warn_of_growth(problem.walls, self.space, None if growth and reacts else growth)
+        warn_of_growth(problem.walls, self.space, None if rate and rate[1] > 0 and reacts else rate)
         return self._presented(restored(solution, powers))
 
     def _solved(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> Solution:

@@ -12,7 +12,7 @@ from scipy import sparse
 from .. import checks
 from ..geometry import Density
 from ..solution import Solution
-from .boundaries import read_boundary, sides, warn_of_growth
+from .boundaries import NO_GROWTH, read_boundary, sides, warn_of_growth
 from .equation import Equation
 from .equations import DriftDiffusion
 from .generator import Generator
@@ -173,7 +173,7 @@ class FokkerPlanck(Equation):
             if solution.status or not is_cut(solution):
                 break
             asked = replace(asked, ranges=wider(asked.ranges, self.space))
-        warn_of_growth(asked.walls, self.space, solution.stats.get("growth", 0.0))
+        warn_of_growth(asked.walls, self.space, solution.stats.get("growth_between", NO_GROWTH))
         return solution
 
     def _check_walls(self, boundary) -> None:

@@ -22,8 +22,9 @@ from ..solution import Solution
 from .generator import Generator
 from .grids import cell_grid, steepness, transfer
 from .problem import Problem
-from .propagator import grown
+from .propagator import compared_growth, grown
 from .report import report_interrupted, warn_if_coarse
+from .volumes.march import growth_of
 from .volumes.operator import STEEPEST, Cells
 from .volumes.rational import DEGREE, LineExponential
 from .volumes.solve import romberg_orders
@@ -221,8 +222,10 @@ class Masses:
             "method": "finite-volume", "grid": [grid.size], "estimated_error": error, "norm": "L1", "integrator": "rational",
             "poles": DEGREE, "steps": finest.steps, "quantity": "density",
             "mass": np.einsum("i,tic->tc", finest.volume, fields).tolist(),
-            **({"growth": finest.cells.growth} if finest.cells.gains else {}),
+            **growth_of(finest.cells),
         }  # fmt: skip
+        if len(levels) > 1:
+            stats = compared_growth(stats, growth_of(levels[-2].cells))
         shapes = [level.cells.grid.shape for level in levels]
         dense = partial(self._fields_at, shapes, finest.steps)
         return Solution(

@@ -16,7 +16,9 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from . import chebyshev
 
+EPS = np.finfo(float).eps
 _MOST_GROWTH = 500.0  # of the logarithm of features
+_CONVERGED = 1e-10  # of the spectrum's bound, to which its upper end is iterated
 _MOMENT = 3e-4  # seconds not worth a second thought
 
 
@@ -48,10 +50,11 @@ def _chebyshev_seconds(form, times: np.ndarray, tol: float) -> float:
 
 
 def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: bool) -> tuple[list, dict]:
-    growth, gains = _growth(form) if form.gains else 0.0, form.gains
+    told = told_growth(_largest(form), _CONVERGED * form.bound) if form.gains else {}
+    growth = told.get("growth", 0.0)
     form = form.less(growth) if growth else form
     weights = chebyshev.coefficients(times, form.bound, tol) * grown(growth, times)
-    stats = {"integrator": "chebyshev", "applications": len(weights) - 1, **({"growth": growth} if gains else {})}
+    stats = {"integrator": "chebyshev", "applications": len(weights) - 1, **told}
     plane = form.plane(2 / form.bound) if form.bound and not progress and source is None else None
     if plane is not None:
         fields = [chebyshev.propagate_plane(*plane, np.ascontiguousarray(field), weights) for field in start]
@@ -89,9 +92,24 @@ def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarr
 
 
 def _eigen_stats(form, values: np.ndarray, times: np.ndarray) -> dict:
-    growth = max(float(values.max()), 0.0)
-    grown(growth, times)
-    return {"integrator": "eigenvectors", **({"growth": growth} if form.gains else {})}
+    told = told_growth(float(values.max()), EPS * form.bound) if form.gains else {}
+    grown(told.get("growth", 0.0), times)
+    return {"integrator": "eigenvectors", **told}
+
+
+def told_growth(largest: float, error: float) -> dict:
+    """What statistics say of the largest eigenvalue of L, known to an error: the rate at which features grow, at least 0,
+    and between which numbers the eigenvalue itself lies."""
+    return {"growth": max(largest, 0.0), "growth_between": [largest - error, largest + error]}
+
+
+def compared_growth(fine: dict, coarse: dict) -> dict:
+    """Statistics of a fine grid, the interval of the largest eigenvalue widened by how far it is from a coarser grid's."""
+    if "growth_between" not in fine or "growth_between" not in coarse:
+        return fine
+    low, high = fine["growth_between"]
+    change = abs(low + high - sum(coarse["growth_between"])) / 2
+    return {**fine, "growth_between": [low - change, high + change]}
 
 
 def _phi(z: np.ndarray) -> np.ndarray:
@@ -127,27 +145,35 @@ def eigenpairs(form) -> tuple[np.ndarray, np.ndarray]:
     return -(values if form.gains else np.maximum(values, 0.0)), vectors
 
 
-def _growth(form) -> float:
-    """The largest eigenvalue of S, at least 0."""
+def _largest(form) -> float:
+    """The largest eigenvalue of S."""
     shape = form.root.shape
 
     def apply(v: np.ndarray) -> np.ndarray:
         return form.apply(v.reshape(1, *shape)).ravel()
 
-    return largest_eigenvalue(LinearOperator((form.size, form.size), matvec=apply, dtype=float))
+    return largest_eigenvalue(LinearOperator((form.size, form.size), matvec=apply, dtype=float), form.bound)
 
 
-def largest_eigenvalue(matrix, above: float | None = None) -> float:
-    """The largest eigenvalue of a symmetric matrix, at least 0: next to a number `above` all of them, by solves."""
+def largest_eigenvalue(matrix, bound: float, above: float | None = None) -> float:
+    """The largest eigenvalue of a symmetric matrix with spectrum above -bound, to a part of the bound, which an eigenvalue
+    near 0 is small beside; or next to a number `above` all of them, by solves.
+
+    Raises
+    ------
+    RuntimeError
+        If the iteration does not converge.
+    """
     start = np.random.default_rng(0).normal(size=matrix.shape[0])
     try:
-        if above is None:
-            values = eigsh(matrix, 1, which="LA", v0=start, tol=1e-6, return_eigenvectors=False)
-        else:
+        if above is not None:
             values = eigsh(matrix.tocsc(), 1, sigma=above, which="LM", v0=start, return_eigenvectors=False)
+            return float(values.max())
+        raised = LinearOperator(matrix.shape, matvec=lambda v: matrix @ v + bound * v, dtype=float)
+        values = eigsh(raised, 1, which="LA", v0=start, tol=_CONVERGED, return_eigenvectors=False)
     except ArpackNoConvergence as error:
-        values = error.eigenvalues if len(error.eigenvalues) else np.array([above or 0.0])
-    return max(float(values.max()), 0.0)
+        raise RuntimeError("the rate at which walls let features grow did not converge; pass a coarser grid") from error
+    return float(values.max()) - bound
 
 
 def grown(growth: float, times: np.ndarray) -> np.ndarray:

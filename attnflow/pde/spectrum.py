@@ -22,7 +22,7 @@ import numpy as np
 from .. import checks
 from ..grid import Grid
 from ..simplex import label_sets
-from .boundaries import Walls, homogeneous, sides, warn_of_growth
+from .boundaries import NO_GROWTH, Walls, homogeneous, sides, warn_of_growth
 from .eigenvalues import SMALLEST, Found
 from .generator import Generator
 from .grids import on_sphere
@@ -156,15 +156,22 @@ def compute_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None
             if best is None:
                 raise
             break
-        if found is not None and (best is None or found.error < best.error):
+        if found is not None and (best is None or _is_better(found, best)):
             best = found
         if best is not None and best.error <= _ENOUGH[generator.space.dim]:
             break
     assert best is not None  # cells say None of nothing
     conserved = not sides(walls)
     _warn(best, conserved, shape is not None)
-    warn_of_growth(walls, generator.space, -float(best.sizes[0]))
+    rate, doubt = -float(best.sizes[0]), best.uncertainty
+    warn_of_growth(walls, generator.space, NO_GROWTH if conserved else (rate - doubt, rate + doubt))
     return Spectrum(-best.sizes, _normalised(generator, best.functions, best.grid), best.grid, best.error, conserved)
+
+
+def _is_better(found: Found, other: Found) -> bool:
+    """By relative errors; where walls feed features by what is known of the largest eigenvalue, which may be 0."""
+    feeds = min(found.sizes[0], other.sizes[0]) < 0
+    return found.uncertainty < other.uncertainty if feeds else found.error < other.error
 
 
 def _warn(found: Found, conserved: bool, given: bool) -> None:

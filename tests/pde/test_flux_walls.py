@@ -209,6 +209,27 @@ def test_walls_that_let_features_grow_are_said_to():
         af.Heads([Heat(ROD)], [1.0]).solve(np.cos, 0.1, boundary=("robin", -0.8, 0.0), rtol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["spectrum", "spectral", "finite-volume", "chebyshev"])
+def test_next_to_a_critical_coefficient_growth_is_said_where_it_can_be_told(method, recwarn):
+    e = np.e  # L = d^2 + d, neutral H = 2 - exp(-x): b = 1 at 0, and at 1 where H' + b H = 0
+    critical = -1 / (2 * e - 1)
+    slope = e * (2 - 1 / e) ** 2 / (4 * (e - 1) - 4 + 1 - 1 / e)  # of the rate, by w H^2 at the wall over its integral
+    pde = DriftDiffusion(af.Density(af.Box([(0, 1)]), lambda x: 0.5 * x[..., 0]))
+    for lowered, said in ((1e-4, "features grow as"), (0.0, "cannot be told from 0"), (-1e-4, None)):
+        walls = (("robin", 1.0, 0.0), ("robin", critical - lowered, 0.0))
+        if method == "spectrum":
+            found = pde.spectrum(2, boundary=walls)
+            doubt = found.estimated_error * abs(found.eigenvalues[0])
+            low, high = found.eigenvalues[0] + np.array([-doubt, doubt])
+        else:
+            initial = lambda x: 2 - np.exp(-x[:, 0])  # noqa: E731
+            low, high = pde.solve(initial, 1.0, boundary=walls, method=method).stats["growth_between"]
+        assert low - 1e-8 <= slope * lowered <= high + 1e-8 and high - low < 1e-4  # second order in `lowered`
+        told = [str(warning.message) for warning in recwarn if warning.category is af.checks.GrowthWarning]
+        assert (said is None and not told) or said in told[0]
+        recwarn.clear()
+
+
 @pytest.mark.parametrize(
     "options, said",
     [

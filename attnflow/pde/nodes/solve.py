@@ -20,7 +20,7 @@ from ..boundaries import Walls
 from ..generator import Generator, tensor_fields
 from ..grids import node_grid, relative_error, transfer, weighted_norm, wrapping
 from ..problem import Problem
-from ..propagator import predicted_seconds, propagate
+from ..propagator import compared_growth, predicted_seconds, propagate
 from ..refinement import BUDGET, EXACT, JUDGED, MOST_CELLS, ROUND_OFF, interpolation_round_off, refinements
 from ..report import report, report_interrupted, warn_if_coarse
 from .operator import SymmetricForm, symmetric_form
@@ -51,8 +51,12 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: b
     crowded = _MANY * max(first) > MOST_CELLS[dim]
     patience = np.inf if insist else BUDGET if crowded else _PATIENCE[dim] * (1e-4 / rtol) ** 0.6
 
+    solved: list[_Solved] = []
+
     def solve(sizes: tuple[int, ...]) -> _Solved | None:
-        return _solve(generator, problem, sizes, tol, patience)
+        found = _solve(generator, problem, sizes, tol, patience)
+        solved.extend([] if found is None else [found])
+        return found
 
     def larger(sizes: tuple[int, ...]) -> tuple[int, ...] | None:
         sizes = next_sizes(generator, sizes)
@@ -78,7 +82,8 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: b
     seen = _unseen(generator, problem, best) if seen is None else seen
     lowest = max(lowest, seen, interpolation_round_off(best.grid))
     dense = partial(_fields_at, generator, problem, best.grid.shape, tol, None)
-    return report(generator, problem, best.fields, best.grid, rtol, _stats(best, lowest), best.mass, dense)
+    stats = compared_growth(_stats(best, lowest), solved[-2].stats)
+    return report(generator, problem, best.fields, best.grid, rtol, stats, best.mass, dense)
 
 
 def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...]) -> Solution:
@@ -97,7 +102,7 @@ def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...]) 
     error = max(error, _unseen(generator, problem, here), interpolation_round_off(here.grid))
     grid = node_grid(generator.space, shape)
     warn_if_coarse(generator, grid, generator.log_weight(grid.points))
-    stats = {**_stats(here, error), "grid": list(shape)}
+    stats = {**compared_growth(_stats(here, error), other.stats), "grid": list(shape)}
     dense = partial(_fields_at, generator, problem, sizes, EXACT, grid)
     return report(generator, problem, transfer(here.fields, here.grid, grid), grid, None, stats, dense=dense)
 

@@ -23,7 +23,7 @@ from ... import capacity
 from ...progress import track
 from .. import chebyshev
 from ..backends import namespace
-from ..propagator import grown
+from ..propagator import EPS, grown, told_growth
 from .operator import Cells
 from .rational import DEGREE, Exponential, LineExponential
 from .stencil import advance, apply
@@ -110,7 +110,7 @@ def _chebyshev(cells: Cells, values, times, tol: float, method: str, backend: st
     fields = fields / half
     if cells.keeps_extrema and half.min() < _FAINT:
         fields = np.clip(fields, values.min(axis=0), values.max(axis=0))
-    return fields, {"applications": len(weights) - 1, **_growth(cells)}
+    return fields, {"applications": len(weights) - 1, **growth_of(cells)}
 
 
 class _Stencil:
@@ -186,11 +186,12 @@ def _rational(cells: Cells, values, times, tol: float, method: str, backend: str
             result.append(values)
     except KeyboardInterrupt:
         pass
-    return np.array(result).reshape(-1, *values.shape), {"poles": DEGREE, **_growth(cells)}
+    return np.array(result).reshape(-1, *values.shape), {"poles": DEGREE, **growth_of(cells)}
 
 
-def _growth(cells: Cells) -> dict:
-    return {"growth": cells.growth} if cells.gains else {}
+def growth_of(cells: Cells) -> dict:
+    """What statistics say of it where some cell gains."""
+    return told_growth(cells.largest, EPS * cells.bound) if cells.gains else {}
 
 
 def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: str, progress: bool) -> tuple[np.ndarray, dict]:
@@ -236,7 +237,7 @@ def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: st
             result.append(v.reshape(shape))
     except KeyboardInterrupt:
         pass
-    grown_by = _growth(cells) if cells.coupled is None else {}
+    grown_by = growth_of(cells) if cells.coupled is None else {}
     return np.array(result).reshape(-1, *shape), {"evaluations": int(evaluations), **grown_by}
 
 

@@ -101,11 +101,16 @@ class Cells:
     @cached_property
     def growth(self) -> float:
         """The largest eigenvalue of L where some cell gains, at least 0: features grow no faster."""
+        return max(self.largest, 0.0)
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest eigenvalue of L where some cell gains; elsewhere it is at most 0, which is said."""
         if self.leak is None or not self.gains:
             return 0.0
         matrix = self.operator(symmetric=True)
         above = -self.leak if self.monotone else np.abs(matrix).sum(axis=1) - np.abs(matrix.diagonal()) + matrix.diagonal()
-        return largest_eigenvalue(matrix, 1.001 * float(above.max()) if len(self.grid.shape) < 3 else None)
+        return largest_eigenvalue(matrix, self.bound, 1.001 * float(above.max()) if len(self.grid.shape) < 3 else None)
 
     def plus(self, source: Source) -> Cells:
         """With what a source adds."""

@@ -23,6 +23,7 @@ from ...solution import Solution
 from ..generator import Generator
 from ..grids import cell_grid, on_sphere, relative_error, steepness, transfer, weighted_maximum, weighted_norm
 from ..problem import Problem
+from ..propagator import compared_growth
 from ..refinement import BUDGET, EXACT, MOST_CELLS
 from ..report import report, report_interrupted, warn_if_coarse
 from .march import march
@@ -63,7 +64,8 @@ class _Estimate:
 
     @property
     def stats(self) -> dict:
-        return _stats(self.levels[-1], self.error, bool(self.smooth.all()))
+        coarse, fine = self.levels[-2:]
+        return compared_growth(_stats(fine, self.error, bool(self.smooth.all())), coarse.stats)
 
 
 def solve_refined(generator: Generator, problem: Problem, rtol: float, method: str, assemble: Assemble) -> Solution:
@@ -132,7 +134,8 @@ def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...], 
     coarse, fine = ((found.cells, found.initial) for found in pair)
     error = max(error, missed_by_cells(generator, problem, coarse, fine, least=error), _FLOOR)
     dense = partial(_fields_at, generator, assemble, problem, [shape], EXACT, method)
-    return report(generator, problem, level.fields, grid, None, _stats(level, error, False), level.cells.mass, dense)
+    stats = compared_growth(_stats(level, error, False), other.stats)
+    return report(generator, problem, level.fields, grid, None, stats, level.cells.mass, dense)
 
 
 def _fields_at(

@@ -11,8 +11,9 @@ from scipy import sparse
 from scipy.sparse.linalg import eigsh, splu
 
 from ..boundaries import Walls
-from ..eigenvalues import EPS, SMALLEST, TOLERANCE, Found, lost_digits, missed_weight, relative_change
+from ..eigenvalues import SMALLEST, TOLERANCE, Found, lost_digits, missed_weight, relative_change
 from ..generator import Generator
+from ..propagator import EPS
 from .chain import chain_eigenpairs
 from .operator import Cells, assemble
 from .solve import grid_shapes, romberg_orders
