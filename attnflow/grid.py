@@ -27,7 +27,7 @@ from functools import cached_property, lru_cache, reduce
 import numpy as np
 from scipy import fft, sparse, special
 
-from . import capacity, checks
+from . import capacity, checks, display
 
 KINDS = ("fourier", "gauss", "lobatto", "cells", "periodic", "colatitude")
 _WIDTH = 6  # nodes of a local interpolation
@@ -154,6 +154,10 @@ class Grid:
             raise ValueError("axes must begin with a colatitude on S^2, and have none elsewhere")
         columns = len(self.axes) + self.sphere
         capacity.fits(8 * (2 * columns + 1) * self.size, "grid")  # points while they are made, and weights
+
+    def __repr__(self) -> str:
+        axes = (f"{a.size} {a.kind} on [{display.number(a.low)}, {display.number(a.high)}]" for a in self.axes)
+        return display.cut(f"Grid({' x '.join(axes)}{', sphere' * self.sphere})")
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import capacity, checks, files
+from . import capacity, checks, display, files
 from .grid import Axis, Grid
 
 ARRAYS = ("t", "y", "layers", "points", "embedding", "local_error")  # what a file holds besides its description
@@ -105,9 +105,29 @@ class Solution:
                     raise ValueError(f"local_error must have shape {self.y.shape[1:]}, got {self.local_error.shape}")
 
     def __repr__(self) -> str:
-        where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
-        stats = {name: value for name, value in self.stats.items() if name not in MONITORS}
-        return f"Solution({where}, {len(self.t)} times to t = {self.t[-1]:.4g}, {self.message!r}, {stats})"
+        what = [self._where, f"{display.counted(len(self.t), 'time')} to t = {self.t[-1]:.4g}"]
+        what += [f"{self.y.shape[-1]} columns"] * (self.y.shape[-1] > 1)
+        return display.cut(f"Solution({', '.join(what)}, {self.message.partition(';')[0]!r})")
+
+    def _repr_html_(self) -> str:
+        kinds = (int, float, str, bool, list, tuple)  # what runs say of themselves in a word or two
+        stats = {name: value for name, value in self.stats.items() if name not in MONITORS and isinstance(value, kinds)}
+        rows = [
+            ("where", self._where),
+            ("times", f"{len(self.t)}, from {self.t[0]:.4g} to {self.t[-1]:.4g}"),
+            *([] if self.layers is None else [("layers", f"{self.layers[-1]:.6g}")]),
+            ("columns", self.y.shape[-1]),
+            ("message", self.message),
+            *((name, display.cut(display.word(value), 60)) for name, value in stats.items()),
+        ]
+        return display.table("Solution", rows)
+
+    @property
+    def _where(self) -> str:
+        """Where the features live, in words."""
+        if self.grid is not None:
+            return f"on {' x '.join(map(str, self.grid.shape))} nodes"
+        return f"of {display.counted(self.y.shape[1], 'token')}{' that move' * (self.points is None)}"
 
     def at(self, points: np.ndarray, t: float | Sequence[float] | None = None) -> np.ndarray:
         """The field at points (M, n), interpolated at the grid's own order.

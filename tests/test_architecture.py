@@ -13,6 +13,7 @@ PACKAGE = Path(attnflow.__file__).parent
 FLOORS = {
     "capacity": 0,
     "checks": 0,
+    "display": 0,
     "compilation": 0,
     "files": 0,
     "progress": 0,

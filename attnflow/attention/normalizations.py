@@ -307,6 +307,11 @@ class Unnormalized(Normalization):
 _NAMED = {"softmax": Softmax, "column": Column, "sinkhorn": Sinkhorn, "none": Unnormalized}
 
 
+def name_of(rule: Normalization) -> str:
+    """The word for it where there is one, else its class and parameters."""
+    return next((name for name, known in _NAMED.items() if known() == rule), repr(rule))
+
+
 def normalization(value: str | Normalization) -> Normalization:
     """A normalisation from its name or itself."""
     if isinstance(value, Normalization):

@@ -7,14 +7,14 @@ distance of two points, whether points lie in it, and a grid to integrate on.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import capacity, checks
+from .. import capacity, checks, display
 from ..grid import Axis, Grid
 
 _WIDEST = 1e150  # of an axis: distances are squared
@@ -48,6 +48,22 @@ class Space:
 
         @property
         def periodic(self) -> tuple[bool, ...]: ...
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The coordinates in LaTeX: x_1, x_2, ..., and theta where one wraps after 2 pi, as an angle does."""
+        names = ["\\theta" if is_angle(*pair, wraps) else "x" for pair, wraps in zip(self.bounds, self.periodic)]
+        return tuple(names) if len(names) == 1 else tuple(f"{name}_{k + 1}" for k, name in enumerate(names))
+
+    @property
+    def latex(self) -> str:
+        """Its name in formulas."""
+        return _product(
+            f"S^1_{{{display.latex_number(high - low)}}}"
+            if wraps
+            else f"[{display.latex_number(low)}, {display.latex_number(high)}]"
+            for (low, high), wraps in zip(self.bounds, self.periodic)
+        )
 
     @property
     def flat(self) -> bool:
@@ -156,6 +172,13 @@ class Torus(Space):
         lengths = tuple(_extent(checks.positive(v, "lengths"), "lengths") for v in given)
         object.__setattr__(self, "lengths", lengths)
 
+    def __repr__(self) -> str:
+        return display.shown("Torus", list(self.lengths))
+
+    @property
+    def latex(self) -> str:
+        return _product("S^1" if is_angle(0.0, v, True) else f"S^1_{{{display.latex_number(v)}}}" for v in self.lengths)
+
     def __eq__(self, other) -> bool:
         return isinstance(other, Torus) and self.lengths == other.lengths  # a Circle is a Torus of one length
 
@@ -204,6 +227,9 @@ class Circle(Torus):
     def __init__(self, length: float = 2 * np.pi) -> None:
         super().__init__((_extent(checks.positive(length, "length"), "length"),))
 
+    def __repr__(self) -> str:
+        return "Circle()" if is_angle(0.0, *self.lengths, True) else display.shown("Circle", *self.lengths)
+
 
 @dataclass(frozen=True)
 class Euclidean(Space):
@@ -229,6 +255,13 @@ class Euclidean(Space):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", checks.integer(self.dim, "dim", least=1))
+
+    def __repr__(self) -> str:
+        return display.shown("Euclidean", self.dim)
+
+    @property
+    def latex(self) -> str:
+        return "\\mathbb{R}" + (f"^{{{self.dim}}}" if self.dim > 1 else "")
 
     @property
     def columns(self) -> int:
@@ -270,6 +303,9 @@ class Box(Space):
         if not np.isfinite(self.bounds).all():
             raise ValueError(f"bounds must be finite, got {checks.short(self.bounds)}")
 
+    def __repr__(self) -> str:
+        return display.shown("Box", list(self.bounds))
+
     @property
     def dim(self) -> int:
         return len(self.bounds)
@@ -279,6 +315,20 @@ class Box(Space):
     @property
     def periodic(self) -> tuple[bool, ...]:
         return (False,) * self.dim
+
+
+def is_angle(low: float, high: float, wraps: bool) -> bool:
+    """Whether a coordinate is an angle: it wraps after 2 pi."""
+    return bool(wraps) and abs(high - low - 2 * math.pi) < 1e-12
+
+
+def _product(factors: Iterable[str]) -> str:
+    """Sets in LaTeX, equal ones as a power."""
+    factors = list(factors)
+    if len(set(factors)) == 1 and len(factors) > 1:
+        power = f"({factors[0]})" if factors[0].startswith("S") else factors[0]
+        return f"{power}^{len(factors)}"
+    return " \\times ".join(factors)
 
 
 def axis_sizes(shape: int | Sequence[int], dim: int) -> tuple[int, ...]:

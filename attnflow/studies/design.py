@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import capacity, checks
+from .. import capacity, checks, display
 from ..attention import Attention, Normalization
 from ..attention.infinite import check_same_space, first_grid
+from ..attention.normalizations import name_of
 from ..attention.normalizations import normalization as as_normalization
 from ..continuum import limit
 from ..continuum.limits import depth
@@ -21,7 +22,6 @@ from .store import content_key
 
 FORM = 3  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
 _MOST_CELLS = 10**6
-_NAMED = ("softmax", "column", "sinkhorn")
 
 
 class Cell(NamedTuple):
@@ -112,6 +112,26 @@ class Design:
             raise AttributeError(f"{name} cannot be set: a study stays as it was made, as its store does; make another one")
         super().__setattr__(name, value)
 
+    def __repr__(self) -> str:
+        axes = {"epsilon": len(self.epsilons), "size": len(self.sizes), "seed": self.seeds}
+        cells = " x ".join(display.counted(count, name) for name, count in axes.items())
+        return display.cut(
+            f"{type(self).__name__}({cells}, t={self.t:g}, {', '.join(self.names)}, {self.f!r}, {self.density!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("pseudo-metric", f"${self.f.latex}$"),
+            ("density", f"${self.density.latex}$"),
+            ("normalization", ", ".join(self.names)),
+            ("initial", display.word(self.initial)),
+            ("t", f"{self.t:g}"),
+            ("epsilons", ", ".join(f"{epsilon:g}" for epsilon in self.epsilons)),
+            ("sizes", ", ".join(f"{size:g}" for size in self.sizes)),
+            ("seeds", self.seeds),
+        ]
+        return display.table(type(self).__name__, rows)
+
     def layer(self, epsilon: float) -> Attention:
         """The attention layer at one temperature."""
         epsilon = checks.positive(epsilon, "epsilon")
@@ -139,11 +159,11 @@ class Design:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the normalisations, as results call them."""
-        return tuple(_name(part._rules[0]) for part in self.parts)
+        return tuple(name_of(part._rules[0]) for part in self.parts)
 
     def of(self, normalization: str | Normalization) -> Design:
         """The study of one of its normalisations."""
-        name = _name(normalization) if isinstance(normalization, Normalization) else normalization
+        name = name_of(normalization) if isinstance(normalization, Normalization) else normalization
         return self.parts[self.names.index(checks.choice(name, "normalization", self.names))]
 
     def token_stream(self, cell: Cell) -> np.random.Generator:
@@ -167,7 +187,7 @@ class Design:
             {
                 "version": _version(),
                 "form": FORM,
-                "space": repr(self.density.space),
+                "space": [type(space).__name__, space.bounds, space.periodic],
                 "normalization": _parameters(self._rules[0]),
                 "residual": self.residual,
                 "dtype": self.dtype,  # not the engine: all agree to the accuracy that a cell states
@@ -215,15 +235,10 @@ def rules_of(normalization) -> tuple[Normalization, ...]:
     if not checks.listed(normalization):
         return (as_normalization(normalization),)
     rules = tuple(map(as_normalization, checks.sequence(normalization, "normalization", "normalisations")))
-    names = [_name(rule) for rule in rules]
+    names = [name_of(rule) for rule in rules]
     if len(set(names)) < len(names):
         raise ValueError(f"normalization must name each once, got {checks.short(names)}")
     return rules
-
-
-def _name(rule: Normalization) -> str:
-    """What results call it: the word for it where there is one, else its class and parameters."""
-    return next((name for name in _NAMED if as_normalization(name) == rule), repr(rule))
 
 
 def _parameters(rule: Normalization) -> str:

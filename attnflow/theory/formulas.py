@@ -16,7 +16,7 @@ import numpy as np
 import sympy
 from sympy.core.function import AppliedUndef
 
-from .. import checks
+from .. import checks, display
 
 EPSILON = sympy.Symbol("epsilon", positive=True)
 _COORDINATE = re.compile(r"[xyt]\d+")
@@ -61,6 +61,8 @@ class Formula:
     name: str
     expression: sympy.Expr
     variables: tuple[sympy.Symbol, ...]
+
+    __repr__ = display.of_fields
 
     def __post_init__(self) -> None:
         checks.instance(self.name, str, "name", "LaTeX in a str")

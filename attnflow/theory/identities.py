@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import sympy
 from sympy.core.function import AppliedUndef
 
-from .. import checks
+from .. import checks, display
 from .algebra import combine, inverse, vanishes
 from .formulas import compact_latex, coordinates, expression, log_density
 from .operators import drift_diffusion, tensor
@@ -36,6 +36,8 @@ class Identity:
     rate: sympy.Expr
     closed: sympy.Expr
     field: sympy.Expr
+
+    __repr__ = display.of_fields
 
     @property
     def gap(self) -> sympy.Expr:

@@ -14,7 +14,7 @@ from math import comb
 
 import sympy
 
-from .. import checks
+from .. import checks, display
 from .algebra import combine, expand_above, inverse, vanishes
 from .formulas import Formula, compact_latex, coordinates, expression, log_density, scalar, symbols
 
@@ -46,6 +46,8 @@ class Operator:
     coefficients: Mapping[Index, sympy.Expr]
     variables: tuple[sympy.Symbol, ...]
     name: str = "L"
+
+    __repr__ = display.of_fields
 
     def __post_init__(self) -> None:
         checks.instance(self.coefficients, Mapping, "coefficients", "a mapping from multi-indices to sympy expressions")
