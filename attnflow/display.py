@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 
 LONGEST = 120  # characters of a repr
-ROWS = 12  # of a table
+_ROWS = 16  # of a table
 _FEW = 4  # entries of an array that are shown
 
 
@@ -163,6 +163,9 @@ def table(title: str, rows: Iterable[Sequence[object]], header: Sequence[str] = 
     >>> table("Run", [("tokens", 60)])
     '<table><caption>Run</caption><tbody><tr><th>tokens</th><td>60</td></tr></tbody></table>'
     """
+    rows = list(rows)
+    if len(rows) > _ROWS:
+        rows = [*rows[: _ROWS - 1], ("...", f"{len(rows)} in all")]
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     lines = "".join(
         f"<tr><th>{escape(str(first))}</th>{''.join(f'<td>{escape(str(cell))}</td>' for cell in rest)}</tr>"

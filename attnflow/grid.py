@@ -84,6 +84,11 @@ class Axis:
         return signs * np.sqrt(weight if self.kind == "lobatto" else (1 - node**2) * weight)
 
     @property
+    def angle(self) -> bool:
+        """Whether the coordinate is an angle: it wraps after 2 pi, or it is a colatitude."""
+        return self.kind == "colatitude" or is_angle(self.low, self.high, self.kind in ("fourier", "periodic"))
+
+    @property
     def spacing(self) -> float:
         """The widest gap between neighbouring nodes."""
         if self.kind in ("gauss", "lobatto"):
@@ -121,6 +126,11 @@ class Axis:
             ratio = self._barycentric / np.where(hit, 1.0, gap)
             return np.where(hit.any(axis=1, keepdims=True), hit, ratio / ratio.sum(axis=1, keepdims=True))
         return _local(x, self)
+
+
+def is_angle(low: float, high: float, wraps: bool) -> bool:
+    """Whether a coordinate is an angle: it wraps after 2 pi."""
+    return bool(wraps) and abs(high - low - 2 * math.pi) < 1e-12
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,10 @@ class Solution:
             *([] if self.layers is None else [("layers", f"{self.layers[-1]:.6g}")]),
             ("columns", self.y.shape[-1]),
             ("message", self.message),
-            *((name, display.cut(display.word(value), 60)) for name, value in stats.items()),
+            *(
+                (name, display.cut(value if isinstance(value, str) else display.word(value), 60))
+                for name, value in stats.items()
+            ),
         ]
         return display.table("Solution", rows)
 

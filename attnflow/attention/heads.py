@@ -83,11 +83,11 @@ class MultiHead:
                 k + 1,
                 f"${layer.latex}$",
                 name_of(layer.normalization),
-                display.word(mix.after if mix.shape is None else mix.shape),
+                display.word(mix.after) if mix.shape is None else " x ".join(map(str, mix.shape)),
             )
             for k, (layer, mix) in enumerate(zip(self.layers, self.mixes))
         ]
-        return display.table(type(self).__name__, rows[: display.ROWS], ("head", "weights", "normalization", "mixing"))
+        return display.table(type(self).__name__, rows, ("head", "weights", "normalization", "mixing"))
 
     @property
     def mixing(self) -> tuple[np.ndarray, ...]:

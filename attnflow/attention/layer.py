@@ -123,7 +123,7 @@ class Attention:
         return f"S_{{ij}} \\propto {law}, \\quad {self.f.latex}"
 
     def _repr_html_(self) -> str:
-        rows = [("weights", f"${self.latex}$"), *self._options.items()]
+        rows = [("weights", f"${self.latex}$"), *((name, value.strip("'")) for name, value in self._options.items())]
         if self.has_time_step:
             rows.append(("time step", f"{self.time_step:.6g}"))
         return display.table("Attention", rows)

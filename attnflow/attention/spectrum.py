@@ -59,7 +59,7 @@ class LayerSpectrum(_Pair):
         rows = [
             (k, display.word(value), display.word(rate)) for k, (value, rate) in enumerate(zip(self.eigenvalues, self.rates))
         ]
-        return display.table(repr(self), rows[: display.ROWS], ("mode", "eigenvalue", "rate (1/time)"))
+        return display.table(f"Spectrum of a layer on {len(self.tokens)} tokens", rows, ("mode", "eigenvalue", "rate (1/time)"))
 
     @property
     def rates(self) -> np.ndarray:

@@ -85,8 +85,9 @@ class Remetrised(Space):
 
     @property
     def metric_latex(self) -> str:
-        """The metric tensor in LaTeX, as far as its formula is known."""
-        return getattr(self._metric, "latex", "g(x)")
+        """The metric tensor in LaTeX; nothing where no formula is known."""
+        owner = getattr(self._metric, "__self__", None)  # such as a pseudo-metric, of its method
+        return getattr(self._metric, "latex", getattr(owner, "metric_latex", ""))
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import capacity, checks, display
-from ..grid import Axis, Grid
+from ..grid import Axis, Grid, is_angle
 
 _WIDEST = 1e150  # of an axis: distances are squared
 
@@ -315,11 +315,6 @@ class Box(Space):
     @property
     def periodic(self) -> tuple[bool, ...]:
         return (False,) * self.dim
-
-
-def is_angle(low: float, high: float, wraps: bool) -> bool:
-    """Whether a coordinate is an angle: it wraps after 2 pi."""
-    return bool(wraps) and abs(high - low - 2 * math.pi) < 1e-12
 
 
 def _product(factors: Iterable[str]) -> str:

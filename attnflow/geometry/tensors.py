@@ -77,7 +77,7 @@ class PulledBack:
 
     derivative: Callable
     dim: int
-    latex = "J^\\top J"
+    latex = r"J^\top J, \quad J = \nabla \varphi"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         J, dim = checks.array(self.derivative(x), "jacobian"), self.dim

@@ -185,18 +185,18 @@ class Equation(display.Typeset):
 
 def flow_latex(space: Space, drift: float, mobile: bool = False) -> str:
     """m (Delta_g H + drift <grad log p, grad H>_g) in LaTeX."""
-    g = "" if space.flat or on_sphere(space) and not isinstance(space, Remetrised) else "_g"
-    terms = rf"\\Delta{g} H"
+    g = "_g" if isinstance(space, Remetrised) else ""
+    terms = rf"\Delta{g} H"
     if drift:
-        product = f"\\langle \nabla \\log p, \nabla H \rangle{g}"
+        product = rf"\langle \nabla \log p, \nabla H \rangle{g}"
         terms += f" {'+' if drift > 0 else '-'} {display.latex_factor(abs(drift), product)}"
-    return f"m(x) \\\\left({terms}\\right)" if mobile else terms
+    return rf"m(x) \left({terms}\right)" if mobile else terms
 
 
 def where_latex(density: Density, drifts: bool = True) -> str:
     """The density and the metric that were given, after a formula; of a flow without drift, where it is."""
     space = density.space
-    parts = [density.latex] if drifts else [rf"x \\in {space.latex}"]
-    if isinstance(space, Remetrised):
+    parts = [density.latex] if drifts else [rf"x \in {space.latex}"]
+    if isinstance(space, Remetrised) and space.metric_latex:
         parts.append(f"g = {space.metric_latex}")
-    return "".join(rf", \\quad {part}" for part in parts)
+    return "".join(rf", \quad {part}" for part in parts)

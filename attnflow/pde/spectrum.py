@@ -83,8 +83,8 @@ class Spectrum(_Pair):
         return f"Spectrum({len(self.eigenvalues)} eigenvalues {values}{more} on {self.grid.size} nodes)"
 
     def _repr_html_(self) -> str:
-        rows = [(k, display.word(value)) for k, value in enumerate(self.eigenvalues)]
-        return display.table(repr(self), rows[: display.ROWS], ("mode", "eigenvalue (1/time)"))
+        rows = [(k, f"{value + 0.0:.6g}") for k, value in enumerate(self.eigenvalues)]
+        return display.table("Spectrum", rows, ("mode", "eigenvalue (1/time)"))
 
     def times(self, factor: np.ndarray) -> Spectrum:
         """With the eigenfunctions times a function (*grid) that is the same for all."""

@@ -154,7 +154,11 @@ class Mahalanobis(PseudoMetric):
 
     @property
     def latex(self) -> str:
-        return f"f(x, y) = (x - y)^\\top {display.latex_array(self.G, 'G')} (x - y)"
+        return rf"f(x, y) = (x - y)^\top {self.metric_latex} (x - y)"
+
+    @property
+    def metric_latex(self) -> str:
+        return display.latex_array(self.G, "G")
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return product(x, self._factor)
@@ -205,8 +209,13 @@ class SquaredMap(PseudoMetric):
 
     @property
     def latex(self) -> str:
-        phi = display.latex_name(self.phi, "\\varphi")
+        phi = display.latex_name(self.phi, r"\varphi")
         return f"f(x, y) = |{phi}(x) - {phi}(y)|^2"
+
+    @property
+    def metric_latex(self) -> str:
+        phi = display.latex_name(self.phi, r"\varphi")
+        return rf"J^\top J, \quad J = \nabla {phi}"
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return self._image(x)

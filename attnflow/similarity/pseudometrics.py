@@ -88,7 +88,12 @@ class PseudoMetric(display.Typeset):
         if isinstance(function, Expression):
             return f"f(x, y) = {function.latex}"
         name = "f" if function is None else display.latex_name(function, "f")
-        return f"{name}(x, y)"
+        return "f(x, y)" if name == "f" else f"f(x, y) = {name}(x, y)"
+
+    @property
+    def metric_latex(self) -> str:
+        """The metric tensor that it induces."""
+        return rf"\frac{{1}}{{2}} \nabla_y^2 f |_{{y = x}}, \quad {self.latex}"
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """f for all pairs of points (M, n), (N, n): (M, N)."""
@@ -261,7 +266,7 @@ class _Transposed(PseudoMetric):
 
     @property
     def latex(self) -> str:
-        return f"f(x, y) = h(y, x), \\quad {self._f.latex.replace('f(x, y)', 'h(x, y)', 1)}"
+        return rf"h(x, y) = f(y, x), \quad {self._f.latex}"
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return self._f.key_features(x)
