@@ -52,7 +52,7 @@ def counted(count: int, noun: str) -> str:
 
 def of_fields(self) -> str:
     """The repr of a dataclass or named tuple whose fields may be long."""
-    names = self._fields if isinstance(self, tuple) else [field.name for field in fields(self) if field.repr]
+    names = getattr(self, "_fields", None) or [field.name for field in fields(self) if field.repr]
     return shown(type(self).__name__, **{name: getattr(self, name) for name in names})
 
 

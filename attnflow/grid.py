@@ -170,6 +170,15 @@ class Grid:
         return display.cut(f"Grid({' x '.join(axes)}{', sphere' * self.sphere})")
 
     @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the coordinates: colatitude and longitude on spheres, theta for angles, x for lengths; with numbers in the plane
+        and in space."""
+        if self.sphere:
+            return ("colatitude", "longitude")[-len(self.axes) :]
+        letters = ["theta" if axis.angle else "x" for axis in self.axes]
+        return tuple(letters) if len(letters) == 1 else tuple(f"{letter}{k + 1}" for k, letter in enumerate(letters))
+
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         return tuple(axis.size for axis in self.axes)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import capacity, checks, display, files
+from . import capacity, checks, display, exports, files
 from .grid import Axis, Grid
 
 ARRAYS = ("t", "y", "layers", "points", "embedding", "local_error")  # what a file holds besides its description
@@ -255,16 +255,45 @@ class Solution:
         self.node_errors()
         arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
         with files.whole(path) as file:
-            np.savez_compressed(file, meta=np.array(json.dumps(meta, default=_plain)), **arrays)
+            np.savez_compressed(file, meta=np.array(json.dumps(meta, default=exports.plain)), **arrays)
 
-    def plot(self, ax=None, column: int = 0, t: float | Sequence[float] | None = None):
-        """Draw one column at one or several times (None: a few, or the last); returns the Axes."""
+    def to_xarray(self):
+        """An xarray Dataset: `y` over time, place and column, where each is, and what the run says of itself as attributes.
+
+        Places are the grid's coordinates (theta for an angle, colatitude and longitude on S^2) or the tokens, whose positions
+        are coordinates x, or x1, x2, .... Where there is an estimate, `estimated_error` is that of `error` at the nodes.
+
+        Raises
+        ------
+        ImportError
+            Without xarray, of the extra `storage`.
+        """
+        return exports.to_xarray(self)
+
+    def to_dataframe(self):
+        """A pandas DataFrame with a row for each time and place: t, layers, the place, and y (or y1, y2, ...).
+
+        Raises
+        ------
+        ImportError
+            Without pandas, of the extra `storage`.
+        """
+        return exports.to_dataframe(self)
+
+    def plot(self, ax=None, column: int = 0, t: float | Sequence[float] | None = None, kind: str | None = None):
+        """Draw one column at one or several times (None: a few, or the last); returns the Axes.
+
+        kind "history" draws a line's field over position and time; "plane" and "space" choose where there are pictures on both.
+        """
         from .plotting.solutions import plot_solution
 
-        return plot_solution(self, ax, column, t)
+        return plot_solution(self, ax, column, t, kind)
 
     def animate(self, column: int = 0, t: Sequence[float] | None = None):
-        """A matplotlib animation of one column over the times (None: all saved ones), on the axes of `plot`."""
+        """A matplotlib animation of one column over the times (None: all saved ones), on the axes of `plot`.
+
+        Notebooks show it with a player; its `.save(filename)` writes .gif, .html, or .mp4 where ffmpeg is installed.
+        """
         from .plotting.solutions import animate_solution
 
         return animate_solution(self, column, t)
@@ -306,8 +335,3 @@ def _increasing(values, name: str, count: int | None = None) -> np.ndarray:
     if len(array) == 0 or (array[1:] <= array[:-1]).any():
         raise ValueError(f"{name} must be increasing numbers, at least one, got shape {array.shape}")
     return array if np.asarray(values).dtype.kind == "f" else np.asarray(values)
-
-
-def _plain(value):
-    """numpy numbers and arrays as JSON."""
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)

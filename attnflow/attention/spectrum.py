@@ -41,6 +41,7 @@ class LayerSpectrum(_Pair):
     tokens: np.ndarray
     weight: np.ndarray
     residuals: np.ndarray
+    conserved = True  # rows of weights sum to one: constants stay
     _bound: BoundLayer
 
     def __new__(cls, eigenvalues, eigenvectors, weight: np.ndarray, residuals: np.ndarray, bound: BoundLayer):

@@ -59,7 +59,8 @@ class NoisyStates(NamedTuple):
     coupling: np.ndarray
     stable: np.ndarray
 
-    __repr__ = display.of_fields
+    def __repr__(self) -> str:
+        return display.of_fields(self)
 
 
 @dataclass(frozen=True)

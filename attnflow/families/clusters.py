@@ -26,7 +26,8 @@ class FuzzyCMeans(NamedTuple):
     centres: np.ndarray
     weights: np.ndarray
 
-    __repr__ = display.of_fields
+    def __repr__(self) -> str:
+        return display.of_fields(self)
 
 
 class MarkovClustering(NamedTuple):
@@ -35,7 +36,8 @@ class MarkovClustering(NamedTuple):
     matrix: np.ndarray
     labels: np.ndarray
 
-    __repr__ = display.of_fields
+    def __repr__(self) -> str:
+        return display.of_fields(self)
 
 
 class MeanShift(NamedTuple):
@@ -44,7 +46,8 @@ class MeanShift(NamedTuple):
     modes: np.ndarray
     labels: np.ndarray
 
-    __repr__ = display.of_fields
+    def __repr__(self) -> str:
+        return display.of_fields(self)
 
 
 def fuzzy_c_means(tokens: np.ndarray, centres: np.ndarray, m: float = 2.0) -> FuzzyCMeans:

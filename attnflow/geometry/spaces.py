@@ -228,7 +228,7 @@ class Circle(Torus):
         super().__init__((_extent(checks.positive(length, "length"), "length"),))
 
     def __repr__(self) -> str:
-        return "Circle()" if is_angle(0.0, *self.lengths, True) else display.shown("Circle", *self.lengths)
+        return "Circle()" if is_angle(0.0, self.lengths[0], True) else display.shown("Circle", *self.lengths)
 
 
 @dataclass(frozen=True)
