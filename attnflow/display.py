@@ -27,7 +27,7 @@ class Typeset:
         return f"$\\displaystyle {self.latex}$"
 
 
-def shown(name: str, *parts: object, **named: object) -> str:
+def shown(name: str, /, *parts: object, **named: object) -> str:
     """name(parts, named=...), for a repr: cut where it is long.
 
     Examples

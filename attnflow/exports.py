@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import capacity
 
-if TYPE_CHECKING:
-    from .solution import Solution
 
-
-def to_xarray(solution: Solution):
+def to_xarray(solution):
     """See `Solution.to_xarray`."""
     xarray = _installed("xarray", "to_xarray")
     dims, coordinates = _where(solution)
@@ -30,7 +27,7 @@ def to_xarray(solution: Solution):
     return xarray.Dataset(fields, coordinates, described)
 
 
-def to_dataframe(solution: Solution):
+def to_dataframe(solution):
     """See `Solution.to_dataframe`."""
     pandas = _installed("pandas", "to_dataframe")
     dims, coordinates = _where(solution)
@@ -54,7 +51,7 @@ def plain(value):
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
 
 
-def _where(solution: Solution) -> tuple[tuple[str, ...], dict[str, tuple]]:
+def _where(solution) -> tuple[tuple[str, ...], dict[str, tuple]]:
     """The dimensions between time and columns, and coordinates: name -> (dimension, values[, attributes])."""
     grid = solution.grid
     if grid is None:

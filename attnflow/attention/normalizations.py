@@ -128,6 +128,7 @@ class DensityCorrected(_Divided):
 
     @property
     def drift(self) -> float:
+        """Of the limit, 2 (1 - alpha)."""
         return 2 * (1 - self.alpha)
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:

@@ -263,6 +263,7 @@ class _Coordinates(Space):
 
     @property
     def dim(self) -> int:
+        """Intrinsic dimension n."""
         return len(self.bounds)
 
     columns = dim

@@ -81,6 +81,7 @@ class Mixture(Density):
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:
+        """Per coordinate, the range that holds the mass: p falls to e^-42 of its top."""
         extents = np.array([density.extent for _, density in self._parts])
         low, high = extents[..., 0].min(axis=0), extents[..., 1].max(axis=0)
         return tuple(zip(low.tolist(), high.tolist()))
@@ -160,6 +161,7 @@ class KernelDensity(Density):
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:
+        """Per coordinate, the range that holds the mass: p falls to e^-42 of its top."""
         reach = np.sqrt(84) * self.bandwidth  # a kernel falls to e^-42
         low, high = self.tokens.min(axis=0) - reach, self.tokens.max(axis=0) + reach
         return tuple(zip(low.tolist(), high.tolist()))

@@ -229,6 +229,7 @@ class Gaussian(Density):
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:
+        """Per coordinate, the range that holds the mass: p falls to e^-42 of its top."""
         reach = np.sqrt(84 * np.diag(self.cov))  # the Gaussian falls to e^-42
         return tuple(zip((self.mean - reach).tolist(), (self.mean + reach).tolist()))
 

@@ -187,20 +187,24 @@ class Torus(Space):
 
     @property
     def dim(self) -> int:
+        """Intrinsic dimension n."""
         return len(self.lengths)
 
     columns = dim
 
     @property
     def period(self) -> np.ndarray:
+        """The side lengths, (n,)."""
         return np.array(self.lengths)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
+        """(low, high) of each coordinate, infinite where there is no end."""
         return tuple((0.0, length) for length in self.lengths)
 
     @property
     def periodic(self) -> tuple[bool, ...]:
+        """Whether each coordinate wraps."""
         return (True,) * self.dim
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -265,14 +269,17 @@ class Euclidean(Space):
 
     @property
     def columns(self) -> int:
+        """Numbers per point."""
         return self.dim
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
+        """(low, high) of each coordinate, infinite where there is no end."""
         return ((-np.inf, np.inf),) * self.dim
 
     @property
     def periodic(self) -> tuple[bool, ...]:
+        """Whether each coordinate wraps."""
         return (False,) * self.dim
 
 
@@ -308,12 +315,14 @@ class Box(Space):
 
     @property
     def dim(self) -> int:
+        """Intrinsic dimension n."""
         return len(self.bounds)
 
     columns = dim
 
     @property
     def periodic(self) -> tuple[bool, ...]:
+        """Whether each coordinate wraps."""
         return (False,) * self.dim
 
 

@@ -58,14 +58,17 @@ class Sphere(Space):
 
     @property
     def columns(self) -> int:
+        """Numbers per point."""
         return self.dim + 1
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
+        """(low, high) of each coordinate, infinite where there is no end."""
         return ((-1.0, 1.0),) * self.columns
 
     @property
     def periodic(self) -> tuple[bool, ...]:
+        """Whether each coordinate wraps."""
         return (False,) * self.columns
 
     @property

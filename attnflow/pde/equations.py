@@ -85,6 +85,7 @@ class DriftDiffusion(Equation):
 
     @cached_property
     def generator(self) -> Generator:
+        """What L is made of."""
         return Generator(self.density.space, self.density, self.drift, self.mobility)
 
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
