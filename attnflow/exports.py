@@ -11,7 +11,7 @@ import numpy as np
 from . import capacity
 
 
-def to_xarray(solution):
+def to_xarray(solution) -> Any:
     """See `Solution.to_xarray`."""
     xarray = _installed("xarray", "to_xarray")
     dims, coordinates = _where(solution)
@@ -27,7 +27,7 @@ def to_xarray(solution):
     return xarray.Dataset(fields, coordinates, described)
 
 
-def to_dataframe(solution):
+def to_dataframe(solution) -> Any:
     """See `Solution.to_dataframe`."""
     pandas = _installed("pandas", "to_dataframe")
     dims, coordinates = _where(solution)

@@ -107,6 +107,7 @@ class Solution:
     def __repr__(self) -> str:
         what = [self._where, f"{display.counted(len(self.t), 'time')} to t = {self.t[-1]:.4g}"]
         what += [f"{self.y.shape[-1]} columns"] * (self.y.shape[-1] > 1)
+        what += [f"by {self.stats[name]}" for name in ("engine", "method") if name in self.stats][:1]
         return display.cut(f"Solution({', '.join(what)}, {self.message.partition(';')[0]!r})")
 
     def _repr_html_(self) -> str:

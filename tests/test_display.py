@@ -155,6 +155,20 @@ def test_reprs_of_flat_spaces_make_the_space_again(make):
     assert again == make and repr(again) == repr(make)
 
 
+K = r"K_{ij} = e^{-f(x_i, x_j) / 0.1}, \quad f(x, y) = d(x, y)^2, \quad x, y \in S^1"
+WEIGHTS = {
+    "softmax": r"S_{ij} \propto " + K,
+    "column": r"S_{ij} \propto K_{ij} \, / \, \sum_k K_{kj}, \quad " + K,
+    "sinkhorn": r"S_{ij} = v_i K_{ij} v_j, \quad \sum_j S_{ij} = 1, \quad " + K,
+    af.DensityCorrected(0.5): r"S_{ij} \propto K_{ij} \, / \, \left(\sum_k K_{jk}\right)^{0.5}, \quad " + K,
+}
+
+
+@pytest.mark.parametrize("rule", WEIGHTS, ids=str)
+def test_weights_are_those_of_the_normalisation(rule):
+    assert af.Attention(F, 0.05, rule).latex == WEIGHTS[rule]
+
+
 FORMULAS = {
     r"\partial_t H = \Delta H + 2 \, \langle \nabla \log p, \nabla H \rangle, \quad p(\theta) \propto e^{1.5 \, \cos \theta}": (
         lambda: af.limit(LAYER, P)

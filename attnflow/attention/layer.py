@@ -118,9 +118,9 @@ class Attention:
 
     @property
     def latex(self) -> str:
-        """The weights in LaTeX."""
-        law = f"e^{{-f(x_i, x_j) / {display.latex_number(2 * self.epsilon)}}}"
-        return f"S_{{ij}} \\propto {law}, \\quad {self.f.latex}"
+        """The weights in LaTeX, and f."""
+        kernel = rf"e^{{-f(x_i, x_j) / {display.latex_number(2 * self.epsilon)}}}"
+        return rf"{self.normalization.weights_latex(kernel)}, \quad {self.f.latex}"
 
     def _repr_html_(self) -> str:
         rows = [("weights", f"${self.latex}$"), *((name, value.strip("'")) for name, value in self._options.items())]

@@ -37,7 +37,7 @@ def coordinates(dim: int, letter: str = "x") -> tuple[sympy.Symbol, ...]:
 
 
 @dataclass(frozen=True)
-class Formula:
+class Formula(display.Typeset):
     """An equation `name = expression` in the coordinates `variables`.
 
     Attributes
@@ -72,9 +72,6 @@ class Formula:
     @property
     def latex(self) -> str:
         return f"{self.name} = {compact_latex(self.expression)}"
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex}$"
 
     def substitute(self, **values: sympy.Expr | float) -> Formula:
         """Parameters and undetermined functions replaced, by name: `.substitute(H=cos(x0), alpha=1)`.

@@ -19,7 +19,7 @@ from .operators import drift_diffusion, tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Identity:
+class Identity(display.Typeset):
     """d/dt integral functional dx = integral rate dx, which is integral closed dx.
 
     Attributes
@@ -52,9 +52,6 @@ class Identity:
     def latex(self) -> str:
         left, right = (compact_latex(side) for side in (self.functional, self.closed))
         return f"\\frac{{d}}{{dt}} \\int {left} \\, dx = \\int {right} \\, dx"
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex}$"
 
 
 def identities(
