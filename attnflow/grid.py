@@ -27,7 +27,7 @@ from functools import cached_property, lru_cache, reduce
 import numpy as np
 from scipy import fft, sparse, special
 
-from . import capacity, checks
+from . import capacity, checks, display
 
 KINDS = ("fourier", "gauss", "lobatto", "cells", "periodic", "colatitude")
 _WIDTH = 6  # nodes of a local interpolation
@@ -84,6 +84,11 @@ class Axis:
         return signs * np.sqrt(weight if self.kind == "lobatto" else (1 - node**2) * weight)
 
     @property
+    def angle(self) -> bool:
+        """Whether the coordinate is an angle: it wraps after 2 pi, or it is a colatitude."""
+        return self.kind == "colatitude" or is_angle(self.low, self.high, self.kind in ("fourier", "periodic"))
+
+    @property
     def spacing(self) -> float:
         """The widest gap between neighbouring nodes."""
         if self.kind in ("gauss", "lobatto"):
@@ -123,6 +128,11 @@ class Axis:
         return _local(x, self)
 
 
+def is_angle(low: float, high: float, wraps: bool) -> bool:
+    """Whether a coordinate is an angle: it wraps after 2 pi."""
+    return bool(wraps) and abs(high - low - 2 * math.pi) < 1e-12
+
+
 @dataclass(frozen=True)
 class Grid:
     """Tensor product of axes, flat or on a sphere.
@@ -154,6 +164,19 @@ class Grid:
             raise ValueError("axes must begin with a colatitude on S^2, and have none elsewhere")
         columns = len(self.axes) + self.sphere
         capacity.fits(8 * (2 * columns + 1) * self.size, "grid")  # points while they are made, and weights
+
+    def __repr__(self) -> str:
+        axes = (f"{a.size} {a.kind} on [{display.number(a.low)}, {display.number(a.high)}]" for a in self.axes)
+        return display.cut(f"Grid({' x '.join(axes)}{', sphere' * self.sphere})")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the coordinates: colatitude and longitude on spheres, theta for angles, x for lengths; with numbers in the plane
+        and in space."""
+        if self.sphere:
+            return ("colatitude", "longitude")[-len(self.axes) :]
+        letters = ["theta" if axis.angle else "x" for axis in self.axes]
+        return tuple(letters) if len(letters) == 1 else tuple(f"{letter}{k + 1}" for k, letter in enumerate(letters))
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

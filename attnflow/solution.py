@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import capacity, checks, files
+from . import capacity, checks, display, exports, files
 from .grid import Axis, Grid
 
 ARRAYS = ("t", "y", "layers", "points", "embedding", "local_error")  # what a file holds besides its description
@@ -105,9 +105,33 @@ class Solution:
                     raise ValueError(f"local_error must have shape {self.y.shape[1:]}, got {self.local_error.shape}")
 
     def __repr__(self) -> str:
-        where = f"on {self.grid.shape} nodes" if self.grid else f"of {self.y.shape[1]} tokens"
-        stats = {name: value for name, value in self.stats.items() if name not in MONITORS}
-        return f"Solution({where}, {len(self.t)} times to t = {self.t[-1]:.4g}, {self.message!r}, {stats})"
+        what = [self._where, f"{display.counted(len(self.t), 'time')} to t = {self.t[-1]:.4g}"]
+        what += [f"{self.y.shape[-1]} columns"] * (self.y.shape[-1] > 1)
+        what += [f"by {self.stats[name]}" for name in ("engine", "method") if name in self.stats][:1]
+        return display.cut(f"Solution({', '.join(what)}, {self.message.partition(';')[0]!r})")
+
+    def _repr_html_(self) -> str:
+        kinds = (int, float, str, bool, list, tuple)  # what runs say of themselves in a word or two
+        stats = {name: value for name, value in self.stats.items() if name not in MONITORS and isinstance(value, kinds)}
+        rows = [
+            ("where", self._where),
+            ("times", f"{len(self.t)}, from {self.t[0]:.4g} to {self.t[-1]:.4g}"),
+            *([] if self.layers is None else [("layers", f"{self.layers[-1]:.6g}")]),
+            ("columns", self.y.shape[-1]),
+            ("message", self.message),
+            *(
+                (name, display.cut(value if isinstance(value, str) else display.word(value), 60))
+                for name, value in stats.items()
+            ),
+        ]
+        return display.table("Solution", rows)
+
+    @property
+    def _where(self) -> str:
+        """Where the features live, in words."""
+        if self.grid is not None:
+            return f"on {' x '.join(map(str, self.grid.shape))} nodes"
+        return f"of {display.counted(self.y.shape[1], 'token')}{' that move' * (self.points is None)}"
 
     def at(self, points: np.ndarray, t: float | Sequence[float] | None = None) -> np.ndarray:
         """The field at points (M, n), interpolated at the grid's own order.
@@ -232,16 +256,45 @@ class Solution:
         self.node_errors()
         arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
         with files.whole(path) as file:
-            np.savez_compressed(file, meta=np.array(json.dumps(meta, default=_plain)), **arrays)
+            np.savez_compressed(file, meta=np.array(json.dumps(meta, default=exports.plain)), **arrays)
 
-    def plot(self, ax=None, column: int = 0, t: float | Sequence[float] | None = None):
-        """Draw one column at one or several times (None: a few, or the last); returns the Axes."""
+    def to_xarray(self):
+        """An xarray Dataset: `y` over time, place and column, where each is, and what the run says of itself as attributes.
+
+        Places are the grid's coordinates (theta for an angle, colatitude and longitude on S^2) or the tokens, whose positions
+        are coordinates x, or x1, x2, .... Where there is an estimate, `estimated_error` is that of `error` at the nodes.
+
+        Raises
+        ------
+        ImportError
+            Without xarray, of the extra `storage`.
+        """
+        return exports.to_xarray(self)
+
+    def to_dataframe(self):
+        """A pandas DataFrame with a row for each time and place: t, layers, the place, and y (or y1, y2, ...).
+
+        Raises
+        ------
+        ImportError
+            Without pandas, of the extra `storage`.
+        """
+        return exports.to_dataframe(self)
+
+    def plot(self, ax=None, column: int = 0, t: float | Sequence[float] | None = None, kind: str | None = None):
+        """Draw one column at one or several times (None: a few, or the last); returns the Axes.
+
+        kind "history" draws a line's field over position and time; "plane" and "space" choose where there are pictures on both.
+        """
         from .plotting.solutions import plot_solution
 
-        return plot_solution(self, ax, column, t)
+        return plot_solution(self, ax, column, t, kind)
 
     def animate(self, column: int = 0, t: Sequence[float] | None = None):
-        """A matplotlib animation of one column over the times (None: all saved ones), on the axes of `plot`."""
+        """A matplotlib animation of one column over the times (None: all saved ones), on the axes of `plot`.
+
+        Notebooks show it with a player; its `.save(filename)` writes .gif, .html, or .mp4 where ffmpeg is installed.
+        """
         from .plotting.solutions import animate_solution
 
         return animate_solution(self, column, t)
@@ -283,8 +336,3 @@ def _increasing(values, name: str, count: int | None = None) -> np.ndarray:
     if len(array) == 0 or (array[1:] <= array[:-1]).any():
         raise ValueError(f"{name} must be increasing numbers, at least one, got shape {array.shape}")
     return array if np.asarray(values).dtype.kind == "f" else np.asarray(values)
-
-
-def _plain(value):
-    """numpy numbers and arrays as JSON."""
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)

@@ -13,7 +13,9 @@ PACKAGE = Path(attnflow.__file__).parent
 FLOORS = {
     "capacity": 0,
     "checks": 0,
+    "display": 0,
     "compilation": 0,
+    "exports": 0,
     "files": 0,
     "progress": 0,
     "grid": 0,
@@ -36,7 +38,7 @@ FLOORS = {
     "cli": 9,
 }
 INDEPENDENT = {"pde": {"geometry"}, "theory": {"geometry"}, "families": set()}  # other oracles see nothing of attention
-OPTIONAL = {"cupy", "torch", "dask", "distributed", "finufft", "pandas", "sklearn"}
+OPTIONAL = {"cupy", "torch", "dask", "distributed", "finufft", "pandas", "sklearn", "xarray", "zarr"}
 
 
 def imported_units(path: Path) -> list[tuple[str, bool]]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..kernels import Attended, Mask, attend, plan
 from ..kernels.reference_engine import shifted_logits, softmax
 from ..kernels.scaling import rescale
@@ -43,6 +43,9 @@ class BoundLayer:
     log_sum_exp: np.ndarray | None = None
     log_mass: np.ndarray | None = None
     mask: Mask | None = None
+
+    def __repr__(self) -> str:
+        return display.cut(f"BoundLayer({display.cut(repr(self.layer), 85)} on {len(self.tokens)} tokens)")
 
     @cached_property
     def symmetric(self) -> bool:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..kernels import Attended
 from .bound import BoundLayer
 from .host import through_host
 from .layer import Attention
 from .mixing import Mix, read_mixing
+from .names import name_of
 
 
 class MultiHead:
@@ -72,9 +73,21 @@ class MultiHead:
             check_square(self, f"for residual = {self.residual:g}")
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({len(self.layers)} heads: {', '.join(map(repr, self.layers))}, residual={self.residual:g})"
-        )
+        kinds = ", ".join(dict.fromkeys(type(layer.f).__name__ for layer in self.layers))
+        step = f", residual={self.residual:g}" if self.residual < 1 else ""
+        return display.cut(f"{type(self).__name__}({len(self.layers)} heads: {kinds}{step})")
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                k + 1,
+                f"${layer.latex}$",
+                name_of(layer.normalization),
+                display.word(mix.after) if mix.shape is None else " x ".join(map(str, mix.shape)),
+            )
+            for k, (layer, mix) in enumerate(zip(self.layers, self.mixes))
+        ]
+        return display.table(type(self).__name__, rows, ("head", "weights", "normalization", "mixing"))
 
     @property
     def mixing(self) -> tuple[np.ndarray, ...]:

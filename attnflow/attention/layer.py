@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from .. import capacity, checks
+from .. import capacity, checks, display
 from ..kernels import Choice, check_backend, choose
 from ..kernels.near import choose_source
 from ..similarity import PseudoMetric
@@ -16,6 +16,7 @@ from . import gradients
 from .bound import BoundLayer, bind, read_log_mass
 from .host import through_host
 from .masks import Causal, Graph, read_mask
+from .names import name_of
 from .names import normalization as as_normalization
 from .normalization import Normalization
 from .normalizations import Unnormalized
@@ -106,10 +107,28 @@ class Attention:
         return {**self.__dict__, "_last": None}
 
     def __repr__(self) -> str:
-        return (
-            f"Attention({type(self.f).__name__}, epsilon={self.epsilon:g}, normalization={self.normalization}, "
-            f"residual={self.residual:g}, {'' if self.mask is None else f'mask={self.mask!r}, '}backend={self.backend!r})"
-        )
+        f, options = display.cut(repr(self.f), 60), self._options
+        return display.cut(", ".join([f"Attention({f}", *(f"{name}={value}" for name, value in options.items())]) + ")")
+
+    @property
+    def _options(self) -> dict[str, str]:
+        """How it differs from a plain softmax layer in double precision."""
+        usual = {"residual": 1.0, "mask": None, "backend": "auto", "dtype": "float64"}
+        unusual = {name: display.word(getattr(self, name)) for name, value in usual.items() if getattr(self, name) != value}
+        rule = name_of(self.normalization)
+        return {"epsilon": f"{self.epsilon:g}", "normalization": repr(rule) if rule.islower() else rule, **unusual}
+
+    @property
+    def latex(self) -> str:
+        """The weights in LaTeX, and f."""
+        kernel = rf"e^{{-f(x_i, x_j) / {display.latex_number(2 * self.epsilon)}}}"
+        return rf"{self.normalization.weights_latex(kernel)}, \quad {self.f.latex}"
+
+    def _repr_html_(self) -> str:
+        rows = [("weights", f"${self.latex}$"), *((name, value.strip("'")) for name, value in self._options.items())]
+        if self.has_time_step:
+            rows.append(("time step", f"{self.time_step:.6g}"))
+        return display.table("Attention", rows)
 
     @property
     def time_step(self) -> float:

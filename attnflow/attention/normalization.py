@@ -75,6 +75,10 @@ class Normalization:
         """By its parameters, not its place in memory: studies are known by it."""
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in sorted(vars(self).items()))})"
 
+    def weights_latex(self, kernel: str) -> str:
+        """The weights S_ij in LaTeX, of the similarity K_ij that is `kernel`."""
+        return rf"S_{{ij}} \propto {kernel} e^{{b_j}}"
+
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         """The key bias (size,) of a token set, and what its computation tells of itself.
 

@@ -58,6 +58,9 @@ class Softmax(_Divided):
     drift = 2.0
     general = True
 
+    def weights_latex(self, kernel: str) -> str:
+        return rf"S_{{ij}} \propto K_{{ij}} = {kernel}"
+
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return np.zeros(size), {}
 
@@ -87,6 +90,9 @@ class Column(_Divided):
     alpha = 1.0
     drift = 0.0
     general = True
+
+    def weights_latex(self, kernel: str) -> str:
+        return rf"S_{{ij}} \propto K_{{ij}} \, / \, \sum_k K_{{kj}}, \quad K_{{ij}} = {kernel}"
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return -log_sum(np.zeros(size), transposed=True), {}
@@ -128,7 +134,12 @@ class DensityCorrected(_Divided):
 
     @property
     def drift(self) -> float:
+        """Of the limit, 2 (1 - alpha)."""
         return 2 * (1 - self.alpha)
+
+    def weights_latex(self, kernel: str) -> str:
+        row = rf"\left(\sum_k K_{{jk}}\right)^{{{self.alpha:g}}}"
+        return rf"S_{{ij}} \propto K_{{ij}} \, / \, {row}, \quad K_{{ij}} = {kernel}"
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return -self.alpha * log_sum(np.zeros(size)), {}
@@ -203,6 +214,10 @@ class Sinkhorn(Normalization):
     @property
     def general(self) -> bool:  # type: ignore[override]
         return self.potentials == 2
+
+    def weights_latex(self, kernel: str) -> str:
+        left, sums = ("v_i", "") if self.potentials == 1 else ("u_i", r" = \sum_i S_{ij}")
+        return rf"S_{{ij}} = {left} K_{{ij}} v_j, \quad \sum_j S_{{ij}}{sums} = 1, \quad K_{{ij}} = {kernel}"
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         scale = sinkhorn.one_potential if self.potentials == 1 else sinkhorn.two_potentials
@@ -299,6 +314,9 @@ class Unnormalized(Normalization):
             "normalization must divide by row sums for a limit, got 'none': features change at order one per layer, by the "
             "row sums, however small epsilon is"
         )
+
+    def weights_latex(self, kernel: str) -> str:
+        return rf"S_{{ij}} = K_{{ij}} / N, \quad K_{{ij}} = {kernel}"
 
     def key_bias(self, log_sum: LogSum, size: int, tol: float) -> tuple[np.ndarray, dict[str, Any]]:
         return np.zeros(size), {}

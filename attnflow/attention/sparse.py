@@ -44,6 +44,10 @@ class Selective(Normalization):
     selects = True
     needs_tokens = True
 
+    def weights_latex(self, kernel: str) -> str:
+        """Of keys that each query chooses."""
+        return r"S_{ij} = \rho_i(f(x_i, x_j))"
+
     def law(self, epsilon: float, rtol: float) -> Law:
         """How a row chooses, f and epsilon being in one unit."""
         raise NotImplementedError
@@ -88,6 +92,9 @@ class TopK(Selective):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", checks.integer(self.k, "k", least=1))
+
+    def weights_latex(self, kernel: str) -> str:
+        return rf"S_{{ij}} \propto {kernel}, \quad j \in N_{{{self.k}}}(i)"
 
     def law(self, epsilon: float, rtol: float) -> Law:
         return Nearest(self.k, epsilon)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..simplex import label_sets
 from .bound import BoundLayer
 from .eigenpairs import dense_real, dense_symmetric, largest_real, largest_symmetric
@@ -41,6 +41,7 @@ class LayerSpectrum(_Pair):
     tokens: np.ndarray
     weight: np.ndarray
     residuals: np.ndarray
+    conserved = True  # rows of weights sum to one: constants stay
     _bound: BoundLayer
 
     def __new__(cls, eigenvalues, eigenvectors, weight: np.ndarray, residuals: np.ndarray, bound: BoundLayer):
@@ -54,6 +55,12 @@ class LayerSpectrum(_Pair):
     def __repr__(self) -> str:
         gap = f", gap {self.gap:.4g}" if len(self.eigenvalues) > 1 else ""
         return f"LayerSpectrum(k={len(self.eigenvalues)} eigenvalues on {len(self.tokens)} tokens{gap})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (k, display.word(value), display.word(rate)) for k, (value, rate) in enumerate(zip(self.eigenvalues, self.rates))
+        ]
+        return display.table(f"Spectrum of a layer on {len(self.tokens)} tokens", rows, ("mode", "eigenvalue", "rate (1/time)"))
 
     @property
     def rates(self) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import capacity, checks
+from .. import capacity, checks, display
 from ..attention import Attention
 from ..attention.infinite import check_same_space
 from ..attention.masks import check_unmasked
@@ -31,7 +31,7 @@ _BLIND = 0.3  # relative error of rho between cells that do not see it
 
 
 @dataclass(frozen=True)
-class MeanField:
+class MeanField(display.Typeset):
     """d rho/dt + div(rho v) = 0 with v(x) = A_rho x - x, on a sphere P_x A_rho x; t in layers.
 
     The limit of infinitely many tokens of `evolve_continuous`. Attention attracts: tokens gather in clusters.
@@ -63,6 +63,15 @@ class MeanField:
 
     layer: Attention
     density: Density
+
+    def __repr__(self) -> str:
+        return display.cut(f"MeanField({display.cut(repr(self.layer), 75)}, {self.density!r})")
+
+    @property
+    def latex(self) -> str:
+        velocity = "P_x A_\\rho x" if isinstance(self.density.space, Sphere) else "A_\\rho x - x"
+        flow = f"\\partial_t \\rho + \\nabla \\cdot (\\rho v) = 0, \\quad v(x) = {velocity}"
+        return ", \\quad ".join([flow, self.layer.f.latex, self.density.formula("\\rho_0")])
 
     def __post_init__(self) -> None:
         check_same_space(self.layer, self.density)

@@ -33,7 +33,7 @@ from typing import cast
 import numpy as np
 from scipy.special import comb, gammaincc
 
-from .. import checks
+from .. import checks, display
 from ..attention import Attention, MultiHead, Softmax, Sparse
 from ..attention.heads import check_columns, heads_of
 from ..attention.infinite import check_same_space
@@ -174,6 +174,9 @@ class PredictedNoise:
     density: Density
     causal: bool
     relative_error: float
+
+    def __repr__(self) -> str:
+        return display.cut(f"PredictedNoise(points -> {len(self.size)} columns, {self.density!r})")
 
     def __call__(self, points: np.ndarray, position: float = 1.0) -> np.ndarray:
         """Standard deviation (M, c) at points (M, n); of token position * N of a causal layer, 0 < position <= 1.

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-from .. import checks
+from .. import checks, display
 from ..attention import Attention, Softmax, Unnormalized
 from ..attention.masks import check_unmasked
 from ..geometry import Density, Sphere
@@ -58,6 +58,9 @@ class NoisyStates(NamedTuple):
     order: np.ndarray
     coupling: np.ndarray
     stable: np.ndarray
+
+    def __repr__(self) -> str:
+        return display.of_fields(self)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class NoisyTokens:
     layer: Attention
     dim: int
     noise: float = 1.0
+
+    __repr__ = display.of_fields
 
     def __post_init__(self) -> None:
         checks.instance(self.layer, Attention, "layer", "an attnflow.Attention")

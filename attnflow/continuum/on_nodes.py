@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
+from .. import display
 from ..geometry import Density
 from ..grid import Grid
 from .hopf import HopfGrid
@@ -54,6 +55,8 @@ class OnNodes:
     density: Density
     power: float = 0.0
     least: float = NO_TOKEN
+
+    __repr__ = display.of_fields
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """(M, c) at points (M, n)."""

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..attention import Attention
 from ..geometry import Density
 from ..pde import DriftDiffusion
@@ -80,7 +80,7 @@ class PredictedRates:
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{rate:.4g} +- {noise:.2g}" for rate, noise in zip(self.rates, self.noise))
-        return f"PredictedRates({shown})"
+        return display.cut(f"PredictedRates({shown})")
 
 
 def predicted_rates(layer: Attention, density: Density, k: int, n_tokens: int, progress: bool = False) -> PredictedRates:

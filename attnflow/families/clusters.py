@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
-from .. import checks, norms
+from .. import checks, display, norms
 from .distances import doubled, negative_squares
 from .matrices import exponential, inflate, less_largest, positive_sums, refuse_large, rows, square
 
@@ -26,6 +26,9 @@ class FuzzyCMeans(NamedTuple):
     centres: np.ndarray
     weights: np.ndarray
 
+    def __repr__(self) -> str:
+        return display.of_fields(self)
+
 
 class MarkovClustering(NamedTuple):
     """The matrix (N, N) that stays, rows summing to one, and the cluster (N,) of each token, 0, 1, ... by first token."""
@@ -33,12 +36,18 @@ class MarkovClustering(NamedTuple):
     matrix: np.ndarray
     labels: np.ndarray
 
+    def __repr__(self) -> str:
+        return display.of_fields(self)
+
 
 class MeanShift(NamedTuple):
     """Where each token ends, `modes` (N, n), and which of the different modes that is, (N,), 0, 1, ... by first token."""
 
     modes: np.ndarray
     labels: np.ndarray
+
+    def __repr__(self) -> str:
+        return display.of_fields(self)
 
 
 def fuzzy_c_means(tokens: np.ndarray, centres: np.ndarray, m: float = 2.0) -> FuzzyCMeans:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..grid import Grid
 from .frame import Frame
 from .quadrature import log_integral
@@ -76,7 +76,26 @@ class Remetrised(Space):
                 )
 
     def __repr__(self) -> str:
-        return f"Remetrised({self.space})"
+        return display.shown("Remetrised", self.space, self._metric)
+
+    @property
+    def metric_word(self) -> str:
+        """The metric tensor in a word."""
+        return display.word(self._metric)
+
+    @property
+    def metric_latex(self) -> str:
+        """The metric tensor in LaTeX; nothing where no formula is known."""
+        owner = getattr(self._metric, "__self__", None)  # such as a pseudo-metric, of its method
+        return getattr(self._metric, "latex", getattr(owner, "metric_latex", ""))
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return self.space.symbols
+
+    @property
+    def latex(self) -> str:
+        return f"({self.space.latex}, g)"
 
     @property
     def flat(self) -> bool:
@@ -188,7 +207,9 @@ class Chart(Remetrised):
         super().__init__(domain, metric)
 
     def __repr__(self) -> str:
-        return f"Chart(bounds={self.bounds}, periodic={self.periodic})"
+        wraps: bool | list[bool] = self.periodic[0] if len({*self.periodic}) == 1 else list(self.periodic)
+        name, first = ("Chart", self._metric) if self.embedding is None else ("Chart.pullback", self.embedding)
+        return display.shown(name, first, list(self.bounds), **({"periodic": wraps} if wraps else {}))
 
     @classmethod
     def pullback(
@@ -237,8 +258,12 @@ class _Coordinates(Space):
     bounds: tuple[tuple[float, float], ...]
     periodic: tuple[bool, ...]
 
+    def __repr__(self) -> str:
+        return display.shown("coordinates", *self.bounds)
+
     @property
     def dim(self) -> int:
+        """Intrinsic dimension n."""
         return len(self.bounds)
 
     columns = dim

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..grid import Grid
 from . import sampling
 from .differences import gradient
@@ -20,7 +20,7 @@ from .quadrature import log_integral
 from .spaces import Space
 
 
-class Density:
+class Density(display.Typeset):
     """A density on a space, from its logarithm up to a constant.
 
     Parameters
@@ -65,7 +65,28 @@ class Density:
         self._check_periodic(space.probe_points())
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__} on {self.space}"
+        return display.shown(type(self).__name__, self.space, self._log_density)
+
+    @property
+    def latex(self) -> str:
+        """p in LaTeX, mostly up to a constant."""
+        return self.formula("p")
+
+    def formula(self, name: str) -> str:
+        """In LaTeX, the density being called by that name."""
+        return f"{name}({self.point_latex}) \\propto {self.shape_latex}"
+
+    @property
+    def shape_latex(self) -> str:
+        """What it is proportional to."""
+        name = display.latex_name(self._log_density, "\\ell")
+        return f"e^{{{name}({self.point_latex})}}"
+
+    @property
+    def point_latex(self) -> str:
+        """A point: the coordinate where there is one, else x."""
+        symbols = self.space.symbols
+        return symbols[0] if len(symbols) == 1 else "x"
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         """log p at points (..., columns): (...)."""
@@ -162,6 +183,13 @@ class Reexpressed(Density):
             raise ValueError(f"space must have the points of {density.space}, got {space}")
         self.space = space
         self._density = density
+
+    def __repr__(self) -> str:
+        return display.cut(f"{self._density!r} under {getattr(self.space, 'metric_word', repr(self.space))}")
+
+    def formula(self, name: str) -> str:
+        """The density that it was made of, per volume of the metric."""
+        return f"{name} \\sqrt{{\\det g}} = q, \\quad {self._density.formula('q')}"
 
     def log_pdf(self, x: np.ndarray) -> np.ndarray:
         return self._density.log_pdf(x) + self._log_ratio(x)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-from .. import checks
+from .. import checks, display
 from .densities import Density
 from .sampling import check_count
 from .spaces import Euclidean
@@ -55,6 +55,15 @@ class Mixture(Density):
             raise ValueError(f"weights must be non-negative and sum to one, got {checks.entries(self.weights)}")
         super().__init__(space, self._log_sum)
 
+    def __repr__(self) -> str:
+        return display.cut(f"Mixture({' + '.join(f'{w:g} {p!r}' for w, p in zip(self.weights, self.densities))})")
+
+    def formula(self, name: str) -> str:
+        more = ["\\dots"] * (len(self.densities) > 3)
+        names = [f"{name}_{k + 1}" for k in range(min(len(self.densities), 3))]
+        total = " + ".join([display.latex_factor(float(w), part) for w, part in zip(self.weights, names)] + more)
+        return ", \\quad ".join([f"{name} = {total}", *(p.formula(part) for p, part in zip(self.densities, names)), *more])
+
     def _log_sum(self, x: np.ndarray) -> np.ndarray:
         return special.logsumexp(self._log_parts(x), axis=-1)
 
@@ -72,6 +81,7 @@ class Mixture(Density):
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:
+        """Per coordinate, the range that holds the mass: p falls to e^-42 of its top."""
         extents = np.array([density.extent for _, density in self._parts])
         low, high = extents[..., 0].min(axis=0), extents[..., 1].max(axis=0)
         return tuple(zip(low.tolist(), high.tolist()))
@@ -135,6 +145,13 @@ class KernelDensity(Density):
         self.bandwidth = np.broadcast_to(width, (n,)).astype(float)
         super().__init__(Euclidean(n), self._log_sum)
 
+    def __repr__(self) -> str:
+        return f"KernelDensity({self.tokens.shape[0]} tokens in {self.space!r}, bandwidth={display.word(self.bandwidth)})"
+
+    @property
+    def shape_latex(self) -> str:
+        return f"\\sum_{{i=1}}^{{{len(self.tokens)}}} e^{{-|x - x_i|_h^2 / 2}}"
+
     def _log_sum(self, x: np.ndarray) -> np.ndarray:
         return self._reduce(x)[0]
 
@@ -144,6 +161,7 @@ class KernelDensity(Density):
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:
+        """Per coordinate, the range that holds the mass: p falls to e^-42 of its top."""
         reach = np.sqrt(84) * self.bandwidth  # a kernel falls to e^-42
         low, high = self.tokens.min(axis=0) - reach, self.tokens.max(axis=0) + reach
         return tuple(zip(low.tolist(), high.tolist()))

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-from .. import checks
+from .. import checks, display
 from .densities import Density
 from .sampling import check_count
 from .spaces import Circle, Euclidean, Space
@@ -37,6 +37,12 @@ class Uniform(Density):
         super().__init__(space, self._zero)
         if not np.isfinite(space.volume):
             raise ValueError(f"space must have finite volume, got {space}; use Gaussian, or Density with a log_pdf")
+
+    def __repr__(self) -> str:
+        return display.shown("Uniform", self.space)
+
+    def formula(self, name: str) -> str:
+        return f"{name} = \\frac{{1}}{{{display.latex_number(self.space.volume)}}}"
 
     def _zero(self, x: np.ndarray) -> np.ndarray:
         return np.zeros(x.shape[:-1])
@@ -82,6 +88,14 @@ class VonMises(Density):
     def __init__(self, kappa: float, loc: float = 0.0) -> None:
         self.kappa, self.loc = checks.nonnegative(kappa, "kappa"), checks.real(loc, "loc")
         super().__init__(Circle(), self._below_mode)
+
+    def __repr__(self) -> str:
+        return display.shown("VonMises", self.kappa, **({"loc": self.loc} if self.loc else {}))
+
+    @property
+    def shape_latex(self) -> str:
+        wave = f"\\cos {_less(self.point_latex, self.loc)}"
+        return f"e^{{{display.latex_factor(self.kappa, wave)}}}"
 
     def _below_mode(self, x: np.ndarray) -> np.ndarray:
         """kappa (cos(x - loc) - 1), without the subtraction that loses a narrow peak."""
@@ -133,6 +147,15 @@ class VonMisesFisher(Density):
         self.mu = space.project(space.check(mu[None], "mu")[0])
         self.kappa = checks.nonnegative(kappa, "kappa")
         super().__init__(space, self._below_mode)
+
+    def __repr__(self) -> str:
+        return display.shown("VonMisesFisher", self.mu, self.kappa)
+
+    @property
+    def shape_latex(self) -> str:
+        mode = display.latex_array(self.mu, "\\mu")
+        product = f"\\langle {mode}, x \\rangle"
+        return f"e^{{{display.latex_factor(self.kappa, product)}}}"
 
     def _below_mode(self, x: np.ndarray) -> np.ndarray:
         """kappa (<mu, x> - 1), without the subtraction that loses a narrow peak."""
@@ -189,6 +212,13 @@ class Gaussian(Density):
         self._precision = _inverse(self.cov, "cov")
         super().__init__(Euclidean(n), self._quadratic)
 
+    def __repr__(self) -> str:
+        return display.shown("Gaussian", self.mean, self.cov)
+
+    def formula(self, name: str) -> str:
+        mean, cov = display.latex_array(self.mean, "\\mu"), display.latex_array(self.cov, "\\Sigma")
+        return f"{name} = \\mathcal{{N}}\\left({mean}, {cov}\\right)"
+
     def _quadratic(self, x: np.ndarray) -> np.ndarray:
         y = x - self.mean
         return -0.5 * np.sum((y @ self._precision) * y, axis=-1)
@@ -199,6 +229,7 @@ class Gaussian(Density):
 
     @cached_property
     def extent(self) -> tuple[tuple[float, float], ...]:
+        """Per coordinate, the range that holds the mass: p falls to e^-42 of its top."""
         reach = np.sqrt(84 * np.diag(self.cov))  # the Gaussian falls to e^-42
         return tuple(zip((self.mean - reach).tolist(), (self.mean + reach).tolist()))
 
@@ -208,6 +239,13 @@ class Gaussian(Density):
     def sample(self, n: int, rng: np.random.Generator | int | None = None) -> np.ndarray:
         n, rng = check_count(n, self.space), checks.generator(rng)
         return self.mean + rng.normal(size=(n, len(self.mean))) @ np.linalg.cholesky(self.cov).T
+
+
+def _less(symbol: str, shift: float) -> str:
+    """A coordinate less a number, in LaTeX."""
+    if not shift:
+        return symbol
+    return f"({symbol} {'-' if shift > 0 else '+'} {display.latex_number(abs(shift))})"
 
 
 def _inverse(matrix: np.ndarray, name: str) -> np.ndarray:

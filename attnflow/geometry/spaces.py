@@ -7,15 +7,15 @@ distance of two points, whether points lie in it, and a grid to integrate on.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import capacity, checks
-from ..grid import Axis, Grid
+from .. import capacity, checks, display
+from ..grid import Axis, Grid, is_angle
 
 _WIDEST = 1e150  # of an axis: distances are squared
 
@@ -48,6 +48,22 @@ class Space:
 
         @property
         def periodic(self) -> tuple[bool, ...]: ...
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The coordinates in LaTeX: x_1, x_2, ..., and theta where one wraps after 2 pi, as an angle does."""
+        names = ["\\theta" if is_angle(*pair, wraps) else "x" for pair, wraps in zip(self.bounds, self.periodic)]
+        return tuple(names) if len(names) == 1 else tuple(f"{name}_{k + 1}" for k, name in enumerate(names))
+
+    @property
+    def latex(self) -> str:
+        """Its name in formulas."""
+        return _product(
+            f"S^1_{{{display.latex_number(high - low)}}}"
+            if wraps
+            else f"[{display.latex_number(low)}, {display.latex_number(high)}]"
+            for (low, high), wraps in zip(self.bounds, self.periodic)
+        )
 
     @property
     def flat(self) -> bool:
@@ -156,6 +172,13 @@ class Torus(Space):
         lengths = tuple(_extent(checks.positive(v, "lengths"), "lengths") for v in given)
         object.__setattr__(self, "lengths", lengths)
 
+    def __repr__(self) -> str:
+        return display.shown("Torus", list(self.lengths))
+
+    @property
+    def latex(self) -> str:
+        return _product("S^1" if is_angle(0.0, v, True) else f"S^1_{{{display.latex_number(v)}}}" for v in self.lengths)
+
     def __eq__(self, other) -> bool:
         return isinstance(other, Torus) and self.lengths == other.lengths  # a Circle is a Torus of one length
 
@@ -164,20 +187,24 @@ class Torus(Space):
 
     @property
     def dim(self) -> int:
+        """Intrinsic dimension n."""
         return len(self.lengths)
 
     columns = dim
 
     @property
     def period(self) -> np.ndarray:
+        """The side lengths, (n,)."""
         return np.array(self.lengths)
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
+        """(low, high) of each coordinate, infinite where there is no end."""
         return tuple((0.0, length) for length in self.lengths)
 
     @property
     def periodic(self) -> tuple[bool, ...]:
+        """Whether each coordinate wraps."""
         return (True,) * self.dim
 
     def distance(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -203,6 +230,9 @@ class Circle(Torus):
 
     def __init__(self, length: float = 2 * np.pi) -> None:
         super().__init__((_extent(checks.positive(length, "length"), "length"),))
+
+    def __repr__(self) -> str:
+        return "Circle()" if is_angle(0.0, self.lengths[0], True) else display.shown("Circle", *self.lengths)
 
 
 @dataclass(frozen=True)
@@ -230,16 +260,26 @@ class Euclidean(Space):
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", checks.integer(self.dim, "dim", least=1))
 
+    def __repr__(self) -> str:
+        return display.shown("Euclidean", self.dim)
+
+    @property
+    def latex(self) -> str:
+        return "\\mathbb{R}" + (f"^{{{self.dim}}}" if self.dim > 1 else "")
+
     @property
     def columns(self) -> int:
+        """Numbers per point."""
         return self.dim
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
+        """(low, high) of each coordinate, infinite where there is no end."""
         return ((-np.inf, np.inf),) * self.dim
 
     @property
     def periodic(self) -> tuple[bool, ...]:
+        """Whether each coordinate wraps."""
         return (False,) * self.dim
 
 
@@ -270,15 +310,29 @@ class Box(Space):
         if not np.isfinite(self.bounds).all():
             raise ValueError(f"bounds must be finite, got {checks.short(self.bounds)}")
 
+    def __repr__(self) -> str:
+        return display.shown("Box", list(self.bounds))
+
     @property
     def dim(self) -> int:
+        """Intrinsic dimension n."""
         return len(self.bounds)
 
     columns = dim
 
     @property
     def periodic(self) -> tuple[bool, ...]:
+        """Whether each coordinate wraps."""
         return (False,) * self.dim
+
+
+def _product(factors: Iterable[str]) -> str:
+    """Sets in LaTeX, equal ones as a power."""
+    factors = list(factors)
+    if len(set(factors)) == 1 and len(factors) > 1:
+        power = f"({factors[0]})" if factors[0].startswith("S") else factors[0]
+        return f"{power}^{len(factors)}"
+    return " \\times ".join(factors)
 
 
 def axis_sizes(shape: int | Sequence[int], dim: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from .. import checks
+from .. import checks, display
 from ..grid import Axis, Grid
 from .spaces import Space, axis_sizes, scattered
 
@@ -45,16 +45,30 @@ class Sphere(Space):
     def __post_init__(self) -> None:
         object.__setattr__(self, "dim", checks.integer(self.dim, "dim", least=1))
 
+    def __repr__(self) -> str:
+        return display.shown("Sphere", self.dim)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return tuple(f"x_{k + 1}" for k in range(self.columns))
+
+    @property
+    def latex(self) -> str:
+        return f"S^{{{self.dim}}}"
+
     @property
     def columns(self) -> int:
+        """Numbers per point."""
         return self.dim + 1
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
+        """(low, high) of each coordinate, infinite where there is no end."""
         return ((-1.0, 1.0),) * self.columns
 
     @property
     def periodic(self) -> tuple[bool, ...]:
+        """Whether each coordinate wraps."""
         return (False,) * self.columns
 
     @property

@@ -33,6 +33,15 @@ class SympyMetric:
 
         self._entries = sympy.lambdify(self._symbols, list(self._matrix), "numpy", cse=True)
 
+    def __repr__(self) -> str:
+        return str(self._matrix.tolist())
+
+    @property
+    def latex(self) -> str:
+        import sympy
+
+        return sympy.latex(self._matrix, mat_delim="", mat_str="pmatrix")
+
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "_entries"}  # functions made by sympy stay
 
@@ -68,6 +77,7 @@ class PulledBack:
 
     derivative: Callable
     dim: int
+    latex = r"J^\top J, \quad J = \nabla \varphi"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         J, dim = checks.array(self.derivative(x), "jacobian"), self.dim

@@ -47,6 +47,9 @@ class Choice:
     reasons: dict[str, str] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Choice({self.engine!r} of {len(self.seconds)} engines)"
+
     def __str__(self) -> str:
         lines = [f"{self.engine}: " + ", ".join(f"{name} {value}" for name, value in self.facts.items())]
         for name, seconds in sorted(self.seconds.items(), key=lambda item: item[1]):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .. import checks, files
+from .. import checks, display, files
 from ..progress import track
 from .bert import WEIGHTS, hidden_states
 from .head_anatomy import Anatomy, anatomy
@@ -30,6 +30,8 @@ class Survey:
 
     heads: dict[tuple[int, int], Anatomy]
     states: list[list[np.ndarray]] = field(repr=False)
+
+    __repr__ = display.of_fields
 
     def summary(self) -> str:
         """A line for each head, and what the one nearest to a metric does."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +22,8 @@ class AffineMap:
 
     weight: np.ndarray
     bias: np.ndarray
+
+    __repr__ = display.of_fields
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return checks.coordinates(x, "x", self.weight.shape[1]) @ self.weight.T + self.bias
@@ -49,6 +51,8 @@ class ResidualMap:
     weight_2: np.ndarray
     bias_2: np.ndarray
 
+    __repr__ = display.of_fields
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         x = checks.coordinates(x, "x", len(self.bias_2))
         return x + np.tanh(x @ self.weight_1.T + self.bias_1) @ self.weight_2.T + self.bias_2
@@ -66,6 +70,8 @@ class Composition:
 
     outer: AffineMap | ResidualMap
     inner: AffineMap
+
+    __repr__ = display.of_fields
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return self.outer(self.inner(x))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import checks, files
+from .. import checks, display, files
 from ..similarity import DotProduct
 from .tensor_files import TensorFile, read_tensors
 
@@ -149,6 +149,8 @@ class HeadsFile:
     prefix: str
     stems: dict[int, str]
     heads: int | None
+
+    __repr__ = display.of_fields
 
     def head(self, layer: int, head: int) -> DotProduct:
         """The pseudo-metric of one head; see `from_safetensors`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..progress import track
 from . import propagation
 
@@ -19,6 +19,8 @@ class History:
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     interrupted: bool = False
+
+    __repr__ = display.of_fields
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"loss": np.array(self.loss), "accuracy": np.array(self.accuracy)}

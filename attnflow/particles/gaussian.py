@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import capacity, checks
+from .. import capacity, checks, display
 from ..attention import Attention, Column, DensityCorrected, MultiHead, Sinkhorn, Softmax, heads_of
 from ..attention.heads import check_columns
 from ..attention.masks import Causal
@@ -48,6 +48,9 @@ class GaussianRun(NamedTuple):
     status: int
     message: str
 
+    def __repr__(self) -> str:
+        return display.cut(f"GaussianRun({len(self.mean) - 1} layers, {self.mean.shape[1]} coordinates, {self.message!r})")
+
 
 @dataclass(frozen=True, eq=False)
 class GaussianTokens:
@@ -75,6 +78,9 @@ class GaussianTokens:
 
     mean: np.ndarray
     cov: np.ndarray
+
+    def __repr__(self) -> str:
+        return display.shown("GaussianTokens", self.mean, self.cov)
 
     def __post_init__(self) -> None:
         mean = checks.array(self.mean, "mean", (None,)).astype(float)

@@ -7,7 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from .. import display
 from ..geometry import Density, Remetrised
+from .equation import where_latex
 from .equations import DriftDiffusion
 from .generator import Generator
 from .grids import on_sphere
@@ -50,6 +52,12 @@ class ConformalHeat(DriftDiffusion):
                 "not exist at n = 2; use DriftDiffusion, dH/dt = p^-2 div(p^2 grad H), which holds in every dimension"
             )
 
+    @property
+    def latex(self) -> str:
+        n = self.density.space.dim
+        power = display.latex_number(0.0 if n == 2 else 2 * self.drift / (n - 2))
+        return f"\\partial_t H = p^{{{power}}} \\Delta_G H, \\quad G = p^{{{power}}} g{where_latex(self.density)}"
+
     @cached_property
     def generator(self) -> Generator:
         """m Delta_G with m = c: without drift, in the metric G."""
@@ -74,6 +82,9 @@ class _Factor:
     density: Density
     power: float
     log_top: float
+
+    def __repr__(self) -> str:
+        return f"p^{self.power:g}"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return np.exp(self.power * (self.density.log_pdf(x) - self.log_top)) if self.power else np.ones(x.shape[:-1])

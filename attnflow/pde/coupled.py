@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 
-from .. import checks
+from .. import checks, display
 from ..geometry import Density
 from .boundaries import Dirichlet, Walls
-from .equation import Equation
+from .equation import Equation, flow_latex, where_latex
 from .equations import DriftDiffusion
 from .generator import Generator
 from .grids import on_sphere
@@ -80,6 +80,16 @@ class General(Equation):
         _evaluate(velocity, self.space.probe_points())
         if mobility is not None:
             self.generator.mobility_at(self.space.probe_points())
+
+    def __repr__(self) -> str:
+        mobility = {} if self.mobility is None else {"mobility": self.mobility}
+        return display.shown("General", self.density, self.velocity, drift=self.drift, **mobility)
+
+    @property
+    def latex(self) -> str:
+        flow = flow_latex(self.space, self.drift, self.mobility is not None)
+        velocity = display.latex_name(self.velocity, "c")
+        return f"\\partial_t H = {flow} + {velocity} \\cdot \\nabla H{where_latex(self.density)}"
 
     @cached_property
     def generator(self) -> Generator:
@@ -147,6 +157,18 @@ class Heads(Equation):
             raise ValueError(f"mixing must be numbers or square matrices of one size, got shapes {sorted(sizes)}")
         object.__setattr__(self, "equations", equations)
         object.__setattr__(self, "mixing", tuple(matrices))
+
+    def __repr__(self) -> str:
+        return display.cut(
+            f"Heads({' + '.join(f'{display.word(W)} {head!r}' for W, head in zip(self.mixing, self.equations))})"
+        )
+
+    @property
+    def latex(self) -> str:
+        names = [display.latex_array(W, f"W_{k + 1}") for k, W in enumerate(self.mixing)]
+        total = " + ".join(f"(L_{k + 1} H) \\, {W}" for k, W in enumerate(names))
+        parts = [head.latex.replace("\\partial_t", f"L_{k + 1}", 1) for k, head in enumerate(self.equations)]
+        return ", \\quad ".join([f"\\partial_t H = {total}", *parts])
 
     @property
     def generator(self) -> Generator:

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import checks
-from ..geometry import Space
+from .. import checks, display
+from ..geometry import Density, Remetrised, Space
 from ..solution import Solution
 from .boundaries import NO_GROWTH, Walls, warn_of_growth
 from .generator import Generator
@@ -21,7 +21,7 @@ from .report import restored
 from .volumes.operator import Cells, assemble
 
 
-class Equation:
+class Equation(display.Typeset):
     """What all equations have in common: they are solved.
 
     A new one tells its `generator`, or the `cells` of an operator that has none; one whose features are not those that
@@ -182,3 +182,22 @@ class Equation:
 
     def _presented(self, solution: Solution) -> Solution:
         return solution
+
+
+def flow_latex(space: Space, drift: float, mobile: bool = False) -> str:
+    """m (Delta_g H + drift <grad log p, grad H>_g) in LaTeX."""
+    g = "_g" if isinstance(space, Remetrised) else ""
+    terms = rf"\Delta{g} H"
+    if drift:
+        product = rf"\langle \nabla \log p, \nabla H \rangle{g}"
+        terms += f" {'+' if drift > 0 else '-'} {display.latex_factor(abs(drift), product)}"
+    return rf"m(x) \left({terms}\right)" if mobile else terms
+
+
+def where_latex(density: Density, drifts: bool = True) -> str:
+    """The density and the metric that were given, after a formula; of a flow without drift, where it is."""
+    space = density.space
+    parts = [density.latex] if drifts else [rf"x \in {space.latex}"]
+    if isinstance(space, Remetrised) and space.metric_latex:
+        parts.append(f"g = {space.metric_latex}")
+    return "".join(rf", \quad {part}" for part in parts)

@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from .. import checks
+from .. import checks, display
 from ..geometry import Density, Space, Uniform
 from .boundaries import homogeneous, read_boundary
-from .equation import Equation
+from .equation import Equation, flow_latex, where_latex
 from .generator import Generator
 from .grids import on_sphere
 from .problem import read_shape
@@ -74,8 +74,18 @@ class DriftDiffusion(Equation):
         if self.mobility is not None:
             self.generator.mobility_at(self.space.probe_points())
 
+    def __repr__(self) -> str:
+        mobility = {} if self.mobility is None else {"mobility": self.mobility}
+        return display.shown(type(self).__name__, self.density, drift=self.drift, **mobility)
+
+    @property
+    def latex(self) -> str:
+        flow = flow_latex(self.density.space, self.drift, self.mobility is not None)
+        return f"\\partial_t H = {flow}{where_latex(self.density, bool(self.drift))}"
+
     @cached_property
     def generator(self) -> Generator:
+        """What L is made of."""
         return Generator(self.density.space, self.density, self.drift, self.mobility)
 
     def operator(self, grid: int | Sequence[int], boundary=None) -> sparse.csr_array:
@@ -182,3 +192,6 @@ class Heat(DriftDiffusion):
                 "DriftDiffusion(density, drift=0), which follows the tokens of a density"
             )
         super().__init__(Uniform(space), 0.0)
+
+    def __repr__(self) -> str:
+        return display.shown("Heat", self.space)

@@ -9,11 +9,11 @@ from functools import cached_property, partial
 import numpy as np
 from scipy import sparse
 
-from .. import checks
+from .. import checks, display
 from ..geometry import Density
 from ..solution import Solution
 from .boundaries import NO_GROWTH, read_boundary, sides, warn_of_growth
-from .equation import Equation
+from .equation import Equation, where_latex
 from .equations import DriftDiffusion
 from .generator import Generator
 from .grids import cell_grid, on_sphere
@@ -67,6 +67,16 @@ class FokkerPlanck(Equation):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drift", self.backward.drift)
+
+    def __repr__(self) -> str:
+        return repr(self.backward).replace("DriftDiffusion", "FokkerPlanck", 1)
+
+    @property
+    def latex(self) -> str:
+        walkers = "\\rho" if self.mobility is None else "m \\rho"
+        power = "p" if self.drift == 1 else f"p^{{{display.latex_number(self.drift)}}}"
+        flow = f"\\nabla \\cdot \\left({power} \\nabla ({walkers} / {power})\\right)" if self.drift else f"\\Delta ({walkers})"
+        return f"\\partial_t \\rho = {flow}{where_latex(self.density, bool(self.drift))}"
 
     @cached_property
     def backward(self) -> DriftDiffusion:

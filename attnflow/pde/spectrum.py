@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..grid import Grid
 from ..simplex import label_sets
 from .boundaries import NO_GROWTH, Walls, homogeneous, sides, warn_of_growth
@@ -77,6 +77,15 @@ class Spectrum(_Pair):
     def __getnewargs__(self):
         return self.eigenvalues, self._backward, self.grid, self.estimated_error, self.conserved, self._factor
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{value + 0.0:.4g}" for value in self.eigenvalues[:4])
+        more = ", ..." if len(self.eigenvalues) > 4 else ""
+        return f"Spectrum({len(self.eigenvalues)} eigenvalues {values}{more} on {self.grid.size} nodes)"
+
+    def _repr_html_(self) -> str:
+        rows = [(k, f"{value + 0.0:.6g}") for k, value in enumerate(self.eigenvalues)]
+        return display.table("Spectrum", rows, ("mode", "eigenvalue (1/time)"))
+
     def times(self, factor: np.ndarray) -> Spectrum:
         """With the eigenfunctions times a function (*grid) that is the same for all."""
         return Spectrum(
@@ -110,6 +119,17 @@ class Spectrum(_Pair):
         if len(self.eigenvalues) <= first:
             raise ValueError(f"k must be at least 2 to tell the spectral gap, got {len(self.eigenvalues)}")
         return float(-self.eigenvalues[first])
+
+    def plot(self, ax=None):
+        """Draw the eigenvalues, with the gap between the constant's and the others; returns the Axes."""
+        from ..plotting.spectra import plot_rates
+
+        return plot_rates(self, ax)
+
+    @property
+    def rates(self) -> np.ndarray:
+        """The eigenvalues (k,), by the name that a layer's spectrum has for them."""
+        return self.eigenvalues
 
     def metastable_sets(self, count: int | None = None) -> np.ndarray:
         """Labels 0, ..., count - 1 of the sets that exchange features slowest, (*grid).

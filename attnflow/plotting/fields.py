@@ -52,7 +52,7 @@ def draw_field(solution, times: np.ndarray, fields: np.ndarray, column: int = 0,
     >>> ax.get_title(loc="left")
     'Features at $t$ = 0'
     """
-    grid, embedding = solution.grid, _embedding(solution)
+    grid, embedding = solution.grid, embedding_of(solution)
     fields = fields[..., column : column + 1]
     solid, surface = len(grid.axes) == 3, embedding is not None and embedding.shape[1] == 3
     ax = style.new_axes(ax, projection="3d" if surface else None, size=(6.2, 4.2) if solid else style.SIZE)
@@ -69,6 +69,8 @@ def draw_field(solution, times: np.ndarray, fields: np.ndarray, column: int = 0,
         where, draw = (" over the coordinates", _draw_coordinates) if surface else ("", _draw_plane)
         sheets = [_sheet(grid, None if surface else embedding, _FLAT_CELLS)]
     recolour = draw(ax, [corners for corners, _ in sheets], _limits(fields), style.quantity(solution, column))
+    if draw is _draw_coordinates or (draw is _draw_plane and embedding is None):
+        _name_angles(ax, grid)
 
     def show(k: int) -> None:
         recolour(np.concatenate([_carry(grid.axes, fields[k], centres).ravel() for _, centres in sheets]))
@@ -78,7 +80,7 @@ def draw_field(solution, times: np.ndarray, fields: np.ndarray, column: int = 0,
     return ax, show
 
 
-def _embedding(solution) -> np.ndarray | None:
+def embedding_of(solution) -> np.ndarray | None:
     """(size, 2 or 3) places of the nodes where they differ from the coordinates."""
     if len(solution.grid.axes) == 3:
         return None
@@ -166,6 +168,14 @@ def _draw_plane(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:
     style.finish(ax, "", "$x_1$ (length)", "$x_2$ (length)")
     ax.set_aspect("equal")
     return recolour
+
+
+def _name_angles(ax, grid: Grid) -> None:
+    """Where the plane is that of the coordinates."""
+    for k, (axis, set_label) in enumerate(((ax.xaxis, ax.set_xlabel), (ax.yaxis, ax.set_ylabel))):
+        if grid.axes[k].angle:
+            set_label(style.along(grid, k))
+            style.angle_ticks(axis, grid, k)
 
 
 def _draw_coordinates(ax, sheets, limits, label: str) -> Callable[[np.ndarray], None]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import checks
 from . import style
-from .fields import draw_field
+from .fields import draw_field, embedding_of
 from .places import draw_places, find_places
 
 _MOST_CURVES = 6
@@ -17,7 +17,7 @@ _MOST_TRACKS = 200
 _MARGIN = 0.05
 
 
-def plot_solution(solution, ax=None, column: int = 0, t: float | Sequence[float] | None = None):
+def plot_solution(solution, ax=None, column: int = 0, t: float | Sequence[float] | None = None, kind: str | None = None):
     """Draw what the solution holds.
 
     A field in one dimension: curves at a few times; in two: a map at the last time, where its points really are (S^2
@@ -34,6 +34,10 @@ def plot_solution(solution, ax=None, column: int = 0, t: float | Sequence[float]
         Which column of the features; where there are several, labels say which it is. Tokens that move have none: 0.
     t : float, sequence of float or None
         Saved times, or any that dense output covers, one for maps and coloured points; None: as above.
+    kind : {"history", "plane", "space"} or None
+        "history": a field in one dimension over position and time, in colours. "plane" and "space": on new plane or 3-D Axes
+        what has a picture on both, as surfaces (S^2 in the Hammer projection), solids and tokens of three coordinates.
+        None: as above.
 
     Returns
     -------
@@ -42,18 +46,19 @@ def plot_solution(solution, ax=None, column: int = 0, t: float | Sequence[float]
     Raises
     ------
     TypeError, ValueError
-        Naming column or t.
+        Naming column, t or kind.
     """
-    column, kind = _read_column(solution, column), _kind(solution)
+    column = _read_column(solution, column)
+    picture, ax = _asked(solution, kind, ax)
     times, y = solution.frames(t)
     everything = y
-    if t is None and kind.most is not None:
-        chosen = np.unique(np.linspace(0, len(times) - 1, min(kind.most, len(times))).astype(int))
-        some = chosen if kind.most > 1 else [len(times) - 1]
+    if t is None and picture.most is not None:
+        chosen = np.unique(np.linspace(0, len(times) - 1, min(picture.most, len(times))).astype(int))
+        some = chosen if picture.most > 1 else [len(times) - 1]
         times, y = times[some], y[some]
-    elif kind.most == 1 and len(times) > 1:
+    elif picture.most == 1 and len(times) > 1:
         raise ValueError(f"t must be one time for this picture, got {len(times)}; animate shows several")
-    ax, show = kind.draw(solution, times, y, column, ax, y if kind.most == 1 else everything)
+    ax, show = picture.draw(solution, times, y, column, ax, y if picture.most == 1 else everything)
     show(range(len(times)))
     return ax
 
@@ -71,8 +76,9 @@ def animate_solution(solution, column: int = 0, t: Sequence[float] | None = None
 
     Returns
     -------
-    matplotlib.animation.FuncAnimation
-        In colours that hold for all frames.
+    Film
+        A matplotlib FuncAnimation that notebooks show, in colours that hold for all frames; `.save` writes .gif, .html, and
+        .mp4 where ffmpeg is installed.
 
     Raises
     ------
@@ -80,12 +86,13 @@ def animate_solution(solution, column: int = 0, t: Sequence[float] | None = None
         Naming column or t.
     """
     import matplotlib.pyplot as plt
-    from matplotlib.animation import FuncAnimation
+
+    from .film import Film
 
     column = _read_column(solution, column)
     times, y = solution.frames(t)
     ax, show = _kind(solution).draw(solution, times, y, column, None, y)
-    animation = FuncAnimation(ax.figure, lambda k: show([k]), frames=len(times), interval=interval, blit=False)
+    animation = Film(ax.figure, lambda k: show([k]), frames=len(times), interval=interval, blit=False)
     plt.close(ax.figure)  # the animation shows itself; the bare figure would appear a second time in a notebook
     return animation
 
@@ -109,6 +116,30 @@ def _kind(solution) -> _Kind:
     return _Kind(_MOST_CURVES, _curves) if solution.points.shape[1] == 1 else _Kind(1, _colored_points)
 
 
+def _asked(solution, kind: str | None, ax):
+    """How a kind of picture is drawn, on which Axes."""
+    if kind is None:
+        return _kind(solution), ax
+    kind, grid = checks.choice(kind, "kind", ("history", "plane", "space")), solution.grid
+    if kind == "history":
+        if grid is None or len(grid.axes) > 1:
+            raise ValueError("kind must be None, 'plane' or 'space' for what is no field in one dimension, got 'history'")
+        return _Kind(None, _history), ax
+    if kind == "space" and not _in_space(solution):
+        raise ValueError("kind must be None, 'history' or 'plane' for what does not lie in space, got 'space'")
+    if ax is not None:
+        raise ValueError(f"kind must be None for Axes that are given, which are plane or 3-D already, got {kind!r}")
+    return _kind(solution), style.new_axes(projection="3d" if kind == "space" else None)
+
+
+def _in_space(solution) -> bool:
+    """Whether its points have three coordinates."""
+    if solution.grid is None:
+        return (solution.y if solution.points is None else solution.points).shape[-1] == 3
+    places = embedding_of(solution)
+    return len(solution.grid.axes) == 3 or (places is not None and places.shape[1] == 3)
+
+
 def _read_column(solution, column: int) -> int:
     column = checks.integer(column, "column")
     moving = solution.grid is None and solution.points is None
@@ -129,9 +160,11 @@ def _curves(solution, times, y, column: int, ax, everything):
     grid = solution.grid
     x = solution.points[:, 0] if grid is None else grid.axes[0].nodes
     order, line = np.argsort(x), "-" if grid is not None else "."
-    along = "longitude $x$ (rad)" if grid is not None and grid.sphere else "position $x$ (length)"
+    along = "position $x$ (length)" if grid is None else style.along(grid)
     style.finish(ax, "", along, style.quantity(solution, column))
     ax.set(xlim=style.limits(x, _MARGIN), ylim=style.limits(everything[..., column], _MARGIN))
+    if grid is not None:
+        style.angle_ticks(ax.xaxis, grid)
 
     def show(chosen: Sequence[int]) -> None:
         _clear(ax)
@@ -143,6 +176,20 @@ def _curves(solution, times, y, column: int, ax, everything):
         style.set_title(ax, style.heading(solution, "", times[chosen[0]] if len(chosen) == 1 else None))
 
     return ax, show
+
+
+def _history(solution, times, y, column: int, ax, everything):
+    """Position across, time upwards."""
+    ax, grid = style.new_axes(ax), solution.grid
+    if len(times) < 2:
+        raise ValueError(f"t must be at least two times for a history, got {len(times)}")
+    x, values = grid.axes[0].nodes, y[..., column]
+    image = ax.pcolormesh(x, times, values, cmap="viridis", shading="gouraud", rasterized=True)
+    ax.figure.colorbar(image, ax=ax, label=style.quantity(solution, column))
+    style.finish(ax, style.heading(solution), style.along(grid), "time $t$")
+    style.angle_ticks(ax.xaxis, grid)
+    ax.grid(False)
+    return ax, lambda chosen: None
 
 
 def _tracks(solution, times, y, column: int, ax, everything):

@@ -15,7 +15,7 @@ def plot_rates(spectrum, ax=None):
 
     Parameters
     ----------
-    spectrum : LayerSpectrum
+    spectrum : LayerSpectrum or Spectrum
     ax : Axes, optional
 
     Returns
@@ -24,12 +24,14 @@ def plot_rates(spectrum, ax=None):
     """
     ax = style.new_axes(ax)
     rates = spectrum.rates
-    gap = -rates[1].real if len(rates) > 1 else 0.0
+    first = int(spectrum.conserved)
+    gap = -rates[first].real if len(rates) > first else 0.0
     if gap > 0:
         ax.axhspan(-gap, 0, color="0.93", linewidth=0)
-    title = f"All but the mean decays at rates from {gap:.3g}" if len(rates) > 1 else "The mean stays"
-    if len(rates) > 1 and gap <= _CONNECTED * np.abs(rates).max():
-        title = "Some tokens do not exchange features"
+    what = "All but the mean decays" if spectrum.conserved else "Features decay"
+    title = f"{what} at rates from {gap:.3g}" if len(rates) > first else "The mean stays"
+    if len(rates) > first and gap <= _CONNECTED * np.abs(rates).max():
+        title = "Some tokens do not exchange features" if spectrum.conserved else f"Features grow at the rate {-gap:.3g}"
     ylabel = "rate (1/time)"
     if np.iscomplexobj(rates):
         ax.plot(rates.imag, rates.real, "o", color=style.ACCENT, markersize=5)

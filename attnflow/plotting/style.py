@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 
 ACCENT = "#c2410c"
 INK = "#1f2937"
@@ -56,6 +56,31 @@ def finish(ax, title: str, xlabel: str, ylabel: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, which="major", color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
+
+
+def along(grid, k: int = 0) -> str:
+    """The label of a grid's k-th coordinate: angles are named as such."""
+    name = grid.names[k]
+    if grid.sphere:
+        return f"{name} (rad)"
+    index = "" if len(grid.names) == 1 else f"_{k + 1}"
+    if name.startswith("theta"):
+        return rf"angle $\theta{index}$ (rad)"
+    return f"position $x{index}$ (length)"
+
+
+def angle_ticks(axis, grid, k: int = 0) -> None:
+    """Quarter turns as multiples of pi, where a coordinate is an angle."""
+    if not grid.axes[k].angle:
+        return
+    low, high = grid.axes[k].low, grid.axes[k].high
+    quarters = np.arange(np.ceil(low / (np.pi / 2) - 1e-9), np.floor(high / (np.pi / 2) + 1e-9) + 1)
+    axis.set_ticks(quarters * np.pi / 2, [_quarter(int(q)) for q in quarters])
+
+
+def _quarter(count: int) -> str:
+    text = display.number(count * np.pi / 2).replace("*", "")
+    return f"${text}$".replace("pi", r"\pi")
 
 
 def limits(values: np.ndarray, margin: float = 0.0) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from .pairs import Pair
 from .products import product
 from .pseudometrics import PseudoMetric
@@ -76,6 +76,14 @@ class Additive(PseudoMetric):
             self.pair = Pair("additive", *_NAMED[checks.choice(activation, "activation", _NAMED)])
             if derivative is not None:
                 raise ValueError(f"derivative must be None for the activation {activation!r}, which has its own")
+
+    def __repr__(self) -> str:
+        return display.shown("Additive", self.a1, self.a2, self.P, self.activation)
+
+    @property
+    def latex(self) -> str:
+        sigma = "\\sigma" if callable(self.activation) else f"\\mathrm{{{self.activation}}}".replace("_", "\\_")
+        return f"f(x, y) = -{sigma}(a_1^\\top P x + a_2^\\top P y)"
 
     @property
     def obstacle(self) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..geometry import Box, Euclidean, Space, Sphere, Torus
 from ..geometry.differences import partial_derivatives
 from ..geometry.tensors import compare
@@ -46,6 +46,16 @@ class _Distance(PseudoMetric):
         powers = {"identity": 2.0, "power": parameter, "log1p": 2.0}
         largest = {"squared": 1.0 if self.pair.geodesic else 2.0}.get(self.pair.reduction, 0.0)
         self.positive_definite = powers[transform] <= largest
+
+    def __repr__(self) -> str:
+        options = {"q": self.pair.parameter} if self.pair.transform == "power" else {}
+        return display.shown(type(self).__name__, self.space, **options)
+
+    @property
+    def latex(self) -> str:
+        powers = {"identity": "d(x, y)^2", "log1p": "\\log(1 + d(x, y)^2)"}
+        value = powers.get(self.pair.transform, f"d(x, y)^{{{display.latex_number(self.pair.parameter)}}}")
+        return f"f(x, y) = {value}, \\quad x, y \\in {self.space.latex}"
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         """On a torus less whole turns, which loses nothing: differences of far coordinates would."""
@@ -139,6 +149,17 @@ class Mahalanobis(PseudoMetric):
         self.positive_definite = True
         self._factor = np.linalg.cholesky(self.G)
 
+    def __repr__(self) -> str:
+        return display.shown("Mahalanobis", self.G)
+
+    @property
+    def latex(self) -> str:
+        return rf"f(x, y) = (x - y)^\top {self.metric_latex} (x - y)"
+
+    @property
+    def metric_latex(self) -> str:
+        return display.latex_array(self.G, "G")
+
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return product(x, self._factor)
 
@@ -182,6 +203,19 @@ class SquaredMap(PseudoMetric):
                 raise TypeError(f"{name} must be callable on points (..., n), got {type(value).__name__}")
         self.phi, self.jacobian, self.vjp = phi, jacobian, vjp
         self.symmetric, self.pair, self.positive_definite = True, Pair("squared"), True
+
+    def __repr__(self) -> str:
+        return display.shown("SquaredMap", self.phi)
+
+    @property
+    def latex(self) -> str:
+        phi = display.latex_name(self.phi, r"\varphi")
+        return f"f(x, y) = |{phi}(x) - {phi}(y)|^2"
+
+    @property
+    def metric_latex(self) -> str:
+        phi = display.latex_name(self.phi, r"\varphi")
+        return rf"J^\top J, \quad J = \nabla {phi}"
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return self._image(x)

@@ -28,6 +28,15 @@ class Expression:
         self._function = sympy.lambdify(symbols, expression, modules="numpy")
         self._of_one_shape = expression.has(sympy.And, sympy.Or)  # what sympy writes for these does not broadcast
 
+    def __repr__(self) -> str:
+        return str(self.expression)
+
+    @property
+    def latex(self) -> str:
+        import sympy
+
+        return sympy.latex(self.expression)
+
     def __reduce__(self):
         return Expression, (self.symbols, self.expression)
 

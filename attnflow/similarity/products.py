@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from .pairs import Pair
 from .pseudometrics import PseudoMetric
 
@@ -57,6 +57,18 @@ class DotProduct(PseudoMetric):
         self.bias = None if bias is None else self._of_queries(bias)
         if self.dim is not None:
             self._classify()
+
+    def __repr__(self) -> str:
+        matrices = self.factors or (() if self.W is None else (self.W,))
+        return display.shown("DotProduct", *matrices, **({} if self.bias is None else {"bias": self.bias}))
+
+    @property
+    def latex(self) -> str:
+        if self.factors is None:
+            left = "x^\\top" if self.W is None else f"x^\\top {display.latex_array(self.W, 'W')}"
+            return f"f(x, y) = -{left} y" if self.bias is None else f"f(x, y) = -({left} + b^\\top) y"
+        bias = "" if self.bias is None else " + b"
+        return f"f(x, y) = -(W_Q x{bias})^\\top W_K y"
 
     def _of_queries(self, bias: np.ndarray) -> np.ndarray:
         if self.dim is None:
@@ -175,6 +187,13 @@ class Cosine(PseudoMetric):
 
     def __init__(self) -> None:
         self.symmetric, self.positive_definite, self.pair = True, True, Pair("squared")
+
+    def __repr__(self) -> str:
+        return "Cosine()"
+
+    @property
+    def latex(self) -> str:
+        return "f(x, y) = 1 - \\frac{x^\\top y}{|x| \\, |y|}"
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return _directions(x)[0] / np.sqrt(2)

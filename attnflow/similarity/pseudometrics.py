@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..geometry import Space
 from . import pairs
 from .expressions import Expression, read
@@ -22,7 +22,7 @@ from .pairs import Pair
 _DENSE = 2**26  # most pairs evaluated at once
 
 
-class PseudoMetric:
+class PseudoMetric(display.Typeset):
     """Your own pseudo-metric: a sympy expression, or a function of two points.
 
     Parameters
@@ -79,7 +79,21 @@ class PseudoMetric:
         self.pair = Pair("general", function=_as_function(f, self.dim))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({'' if self.space is None else self.space})"
+        return display.shown(type(self).__name__, self.pair.function, **({} if self.dim is None else {"dim": self.dim}))
+
+    @property
+    def latex(self) -> str:
+        """f(x, y) in LaTeX."""
+        function = self.pair.function
+        if isinstance(function, Expression):
+            return f"f(x, y) = {function.latex}"
+        name = "f" if function is None else display.latex_name(function, "f")
+        return "f(x, y)" if name == "f" else f"f(x, y) = {name}(x, y)"
+
+    @property
+    def metric_latex(self) -> str:
+        """The metric tensor that it induces."""
+        return rf"\frac{{1}}{{2}} \nabla_y^2 f |_{{y = x}}, \quad {self.latex}"
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """f for all pairs of points (M, n), (N, n): (M, N)."""
@@ -246,6 +260,13 @@ class _Transposed(PseudoMetric):
         function = f.pair.function
         swapped = None if function is None else _swapped(function)
         self.pair = Pair(f.pair.reduction, f.pair.transform, f.pair.parameter, f.pair.period, f.pair.geodesic, swapped)
+
+    def __repr__(self) -> str:
+        return f"{display.cut(repr(self._f), 100)}.transposed()"
+
+    @property
+    def latex(self) -> str:
+        return rf"h(x, y) = f(y, x), \quad {self._f.latex}"
 
     def query_features(self, x: np.ndarray) -> np.ndarray:
         return self._f.key_features(x)

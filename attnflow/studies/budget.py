@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..attention import Attention, DensityCorrected, Normalization
+from ..attention.names import name_of
 from ..attention.names import normalization as as_normalization
 from ..continuum import PredictedError
 from ..geometry import Density, KernelDensity
@@ -109,6 +110,26 @@ class ErrorBudget:
         )
 
     def __repr__(self) -> str:
+        rule = display.cut(name_of(self.normalization), 30)
+        return f"ErrorBudget({self.error:g}: {rule}, epsilon={self.epsilon:.6g}, {self.layers} layers, {self.n_tokens} tokens)"
+
+    def _repr_html_(self) -> str:
+        header = ("normalization", "drift", "epsilon", "layers", "tokens", "predicted error", "seconds")
+        rows = [
+            (
+                name_of(plan.normalization),
+                f"{plan.normalization.drift:g}",
+                f"{plan.epsilon:.4g}",
+                plan.layers,
+                plan.n_tokens,
+                f"{plan.predicted.relative:.3g}",
+                f"{plan.seconds:.2g}",
+            )
+            for plan in (self, *self.alternatives)
+        ]
+        return display.table(f"Plans for an error of {self.error:g}", rows, header)
+
+    def __str__(self) -> str:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
         lines = [
             f"ErrorBudget for {self.error:g}: {self.normalization}, epsilon = {self.epsilon:.6g}, {self.layers} layers, "

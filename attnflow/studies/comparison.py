@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..geometry import Density
 from ..grid import Grid
 from ..norms import norm
@@ -27,6 +27,14 @@ class Comparison:
 
     t: np.ndarray
     error: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Comparison(relative error {self.error[-1]:.4g} at t = {self.t[-1]:.4g}, of {len(self.t)} times)"
+
+    def _repr_html_(self) -> str:
+        some = np.unique(np.linspace(0, len(self.t) - 1, min(len(self.t), 10)).astype(int))
+        rows = [(f"{self.t[k]:.4g}", f"{self.error[k]:.3g}") for k in some]
+        return display.table("Comparison", rows, ("t", "relative error"))
 
     def plot(self, ax=None):
         """Draw error against time; returns the Axes."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import capacity, checks
+from .. import capacity, checks, display
 from ..attention import Attention, Normalization
 from ..attention.infinite import check_same_space, first_grid
 from ..attention.names import name_of
@@ -109,6 +109,26 @@ class Design:
             raise AttributeError(f"{name} cannot be set: a study stays as it was made, as its store does; make another one")
         super().__setattr__(name, value)
 
+    def __repr__(self) -> str:
+        axes = {"epsilon": len(self.epsilons), "size": len(self.sizes), "seed": self.seeds}
+        cells = " x ".join(display.counted(count, name) for name, count in axes.items())
+        return display.cut(
+            f"{type(self).__name__}({cells}, t={self.t:g}, {', '.join(self.names)}, {self.f!r}, {self.density!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("pseudo-metric", f"${self.f.latex}$"),
+            ("density", f"${self.density.latex}$"),
+            ("normalization", ", ".join(self.names)),
+            ("initial", display.word(self.initial)),
+            ("t", f"{self.t:g}"),
+            ("epsilons", ", ".join(f"{epsilon:g}" for epsilon in self.epsilons)),
+            ("sizes", ", ".join(f"{size:g}" for size in self.sizes)),
+            ("seeds", self.seeds),
+        ]
+        return display.table(type(self).__name__, rows)
+
     def layer(self, epsilon: float) -> Attention:
         """The attention layer at one temperature."""
         epsilon = checks.positive(epsilon, "epsilon")
@@ -164,7 +184,7 @@ class Design:
             {
                 "version": installed_version(),
                 "form": FORM,
-                "space": repr(self.density.space),
+                "space": [type(space).__name__, space.bounds, space.periodic],
                 "normalization": _parameters(self._rules[0]),
                 "residual": self.residual,
                 "dtype": self.dtype,  # not the engine: all agree to the accuracy that a cell states

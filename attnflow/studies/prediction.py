@@ -47,6 +47,10 @@ class Prediction:
     at_sizes: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("slope", "constant"), np.nan))
     unknown: dict[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        slopes = ", ".join(f"slope {value:.3g} in {axis}" for axis, value in self.slope.items())
+        return f"Prediction({len(self.bias)} epsilons: {slopes})"
+
     def deviation(self, epsilon: float, size: float) -> float:
         """Relative L2 deviation of so many tokens from infinitely many: noise and mean, to the order that is known."""
         found = self.errors.get((epsilon, size))

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .. import checks, files
+from .. import checks, display, files
 from ..attention import Normalization
 from .cells import COLUMNS
 from .design import Design
@@ -17,6 +17,7 @@ from .fits import Estimate, fit_squares, fit_values
 from .prediction import Prediction, order, predict
 
 _AXES = ("epsilon", "size")
+_FITTED = (("slope", "epsilon"), ("constant", "epsilon"), ("slope", "size"), ("constant", "size"))
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,24 @@ class StudyResult:
     cells: list[dict]
     message: str
     resumed: int = 0
+
+    def __repr__(self) -> str:
+        cells = display.counted(len(self.cells), "cell")
+        return display.cut(f"StudyResult({cells}, {', '.join(self.study.names)}, {self.message!r})")
+
+    def _repr_html_(self) -> str:
+        """What was measured; predictions, which take time, only if they have been made."""
+        rows = []
+        for part, (kind, axis) in ((part, pair) for part in self.parts for pair in _FITTED):
+            predicted = getattr(part.predicted, kind)[axis] if "predicted" in vars(part) else np.nan
+            try:
+                value, low, high = getattr(part, kind)(axis)
+                measured = f"{value:.4g}", f"[{low:.4g}, {high:.4g}]"
+            except ValueError as error:  # too few cells for this one
+                measured = "-", str(error).partition(":")[0]
+            names = [*part.study.names, f"{kind} in {axis}"][len(self.parts) == 1 :]
+            rows.append((", ".join(names), *measured, f"{predicted:.4g}" if np.isfinite(predicted) else "-"))
+        return display.table(repr(self), rows, ("", "measured", "95 % interval", "predicted"))
 
     def of(self, normalization: str | Normalization) -> StudyResult:
         """The result of one of the study's normalisations.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import sympy
 
+from .. import display
 from .formulas import Formula, coordinates, dimension, expression, log_density
 from .moments import DIMENSION
 from .operators import Operator, divergence_form, drift_diffusion, tensor
@@ -25,6 +26,8 @@ class ConformalForm:
 
     condition: Formula
     exponents: sympy.Set
+
+    __repr__ = display.of_fields
 
     @property
     def exponent(self) -> sympy.Expr:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from .. import checks
+from .. import checks, display
 from .algebra import combine, inverse, vanishes
 from .formulas import EPSILON, Formula, coordinates, expression, log_density
 from .kernels import derivatives_at, hessian_of
@@ -29,6 +29,8 @@ class DisplacedLimit:
 
     place: tuple[sympy.Expr, ...]
     first_order: Operator
+
+    __repr__ = display.of_fields
 
     def __call__(self, H: sympy.Expr | None = None) -> Formula:
         """H(y*) + eps (E H)(y*) as a Formula in x and epsilon, of H in x0, x1, ..."""
@@ -132,6 +134,8 @@ class ManifoldAverage:
     weight: Formula
     points: tuple[sympy.Expr, ...]
     bounds: tuple[tuple[sympy.Expr, sympy.Expr], ...]
+
+    __repr__ = display.of_fields
 
     def __call__(self, H: sympy.Expr) -> Formula:
         """The average of an expression H in x0, x1, ...: a ratio of integrals, which evaluates by quadrature."""

@@ -16,7 +16,7 @@ import numpy as np
 import sympy
 from sympy.core.function import AppliedUndef
 
-from .. import checks
+from .. import checks, display
 
 EPSILON = sympy.Symbol("epsilon", positive=True)
 _COORDINATE = re.compile(r"[xyt]\d+")
@@ -37,7 +37,7 @@ def coordinates(dim: int, letter: str = "x") -> tuple[sympy.Symbol, ...]:
 
 
 @dataclass(frozen=True)
-class Formula:
+class Formula(display.Typeset):
     """An equation `name = expression` in the coordinates `variables`.
 
     Attributes
@@ -62,6 +62,8 @@ class Formula:
     expression: sympy.Expr
     variables: tuple[sympy.Symbol, ...]
 
+    __repr__ = display.of_fields
+
     def __post_init__(self) -> None:
         checks.instance(self.name, str, "name", "LaTeX in a str")
         checks.instance(self.expression, sympy.Expr, "expression", "a sympy expression")
@@ -70,9 +72,6 @@ class Formula:
     @property
     def latex(self) -> str:
         return f"{self.name} = {compact_latex(self.expression)}"
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex}$"
 
     def substitute(self, **values: sympy.Expr | float) -> Formula:
         """Parameters and undetermined functions replaced, by name: `.substitute(H=cos(x0), alpha=1)`.

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import sympy
 from sympy.core.function import AppliedUndef
 
-from .. import checks
+from .. import checks, display
 from .algebra import combine, inverse, vanishes
 from .formulas import compact_latex, coordinates, expression, log_density
 from .operators import drift_diffusion, tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Identity:
+class Identity(display.Typeset):
     """d/dt integral functional dx = integral rate dx, which is integral closed dx.
 
     Attributes
@@ -37,6 +37,8 @@ class Identity:
     closed: sympy.Expr
     field: sympy.Expr
 
+    __repr__ = display.of_fields
+
     @property
     def gap(self) -> sympy.Expr:
         """The variational derivative of rate - closed: zero, or the identity is false."""
@@ -50,9 +52,6 @@ class Identity:
     def latex(self) -> str:
         left, right = (compact_latex(side) for side in (self.functional, self.closed))
         return f"\\frac{{d}}{{dt}} \\int {left} \\, dx = \\int {right} \\, dx"
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex}$"
 
 
 def identities(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from .. import checks
+from .. import checks, display
 from .algebra import combine, inverse, vanishes
 from .curvature import LAPLACIAN, constant_curvature, radial_expansion
 from .formulas import EPSILON, coordinates, expression
@@ -41,6 +41,8 @@ class Kernel:
     metric: sympy.Matrix
     time_step: sympy.Expr
     symmetric: bool = True
+
+    __repr__ = display.of_fields
 
     @property
     def dim(self) -> int:

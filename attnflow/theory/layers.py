@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import sympy
 from sympy.core.function import AppliedUndef
 
-from .. import checks
+from .. import checks, display
 from .algebra import expand_above
 from .formulas import EPSILON, coordinates, expression, log_density
 from .kernels import Kernel
@@ -37,6 +37,8 @@ class Layer:
     terms: tuple[Operator, ...]
     time_step: sympy.Expr
     normalization: str
+
+    __repr__ = display.of_fields
 
     @property
     def limit(self) -> Operator:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from .. import checks
+from .. import checks, display
 from .formulas import EPSILON, Formula, dimension, expression
 
 DISTANCE = sympy.Symbol("d", positive=True)
@@ -28,6 +28,8 @@ class Moments:
     second: Formula
     fourth: Formula
     finite: tuple[sympy.Basic, sympy.Basic]
+
+    __repr__ = display.of_fields
 
     def _repr_latex_(self) -> str:
         conditions = [f" \\quad ({sympy.latex(c)})" if c != True else "" for c in self.finite]  # noqa: E712

@@ -14,7 +14,7 @@ from math import comb
 
 import sympy
 
-from .. import checks
+from .. import checks, display
 from .algebra import combine, expand_above, inverse, vanishes
 from .formulas import Formula, compact_latex, coordinates, expression, log_density, scalar, symbols
 
@@ -22,7 +22,7 @@ Index = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Operator:
+class Operator(display.Typeset):
     """sum over multi-indices a of  coefficients[a](x) d^a / dx^a.
 
     Operators add, scale by expressions (`2 * L`), compose (`L @ L`), and act on an expression:
@@ -46,6 +46,8 @@ class Operator:
     coefficients: Mapping[Index, sympy.Expr]
     variables: tuple[sympy.Symbol, ...]
     name: str = "L"
+
+    __repr__ = display.of_fields
 
     def __post_init__(self) -> None:
         checks.instance(self.coefficients, Mapping, "coefficients", "a mapping from multi-indices to sympy expressions")
@@ -139,9 +141,6 @@ class Operator:
             symbols = " ".join(d if times == 1 else f"{d}^{{{times}}}" for d, times in powers)
             terms.append(symbols if c == 1 and symbols else f"{text} {symbols}".strip())
         return f"{self.name} = {' + '.join(terms).replace('+ -', '-') or '0'}"
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex}$"
 
     def _check_variables(self, other: Operator) -> None:
         if tuple(other.variables) != tuple(self.variables):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import sympy
 
-from .. import checks
+from .. import checks, display
 from .formulas import coordinates, expression, log_density
 from .laplace import gaussian_expansion
 from .layers import Layer
@@ -33,6 +33,8 @@ class Process:
     drift: sympy.Matrix
     covariance: sympy.Matrix
     variables: tuple[sympy.Symbol, ...]
+
+    __repr__ = display.of_fields
 
     def generator(self) -> Operator:
         """lim (E[H(x + b t + sqrt(t) s xi)] - H(x)) / t over a Gaussian xi: the backward equation dH/dt = L H."""
@@ -115,6 +117,8 @@ class TokenFlow:
     velocity: tuple[sympy.Expr, ...]
     spreading: sympy.Expr
 
+    __repr__ = display.of_fields
+
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle \\partial_t \\rho = {sympy.latex(self.spreading)} \\Delta \\rho$"
 
@@ -164,6 +168,8 @@ class HeadSum:
 
     layers: tuple[Layer, ...]
     mixing: tuple[sympy.Matrix, ...]
+
+    __repr__ = display.of_fields
 
     @property
     def total(self) -> sympy.Matrix:

@@ -51,7 +51,7 @@ def test_unit_cube_maps_to_the_sphere_keeping_volumes(dim):
 
 def test_check_names_the_vector_that_is_not_unit():
     points = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.00001]])
-    with pytest.raises(ValueError, match="tokens must be unit vectors on Sphere.dim=2.*got norm 1.00001 at index 1"):
+    with pytest.raises(ValueError, match="tokens must be unit vectors on Sphere\\(2\\), got norm 1.00001 at index 1"):
         af.Sphere(2).check(points, "tokens")
     af.Sphere(2).check(points.astype(np.float32))  # single precision is given more room
 

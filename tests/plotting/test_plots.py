@@ -108,3 +108,60 @@ def test_animations_have_a_frame_per_time(tmp_path):
         animation = solution.animate()
         animation.save(tmp_path / "a.gif", writer="pillow")
         assert (tmp_path / "a.gif").stat().st_size > 1000
+
+
+def test_angles_are_named_angles_with_quarter_turns():
+    ax = drawn(af.Heat(af.Circle()).solve(cos, [0.0, 0.1], grid=16).plot())
+    assert ax.get_xlabel() == r"angle $\theta$ (rad)"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["$0$", r"$\pi/2$", r"$\pi$", r"$3\pi/2$", r"$2\pi$"]
+    ax = drawn(af.Heat(af.Torus([2 * np.pi, 1.0])).solve(cos, 0.1, grid=16).plot())
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (r"angle $\theta_1$ (rad)", "$x_2$ (length)")
+    assert drawn(af.Heat(af.Sphere(1)).solve(cos, 0.1, grid=16).plot()).get_xlabel() == "longitude (rad)"
+    assert "length" in drawn(af.Heat(af.Circle(1.0)).solve(lambda x: 0 * x[..., 0], 0.1, grid=16).plot()).get_xlabel()
+
+
+def test_a_history_has_time_upwards():
+    solution = af.Heat(af.Circle()).solve(cos, [0.0, 0.1, 0.4], grid=16)
+    ax = drawn(solution.plot(kind="history"))
+    (image,) = [part for part in ax.collections if part.get_array() is not None]
+    np.testing.assert_array_equal(np.reshape(image.get_array(), (3, 16)), solution.y[..., 0])
+    np.testing.assert_array_equal(image.get_coordinates()[..., 1], np.repeat(solution.t, 16).reshape(3, 16))
+
+
+def test_kind_chooses_between_plane_and_space():
+    globe = af.Heat(af.Sphere(2)).solve(cos, 0.1, grid=(6, 12))
+    assert globe.plot(kind="plane").name == "rectilinear" and globe.plot(kind="space").name == "3d"
+    moved = af.evolve(af.Attention(af.DotProduct(), 0.1), af.Uniform(af.Sphere(2)).sample(20, 0), 2, constrain="sphere")
+    assert moved.plot(kind="plane").name == "rectilinear" and moved.plot().name == "3d"
+    flat = af.Heat(TORUS).solve(wave, 0.01, grid=8)
+    for solution, kind in ((flat, "space"), (flat, "history"), (moved, "history")):
+        with pytest.raises(ValueError, match="^kind must be"):
+            solution.plot(kind=kind)
+    with pytest.raises(ValueError, match="^kind must be None for Axes that are given"):
+        globe.plot(plt.subplots()[1], kind="plane")
+    with pytest.raises(ValueError, match="^t must be at least two times"):
+        af.Heat(af.Circle()).solve(cos, 0.1, grid=16).plot(kind="history")
+
+
+def test_rates_of_equations_are_drawn_as_those_of_layers():
+    spectrum = af.Heat(af.Circle()).spectrum(5)
+    ax = drawn(spectrum.plot())
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), spectrum.eigenvalues)
+    assert ax.get_title(loc="left") == "All but the mean decays at rates from 1"
+    held = af.Heat(af.Box([(0, np.pi)])).spectrum(3, boundary=("dirichlet", 0.0))  # rates 1, 4, 9: nothing stays
+    ax = drawn(held.plot())
+    assert ax.get_title(loc="left") == "Features decay at rates from 1" and ax.patches[0].get_height() == pytest.approx(1)
+
+
+def test_notebooks_play_animations_and_files_are_named_by_what_they_are(tmp_path):
+    film = af.Heat(af.Circle()).solve(cos, [0.0, 0.1], grid=16).animate()
+    assert "anim" in film._repr_html_() and film._repr_html_().count("data:image/png") == 2
+    film.save(tmp_path / "film.html")
+    assert "<script" in (tmp_path / "film.html").read_text()
+    with pytest.raises(ValueError, match=r"^filename must end in .gif, .mp4 or .html, got 'film.xyz'"):
+        film.save(tmp_path / "film.xyz")
+    from matplotlib.animation import writers
+
+    if not writers.is_available("ffmpeg"):
+        with pytest.raises(ValueError, match="^filename must end in .gif or .html where ffmpeg is not installed"):
+            film.save(tmp_path / "film.mp4")
