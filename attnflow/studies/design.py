@@ -21,7 +21,7 @@ from .store import content_key
 
 FORM = 3  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
 _MOST_CELLS = 10**6
-_NAMED = ("softmax", "column", "sinkhorn")
+NAMED = ("softmax", "column", "sinkhorn")
 
 
 class Cell(NamedTuple):
@@ -223,7 +223,7 @@ def rules_of(normalization) -> tuple[Normalization, ...]:
 
 def _name(rule: Normalization) -> str:
     """What results call it: the word for it where there is one, else its class and parameters."""
-    return next((name for name in _NAMED if as_normalization(name) == rule), repr(rule))
+    return next((name for name in NAMED if as_normalization(name) == rule), repr(rule))
 
 
 def _parameters(rule: Normalization) -> str:

@@ -26,11 +26,54 @@ PSEUDOMETRICS = {
     "dot-product": DotProduct,
     "cosine": Cosine,
 }
-INITIALS: dict[str, Callable] = {
-    "cos": lambda space, mode=1, axis=0: _Wave(np.cos, space, mode, axis),
-    "sin": lambda space, mode=1, axis=0: _Wave(np.sin, space, mode, axis),
-    "coordinate": lambda space, axis=0: _Wave(None, space, 1, axis),
+
+
+def _cos(space: Space, mode: int = 1, axis: int = 0) -> _Wave:
+    """cos(mode x) of one coordinate; on a torus, mode waves around it.
+
+    Parameters
+    ----------
+    mode : int
+        At least 1.
+    axis : int
+        Which coordinate, counted from 0.
+    """
+    return _Wave(np.cos, space, mode, axis)
+
+
+def _sin(space: Space, mode: int = 1, axis: int = 0) -> _Wave:
+    """sin(mode x) of one coordinate; on a torus, mode waves around it.
+
+    Parameters
+    ----------
+    mode : int
+        At least 1.
+    axis : int
+        Which coordinate, counted from 0.
+    """
+    return _Wave(np.sin, space, mode, axis)
+
+
+def _coordinate(space: Space, axis: int = 0) -> _Wave:
+    """One coordinate itself, where it does not wrap.
+
+    Parameters
+    ----------
+    axis : int
+        Which one, counted from 0.
+    """
+    return _Wave(None, space, 1, axis)
+
+
+INITIALS = {"cos": _cos, "sin": _sin, "coordinate": _coordinate}
+KINDS: dict[str, dict[str, Callable]] = {
+    "space": SPACES,
+    "density": DENSITIES,
+    "pseudometric": PSEUDOMETRICS,
+    "initial": INITIALS,
 }
+LAYER = ("normalization", "alpha", "residual", "backend", "dtype")
+STUDY = ("t", "epsilons", "sizes", "seeds", "grid", "seed")
 
 # a decade of eps and of N, and N = infinity; 1 / eps layers reach t = 1/2
 BUILT_IN = {
@@ -74,11 +117,24 @@ def read_tables(path: str | os.PathLike) -> dict:
 
 def write_tables(tables: Mapping[str, Mapping], path: str | os.PathLike) -> None:
     """A study file of these tables, written whole or not at all; keys are names, as in what `read_tables` accepts."""
+    with files.whole(path, "w") as file:
+        file.write(as_toml(tables))
+
+
+def as_toml(tables: Mapping[str, Mapping]) -> str:
+    """These tables as the text of a study file.
+
+    Examples
+    --------
+    >>> print(as_toml({"space": {"kind": "circle", "length": 1.0}}), end="")
+    [space]
+    kind = "circle"
+    length = 1.0
+    """
     lines: list[str] = []
     for name, table in tables.items():  # numbers, text and lists of them are written in TOML as in JSON
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()), ""]
-    with files.whole(path, "w") as file:
-        file.write("\n".join(lines))
+    return "\n".join(lines)
 
 
 def layer_table(normalization: Normalization) -> dict:
@@ -100,17 +156,17 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise ValueError(f"[{name}] must be a table of keys, got {_kind(table)}")
-    space = _make(tables, "space", SPACES)
-    density = _make(tables, "density", DENSITIES, space=space)
+    space = _make(tables, "space")
+    density = _make(tables, "density", space=space)
     if density.space != space:
         raise ValueError(f"[density] must live on the [space] {space}, got one on {density.space}")
-    f = _make(tables, "pseudometric", PSEUDOMETRICS, space=space)
-    initial = _make(tables, "initial", INITIALS, space=space)
+    f = _make(tables, "pseudometric", space=space)
+    initial = _make(tables, "initial", space=space)
     layer = dict(tables.get("layer", {}))
-    _only(layer, ("normalization", "alpha", "residual", "backend", "dtype"), "[layer]")
+    _only(layer, LAYER, "[layer]")
     layer["normalization"] = _normalization(layer.get("normalization", "softmax"), layer)
     study = dict(tables.get("study", {}))
-    _only(study, ("t", "epsilons", "sizes", "seeds", "grid", "seed"), "[study]")
+    _only(study, STUDY, "[study]")
     missing = {"t", "epsilons", "sizes"} - study.keys()
     if missing:
         raise ValueError(f"[study] must have {sorted(missing)}")
@@ -150,9 +206,9 @@ class _Wave:
         return x if self.function is None else self.function(self.mode * self.unit * x)
 
 
-def _make(tables: Mapping, name: str, kinds: Mapping[str, Callable], **context):
+def _make(tables: Mapping, name: str, **context):
     """Call the constructor a table names with its other keys, and with the context it asks for."""
-    table = dict(tables.get(name, BUILT_IN[name]))
+    kinds, table = KINDS[name], dict(tables.get(name, BUILT_IN[name]))
     if "kind" not in table:
         raise ValueError(f"[{name}] must have a kind, one of {sorted(kinds)}")
     kind = checks.choice(table.pop("kind"), f"[{name}] kind", kinds)
