@@ -98,8 +98,4 @@ def _described(make: Callable) -> dict[str, str]:
     """What the docstring's section Parameters says of each: its own words, or else its type."""
     section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", inspect.getdoc(make) or "", re.M | re.S)
     entries = re.findall(r"^(\w[\w, ]*?)(?: : (.*))?\n((?:(?: +.*)?(?:\n|\Z))*)", section[1] + "\n" if section else "", re.M)
-    return {
-        name.strip(): " ".join(text.split()) or kind
-        for names, kind, text in entries
-        for name in names.split(",")
-    }
+    return {name.strip(): " ".join(text.split()) or kind for names, kind, text in entries for name in names.split(",")}
