@@ -37,16 +37,16 @@ myst_heading_anchors = 3
 default_role = "py:obj"  # `name` in a docstring
 autosummary_generate = True
 autodoc_typehints = "none"  # types stand in the docstrings
-autodoc_default_options = {
-    "members": True,
-    "member-order": "bysource",
-    # up to what is object's and scikit-learn's own
-    "inherited-members": "object, BaseEstimator, ClassifierMixin, TransformerMixin, ClassNamePrefixFeaturesOutMixin",
-    "exclude-members": "set_fit_request, set_score_request",
-}
+autodoc_default_options = {"members": True, "inherited-members": True, "member-order": "bysource"}
 numpydoc_show_class_members = False  # the pages list them
 add_module_names = False
 
 
+def skip_of_others(app, what, name, member, skip, options):
+    """What scikit-learn's estimators have in common stands in its own documentation."""
+    return True if (getattr(member, "__module__", None) or "").startswith("sklearn") else None
+
+
 def setup(app):
+    app.connect("autodoc-skip-member", skip_of_others)
     app.connect("autodoc-process-docstring", docstrings.as_rest, priority=100)  # before numpydoc

@@ -65,8 +65,8 @@ def _coordinate(space: Space, axis: int = 0) -> _Wave:
     return _Wave(None, space, 1, axis)
 
 
-INITIALS = {"cos": _cos, "sin": _sin, "coordinate": _coordinate}
-KINDS: dict[str, dict[str, Callable]] = {
+INITIALS: dict[str, Callable] = {"cos": _cos, "sin": _sin, "coordinate": _coordinate}
+KINDS: dict[str, Mapping[str, Callable]] = {
     "space": SPACES,
     "density": DENSITIES,
     "pseudometric": PSEUDOMETRICS,
@@ -76,7 +76,7 @@ LAYER = ("normalization", "alpha", "residual", "backend", "dtype")
 STUDY = ("t", "epsilons", "sizes", "seeds", "grid", "seed")
 
 # a decade of eps and of N, and N = infinity; 1 / eps layers reach t = 1/2
-BUILT_IN = {
+BUILT_IN: dict[str, dict] = {
     "space": {"kind": "circle"},
     "density": {"kind": "vonmises", "kappa": 1.0},
     "pseudometric": {"kind": "squared-distance"},
