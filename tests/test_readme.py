@@ -103,4 +103,5 @@ def test_the_extras_are_those_promised():
         "notebooks",
         "peers",
         "dev",
+        "docs",
     }

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ..studies.files import read_study
+from ..studies.reference import study_reference
 from .output import folder, new_figure, save
 
 
@@ -15,7 +16,16 @@ def add_to(commands) -> None:
     converge.add_argument("study", nargs="?", metavar="STUDY.toml", help="study file; the built-in study when absent")
     converge.add_argument("--out", default="attnflow-output", help="folder for converge.png, converge.csv, study.sqlite")
     converge.add_argument("--jobs", type=int, default=1, help="processes (default 1, which uses all cores as threads)")
+    converge.add_argument("--help-study", action=_HelpStudy, nargs=0, help="what a study file may say, and exit")
     converge.set_defaults(command=_converge)
+
+
+class _HelpStudy(argparse.Action):
+    """Prints what a study file may say and ends, as --help does."""
+
+    def __call__(self, parser, *_) -> None:
+        print(study_reference(), end="")
+        parser.exit()
 
 
 def _converge(options: argparse.Namespace) -> int:

@@ -79,7 +79,9 @@ def fuzzy_c_means(tokens: np.ndarray, centres: np.ndarray, m: float = 2.0) -> Fu
     ConvergenceWarning
         After 10 000 steps.
 
-    Source: Bezdek 1981.
+    References
+    ----------
+    Bezdek 1981.
 
     Examples
     --------
@@ -150,7 +152,9 @@ def markov_clustering(matrix: np.ndarray, inflation: float = 2.0) -> MarkovClust
     ConvergenceWarning
         After 10 000 steps, as where walks go round in circles of odd length.
 
-    Source: van Dongen 2000.
+    References
+    ----------
+    Van Dongen 2000.
 
     Examples
     --------
@@ -207,7 +211,9 @@ def mean_shift(tokens: np.ndarray, epsilon: float) -> MeanShift:
     ConvergenceWarning
         After 10 000 steps.
 
-    Source: Fukunaga & Hostetler 1975; Cheng 1995.
+    References
+    ----------
+    Fukunaga & Hostetler 1975; Cheng 1995.
 
     Examples
     --------

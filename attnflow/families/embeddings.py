@@ -36,7 +36,9 @@ def diffusion_map(tokens: np.ndarray, epsilon: float) -> np.ndarray:
     IsolatedTokensWarning
         If a token attends only to itself.
 
-    Source: Coifman & Lafon 2006.
+    References
+    ----------
+    Coifman & Lafon 2006.
 
     Examples
     --------
@@ -76,7 +78,9 @@ def laplacian_eigenmap(tokens: np.ndarray, epsilon: float) -> np.ndarray:
     ValueError
         If the tokens are fewer than two, or too many for a dense matrix, or epsilon is not positive.
 
-    Source: Belkin & Niyogi 2003.
+    References
+    ----------
+    Belkin & Niyogi 2003.
 
     Examples
     --------
@@ -109,7 +113,9 @@ def sne(tokens: np.ndarray, perplexity: float) -> np.ndarray:
     ValueError
         If no sigma_i reaches the perplexity: a token with k nearest others at one distance attends to k at least.
 
-    Source: Hinton & Roweis 2002.
+    References
+    ----------
+    Hinton & Roweis 2002.
 
     Examples
     --------
@@ -145,7 +151,9 @@ def tsne(tokens: np.ndarray, perplexity: float) -> np.ndarray:
     (N, N) array
         P_ij = (S_ij + S_ji) / (2 N), symmetric, with sum one.
 
-    Source: van der Maaten & Hinton 2008.
+    References
+    ----------
+    Van der Maaten & Hinton 2008.
 
     Examples
     --------
@@ -175,7 +183,9 @@ def student(embedding: np.ndarray) -> np.ndarray:
     ValueError
         If the points are fewer than two, or too many for a dense matrix.
 
-    Source: van der Maaten & Hinton 2008.
+    References
+    ----------
+    Van der Maaten & Hinton 2008.
 
     Examples
     --------
@@ -218,7 +228,9 @@ def umap(tokens: np.ndarray, neighbors: int) -> np.ndarray:
         If a token has more than log2(k) nearest others at one distance: these weigh 1, more than that in sum, and the
         others nothing.
 
-    Source: McInnes, Healy & Melville 2018.
+    References
+    ----------
+    McInnes, Healy & Melville 2018.
 
     Examples
     --------
@@ -258,7 +270,9 @@ def nearest(tokens: np.ndarray, k: int) -> np.ndarray:
     ValueError
         If k is not from 1 to N, or the tokens are too many for a dense matrix.
 
-    Source: Stone 1977.
+    References
+    ----------
+    Stone 1977.
 
     Examples
     --------

@@ -92,6 +92,12 @@ class SquaredDistance(_Distance):
 class PowerDistance(_Distance):
     """f = d^q, q > 0; m2 = e^(2/q) Gamma((n+2)/q) / (n Gamma(n/q)), e = 2 eps.
 
+    Parameters
+    ----------
+    space : Space
+    q : float
+        Positive exponent.
+
     Examples
     --------
     >>> import attnflow as af

@@ -1,4 +1,4 @@
-"""Study files: TOML whose kinds are names from the tables below. No expressions; nothing is executed."""
+"""Study files: TOML whose kinds are names from tables. No expressions; nothing is executed."""
 
 from __future__ import annotations
 
@@ -6,60 +6,22 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from inspect import signature
 
 import numpy as np
 
-from .. import checks, files
+from .. import files
 from ..attention import DensityCorrected, Normalization, Sinkhorn
 from ..attention.names import name_of
 from ..attention.names import normalization as as_normalization
-from ..geometry import (
-    Box,
-    Circle,
-    Euclidean,
-    Gaussian,
-    KernelDensity,
-    Mixture,
-    Space,
-    Sphere,
-    Torus,
-    Uniform,
-    VonMises,
-    VonMisesFisher,
-)
-from ..similarity import Cosine, DotProduct, LogDistance, Mahalanobis, PowerDistance, SquaredDistance
 from .convergence import ConvergenceStudy
 from .design import READ
+from .kinds import KINDS, LONGEST, Missing, kind_of, make, only
 
-SPACES = {"circle": Circle, "torus": Torus, "euclidean": Euclidean, "box": Box, "sphere": Sphere}
-DENSITIES: dict[str, Callable] = {
-    "uniform": Uniform,
-    "vonmises": VonMises,
-    "gaussian": Gaussian,
-    "vonmises-fisher": VonMisesFisher,
-    "mixture": lambda space, parts, weights=None: _mixture(space, parts, weights),
-    "kernel": lambda tokens, bandwidth=None: _kernel(tokens, bandwidth),
-}
-PSEUDOMETRICS = {
-    "squared-distance": SquaredDistance,
-    "power-distance": PowerDistance,
-    "log-distance": LogDistance,
-    "mahalanobis": Mahalanobis,
-    "dot-product": DotProduct,
-    "cosine": Cosine,
-}
-INITIALS: dict[str, Callable] = {
-    "cos": lambda space, mode=1, axis=0: _Wave(np.cos, space, mode, axis),
-    "sin": lambda space, mode=1, axis=0: _Wave(np.sin, space, mode, axis),
-    "coordinate": lambda space, axis=0: _Wave(None, space, 1, axis),
-    "sum": lambda space, parts: _sum(space, parts),
-}
 LAYER = ("normalization", "alpha", "tol", "max_iter", "potentials", "residual", "backend", "dtype")
 STUDY = ("t", "epsilons", "sizes", "seeds", "grid", "seed")
 
 # a decade of eps and of N, and N = infinity; 1 / eps layers reach t = 1/2
-BUILT_IN = {
+BUILT_IN: dict[str, dict] = {
     "space": {"kind": "circle"},
     "density": {"kind": "vonmises", "kappa": 1.0},
     "pseudometric": {"kind": "squared-distance"},
@@ -74,7 +36,6 @@ BUILT_IN = {
 }
 
 _LARGEST = 2**15  # bytes of a study file
-_LONGEST = 300  # characters of a fault: our own lists of accepted names are longer than what others say
 
 
 def read_study(path: str | os.PathLike | None = None) -> ConvergenceStudy:
@@ -109,11 +70,24 @@ def _placed(value, folder: str):
 
 def write_tables(tables: Mapping[str, Mapping], path: str | os.PathLike) -> None:
     """A study file of these tables, written whole or not at all; keys are names, as in what `read_tables` accepts."""
+    with files.whole(path, "w") as file:
+        file.write(as_toml(tables))
+
+
+def as_toml(tables: Mapping[str, Mapping]) -> str:
+    """These tables as the text of a study file.
+
+    Examples
+    --------
+    >>> print(as_toml({"space": {"kind": "circle", "length": 1.0}}), end="")
+    [space]
+    kind = "circle"
+    length = 1.0
+    """
     lines: list[str] = []
     for name, table in tables.items():
         lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items()), ""]
-    with files.whole(path, "w") as file:
-        file.write("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _toml(value) -> str:
@@ -148,28 +122,29 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
         With all faults of the tables, one after the other, by table and key.
     """
     faults = _Faults()
-    faults.catch(_only, tables, BUILT_IN, "the study file")
+    faults.catch(only, tables, BUILT_IN, "the study file")
     for name in BUILT_IN:
         if not isinstance(tables.get(name, {}), dict):
-            faults.add(f"[{name}] must be a table of keys, got {_kind(tables[name])}")
+            faults.add(f"[{name}] must be a table of keys, got {kind_of(tables[name])}")
     tables = {name: tables[name] for name in BUILT_IN if isinstance(tables.get(name), dict)}
-    space = faults.catch(_make, tables, "space", SPACES)
-    density = faults.catch(_make, tables, "density", DENSITIES, space=space)
+    named = {name: tables.get(name, BUILT_IN[name]) for name in KINDS}
+    space = faults.catch(make, "space", named["space"])
+    density = faults.catch(make, "density", named["density"], space=space)
     if density is not None and space is not None and density.space != space:
         faults.add(f"[density] must live on the [space] {space}, got one on {density.space}")
-    f = faults.catch(_make, tables, "pseudometric", PSEUDOMETRICS, space=space)
-    initial = faults.catch(_make, tables, "initial", INITIALS, space=space)
+    f = faults.catch(make, "pseudometric", named["pseudometric"], space=space)
+    initial = faults.catch(make, "initial", named["initial"], space=space)
     layer, study = dict(tables.get("layer", {})), dict(tables.get("study", {}))
-    faults.catch(_only, layer, LAYER, "[layer]")
+    faults.catch(only, layer, LAYER, "[layer]")
     layer["normalization"] = faults.catch(_normalization, layer.get("normalization", "softmax"), layer)
-    faults.catch(_only, study, STUDY, "[study]")
+    faults.catch(only, study, STUDY, "[study]")
     missing = {"t", "epsilons", "sizes"} - study.keys()
     if missing:
         faults.add(f"[study] must have {sorted(missing)}")
     if isinstance(study.get("sizes"), list):
         study["sizes"] = [np.inf if n == "inf" else n for n in study["sizes"]]
     elif "sizes" in study:
-        faults.add(f"[study] sizes must be a list, got {_kind(study.pop('sizes'))}")
+        faults.add(f"[study] sizes must be a list, got {kind_of(study.pop('sizes'))}")
     for name, value in {**study, **layer}.items():
         if name in READ:
             faults.catch(READ[name], value)
@@ -191,19 +166,15 @@ class _Faults:
         """What `make` returns, or None and a fault; nothing where something that it needs is missing already."""
         try:
             return make(*data, **context)
-        except _Missing:
+        except Missing:
             return None
         except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
-            return self.add(files.one_line(error, _LONGEST))
+            return self.add(files.one_line(error, LONGEST))
 
     def end(self) -> None:
         """Raise them, if there are any."""
         if self.found:
             raise ValueError("; ".join(self.found))
-
-
-class _Missing(Exception):
-    """A table cannot be looked at before another one is right."""
 
 
 def _normalization(names, layer: dict):
@@ -218,86 +189,3 @@ def _normalization(names, layer: dict):
     makers = {"density-corrected": lambda: DensityCorrected(layer.pop("alpha", 1.0)), "sinkhorn": lambda: Sinkhorn(**options)}
     made = [makers[rule]() if isinstance(rule, str) and rule in makers else as_normalization(rule) for rule in rules]
     return made if several else made[0]
-
-
-def _mixture(space: Space, parts, weights) -> Mixture:
-    densities = [density for density, _ in _parts("density", DENSITIES, parts, space)]
-    return Mixture(densities, np.full(len(densities), 1 / len(densities)) if weights is None else weights)
-
-
-def _kernel(tokens: str, bandwidth) -> KernelDensity:
-    if not isinstance(tokens, str):
-        raise TypeError(f"tokens must be the name of an .npy file, got {_kind(tokens)}")
-    try:
-        return KernelDensity(files.read_array(tokens, "tokens"), bandwidth)
-    except OSError as error:
-        raise ValueError(f"tokens could not be read: {error}") from None
-
-
-def _sum(space: Space, parts) -> _Sum:
-    return _Sum(tuple((checks.real(factor, "factor"), wave) for wave, factor in _parts("initial", INITIALS, parts, space)))
-
-
-def _parts(name: str, kinds: Mapping[str, Callable], parts, space: Space) -> list[tuple]:
-    """What each table of a list makes, and its factor."""
-    if not (isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts)):
-        raise TypeError(f"parts must be a list of tables, [[{name}.parts]], got {_kind(parts)}")
-    factors = [part.get("factor", 1.0) if name == "initial" else 1.0 for part in parts]
-    plain = [{key: value for key, value in part.items() if not (key == "factor" and name == "initial")} for part in parts]
-    return [(_make({name: part}, name, kinds, space=space), factor) for part, factor in zip(plain, factors)]
-
-
-class _Sum:
-    """Features times their factors, added up."""
-
-    def __init__(self, parts: tuple[tuple[float, Callable], ...]) -> None:
-        self.parts = parts
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        return sum((factor * part(x) for factor, part in self.parts), np.zeros(x.shape[:-1]))
-
-
-class _Wave:
-    """cos or sin of mode * x along one coordinate (of `mode` waves around a torus), or x itself."""
-
-    def __init__(self, function: Callable | None, space: Space, mode: int, axis: int) -> None:
-        self.function, self.mode = function, checks.integer(mode, "[initial] mode", least=1)
-        self.axis = checks.integer(axis, "[initial] axis")
-        if self.axis >= space.columns:
-            raise ValueError(f"[initial] axis must be below {space.columns}, got {axis}")
-        wraps = self.axis < len(space.periodic) and space.periodic[self.axis]
-        if wraps and function is None:
-            raise ValueError("[initial] kind must be 'cos' or 'sin' on a torus, where a coordinate jumps")
-        self.unit = 2 * np.pi / (space.bounds[self.axis][1] - space.bounds[self.axis][0]) if wraps else 1.0
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        x = x[..., self.axis]
-        return x if self.function is None else self.function(self.mode * self.unit * x)
-
-
-def _make(tables: Mapping, name: str, kinds: Mapping[str, Callable], **context):
-    """Call the constructor a table names with its other keys, and with the context it asks for, if that is there."""
-    table = dict(tables.get(name, BUILT_IN[name]))
-    if "kind" not in table:
-        raise ValueError(f"[{name}] must have a kind, one of {sorted(kinds)}")
-    kind = checks.choice(table.pop("kind"), f"[{name}] kind", kinds)
-    wanted = signature(kinds[kind]).parameters
-    _only(table, set(wanted) - set(context), f"[{name}] of kind {kind!r}")
-    if any(k in wanted and context[k] is None for k in context):
-        raise _Missing
-    try:
-        return kinds[kind](**{k: v for k, v in context.items() if k in wanted}, **table)
-    except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
-        where = "" if str(error).startswith("[") else f"[{name}] of kind {kind!r}: "
-        raise ValueError(f"{where}{files.one_line(error, _LONGEST)}") from None
-
-
-def _only(table: Mapping, accepted, where: str) -> None:
-    unknown = sorted(set(table) - set(accepted))
-    if unknown:
-        some = [key[:40] for key in unknown[:5]]
-        raise ValueError(f"{where} must only have the keys {sorted(accepted)}, got also {some}")
-
-
-def _kind(value) -> str:
-    return f"a {type(value).__name__}"

@@ -70,7 +70,9 @@ def conformal_form(dim: int | sympy.Expr = DIMENSION, drift: sympy.Expr | float 
     drift : expression or number
         c: 2 softmax, 2 (1 - alpha) density-corrected, 1 Sinkhorn.
 
-    Source: Ruan & Zhang 2024, Theorem 4.
+    References
+    ----------
+    Ruan & Zhang 2024, Theorem 4.
 
     Examples
     --------

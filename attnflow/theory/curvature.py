@@ -68,7 +68,9 @@ def radial_expansion(
     ValueError
         If h does not begin with c d^2, c > 0, and go on with d^4.
 
-    Source: derived here. Coifman & Lafon 2006, appendix B, has G_1.
+    References
+    ----------
+    Derived here. Coifman & Lafon 2006, appendix B, has G_1.
 
     Examples
     --------

@@ -75,7 +75,9 @@ def displaced_limit(
     ValueError
         If y* is not one isolated minimum that sympy finds, or is not a critical point of f.
 
-    Source: Ruan & Zhang 2024, Theorem 5.
+    References
+    ----------
+    Ruan & Zhang 2024, Theorem 5.
 
     Examples
     --------
@@ -181,7 +183,9 @@ def manifold_average(
     ValueError
         If the gradient of f does not vanish on the manifold, or its Hessian is degenerate across it.
 
-    Source: Ruan & Zhang 2024, Theorem 6.
+    References
+    ----------
+    Ruan & Zhang 2024, Theorem 6.
 
     Examples
     --------

@@ -59,13 +59,15 @@ def identities(
 ) -> tuple[Identity, ...]:
     """The conservation law and the decays of dH/dt = L H = w^-1 div_g(w grad H), w = p^c; and of tokens that walk.
 
-    mass         d/dt integral w H dvol = 0
-    squares      d/dt (1/2) integral w H^2 dvol = -integral w |grad H|^2 dvol
-    energy       d/dt (1/2) integral w |grad H|^2 dvol = -integral w (L H)^2 dvol
-    free energy  d/dt integral rho log(rho / w) dvol = -integral rho |grad log(rho / w)|^2 dvol, the relative entropy
-                 of rho to w along the forward equation d rho/dt = div_g(w grad(rho / w))
-    entropy      d/dt (-integral rho log rho dvol) = -integral |grad rho|^2 / rho dvol, along d rho/dt = -Delta rho:
-                 tokens that are their own values, in units of `token_flow`'s rate
+        mass         d/dt integral w H dvol = 0
+        squares      d/dt (1/2) integral w H^2 dvol = -integral w |grad H|^2 dvol
+        energy       d/dt (1/2) integral w |grad H|^2 dvol = -integral w (L H)^2 dvol
+        free energy  d/dt integral rho log(rho / w) dvol = -integral rho |grad log(rho / w)|^2 dvol, the relative entropy
+                     of rho to w along the forward equation d rho/dt = div_g(w grad(rho / w))
+        entropy      d/dt (-integral rho log rho dvol) = -integral |grad rho|^2 / rho dvol, along d rho/dt = -Delta rho:
+                     tokens that are their own values, in units of `token_flow`'s rate
+
+    Source: Ruan & Zhang 2024, section 3; for the free energy Jordan, Kinderlehrer & Otto 1998; entropy derived here.
 
     Parameters
     ----------
@@ -73,8 +75,6 @@ def identities(
         A dimension, or g in x0, x1, ...
     density, drift
         As of `drift_diffusion`.
-
-    Source: Ruan & Zhang 2024, section 3; for the free energy Jordan, Kinderlehrer & Otto 1998; entropy derived here.
 
     Examples
     --------

@@ -66,7 +66,9 @@ def isotropic_kernel(metric: int | sympy.Matrix = 1, h: sympy.Expr | None = None
         c d^2 + O(d^4). None: any isotropic similarity, by its moments m2, m4 (see `moments`), kept as symbols.
         The chord of the unit sphere is h = 4 sin(d/2)^2.
 
-    Source: derived here; for h = d^2 in flat space Singer 2006.
+    References
+    ----------
+    Derived here; for h = d^2 in flat space Singer 2006.
 
     Examples
     --------
@@ -103,7 +105,9 @@ def local_kernel(f: sympy.Expr, dim: int, order: int = 2) -> Kernel:
     ValueError
         If y = x is not a minimum of f; see `displaced_limit`.
 
-    Source: Ruan & Zhang 2024, Theorems 3 and 5, carried to any order.
+    References
+    ----------
+    Ruan & Zhang 2024, Theorems 3 and 5, carried to any order.
 
     Examples
     --------

@@ -95,7 +95,9 @@ def layer(
     ValueError
         If the normalisation needs a symmetric f and f is not.
 
-    Source: Ruan & Zhang 2024, Theorem 3 (softmax); Coifman & Lafon 2006 (alpha); Sander et al. 2022
+    References
+    ----------
+    Ruan & Zhang 2024, Theorem 3 (softmax); Coifman & Lafon 2006 (alpha); Sander et al. 2022
     (arXiv 2110.11773, Sinkhorn); the biases B derived here, for softmax also Singer 2006.
 
     Examples

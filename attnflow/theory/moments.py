@@ -54,7 +54,9 @@ def moments(h: sympy.Expr, dim: int | sympy.Symbol = DIMENSION) -> Moments:
     ValueError
         If h is not an expression in d, or its integral is not known in closed form.
 
-    Source: Coifman & Lafon 2006, section 3; for log(1 + d^2), a Student density, derived here.
+    References
+    ----------
+    Coifman & Lafon 2006, section 3; for log(1 + d^2), a Student density, derived here.
 
     Examples
     --------

@@ -172,7 +172,9 @@ def drift_diffusion(metric: int | sympy.Matrix, density: sympy.Expr | None = Non
     drift : expression or number
         2 softmax, 2 (1 - alpha) density-corrected, 1 Sinkhorn, 0 column-then-row.
 
-    Source: Ruan & Zhang 2024 (arXiv 2412.18288), Theorem 3; Coifman & Lafon 2006.
+    References
+    ----------
+    Ruan & Zhang 2024 (arXiv 2412.18288), Theorem 3; Coifman & Lafon 2006.
 
     Examples
     --------

@@ -60,7 +60,9 @@ def process(L: Operator) -> Process:
     ValueError
         If L has terms of another order than one and two.
 
-    Source: Coifman & Lafon 2006, section 3.
+    References
+    ----------
+    Coifman & Lafon 2006, section 3.
 
     Examples
     --------
@@ -134,7 +136,9 @@ def token_flow(layer: Layer) -> TokenFlow:
     ValueError
         If the density was given: the tokens' density is their own, not a fixed one; or the flow is no heat flow.
 
-    Source: for softmax and Sinkhorn in one dimension Sander et al. 2022 (arXiv 2110.11773); derived here.
+    References
+    ----------
+    For softmax and Sinkhorn in one dimension Sander et al. 2022 (arXiv 2110.11773); derived here.
 
     Examples
     --------

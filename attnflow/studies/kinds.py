@@ -1,0 +1,211 @@
+"""What the tables of a study file may name: spaces, densities, pseudo-metrics and starts, each with its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import signature
+
+import numpy as np
+
+from .. import checks, files
+from ..geometry import (
+    Box,
+    Circle,
+    Euclidean,
+    Gaussian,
+    KernelDensity,
+    Mixture,
+    Space,
+    Sphere,
+    Torus,
+    Uniform,
+    VonMises,
+    VonMisesFisher,
+)
+from ..similarity import Cosine, DotProduct, LogDistance, Mahalanobis, PowerDistance, SquaredDistance
+
+LONGEST = 300  # characters of a fault: our own lists of accepted names are longer than what others say
+
+
+def _mixture(space: Space, parts: list, weights: list | None = None) -> Mixture:
+    """Several densities, each with its share of the tokens.
+
+    Parameters
+    ----------
+    parts : list of tables
+        Each a density with its kind and keys, as [[density.parts]] or in one line.
+    weights : list of float
+        Their shares, which add up to one; equal ones where they are left out.
+    """
+    densities = [make("density", part, space=space) for part in _tables(parts, "density")]
+    return Mixture(densities, np.full(len(densities), 1 / len(densities)) if weights is None else np.asarray(weights))
+
+
+def _kernel(tokens: str, bandwidth: float | None = None) -> KernelDensity:
+    """A sum of Gaussians around tokens of your own.
+
+    Parameters
+    ----------
+    tokens : str
+        An .npy file (N, n), its name as seen from the study file.
+    bandwidth : float
+        The Gaussians' standard deviation; Scott's rule where it is left out.
+    """
+    if not isinstance(tokens, str):
+        raise TypeError(f"tokens must be the name of an .npy file, got {kind_of(tokens)}")
+    try:
+        return KernelDensity(files.read_array(tokens, "tokens"), bandwidth)
+    except OSError as error:
+        raise ValueError(f"tokens could not be read: {error}") from None
+
+
+def _cos(space: Space, mode: int = 1, axis: int = 0) -> _Wave:
+    """cos(mode x) of one coordinate; on a torus, mode waves around it.
+
+    Parameters
+    ----------
+    mode : int
+        At least 1.
+    axis : int
+        Which coordinate, counted from 0.
+    """
+    return _Wave(np.cos, space, mode, axis)
+
+
+def _sin(space: Space, mode: int = 1, axis: int = 0) -> _Wave:
+    """sin(mode x) of one coordinate; on a torus, mode waves around it.
+
+    Parameters
+    ----------
+    mode : int
+        At least 1.
+    axis : int
+        Which coordinate, counted from 0.
+    """
+    return _Wave(np.sin, space, mode, axis)
+
+
+def _coordinate(space: Space, axis: int = 0) -> _Wave:
+    """One coordinate itself, where it does not wrap.
+
+    Parameters
+    ----------
+    axis : int
+        Which one, counted from 0.
+    """
+    return _Wave(None, space, 1, axis)
+
+
+def _sum(space: Space, parts: list) -> _Sum:
+    """Several starts, added up.
+
+    Parameters
+    ----------
+    parts : list of tables
+        Each a start with its kind and keys, and a factor (1 where it is left out).
+    """
+    factors = [checks.real(part.get("factor", 1.0), "factor") for part in _tables(parts, "initial")]
+    plain = [{key: value for key, value in part.items() if key != "factor"} for part in parts]
+    return _Sum(tuple((factor, make("initial", part, space=space)) for factor, part in zip(factors, plain)))
+
+
+SPACES: dict[str, Callable] = {"circle": Circle, "torus": Torus, "euclidean": Euclidean, "box": Box, "sphere": Sphere}
+DENSITIES: dict[str, Callable] = {
+    "uniform": Uniform,
+    "vonmises": VonMises,
+    "gaussian": Gaussian,
+    "vonmises-fisher": VonMisesFisher,
+    "mixture": _mixture,
+    "kernel": _kernel,
+}
+PSEUDOMETRICS: dict[str, Callable] = {
+    "squared-distance": SquaredDistance,
+    "power-distance": PowerDistance,
+    "log-distance": LogDistance,
+    "mahalanobis": Mahalanobis,
+    "dot-product": DotProduct,
+    "cosine": Cosine,
+}
+INITIALS: dict[str, Callable] = {"cos": _cos, "sin": _sin, "coordinate": _coordinate, "sum": _sum}
+KINDS: dict[str, Mapping[str, Callable]] = {
+    "space": SPACES,
+    "density": DENSITIES,
+    "pseudometric": PSEUDOMETRICS,
+    "initial": INITIALS,
+}
+
+
+class Missing(Exception):
+    """A table cannot be looked at before another one is right."""
+
+
+def make(name: str, table: Mapping, **context):
+    """Call the constructor that a table names with its other keys, and with the context it asks for, if that is there.
+
+    Raises
+    ------
+    ValueError
+        Naming the table and the key.
+    Missing
+        If something of the context is None that it asks for.
+    """
+    kinds, table = KINDS[name], dict(table)
+    if "kind" not in table:
+        raise ValueError(f"[{name}] must have a kind, one of {sorted(kinds)}")
+    kind = checks.choice(table.pop("kind"), f"[{name}] kind", kinds)
+    wanted = signature(kinds[kind]).parameters
+    only(table, set(wanted) - set(context), f"[{name}] of kind {kind!r}")
+    if any(key in wanted and context[key] is None for key in context):
+        raise Missing
+    try:
+        return kinds[kind](**{key: value for key, value in context.items() if key in wanted}, **table)
+    except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
+        where = "" if str(error).startswith("[") else f"[{name}] of kind {kind!r}: "
+        raise ValueError(f"{where}{files.one_line(error, LONGEST)}") from None
+
+
+def only(table: Mapping, accepted, where: str) -> None:
+    """ValueError for keys that are none of the accepted ones."""
+    unknown = sorted(set(table) - set(accepted))
+    if unknown:
+        some = [key[:40] for key in unknown[:5]]
+        raise ValueError(f"{where} must only have the keys {sorted(accepted)}, got also {some}")
+
+
+def kind_of(value) -> str:
+    """What it is, for a message."""
+    return f"a {type(value).__name__}"
+
+
+def _tables(parts, name: str) -> list[dict]:
+    if not (isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts)):
+        raise TypeError(f"parts must be a list of tables, [[{name}.parts]], got {kind_of(parts)}")
+    return parts
+
+
+class _Sum:
+    """Features times their factors, added up."""
+
+    def __init__(self, parts: tuple[tuple[float, Callable], ...]) -> None:
+        self.parts = parts
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return sum((factor * part(x) for factor, part in self.parts), np.zeros(x.shape[:-1]))
+
+
+class _Wave:
+    """cos or sin of mode * x along one coordinate (of `mode` waves around a torus), or x itself."""
+
+    def __init__(self, function: Callable | None, space: Space, mode: int, axis: int) -> None:
+        self.function, self.mode = function, checks.integer(mode, "[initial] mode", least=1)
+        self.axis = checks.integer(axis, "[initial] axis")
+        if self.axis >= space.columns:
+            raise ValueError(f"[initial] axis must be below {space.columns}, got {axis}")
+        wraps = self.axis < len(space.periodic) and space.periodic[self.axis]
+        if wraps and function is None:
+            raise ValueError("[initial] kind must be 'cos' or 'sin' on a torus, where a coordinate jumps")
+        self.unit = 2 * np.pi / (space.bounds[self.axis][1] - space.bounds[self.axis][0]) if wraps else 1.0
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        x = x[..., self.axis]
+        return x if self.function is None else self.function(self.mode * self.unit * x)

@@ -1,0 +1,181 @@
+"""Pages that are made at every build: figures and notebooks, commands and the study file, from where they are kept."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+from pathlib import Path
+
+from attnflow.cli import _parser
+from attnflow.studies.reference import study_reference
+
+# parts of README, which the pages of their names include: after a text, before another
+PARTS = {
+    "front": ("# attnflow\n", "The equation alone,"),
+    "equation": ("to the accuracy asked:\n", "\n## What there is"),
+    "what": ("\n## What there is\n", "\n## The attention family"),
+    "family": ("\n## The attention family\n", "\n## Learned metrics"),
+    "learned": ("\n## Learned metrics\n", "The claim that metric-attention"),
+    "worth": ("does it for your data.\n", "\n## Engines"),
+    "engines": ("\n## Engines\n", "\n## What is proved by which figure"),
+    "limits": ("\n## Known limits\n", "\n## Install more"),
+    "extras": ("\n## Install more\n", "\nMIT licence"),
+}
+_PLACES = (  # of what README links to
+    (r"\]\(validation/results/([\w-]+)\.(md|png)\)", r"](/generated/measurements/\1.\2)"),
+    (r"\]\(paper_figures/results/([\w-]+)\.png\)", r"](/generated/figures/\1.md)"),
+    (r"\]\(paper_figures/results/README\.md\)", "](/generated/figures.md)"),
+    (r"\]\(CONTRIBUTING\.md\)", "](/guides/contributing.md)"),
+)
+_CODE = re.compile(r"(`[^`]*`)")
+
+
+def write(root: Path, out: Path) -> None:
+    """All generated pages of the repository `root` into the folder `out`, where only what has changed is written anew."""
+    pictures = sorted((root / "paper_figures/results").glob("f*.png"))
+    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
+    measured = sorted((root / "validation/results").glob("*.md"))
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    texts = {
+        "study_file.md": "# The study file\n\n" + literal(study_reference()),
+        "commands.md": commands(),
+        "figures.md": gallery([picture.stem for picture in pictures], root),
+        **{f"figures/{picture.stem}.md": figure(picture.stem, root) for picture in pictures},
+        **{f"notebooks/{path.stem}.md": notebook(path) for path in notebooks},
+        "notebooks.md": tour(notebooks),
+        "measurements.md": measurements(measured),
+        **{f"readme/{name}.md": part(readme, *ends) for name, ends in PARTS.items()},
+    }
+    contents = {out / name: text.encode() for name, text in texts.items()}
+    contents |= {out / "figures" / picture.name: picture.read_bytes() for picture in pictures}
+    contents |= {out / "notebooks" / path.name: path.read_bytes() for path in notebooks}
+    contents |= {out / "measurements" / path.name: path.read_bytes() for path in measured}
+    contents |= {out / "measurements" / path.name: path.read_bytes() for path in (root / "validation/results").glob("*.png")}
+    for path, content in contents.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+    for path in set(out.rglob("*.*")) - set(contents):  # of an earlier build
+        path.unlink()
+
+
+def part(readme: str, after: str, before: str) -> str:
+    """What README says after one text and before another, its links led to where things are on the site."""
+    _, found, rest = readme.partition(after)
+    text, end, _ = rest.partition(before)
+    if not (found and end):
+        raise ValueError(f"README.md must have {before if found else after!r}: pages.PARTS tells the site what to take from it")
+    for place, there in _PLACES:
+        text = re.sub(place, there, text)
+    return text.strip() + "\n"
+
+
+def measurements(results: list[Path]) -> str:
+    """The list of what validation measured."""
+    lines = [
+        "# Measurements",
+        "",
+        "What `python -m validation` and `python -m validation.benchmarks` wrote: accuracy, memory, and speed beside other",
+        "libraries, goals missed included.",
+        "",
+        "```{toctree}",
+        "",
+        *(f"measurements/{path.stem}" for path in results),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def literal(text: str) -> str:
+    """Markdown in which formulas outside of code stay as they are typed."""
+    lines, fenced = [], False
+    for line in text.splitlines():
+        fenced ^= line.startswith("```")
+        if not fenced and not line.startswith(("    ", "#")):
+            pieces = _CODE.split(line)
+            pieces[::2] = [re.sub(r"([*_<|$\[\]~])", r"\\\1", piece) for piece in pieces[::2]]
+            line = "".join(pieces)
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def commands() -> str:
+    """The page of commands: what each prints for --help."""
+    lines = ["# Commands", "", "As each prints them for `--help`; `python -m attnflow.cli` is the same.", ""]
+    (actions,) = [a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    for name, parser in actions.choices.items():
+        parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
+        lines += [f"## attnflow {name}", "", "```text", parser.format_help().rstrip(), "```", ""]
+    lines += [
+        "A command ends with status 0; 2 for bad input, 1 for what failed while running, 130 after Ctrl-C, 143 after SIGTERM."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def gallery(names: list[str], root: Path) -> str:
+    """All figures: what each claims and where the claim is from, with the verdict of its checks."""
+    lines = [
+        "# Figures",
+        "",
+        "Each claim is predicted before it is measured: lines are predictions, points are measured, and with one wrong",
+        "constant a figure fails. `python -m paper_figures` computes them anew; add `--quick` for fewer and smaller runs.",
+        "",
+        "| | claim | source | verdict |",
+        "|---|---|---|---|",
+    ]
+    for name in names:
+        title, _, source, checks = _read(name, root)
+        verdict = f"holds, {len(checks)} checks" if all(c["holds"] for c in checks) else "FAILS"
+        picture = f"[![{name}](figures/{name}.png){{width=120px}}](figures/{name}.md)"
+        lines.append(f"| {picture} | [{title}](figures/{name}.md) | {literal(source).strip()} | {verdict} |")
+    lines += ["", "```{toctree}", ":hidden:", "", *(f"figures/{name}" for name in names), "```", ""]
+    return "\n".join(lines)
+
+
+def figure(name: str, root: Path) -> str:
+    """One figure: its claim, the equation, the picture and its checks."""
+    title, text, source, checks = _read(name, root)
+    lines = [f"# {title}", "", f"![{title}]({name}.png)", "", literal(text), f"Source: {literal(source).strip()}", ""]
+    lines += ["| claim | predicted | measured | tolerance | verdict |", "|---|--:|--:|--:|---|"]
+    for c in checks:
+        numbers = f"{c['predicted']:.5g} | {c['measured']:.5g} | {c['tolerance']:.2g}"
+        lines.append(f"| {literal(c['claim']).strip()} | {numbers} | {'holds' if c['holds'] else 'FAILS'} |")
+    lines += ["", f"Computed by `paper_figures/{name}.py`: `python -m paper_figures {name.partition('_')[0]}`.", ""]
+    return "\n".join(lines)
+
+
+def _read(name: str, root: Path) -> tuple[str, str, str, list[dict]]:
+    """Title, docstring, source and checks of a figure, without running its module."""
+    text = ast.get_docstring(ast.parse((root / f"paper_figures/{name}.py").read_text(encoding="utf-8"))) or ""
+    text, _, source = text.partition("Source:")
+    summary = json.loads((root / f"paper_figures/results/{name}.json").read_text(encoding="utf-8"))
+    return summary["title"], text.strip(), " ".join(source.split("\n\n")[0].split()), summary["checks"]
+
+
+def tour(notebooks: list[Path]) -> str:
+    """The list of notebooks."""
+    lines = [
+        "# Notebooks",
+        "",
+        "A guided tour, which the tests run. Here is what they say and do; their pictures appear as you run them:",
+        '`pip install -e ".[notebooks]"`, then `jupyter lab notebooks`.',
+        "",
+        "```{toctree}",
+        "",
+        *(f"notebooks/{path.stem}" for path in notebooks),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def notebook(path: Path) -> str:
+    """A notebook's text and code, and a link to itself."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+    return "\n\n".join([*parts, f"[Download this notebook]({path.name})"]) + "\n"
