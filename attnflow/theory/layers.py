@@ -15,7 +15,7 @@ from .. import checks, display
 from .algebra import expand_above
 from .formulas import EPSILON, coordinates, expression, log_density
 from .kernels import Kernel
-from .operators import Operator, multiplication
+from .operators import Index, Operator, multiplication
 
 ALPHA = sympy.Symbol("alpha", real=True)
 _NAMES = ("softmax", "density-corrected", "column", "sinkhorn")
@@ -143,6 +143,7 @@ class _Names:
     def __init__(self, variables: tuple[sympy.Symbol, ...]) -> None:
         self.variables = variables
         self._meaning: dict[sympy.Expr, sympy.Expr] = {}
+        self._slopes: dict[tuple[sympy.Expr, Index], sympy.Expr] = {}
 
     def of(self, value: sympy.Expr) -> sympy.Expr:
         if isinstance(value, AppliedUndef) or not value.free_symbols & set(self.variables):
@@ -163,8 +164,18 @@ class _Names:
         values = dict(self._meaning)
         for a in value.atoms(sympy.Derivative):
             if a.expr in self._meaning:
-                values[a] = sympy.diff(self._meaning[a.expr], *a.variable_count)
+                values[a] = self._slope(a.expr, tuple(a.variables.count(v) for v in self.variables))
         return value.xreplace(values)
+
+    def _slope(self, name: sympy.Expr, index: Index) -> sympy.Expr:
+        """A derivative of what a name means: taken once, from the one before it."""
+        if not any(index):
+            return self._meaning[name]
+        if (name, index) not in self._slopes:
+            i = next(k for k, times in enumerate(index) if times)
+            before = self._slope(name, tuple(times - (k == i) for k, times in enumerate(index)))
+            self._slopes[name, index] = sympy.diff(before, self.variables[i])
+        return self._slopes[name, index]
 
 
 def _power_corrections(kernel: Kernel, log_p: sympy.Expr, power: sympy.Expr) -> list[sympy.Expr]:

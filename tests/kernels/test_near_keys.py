@@ -192,3 +192,17 @@ def test_numbers_of_a_row_with_masses():
         for engine in ("numba", "cells"):
             S = near.Selection(near.source(f, None, tokens, engine), law, mass).matrix().toarray()
             np.testing.assert_allclose(S, dense[:, : len(tokens)], atol=1e-11)
+
+
+@pytest.mark.parametrize("order", ["ascending", "falling and rising", "alike", "with infinities", "random"])
+def test_the_key_at_a_place_is_found_without_sorting_whatever_the_order(order):
+    t = np.linspace(-1, 1, 301)
+    values = {
+        "ascending": t,
+        "falling and rising": np.abs(t),
+        "alike": np.ones(301),
+        "with infinities": np.where(t > 0.3, np.inf, -t),
+        "random": np.random.default_rng(2).integers(0, 40, 301).astype(float),
+    }[order]
+    places = [0, 1, 150, 200, 299, 300]
+    assert [thresholds.smallest(values.copy(), k) for k in places] == list(np.sort(values)[places])

@@ -9,9 +9,9 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 FIRST = "01_first_limit"  # the others run with the slow tests
-LEARNED = "09_learned_metric"  # trains with PyTorch
+LEARNED = "09_learned_metric"  # needs PyTorch
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-marks = {path.stem: pytest.mark.slow for path in NOTEBOOKS} | {FIRST: ()} | {LEARNED: pytest.mark.optional}
+marks = {path.stem: pytest.mark.slow for path in NOTEBOOKS} | {FIRST: ()} | {LEARNED: (pytest.mark.slow, pytest.mark.optional)}
 runs = [pytest.param(path, marks=marks[path.stem]) for path in NOTEBOOKS]
 
 

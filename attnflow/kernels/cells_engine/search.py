@@ -202,7 +202,7 @@ class _Search:
         widened = 0
         with np.errstate(all="ignore"):  # what overflows is not accepted
             by_key = np.vstack([(key_bias - top) / log(2), values.T])
-            by_key = lists.arrange(by_key, self.keys.order).astype(self.dtype)
+            by_key = lists.arrange(np.ascontiguousarray(by_key), self.keys.order).astype(self.dtype)
             if searched:
                 spare = near_enough + min(top - key_bias.min(), SPARE)
                 depth = np.full(count, spare)

@@ -32,7 +32,7 @@ def nearest(first, last, starts, places, f, number, bound, k, numbers, reach, sh
         if row.size < k and not complete:
             short[i] = True
             continue
-        edge = np.partition(row, k - 1)[k - 1] if row.size >= k else np.inf
+        edge = smallest(row.copy(), k - 1) if row.size >= k else np.inf
         if edge == np.inf:  # all of them
             numbers[i, 0] = numbers[i, 1] = reach[i] = np.inf
             continue
@@ -49,8 +49,36 @@ def nearest(first, last, starts, places, f, number, bound, k, numbers, reach, sh
             if edge - tie <= row[e] <= edge + tie:
                 ties[at] = number[keys[e]]
                 at += 1
-        ties.sort()
-        numbers[i, 0], numbers[i, 1], numbers[i, 2], reach[i] = edge - tie, edge + tie, ties[k - before - 1], edge + tie
+        numbers[i, 0], numbers[i, 1], reach[i] = edge - tie, edge + tie, edge + tie
+        numbers[i, 2] = smallest(ties, k - before - 1)
+
+
+@_compiled
+def smallest(values, k):
+    """The entry that sorting would leave at place k; values are reordered (Hoare's selection, no entry NaN).
+
+    Pivots are taken from scrambled places: no order that keys may have makes it slow. np.partition compiles for ten times
+    as long.
+    """
+    low, high, place = 0, values.size - 1, 1
+    while low < high:
+        place = (1103515245 * place + 12345) & 0x7FFFFFFF
+        pivot, i, j = values[low + place % (high - low + 1)], low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while pivot < values[j]:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i, j = i + 1, j - 1
+        if k <= j:
+            high = j
+        elif k >= i:
+            low = i
+        else:
+            break
+    return values[k]
 
 
 @_free
