@@ -32,7 +32,7 @@ from ..geometry import Density, Gaussian
 from ..similarity import Mahalanobis, SquaredDistance
 from .bias_extrapolated import may_vanish
 
-_PROBES = 12  # points at which the bias must stand
+_PROBES, _MOVED = 12, 256  # points at which the bias must stand; at which a coordinate may change initial
 _ENOUGH, _WARN = 1e-7, 1e-2  # relative change by the last degree
 _MOST_NODES, _LEVELS = 50_000, 60
 _EVALUATIONS = 2**21  # of H at a time
@@ -49,7 +49,7 @@ def gaussian_bias(layer: Attention, density: Gaussian, initial: Callable, t: flo
     """The bias to its leading order, as `predicted_bias` has it."""
     layer.normalization.require("first_order", "predicted bias")
     points = density.sample(_PROBES, rng=0)
-    varies = _coordinates(initial, points)
+    varies = _coordinates(initial, density.sample(_MOVED, rng=0))
     bias = GaussianBias(layer, density, initial, t, varies, 2)
     if t == 0 or not len(varies):
         return bias

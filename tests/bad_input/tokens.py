@@ -64,6 +64,8 @@ PARTICLES = [
     Row("predicted_fraction", "n_tokens", lambda v: af.predicted_fraction(SPARSE, P, v), POSITIVE),
     optional("limit", "n_tokens", lambda v: af.limit(SPARSE, P, v), POSITIVE),
     Row("limit", "n_tokens", lambda v: af.limit(SPARSE, P, v), {"none": None}),
+    optional("predicted_bias", "n_tokens", lambda v: af.predicted_bias(SPARSE, P, START, 0.1, v), POSITIVE),
+    Row("predicted_bias", "n_tokens", lambda v: af.predicted_bias(SPARSE, P, START, 0.1, v), {"none": None}),
     optional("propagate", "n_tokens", lambda v: af.propagate(SPARSE, P, START, 1, n_tokens=v), POSITIVE),
     Row("propagate", "n_tokens", lambda v: af.propagate(SPARSE, TOKENS, TOKENS, 1, n_tokens=v), {"tokens": 6}),
     Row("propagate", "n_tokens", lambda v: af.propagate(SPARSE, P, START, 1, n_tokens=v), {"none": None}),

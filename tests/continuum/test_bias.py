@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import sympy as sp
+from scipy.linalg import expm
 
 import attnflow as af
 
@@ -152,6 +153,65 @@ def test_bias_on_the_sphere_is_that_of_the_closed_form():
     np.testing.assert_allclose(rate(af.DotProduct(), 1.0, 2) - plain, chord - arc, rtol=2e-3, atol=5e-3)
 
 
+def test_bias_on_the_three_sphere_is_that_of_the_closed_form():
+    # as on S^2, with (n - 1) / 3 = 2/3 of L H: p prop. to e^(1.5 z), H = z + z^2 - 0.3 z^3 at z = 0.5 and -0.2
+    square, arc, chord = np.array([-27.05625, -1.0125]), np.array([-23.9515625, -5.27432]), np.array([-20.3578125, 1.77288])
+    density, t, z = af.VonMisesFisher([0.0, 0.0, 0.0, 1.0], 1.5), 1e-5, np.array([0.5, -0.2])
+    x = np.stack([np.sqrt(1 - z**2), 0 * z, 0 * z, z], axis=-1)
+    initial = lambda x: x[..., 3] + x[..., 3] ** 2 - 0.3 * x[..., 3] ** 3  # noqa: E731
+    for f, E, stretch in ((af.SquaredDistance(density.space), arc, 1), (af.DotProduct(), chord, 2)):
+        layer = af.Attention(f, 0.02, residual=0.5)
+        bias = af.predicted_bias(layer, density, initial, t / stretch)(x)[:, 0] / layer.time_step / t / stretch
+        np.testing.assert_allclose(bias, 2 * E - square / 2, rtol=2e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("rule", ["softmax", af.DensityCorrected(0.4), "sinkhorn"], ids=str)
+def test_gaussian_tokens_in_one_and_in_five_dimensions(rule):
+    # four coordinates more, of which initial knows nothing, change nothing
+    x, start = np.array([[0.5], [-0.9]]), lambda x: np.sin(x[..., 0]) + x[..., 0] ** 2
+    for residual in (1.0, 0.4):
+        line, five = (af.Attention(af.SquaredDistance(af.Euclidean(n)), 0.02, rule, residual) for n in (1, 5))
+        one = af.predicted_bias(line, af.Gaussian([0.3], [[0.7]]), start, 0.3)(x)
+        cov = np.diag([0.7, 1.0, 2.0, 0.5, 1.5])
+        more = af.predicted_bias(five, af.Gaussian([0.3, 1.0, 0.0, 0.0, -1.0], cov), start, 0.3)(np.pad(x, [(0, 0), (0, 4)]))
+        np.testing.assert_allclose(more, one, rtol=1e-4)
+
+
+@pytest.mark.parametrize("residual", [1.0, 0.5])
+def test_gaussian_tokens_in_five_dimensions_have_the_bias_of_their_layers(residual):
+    # quadratic forms stay ones: A carries x to mu + K (x - mu) and adds the covariance C, the equation likewise
+    n, t, rng = 5, 0.2, np.random.default_rng(0)
+    root = rng.normal(size=(n, n))
+    cov, G, Q = root @ root.T / n + 0.3 * np.eye(n), np.eye(n) + 0.2, np.diag([1.0, 0.0, -0.5, 2.0, 0.3])
+    Q[0, 3] = Q[3, 0] = 0.4
+    density, precision = af.Gaussian(np.ones(n), cov), np.linalg.inv(cov)
+    y = density.sample(3, rng=1) - 1
+
+    def value(form, constant):
+        return np.einsum("mi,ij,mj->m", y, form, y) + constant
+
+    turn = expm(-2 * t * np.linalg.solve(G, precision))
+    exact, errors = value(turn.T @ Q @ turn, np.trace(Q @ (cov - turn @ cov @ turn.T)) / 2), []
+    for layers in (16, 32, 64):
+        s, form, constant = 2 * t / layers / residual, Q, 0.0
+        K, C = np.linalg.inv(np.eye(n) + s * np.linalg.solve(G, precision)), np.linalg.inv(precision + G / s)
+        for _ in range(layers):
+            constant += residual * np.trace(form @ C)
+            form = form + residual * (K.T @ form @ K - form)
+        errors.append((value(form, constant) - exact) / t * layers)
+    once = [2 * b - a for a, b in zip(errors, errors[1:])]
+    layer = af.Attention(af.Mahalanobis(G), 0.02, residual=residual)
+    start = lambda x: np.einsum("...i,ij,...j->...", x - 1, Q, x - 1)  # noqa: E731
+    found = af.predicted_bias(layer, density, start, t)(y + 1)[:, 0] / layer.time_step
+    np.testing.assert_allclose(found, (4 * once[1] - once[0]) / 3, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_no_polynomial_of_many_coordinates_is_told():
+    layer = af.Attention(af.SquaredDistance(af.Euclidean(12)), 0.02)
+    with pytest.warns(af.checks.AccuracyWarning, match="initial depends on 12 coordinates"):
+        af.predicted_bias(layer, af.Gaussian(np.zeros(12), np.eye(12)), lambda x: np.sign(x.sum(axis=-1) - 0.3), 0.1)
+
+
 @pytest.mark.slow
 def test_bias_on_a_torus_of_revolution_is_as_measured():
     def embedding(x):
@@ -170,11 +230,13 @@ def test_bias_on_a_torus_of_revolution_is_as_measured():
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: af.Attention(af.SquaredDistance(CIRCLE), 1.0, af.TopK(5)), "let all tokens be keys for a predicted bias, got TopK"),
         (lambda: af.Attention(af.SquaredDistance(CIRCLE), 0.1, af.Screening(0.5)), "let all tokens be keys .*got Screening"),
         (lambda: af.MultiHead([af.Attention(af.SquaredDistance(CIRCLE), 0.1)], [0.5]), "mixing must add up to one"),
+        (lambda: af.Attention(af.LogDistance(af.Euclidean(4)), 0.01), "density must be a Gaussian, and layer one head"),
     ],
 )  # fmt: skip
 def test_what_has_no_predicted_bias_is_refused_by_name(build, message):
     with pytest.raises((ValueError, NotImplementedError), match=message):
-        af.predicted_bias(build(), P, two_waves, 0.1)
+        layer = build()
+        density = af.Gaussian(np.zeros(4), np.eye(4)) if getattr(layer, "f", None) and layer.f.dim == 4 else P
+        af.predicted_bias(layer, density, two_waves, 0.1)

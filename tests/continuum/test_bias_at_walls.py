@@ -92,15 +92,33 @@ def test_the_slowest_rate_of_a_box_is_shifted_by_its_walls():
     assert measured == pytest.approx(predicted, rel=0.02)
 
 
+def test_sinkhorn_between_walls_has_the_bias_of_its_layers():
+    # uniform tokens, t = .5, relative L2 at tau = .01, .005, .0025, .00125
+    grid, t, errors = LINE.grid(200), 0.5, []
+    exact = np.exp(-t) * np.cos(grid.points[:, 0]) + np.exp(-4 * t) * np.cos(2 * grid.points[:, 0])
+    for tau in (0.01, 0.005, 0.0025, 0.00125):
+        layer = af.Attention(af.SquaredDistance(LINE), 2 * tau, "sinkhorn")
+        bias = af.predicted_bias(layer, af.Uniform(LINE), two_waves, t)(grid.points)[:, 0]
+        errors.append(np.sqrt(grid.weights @ bias**2 / (grid.weights @ exact**2)))
+    np.testing.assert_allclose(errors, [0.00134638, 0.0005575, 0.00023009, 0.00009508], rtol=1e-4)
+
+
+def _tilted(x, y):
+    return np.sinh(x - y)[..., 0] ** 2 * (1 + 0.1 * np.sin(y[..., 0]))
+
+
 @pytest.mark.parametrize(
-    "build, message",
+    "build",
     [
-        (lambda f: af.Attention(f, 0.1, "sinkhorn"), "normalization must have a bias of order sqrt.epsilon. at walls .*got Sinkhorn"),
-        (lambda f: af.MultiHead([af.Attention(f, 0.1)]), "layer must be a single head whose similarity is Gaussian"),
-        (lambda f: af.Attention(af.PowerDistance(LINE, 1.5), 0.1), "layer must be a single head whose similarity is Gaussian"),
-        (lambda f: af.Attention(af.PseudoMetric(lambda x, y: np.sinh(x - y)[..., 0] ** 2 * (1 + 0.1 * np.sin(y[..., 0])), 1), 0.1), "layer must have a symmetric f on a bounded"),
+        lambda f: af.MultiHead([af.Attention(f, 0.02), af.Attention(f, 0.04, "sinkhorn")]),
+        lambda f: af.Attention(af.PowerDistance(LINE, 4.0), 0.001),
+        lambda f: af.Attention(af.PseudoMetric(_tilted, 1), 0.02),
     ],
-)  # fmt: skip
-def test_what_is_not_known_at_walls_is_refused_by_name(build, message):
-    with pytest.raises(NotImplementedError, match=message):
-        af.predicted_bias(build(af.SquaredDistance(LINE)), af.Uniform(LINE), two_waves, 0.1)
+)
+def test_heads_powers_and_an_asymmetric_f_between_walls_have_the_bias_of_their_layers(build):
+    layer, density = build(af.SquaredDistance(LINE)), af.Density(LINE, lambda x: 0.6 * x[..., 0])
+    t, nodes = 20 * layer.time_step, 180
+    run = af.propagate(layer, density, two_waves, 20, save_every=20, grid=nodes)
+    wanted = run.at(X) - af.limit(layer, density).solve(two_waves, t, rtol=1e-9).at(X)
+    bias = af.predicted_bias(layer, density, two_waves, t)(X)
+    np.testing.assert_allclose(bias, wanted, atol=1e-5 * np.abs(wanted).max())
