@@ -1,11 +1,13 @@
 """A plan meets the asked error, in theory's closed case and when it is run, and says what it can't reach."""
 
+import re
 import tomllib
 
 import numpy as np
 import pytest
 
 import attnflow as af
+from attnflow import capacity
 from attnflow.cli import main
 from attnflow.continuum import PredictedError
 from attnflow.studies import planning
@@ -90,8 +92,19 @@ def test_a_sample_stands_for_its_kernel_density():
 
 def test_what_cannot_be_reached_is_refused_with_the_reason(monkeypatch):
     p = af.VonMises(1.0)
-    with pytest.raises(ValueError, match="error must fit into memory, got a request for .* bytes where"):
-        af.error_budget(CIRCLE, p, wave, 0.3, 1e-6, "softmax")
+    floor = r"error must be at least about (\S+), got 1e-06: with N = (\S+) tokens, all that 3 GB of free memory hold"
+    with monkeypatch.context() as small:
+        small.setattr(capacity, "available", lambda: 3 * 10**9)
+        with pytest.raises(ValueError, match=floor) as refused:
+            af.error_budget(CIRCLE, p, wave, 0.3, 1e-6, "softmax")
+    least, most = map(float, re.match(floor, str(refused.value)).groups())
+    cold = af.predicted_error(af.Attention(CIRCLE, 0.6 / 64), p, wave, 0.3, 10**7)
+    assert most == 1e7 and cold.noise_share < least < cold.relative < 2 * cold.noise_share
+    with monkeypatch.context() as short:
+        short.setattr(capacity, "DAYS", af.error_budget(CIRCLE, p, wave, 0.3, 0.02, "softmax").seconds / 86400)
+        floor = r"error must be at least about (0\.02|0\.021|0\.019), got 0.01: with N = \S+ tokens, all that end within"
+        with pytest.raises(ValueError, match=floor):
+            af.error_budget(CIRCLE, p, wave, 0.3, 0.01, "softmax")
     with pytest.raises(ValueError, match="normalization must be a key bias for a budget of epsilon, got TopK"):
         af.error_budget(CIRCLE, p, wave, 0.3, 0.1, af.TopK(8))
     with pytest.raises(ValueError, match="density must have at most 3 dimensions for a prediction from a sample, got 4"):
@@ -104,7 +117,7 @@ def test_what_cannot_be_reached_is_refused_with_the_reason(monkeypatch):
         return true(layer, *rest)
 
     monkeypatch.setattr(planning, "predicted_error", refusing)
-    with pytest.raises(ValueError, match=r"error must be above 0\.0\d+, the bias at epsilon = 0.15, .*too many nodes"):
+    with pytest.raises(ValueError, match=r"error must be above 0\.0\d+, .* the bias at epsilon = 0.15 .*too many nodes"):
         af.error_budget(CIRCLE, p, wave, 0.3, 0.01, "softmax")
 
 
