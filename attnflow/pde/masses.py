@@ -236,6 +236,8 @@ class Masses:
         """Dense output: densities at the times, from the same grids."""
         again = replace(self, problem=self.problem.at_times(times, self.generator.outgrows_tokens))
         levels = [again._level(shape, steps) for shape in shapes]
+        if any(len(level.fields) < len(times) for level in levels):
+            raise KeyboardInterrupt
         return again._extrapolated(levels)[0] if len(levels) > 1 else levels[0].fields
 
     def _stopped(self, level: _Level) -> Solution:

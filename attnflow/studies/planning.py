@@ -25,6 +25,7 @@ from .. import capacity, checks
 from ..attention import Attention, Normalization
 from ..continuum import PredictedError, predicted_error
 from ..geometry import Density
+from ..kernels.choice import choose, dense_unit
 from ..progress import track
 from ..similarity import PseudoMetric
 from .design import bytes_of
@@ -36,6 +37,7 @@ _TRIED = 3  # of them, before an error is refused for the tokens it needs
 _AHEAD = 3  # doublings that are looked ahead
 _BETWEEN = 13  # numbers of layers that are compared between half and twice the best power of two
 _SAMPLED = 2**19  # tokens that an engine's time is predicted on; beyond, by the law that two sizes show
+_RUN, _TOKEN = 7e5, 40.0  # pairs of the dense tile that a run takes around its sums, and for each token
 _SWEPT = 500  # tokens that Sinkhorn's sweeps are counted on: there are hardly more for more tokens
 _HOT = 700.0  # log m2 where tails are too heavy for it
 
@@ -173,20 +175,22 @@ class Search:
     def cost(self, layers: int, n_tokens: int) -> tuple[str, float]:
         """The engine of a run, and its seconds."""
         layer, columns = self.layer(layers), self._columns
-        few = self.density.sample(min(n_tokens, _SWEPT), rng=0)
-        sweeps = layer.bind(few).stats.get("sinkhorn_sweeps", 0) * getattr(layer.normalization, "potentials", 1)
+        few = layer.bind(self.density.sample(min(n_tokens, _SWEPT), rng=0))
+        sums = few.stats.get("sinkhorn_sweeps", 0) * getattr(layer.normalization, "potentials", 1) + bool(few.key_bias.any())
 
         def plan(size: int):
-            return layer.plan(self.density.sample(size, rng=0), columns, layers + sweeps)
+            tokens = self.density.sample(size, rng=0)
+            return choose(layer.f, layer.epsilon, None, tokens, layer.dtype, layer.rtol, columns, layers + sums)
 
+        around = (_RUN + _TOKEN * n_tokens) * dense_unit()
         if n_tokens <= _SAMPLED:
             choice = plan(n_tokens)
-            return choice.engine, choice.seconds[choice.engine]
+            return choice.engine, choice.seconds[choice.engine] + around
         half, full = plan(_SAMPLED // 2).seconds, plan(_SAMPLED).seconds
         further = np.log2(n_tokens / _SAMPLED)
         seconds = {name: full[name] * (full[name] / half[name]) ** further for name in full if name in half}
         engine = min(seconds, key=seconds.__getitem__)
-        return engine, float(seconds[engine])
+        return engine, float(seconds[engine]) + around
 
     def seconds(self, layers: int, n_tokens: float) -> float:
         """Of a run; inf where its tokens do not fit into memory."""
