@@ -13,7 +13,7 @@ from numbers import Integral
 from pathlib import Path
 
 _SMALL = 2**26  # bytes that are never worth a look at the machine
-_DAYS = 30  # that one call may take
+DAYS = 30  # that one call may take
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
@@ -72,8 +72,8 @@ def ends(steps: float, name: str, seconds: float = 2e-5, what: str = "steps") ->
     """
     count = Decimal(int(steps) if isinstance(steps, Integral) else float(steps))
     days = count * Decimal(seconds) / 86400
-    if days > _DAYS:
-        raise ValueError(f"{name} must end within {_DAYS} days, got a request for {count:.3g} {what}, at least {days:.3g} days")
+    if days > DAYS:
+        raise ValueError(f"{name} must end within {DAYS} days, got a request for {count:.3g} {what}, at least {days:.3g} days")
 
 
 def available() -> int:

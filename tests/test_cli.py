@@ -119,6 +119,17 @@ def test_propagate_says_why_there_are_no_error_bars(tokens, tmp_path, capsys):
     assert "relative standard error: none; mask must be None or labels" in capsys.readouterr().out
 
 
+def test_error_bars_are_left_out_when_told_to_or_when_they_take_long(tokens, tmp_path, capsys, monkeypatch):
+    command = ["propagate", str(tokens), "--layers", "2", "--out", str(tmp_path)]
+    assert main([*command, "--no-error-bars"]) == 0
+    assert "relative standard error: none, by --no-error-bars" in capsys.readouterr().out
+    monkeypatch.setattr("attnflow.cli.tokens._MOST", 1e-6)
+    assert main(command) == 0
+    assert "none, it would take about" in capsys.readouterr().out
+    assert main([*command, "--error-bars"]) == 0
+    assert "for other tokens of the same density" in capsys.readouterr().out
+
+
 def test_propagate_keeps_its_picture_when_error_bars_are_interrupted(tokens, tmp_path, capsys, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt

@@ -37,6 +37,10 @@ _FURTHER = 4  # times finer where something lies between
 _LARGEST = 2**17  # nodes that are chosen without being asked for: some seconds per layer
 
 
+class TooManyNodes(ValueError):
+    """Infinitely many tokens would need more quadrature nodes than are chosen: what does without them may go on."""
+
+
 def bind_density(
     layer: Attention | MultiHead,
     density: Density,
@@ -174,7 +178,7 @@ def _sizes(layer: Attention, density: Density, resolution: float, largest: int, 
     sizes = np.array(trial.shape) * resolution / _nodes_per_width(layer, density, trial, tokens)
     chosen = [2 * np.ceil(max(_FEWEST[min(dim, 3)], size) / 2) for size in sizes]
     if np.prod(chosen) > largest:
-        raise ValueError(
+        raise TooManyNodes(
             f"epsilon must be larger to choose a grid: {'x'.join(f'{n:.0f}' for n in chosen)} nodes would be needed "
             f"at {layer.epsilon:g}, more than {largest}"
         )

@@ -13,9 +13,11 @@ from ..attention import Attention, MultiHead, heads_of, perplexity
 from ..attention.names import NORMALIZATIONS
 from ..norms import norm
 from ..particles import ErrorBars, error_bars, propagate
+from ..particles.responses import probes
 from ..studies import words
 from .output import folder, load, new_figure, save
 
+_MOST = 300.0  # seconds that error bars may take unasked
 _ALONE = 5  # tokens of a mode that is none of the whole
 _SCREENED = {
     "region": "where the density makes column sums large",
@@ -33,6 +35,12 @@ def add_to(commands) -> None:
         "--heads", type=int, help="heads that divide the columns among them, averaged (without it: one for each --epsilon)"
     )
     run.add_argument("--layers", type=int, default=20)
+    run.add_argument(
+        "--error-bars",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help=f"standard errors and bias, which take many times as long as the layers (default: where that is below {_MOST:g} s)",
+    )
     run.add_argument("--out", default="attnflow-output", help="folder for propagate.npz, propagate.csv, propagate.png")
     run.set_defaults(command=_propagate)
 
@@ -82,7 +90,7 @@ def _propagate(options: argparse.Namespace) -> int:
         writer.writerows(zip(run.layers.tolist(), run.t.tolist(), spread.tolist()))
     from ..plotting.tokens import plot_tokens
 
-    bars, sure = _error_bars(layer, tokens, values, run)
+    bars, sure = _error_bars(layer, tokens, values, run, options.error_bars)
     panels = 3 + (bars is not None)
     figure = new_figure(3.84 * panels, 3.6)
     plot_tokens(run, spread, np.concatenate(attended), figure.subplots(1, panels), bars)
@@ -101,18 +109,30 @@ def _propagate(options: argparse.Namespace) -> int:
     return {0: 0, 1: 130}.get(run.status, 1)
 
 
-def _error_bars(layer: Attention | MultiHead, tokens, values, run) -> tuple[ErrorBars | None, str]:
-    """Of the features after the last layer, where they are known; and in words."""
+def _error_bars(layer: Attention | MultiHead, tokens, values, run, wanted: bool | None) -> tuple[ErrorBars | None, str]:
+    """Of the features after the last layer, where they are known and wanted (None: if they are quick); and in words."""
     if run.status or len(tokens) < 2:
         return None, "relative standard error: none of a run that did not finish, or of one token"
+    if wanted is False:
+        return None, "relative standard error: none, by --no-error-bars"
+    seconds = _seconds(layer, tokens, values.shape[1] if values.ndim > 1 else 1, int(run.layers[-1]))
+    if wanted is None and seconds > _MOST:
+        return None, f"relative standard error: none, it would take about {seconds:.2g} s; --error-bars computes it"
     try:
         bars = error_bars(layer, tokens, values, int(run.layers[-1]), progress=True, rng=0)
     except (ValueError, NotImplementedError) as error:
         return None, f"relative standard error: none; {error}"
-    except KeyboardInterrupt:  # it takes about 50 times as long as the layers, which are done
+    except KeyboardInterrupt:  # the layers are done
         return None, "relative standard error: none, it was interrupted"
     bias = f"{bars.bias_share:.2g}, from two temperatures" if bars.bias is not None else "none: no limit equation"
     return bars, f"relative standard error {bars.noise_share:.2g}, for other tokens of the same density; bias {bias}"
+
+
+def _seconds(layer: Attention | MultiHead, tokens: np.ndarray, columns: int, layers: int) -> float:
+    """About what error bars take: as many layers of a column for each probe, and twice as many of half the step."""
+    carried = columns * min(len(tokens), probes(columns))
+    parts = [(head, more, layers * times) for head in heads_of(layer) for more, times in ((carried, 1), (columns, 2))]
+    return sum(min(head.plan(tokens, more, deep).seconds.values(), default=0.0) for head, more, deep in parts)
 
 
 def _chosen(stats: dict) -> str:

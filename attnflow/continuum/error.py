@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import checks
 from ..attention import Attention, MultiHead, heads_of
+from ..attention.infinite import TooManyNodes
 from ..attention.masks import check_unmasked
 from ..geometry import Density
 from ..grid import Grid
@@ -158,7 +159,7 @@ def _bias(
     assert equation.grid is not None
     try:
         infinite = finished(infinite_layers(exact(layer), density, initial, t, n_tokens=chosen))
-    except ValueError:
+    except TooManyNodes:
         return predicted_bias(cast(Attention, layer), density, initial, t, chosen), equation.grid
     assert infinite.grid is not None
     return Difference(infinite, equation), infinite.grid

@@ -20,6 +20,7 @@ import numpy as np
 from .. import checks
 from ..attention import Attention, MultiHead
 from ..attention.heads import heads_of
+from ..attention.infinite import TooManyNodes
 from ..geometry import Density, Space, Sphere
 from ..grid import Axis, Grid
 
@@ -119,7 +120,7 @@ def three_sphere_nodes(
     while True:
         grid = HopfGrid((count, 4 * count, 4 * count))
         if grid.size > largest:
-            raise ValueError(
+            raise TooManyNodes(
                 f"epsilon must be larger, or p and values smoother, to choose nodes on S^3: {grid.size} would be needed at "
                 f"{heads_of(layer)[0].epsilon:g}, more than {largest}"
             )

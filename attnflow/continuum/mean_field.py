@@ -10,7 +10,7 @@ A_rho the layer whose keys weigh rho (Sander et al. 2022; Geshkovski et al. 2023
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -167,7 +167,11 @@ class MeanField(display.Typeset):
             if run.status == 1:
                 break
             if coarse is not None or len(shapes) == 1:
-                error = max(_misplaced(run, _comparison(self, run, coarse, step, progress)), _unseen(self.density, run.grid))
+                other = _comparison(self, run, coarse, step, progress)
+                if other.status == 1:
+                    run, error = replace(run, status=1, message="interrupted while the error was estimated"), np.nan
+                    break
+                error = max(_misplaced(run, other), _unseen(self.density, run.grid))
                 if error <= rtol and run.status == 0:
                     break
             coarse = run
@@ -289,8 +293,6 @@ def _comparison(equation: MeanField, run: _Run, coarse: _Run | None, step: float
 
 def _misplaced(run: _Run, coarse: _Run) -> float:
     """Largest misplaced share of the mass, by the change from the coarser cells; they err as the spacing squared."""
-    if len(coarse.times) < len(run.times):
-        return np.nan  # interrupted
     factor = (run.grid.shape[0] / coarse.grid.shape[0]) ** 2 - 1
     there = [coarse.grid.interpolate(rho[..., None], run.grid.points).reshape(run.grid.shape) for rho in coarse.fields]
     volumes = cell_volumes(run.grid)
@@ -300,8 +302,7 @@ def _misplaced(run: _Run, coarse: _Run) -> float:
 def _report(equation: MeanField, run: _Run, error: float, rtol: float | None) -> Solution:
     message = run.message
     if run.status == 0 and rtol is None:
-        known = "unknown: interrupted" if np.isnan(error) else f"{error:.1g} of the mass"
-        message = f"finished on the given grid; estimated error {known}"
+        message = f"finished on the given grid; estimated error {error:.1g} of the mass"
     elif run.status == 0 and rtol is not None and not error <= rtol:
         message = (
             f"estimated error {error:.1g} of the mass on the finest grid {run.grid.shape}, above rtol = {rtol:g}; "

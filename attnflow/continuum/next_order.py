@@ -29,6 +29,7 @@ import numpy as np
 
 from .. import checks
 from ..attention import Attention, MultiHead, Normalization, heads_of
+from ..attention.infinite import TooManyNodes
 from ..attention.sparse import Selective
 from ..geometry import Density, Reexpressed, Remetrised
 from ..grid import Grid
@@ -146,7 +147,7 @@ def next_order(
     steps = [layer.residual] * whole + [layer.residual * share] * (share > 0)
     try:
         bound, grid, mass = bind_nodes(layer, density, initial)
-    except ValueError:  # too many nodes
+    except TooManyNodes:
         return None
     if 2 * len(steps) * grid.size**3 > MOST_WORK:
         return None

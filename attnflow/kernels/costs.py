@@ -18,6 +18,7 @@ from .masks import Mask
 from .scaling import rescale
 
 COLUMN, SINGLE = 0.07, 0.38  # what a column adds; float32 costs the last of float64
+BEGUN = 5e4  # what an application of the dense engine begins with, however few its pairs
 TRANSFORM = {"identity": 0.0, "affine": 0.05, "root": 0.6, "log1p": 1.0, "power": 2.7, "leaky": 0.6, "elu": 2.7, "tanh": 3.5}
 
 

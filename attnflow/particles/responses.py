@@ -93,7 +93,7 @@ def standard_errors(
         capacity.fits(8 * size * (2 * columns * longest + 6 * outputs), "layers")
         each = [of_outputs(bound, features, layers, queries, progress) for bound, layers in runs]
         return scale * _root_sum(combinations, each), 0.0
-    count = min(size, _PROBES, max(_FEWEST, _COLUMNS // columns))
+    count = min(size, probes(columns))
     block = max(1, _NUMBERS // features.size)
     rng = np.random.default_rng() if rng is None else rng
     directions = np.eye(size) if count == size else rng.choice([-1.0, 1.0], (size, count)) / np.sqrt(count)
@@ -103,6 +103,11 @@ def standard_errors(
         each = [along(bound, features, layers, some, queries, progress) for bound, layers in runs]
         variance = variance + _root_sum(combinations, each) ** 2
     return scale * np.sqrt(variance), 0.0 if count == size else float(np.sqrt(1 / (2 * count)))
+
+
+def probes(columns: int) -> int:
+    """How many are taken of features of so many columns, where tokens are not fewer."""
+    return min(_PROBES, max(_FEWEST, _COLUMNS // columns))
 
 
 def centre(layer: Attention | MultiHead, features: np.ndarray) -> np.ndarray:

@@ -210,6 +210,12 @@ class Masses:
         finest, grid, given = levels[-1], levels[-1].cells.grid, last is None
         error = max(error, _FLOOR * finest.steps)
         message = f"finished on the given grid; estimated relative error {error:.1g} in the L1 norm" if given else "finished"
+        if not given and error > 1:  # of the whole mass: no density at all
+            raise ValueError(
+                "initial must begin nearer to where p^drift has its mass: it is carried inwards so fast that time steps lose it, "
+                f"with an estimated relative error of {error:.2g} in the L1 norm on {grid.size} cells; begin nearer, or give a "
+                "later density"
+            )
         if not given and error > self.rtol:
             message = (
                 f"estimated relative error {error:.1g} in the L1 norm, on the grid [{grid.size}], above rtol = {self.rtol:g}: "
@@ -236,6 +242,8 @@ class Masses:
         """Dense output: densities at the times, from the same grids."""
         again = replace(self, problem=self.problem.at_times(times, self.generator.outgrows_tokens))
         levels = [again._level(shape, steps) for shape in shapes]
+        if any(len(level.fields) < len(times) for level in levels):
+            raise KeyboardInterrupt
         return again._extrapolated(levels)[0] if len(levels) > 1 else levels[0].fields
 
     def _stopped(self, level: _Level) -> Solution:

@@ -40,7 +40,7 @@ class ErrorBudget:
     engine : str
         What "auto" takes for so many tokens.
     seconds : float
-        That one run takes on this machine: all layers, and the key bias.
+        That one run takes on this machine: all layers, the key bias and what is around them; between runs it varies.
     memory : int
         Bytes.
     message : str

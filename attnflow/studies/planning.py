@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from scipy.optimize import brentq
@@ -25,16 +25,19 @@ from .. import capacity, checks
 from ..attention import Attention, Normalization
 from ..continuum import PredictedError, predicted_error
 from ..geometry import Density
+from ..kernels.choice import choose, dense_unit
 from ..progress import track
 from ..similarity import PseudoMetric
 from .design import bytes_of
 
 _AIM, _LEAST = 0.99, 0.98  # of the asked error: what is aimed at, and what will do
 _DOUBLINGS, _ROUNDS = 24, 8
+_FLOORED = 6  # doublings that the least error of so many tokens is told from
 _TRIED = 3  # of them, before an error is refused for the tokens it needs
 _AHEAD = 3  # doublings that are looked ahead
 _BETWEEN = 13  # numbers of layers that are compared between half and twice the best power of two
 _SAMPLED = 2**19  # tokens that an engine's time is predicted on; beyond, by the law that two sizes show
+_RUN, _TOKEN = 7e5, 40.0  # pairs of the dense tile that a run takes around its sums, and for each token
 _SWEPT = 500  # tokens that Sinkhorn's sweeps are counted on: there are hardly more for more tokens
 _HOT = 700.0  # log m2 where tails are too heavy for it
 
@@ -93,6 +96,16 @@ class Parts(NamedTuple):
         linear = found.relative**2 - found.bias_share**2 - mean**2
         return cls(found.bias_share, linear * n_tokens, mean * n_tokens)
 
+    def error(self, n_tokens: float) -> float:
+        """Of so many tokens.
+
+        Examples
+        --------
+        >>> round(Parts(bias=0.03, linear=1.6, mean=0.0).error(n_tokens=1000), 6)
+        0.05
+        """
+        return float(np.sqrt(max(self.bias**2 + self.linear / n_tokens + (self.mean / n_tokens) ** 2, 0.0)))
+
     def tokens(self, error: float) -> float:
         """N that meets the error, at least 2; inf where the bias alone is larger.
 
@@ -134,7 +147,7 @@ class Search:
         for attempt in range(_ROUNDS):
             sizes = {depth: self._tokens(interpolated(known, depth)) for depth in depths}
             depth = min(depths, key=lambda depth: self.seconds(depth, sizes[depth]))
-            self._fits(sizes[depth])
+            self._check_memory(known, sizes[depth])
             n_tokens = int(np.ceil(sizes[depth]))
             try:
                 found, notes = self.predicted(depth, n_tokens)
@@ -152,7 +165,7 @@ class Search:
         else:
             notes.append(f"no better plan was found in {_ROUNDS} predictions")
         engine, seconds = self.cost(depth, n_tokens)
-        capacity.ends(1, "error", seconds, "runs")
+        self._check_seconds(known, depth, n_tokens, seconds)
         return Plan(self.layer(depth), depth, n_tokens, found, engine, seconds, self._bytes(n_tokens), notes)
 
     def layer(self, layers: int) -> Attention:
@@ -162,20 +175,22 @@ class Search:
     def cost(self, layers: int, n_tokens: int) -> tuple[str, float]:
         """The engine of a run, and its seconds."""
         layer, columns = self.layer(layers), self._columns
-        few = self.density.sample(min(n_tokens, _SWEPT), rng=0)
-        sweeps = layer.bind(few).stats.get("sinkhorn_sweeps", 0) * getattr(layer.normalization, "potentials", 1)
+        few = layer.bind(self.density.sample(min(n_tokens, _SWEPT), rng=0))
+        sums = few.stats.get("sinkhorn_sweeps", 0) * getattr(layer.normalization, "potentials", 1) + bool(few.key_bias.any())
 
         def plan(size: int):
-            return layer.plan(self.density.sample(size, rng=0), columns, layers + sweeps)
+            tokens = self.density.sample(size, rng=0)
+            return choose(layer.f, layer.epsilon, None, tokens, layer.dtype, layer.rtol, columns, layers + sums)
 
+        around = (_RUN + _TOKEN * n_tokens) * dense_unit()
         if n_tokens <= _SAMPLED:
             choice = plan(n_tokens)
-            return choice.engine, choice.seconds[choice.engine]
+            return choice.engine, choice.seconds[choice.engine] + around
         half, full = plan(_SAMPLED // 2).seconds, plan(_SAMPLED).seconds
         further = np.log2(n_tokens / _SAMPLED)
         seconds = {name: full[name] * (full[name] / half[name]) ** further for name in full if name in half}
         engine = min(seconds, key=seconds.__getitem__)
-        return engine, float(seconds[engine])
+        return engine, float(seconds[engine]) + around
 
     def seconds(self, layers: int, n_tokens: float) -> float:
         """Of a run; inf where its tokens do not fit into memory."""
@@ -215,15 +230,15 @@ class Search:
                 end = f" ({reason})"
                 break
             if len(known) == _TRIED:  # even without any bias
-                self._fits(self._tokens(parts._replace(bias=0.0)))
+                self._check_memory(known, self._tokens(parts._replace(bias=0.0)))
             seconds = self.seconds(depth, self._tokens(parts))
             if seconds < least:
                 n_tokens, least, best = int(np.ceil(self._tokens(parts))), seconds, depth
         floor = min(known, key=lambda depth: known[depth].bias)
         if not np.isfinite(self._tokens(known[floor])):
             raise ValueError(
-                f"error must be above {known[floor].bias:.3g}, the bias at epsilon = {self.layer(floor).epsilon:.3g}, "
-                f"below which nothing is predicted{end}, got {self.error:g}"
+                f"error must be above {known[floor].bias:.3g}, got {self.error:g}: that is the bias at epsilon = "
+                f"{self.layer(floor).epsilon:.3g} for any number of tokens, and below nothing is predicted{end}"
             )
         return known
 
@@ -232,8 +247,31 @@ class Search:
         further = (layers * 2**k for k in range(_AHEAD))
         return any(self.seconds(depth, self._tokens(interpolated(known, depth))) < least for depth in further)
 
-    def _fits(self, n_tokens: float) -> None:
-        capacity.fits(self._bytes(n_tokens), "error")
+    def _check_memory(self, known: dict[int, Parts], n_tokens: float) -> None:
+        free = capacity.available()
+        if self._bytes(n_tokens) > free:
+            self._refuse(known, lambda _: free / self._bytes(1), f"all that {free / 1e9:.3g} GB of free memory hold")
+
+    def _check_seconds(self, known: dict[int, Parts], layers: int, n_tokens: int, seconds: float) -> None:
+        """A run's time is that of its layers, and a power of its tokens."""
+        if (short := seconds / (capacity.DAYS * 86400)) > 1:
+            power = np.log2(seconds / self.cost(layers, (n_tokens + 1) // 2)[1])
+            most = lambda depth: max(n_tokens * (layers / (depth * short)) ** (1 / power), 2.0)  # noqa: E731
+            self._refuse(known, most, f"all that end within {capacity.DAYS} days")
+
+    def _refuse(self, known: dict[int, Parts], most: Callable[[int], float], why: str) -> NoReturn:
+        """With the least error of `most` tokens at any number of layers; where few are known, powers go on."""
+        known, depths = dict(known), [2**k for k in range(_DOUBLINGS)]
+        for depth in depths[:_FLOORED]:
+            try:
+                known[depth] = known.get(depth) or Parts.of(self.predicted(depth, int(most(depth)))[0], int(most(depth)))
+            except ValueError:  # nothing is predicted from here on
+                depths = [depth for depth in depths if depth <= max(known)]
+                break
+        floor, n_tokens = min((interpolated(known, depth).error(most(depth)), most(depth)) for depth in depths)
+        raise ValueError(
+            f"error must be at least about {floor:.2g}, got {self.error:g}: with N = {n_tokens:.2g} tokens, {why}, it is as large"
+        )
 
     def _tokens(self, parts: Parts) -> float:
         return parts.tokens(_AIM * self.error)

@@ -163,3 +163,10 @@ def test_a_given_grid_whose_half_is_too_steep_is_compared_with_its_double():
 def test_what_is_refused(density, initial, options, error, message):
     with pytest.raises(error, match=message):
         af.FokkerPlanck(density).solve(initial, 0.1, **options)
+
+
+def test_a_density_that_is_carried_in_from_too_far_is_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr("attnflow.pde.masses._FINEST", 1024)
+    far = af.Gaussian(60.0, 0.5)
+    with pytest.raises(ValueError, match="initial must begin nearer to where p.drift has its mass: it is carried inwards"):
+        af.FokkerPlanck(af.Gaussian(0.0, 1.0)).solve(far.pdf, 0.1)

@@ -1,11 +1,13 @@
 """A plan meets the asked error, in theory's closed case and when it is run, and says what it can't reach."""
 
+import re
 import tomllib
 
 import numpy as np
 import pytest
 
 import attnflow as af
+from attnflow import capacity
 from attnflow.cli import main
 from attnflow.continuum import PredictedError
 from attnflow.studies import planning
@@ -90,8 +92,14 @@ def test_a_sample_stands_for_its_kernel_density():
 
 def test_what_cannot_be_reached_is_refused_with_the_reason(monkeypatch):
     p = af.VonMises(1.0)
-    with pytest.raises(ValueError, match="error must fit into memory, got a request for .* bytes where"):
-        af.error_budget(CIRCLE, p, wave, 0.3, 1e-6, "softmax")
+    floor = r"error must be at least about (\S+), got 1e-06: with N = (\S+) tokens, all that 3 GB of free memory hold"
+    with monkeypatch.context() as small:
+        small.setattr(capacity, "available", lambda: 3 * 10**9)
+        with pytest.raises(ValueError, match=floor) as refused:
+            af.error_budget(CIRCLE, p, wave, 0.3, 1e-6, "softmax")
+    least, most = map(float, re.match(floor, str(refused.value)).groups())
+    cold = af.predicted_error(af.Attention(CIRCLE, 0.6 / 64), p, wave, 0.3, 10**7)
+    assert most == 1e7 and cold.noise_share < least < cold.relative < 2 * cold.noise_share
     with pytest.raises(ValueError, match="normalization must be a key bias for a budget of epsilon, got TopK"):
         af.error_budget(CIRCLE, p, wave, 0.3, 0.1, af.TopK(8))
     with pytest.raises(ValueError, match="density must have at most 3 dimensions for a prediction from a sample, got 4"):
@@ -104,8 +112,34 @@ def test_what_cannot_be_reached_is_refused_with_the_reason(monkeypatch):
         return true(layer, *rest)
 
     monkeypatch.setattr(planning, "predicted_error", refusing)
-    with pytest.raises(ValueError, match=r"error must be above 0\.0\d+, the bias at epsilon = 0.15, .*too many nodes"):
+    with pytest.raises(ValueError, match=r"error must be above 0\.0\d+, .* the bias at epsilon = 0.15 .*too many nodes"):
         af.error_budget(CIRCLE, p, wave, 0.3, 0.01, "softmax")
+
+
+@pytest.mark.slow
+def test_an_error_that_takes_too_long_is_refused_with_what_the_time_allows(monkeypatch):
+    p, search = af.VonMises(1.0), Search(CIRCLE, af.VonMises(1.0), wave, 0.3, 0.02, "softmax")
+    monkeypatch.setattr(capacity, "DAYS", search.cost(8, 4000)[1] / 86400)
+    floor = r"error must be at least about (\S+), got 0.02: with N = \S+ tokens, all that end within"
+    with pytest.raises(ValueError, match=floor) as refused:
+        af.error_budget(CIRCLE, p, wave, 0.3, 0.02, "softmax")
+    some = af.predicted_error(search.layer(8), p, wave, 0.3, 4000).relative
+    assert 0.5 * some < float(re.match(floor, str(refused.value))[1]) < 1.1 * some
+
+
+def test_a_runs_seconds_hold_what_is_around_its_sums(monkeypatch):
+    """A pair of the dense engine 1e-9 s: 7e-4 s a run, 4e-8 s a token, 5e-5 s a layer, about 1e-9 s a pair of tokens."""
+    monkeypatch.setattr(planning, "dense_unit", lambda: 1e-9)
+    monkeypatch.setattr("attnflow.kernels.choice.dense_unit", lambda: 1e-9)
+    seconds = {}
+    for rule in ("softmax", "column", "sinkhorn"):
+        search = Search(CIRCLE, af.VonMises(1.0), wave, 0.3, 0.05, rule)
+        seconds[rule] = [search.cost(layers, 100)[1] for layers in (4, 8)]
+    layer = (seconds["softmax"][1] - seconds["softmax"][0]) / 4
+    assert 5e-5 < layer < 5e-5 + 2e-9 * 100**2
+    assert seconds["softmax"][0] == pytest.approx(7e-4 + 4e-8 * 100 + 4 * layer, rel=1e-9)
+    assert seconds["column"][0] == pytest.approx(seconds["softmax"][0] + layer, rel=1e-9)  # column sums
+    assert seconds["sinkhorn"][0] > seconds["softmax"][0] + 10 * layer  # its sweeps
 
 
 def test_one_prediction_tells_the_error_of_other_token_numbers():

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...similarity import PseudoMetric
 from ...similarity.pairs import evaluate
-from ..costs import SINGLE, TRANSFORM, Request
+from ..costs import BEGUN, SINGLE, TRANSFORM, Request
 from ..masks import Ranges
 from ..rules import REDUCTIONS, TRANSFORMS, as_products, beyond_range, nothing_to_see, reduction_of, transform_of
 from ..scaling import centred, expression_of
@@ -81,8 +81,8 @@ def _dense(f, epsilon, queries, keys, dtype, rtol, ranges=None) -> Dense:
 
 
 def predict(request: Request) -> float:
-    """Pairs it takes: all that are seen, times what the reduction, the transform and the columns add."""
-    return request.applications * (float(request.pairs) * pair_cost(request)) * request.share
+    """Pairs it takes: all that are seen, times what the reduction, the transform and the columns add; and each beginning."""
+    return request.applications * (BEGUN + float(request.pairs) * pair_cost(request) * request.share)
 
 
 def pair_cost(request: Request) -> float:

@@ -124,6 +124,8 @@ def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...], 
     halve = min(shape) >= 8
     compared = tuple(_even(generator, n // 2 if halve else 2 * n, k) for k, n in enumerate(shape))
     other = _solve_level(assemble, replace(problem, progress=False), compared, EXACT, method)
+    if len(other.fields) < len(problem.times):
+        return _stopped(problem, level)
     grid = level.cells.grid
     difference = transfer(other.fields, other.cells.grid, grid) - level.fields
     ratio = float(np.mean([n / m for n, m in zip(shape, compared)]))
@@ -150,6 +152,8 @@ def _fields_at(
     """Dense output: fields at the times, extrapolated from the same grids."""
     again = problem.at_times(times, generator.outgrows_tokens)
     levels = [_solve_level(assemble, again, shape, tol, method) for shape in shapes]
+    if any(len(level.fields) < len(times) for level in levels):
+        raise KeyboardInterrupt
     return _extrapolate(generator, again, levels).fields if len(levels) > 1 else levels[0].fields
 
 
