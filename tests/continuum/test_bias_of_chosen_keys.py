@@ -71,7 +71,7 @@ def measured(layer_at, layer, residual, t):
         (af.Sparse(), 100.0, lambda scale: entmax(1.0, 100 * scale**1.5)[0]),
         (af.Sparse(alpha=1.5), 4.0, lambda scale: entmax(2.0, 4 * scale**1.25)[0]),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 def test_layers_of_chosen_keys_have_the_predicted_bias(rule, epsilon, layer_at, residual):
     layer = af.Attention(F, epsilon, rule, residual)
@@ -102,7 +102,7 @@ def test_a_share_of_the_weights_is_met_at_every_order():
         (af.Perplexity(700), 1.0, [-1.00e-4, -4.7e-5, 5.8e-5, 9.76e-4, 1.422e-3, 4.67e-4, -7.69e-4, -5.77e-4]),
         (af.TopK(1000), 0.02, [-4.10e-4, -1.30e-4, 2.50e-4, 1.42e-4, 2.3e-5, -2e-6, -2.1e-5, -3.14e-4]),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 def test_rows_at_their_own_temperature_and_cut_gaussians(rule, epsilon, wanted):
     # summed by 80 Gauss nodes in 8.5 widths, and by 24 within the ball, at four scales
