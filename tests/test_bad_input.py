@@ -33,6 +33,7 @@ def test_the_table_is_long():
 # what is public but takes its arguments from the inside of the package, already checked, and what takes anything
 INTERNAL = {
     "project",
+    "formula",
     "from_unit_cube",
     "probe_points",
     "check",

@@ -139,7 +139,7 @@ def test_reprs_are_short_and_in_the_users_words(held):
 
 def test_what_was_given_is_said():
     assert repr(af.Attention(F, 0.05, af.TopK(5), residual=0.5)) == (
-        "Attention(SquaredDistance(Circle()), epsilon=0.05, normalization=TopK(k=5), residual=0.5)"
+        "Attention(SquaredDistance(Circle()), epsilon=0.05, normalization='topk:5', residual=0.5)"
     )
     assert repr(af.limit(af.Attention(af.Mahalanobis([[4.0]]), 0.1), af.Gaussian(0.0, 1.0))) == (
         "DriftDiffusion(Gaussian([0], [[1]]) under Mahalanobis([[4]]).metric, drift=2)"

@@ -104,4 +104,5 @@ def test_the_extras_are_those_promised():
         "peers",
         "dev",
         "docs",
+        "storage",
     }

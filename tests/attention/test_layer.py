@@ -157,7 +157,7 @@ def test_perplexity_of_known_rows():
     [
         (lambda: layer(epsilon=0.0), "epsilon must be positive"),
         (lambda: layer(epsilon=float("nan")), "epsilon must be finite"),
-        (lambda: layer("softmin"), "normalization must be one of 'column', 'none', 'sinkhorn', 'softmax'"),
+        (lambda: layer("softmin"), "normalization must be one of softmax, sinkhorn, column, none"),
         (lambda: layer(residual=1.5), "residual must be in"),
         (lambda: layer(backend="gpu"), "backend must be one of"),
         (lambda: layer(dtype="float16"), "dtype must be one of"),

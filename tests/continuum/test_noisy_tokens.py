@@ -122,7 +122,7 @@ def test_tokens_of_a_state_stand_still_under_the_layer(normalization, dim):
         (lambda: noisy(1.0, noise=0.0), "noise must be positive"),
         (lambda: noisy(1.0).branch([0.5, 1.0]), r"orders must be in \(0, 0.995\]"),
         (lambda: noisy(1.0).branch(0.5), "orders must have shape"),
-        (lambda: noisy(1.0).density(0.0), "orders must be in"),
+        (lambda: noisy(1.0).density(0.0), "order must be in"),
         (lambda: noisy(1.0).states(1e3), "coupling must be at most"),
         (lambda: noisy(25.0, dim=7).hysteresis, "layer must have a larger epsilon"),
     ],

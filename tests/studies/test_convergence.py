@@ -118,7 +118,7 @@ def test_an_edited_function_is_a_new_cell(tmp_path):
 
 def test_another_version_is_a_new_cell(monkeypatch):
     before = study().fingerprint
-    monkeypatch.setattr("attnflow.studies.design._version", lambda: "99")
+    monkeypatch.setattr("attnflow.studies.design.installed_version", lambda: "99")
     assert study().fingerprint != before
 
 
