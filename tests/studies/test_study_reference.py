@@ -41,7 +41,7 @@ def test_every_key_of_the_layers_and_the_study_is_there(name, keys):
 
 def test_every_normalisation_it_names_is_accepted():
     names = re.findall(r"[a-z][a-z:-]*[a-zA-Z]", section("layer").split("One of ")[1].split(", the key biases")[0])
-    assert {"softmax", "sinkhorn", "column", "density-corrected:ALPHA"} < set(names)
+    assert {"softmax", "sinkhorn", "column"} < set(names)
     for name in ("softmax", "sinkhorn", "column", "density-corrected:0.5", "density-corrected"):
         assert study_from_tables({**BUILT_IN, "layer": {"normalization": name}}).t == 0.5
 
