@@ -74,19 +74,9 @@ def part(readme: str, after: str, before: str) -> str:
 
 def measurements(results: list[Path]) -> str:
     """The list of what validation measured."""
-    lines = [
-        "# Measurements",
-        "",
-        "What `python -m validation` and `python -m validation.benchmarks` wrote: accuracy, memory, and speed beside other",
-        "libraries, goals missed included.",
-        "",
-        "```{toctree}",
-        "",
-        *(f"measurements/{path.stem}" for path in results),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+    text = """What `python -m validation` and `python -m validation.benchmarks` wrote: accuracy, memory, and speed beside other
+libraries, goals missed included."""
+    return _listing("Measurements", text, [f"measurements/{path.stem}" for path in results])
 
 
 def literal(text: str) -> str:
@@ -157,19 +147,13 @@ def _read(name: str, root: Path) -> tuple[str, str, str, list[dict]]:
 
 def tour(notebooks: list[Path]) -> str:
     """The list of notebooks."""
-    lines = [
-        "# Notebooks",
-        "",
-        "A guided tour, which the tests run. Here is what they say and do; their pictures appear as you run them:",
-        '`pip install -e ".[notebooks]"`, then `jupyter lab notebooks`.',
-        "",
-        "```{toctree}",
-        "",
-        *(f"notebooks/{path.stem}" for path in notebooks),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+    text = """A guided tour, which the tests run. Here is what they say and do; their pictures appear as you run them:
+`pip install -e ".[notebooks]"`, then `jupyter lab notebooks`."""
+    return _listing("Notebooks", text, [f"notebooks/{path.stem}" for path in notebooks])
+
+
+def _listing(title: str, text: str, pages: list[str]) -> str:
+    return "\n".join([f"# {title}", "", text, "", "```{toctree}", "", *pages, "```", ""])
 
 
 def notebook(path: Path) -> str:

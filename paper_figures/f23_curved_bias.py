@@ -121,6 +121,7 @@ def draw(figure, data, constants) -> None:
     for k, (name, colour, marker) in enumerate(zip(data["name"], colours, style.MARKERS)):
         ax.plot(ends, [constants["time_step"] * data["constant"][k]] * 2, color=colour)
         ax.plot(data["epsilon"][k], data["error"][k] / data["epsilon"][k], marker, color=colour, label=str(name))
-    ax.set(xscale="log", xlim=ends, ylim=(0, None))
-    ax.legend(frameon=False, title="lines: predicted, ε → 0", loc="center right", bbox_to_anchor=(1.0, 0.65))
+    ax.set(xscale="log", yscale="log", xlim=ends)
+    ax.set_yticks([0.2, 0.5, 1, 2], labels=["0.2", "0.5", "1", "2"])
+    ax.legend(frameon=False, title="lines: predicted, ε → 0", loc="center left", bbox_to_anchor=(0.0, 0.68))
     style.finish(ax, "", "temperature ε (length²)", "relative L² error over ε (1/length²)")

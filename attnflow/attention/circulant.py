@@ -18,9 +18,9 @@ from typing import Any, cast
 import numpy as np
 
 from ..grid import Grid
-from ..kernels import Attended
 from .bound import BoundLayer
 from .layer import Attention
+from .linear_sums import LinearSums, bind_linear
 
 ENGINE = "circulant"
 _NODES, _PHASE = 32, 30.0  # of Gauss and Legendre on an interval, and the radians of a cosine it may hold
@@ -46,16 +46,11 @@ def bind_circulant(layer: Attention, nodes: Grid, log_mass: np.ndarray) -> Bound
     sums = own(None, log_mass).log_sum_exp
     if not sums.min() > sums.max() + np.log(_FAINTEST):
         return None
-    # a similarity of distances is symmetric: columns sum as rows do
-    bias, stats = layer.normalization.key_bias_of_masses(
-        lambda bias, transposed=False: own(None, bias + log_mass).log_sum_exp, log_mass, layer.rtol
-    )
-    stats = {"engine": ENGINE, "dtype": layer.dtype, **stats}
-    return BoundLayer(layer, nodes.points, bias + log_mass, own, stats, log_mass=log_mass)
+    return bind_linear(layer, nodes.points, log_mass, own)
 
 
-class Circulant:
-    """Sums over all nodes of a uniform grid on a torus, by Fourier transforms; a `Plan` that needs no engine."""
+class Circulant(LinearSums):
+    """Over all nodes of a uniform grid on a torus, by Fourier transforms."""
 
     engine = ENGINE
 
@@ -66,18 +61,6 @@ class Circulant:
         modes = [np.abs(np.fft.fftfreq(n, 1 / n)).astype(int) for n in nodes.shape]
         modes[-1] = np.arange(nodes.shape[-1] // 2 + 1)
         self._spectrum = K[np.ix_(*modes)] * nodes.size / np.prod(lengths)
-
-    @property
-    def run(self) -> Circulant:
-        return self
-
-    def __call__(self, values: np.ndarray | None, key_bias: np.ndarray, _=None) -> Attended:
-        top = key_bias.max()
-        mass = np.exp(key_bias - top)
-        sums = self._sum(mass[:, None])[:, 0]
-        mean: Any = None if values is None else self._sum(mass[:, None] * values) / sums[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return Attended(mean, np.log(sums) + top)
 
     def _sum(self, fields: np.ndarray) -> np.ndarray:
         axes = tuple(range(len(self._shape)))

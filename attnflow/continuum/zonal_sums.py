@@ -11,13 +11,12 @@ So nodes need hold p and p H only, however narrow K is.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy.special import eval_jacobi
 
 from ..attention import Attention, BoundLayer
-from ..kernels import Attended
+from ..attention.linear_sums import LinearSums, bind_linear
 from .hopf import HopfGrid
 
 ENGINE = "zonal"
@@ -27,11 +26,7 @@ _SAME = 1e-9  # of f, between pairs at one angle
 
 def bind_zonal(layer: Attention, nodes: HopfGrid, log_mass: np.ndarray) -> BoundLayer:
     """The layer on nodes, as `layer.bind`; f is `is_zonal`."""
-    own = ZonalSums(layer, nodes)
-    bias, stats = layer.normalization.key_bias_of_masses(
-        lambda bias, transposed=False: own(None, bias + log_mass).log_sum_exp, log_mass, layer.rtol
-    )
-    return BoundLayer(layer, nodes.points, bias + log_mass, own, {"engine": ENGINE, **stats}, log_mass=log_mass)
+    return bind_linear(layer, nodes.points, log_mass, ZonalSums(layer, nodes))
 
 
 def is_zonal(layer: Attention, points: np.ndarray) -> bool:
@@ -41,25 +36,14 @@ def is_zonal(layer: Attention, points: np.ndarray) -> bool:
     return bool(np.abs(f - _profile(layer, angle.ravel()).reshape(f.shape)).max() < _SAME * (1 + np.abs(f).max()))
 
 
-class ZonalSums:
-    """A `Plan` that needs no engine, see `BoundLayer`."""
+class ZonalSums(LinearSums):
+    """Over all nodes of a `HopfGrid`, by Fourier transforms of two angles and matrices of the third."""
 
     engine = ENGINE
 
     def __init__(self, layer: Attention, nodes: HopfGrid) -> None:
         self._layer, self._nodes = layer, nodes
-
-    @property
-    def run(self) -> ZonalSums:
-        return self
-
-    def __call__(self, values: np.ndarray | None, key_bias: np.ndarray, _=None) -> Attended:
-        top = key_bias.max()
-        mass = np.exp(key_bias - top)
-        sums = self._sum(mass[:, None])[:, 0]
-        mean: Any = None if values is None else self._sum(mass[:, None] * values) / sums[:, None]
-        shift = _profile(self._layer, np.zeros(1))[0] / (2 * self._layer.epsilon)
-        return Attended(mean, np.log(sums) + top - shift)
+        self.log_peak = -float(_profile(layer, np.zeros(1))[0]) / (2 * layer.epsilon)
 
     def _sum(self, fields: np.ndarray) -> np.ndarray:
         _, v, w = self._nodes.shape

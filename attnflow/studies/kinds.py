@@ -59,8 +59,13 @@ def _kernel(tokens: str, bandwidth: float | None = None) -> KernelDensity:
         raise ValueError(f"tokens could not be read: {error}") from None
 
 
-def _cos(space: Space, mode: int = 1, axis: int = 0) -> _Wave:
-    """cos(mode x) of one coordinate; on a torus, mode waves around it.
+def _wave(function: Callable) -> Callable:
+    """The start that is cos or sin of a coordinate."""
+
+    def make(space: Space, mode: int = 1, axis: int = 0) -> _Wave:
+        return _Wave(function, space, mode, axis)
+
+    make.__doc__ = f"""{function.__name__}(mode x) of one coordinate; on a torus, mode waves around it.
 
     Parameters
     ----------
@@ -69,20 +74,7 @@ def _cos(space: Space, mode: int = 1, axis: int = 0) -> _Wave:
     axis : int
         Which coordinate, counted from 0.
     """
-    return _Wave(np.cos, space, mode, axis)
-
-
-def _sin(space: Space, mode: int = 1, axis: int = 0) -> _Wave:
-    """sin(mode x) of one coordinate; on a torus, mode waves around it.
-
-    Parameters
-    ----------
-    mode : int
-        At least 1.
-    axis : int
-        Which coordinate, counted from 0.
-    """
-    return _Wave(np.sin, space, mode, axis)
+    return make
 
 
 def _coordinate(space: Space, axis: int = 0) -> _Wave:
@@ -126,7 +118,7 @@ PSEUDOMETRICS: dict[str, Callable] = {
     "dot-product": DotProduct,
     "cosine": Cosine,
 }
-INITIALS: dict[str, Callable] = {"cos": _cos, "sin": _sin, "coordinate": _coordinate, "sum": _sum}
+INITIALS: dict[str, Callable] = {"cos": _wave(np.cos), "sin": _wave(np.sin), "coordinate": _coordinate, "sum": _sum}
 KINDS: dict[str, Mapping[str, Callable]] = {
     "space": SPACES,
     "density": DENSITIES,

@@ -82,7 +82,8 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: b
     seen = _unseen(generator, problem, best) if seen is None else seen
     lowest = max(lowest, seen, interpolation_round_off(best.grid))
     dense = partial(_fields_at, generator, problem, best.grid.shape, tol, None)
-    stats = compared_growth(_stats(best, lowest), solved[-2].stats)
+    before = next(coarse for coarse, fine in zip(solved, solved[1:]) if fine is best)
+    stats = compared_growth(_stats(best, lowest), before.stats)
     return report(generator, problem, best.fields, best.grid, rtol, stats, best.mass, dense)
 
 
