@@ -147,6 +147,8 @@ _LATER = {
     "families": ".families",
     "learning": ".learning",
     "DiffusionMap": ".learning.diffusion_map",
+    "LiveFigure": ".plotting.live",
+    "LivePage": ".plotting.live",
 }
 
 

@@ -7,6 +7,7 @@ A module has
     WRONG        one of them changed, {"drift": 1.0}: with it, the figure must fail
     measure(quick, progress) -> data     arrays by name; the only part that takes time
     check(data, constants) -> checks     predictions from the constants, against the data
+    LONG         optional, True where it takes minutes: such are begun first
     NEEDS        optional, a package of the extras that measure imports; without it the figure is left out
     PANELS       optional, panels side by side, 1 when absent
     draw(figure, data, constants)        predictions as lines or bands, measurements as points

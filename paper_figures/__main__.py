@@ -1,17 +1,19 @@
-"""The command: python -m paper_figures [NAME ...] [--out DIR] [--quick]."""
+"""The command: python -m paper_figures [NAME ...] [--out DIR] [--quick] [--jobs N]."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+import joblib
 import numpy as np
 from matplotlib import rc_context
 
@@ -28,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=RESULTS, help="folder for pictures and data (default paper_figures/results)"
     )
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs, minutes in all")
+    parser.add_argument("--jobs", type=int, metavar="N", help="figures at a time, that many processes (default: cores)")
     options = parser.parse_args(arguments)
+    if options.jobs is not None and options.jobs < 1:
+        print(f"paper_figures: --jobs must be positive, got {options.jobs}", file=sys.stderr)
+        return 2
     chosen, unknown = [], []
     for name in options.names:
         matches = [figure for figure in FIGURES if name in (figure, figure.partition("_")[0])]
@@ -36,18 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"paper_figures: NAME must be one of {', '.join(FIGURES)}, got {', '.join(unknown)}", file=sys.stderr)
         return 2
-    failed, left_out = [], []
-    print(f"{'claim':66} {'predicted':>11} {'measured':>11} {'tolerance':>9}  verdict")
-    for name in chosen or FIGURES:
-        began, module = time.perf_counter(), import_module(f"paper_figures.{name}")
-        needs = getattr(module, "NEEDS", None)
+    failed, left_out, names = [], [], []
+    for name in dict.fromkeys(chosen or FIGURES):
+        needs = getattr(import_module(f"paper_figures.{name}"), "NEEDS", None)
         if needs and find_spec(needs) is None:
             print(f"{name}: left out: needs {needs}")
             left_out.append(name)
-            continue
-        data, checks = compute(module, options.quick, progress=sys.stderr.isatty())
-        write(module, data, checks, options.out, name)
-        print(f"{name}: {module.TITLE} ({time.perf_counter() - began:.0f} s)")
+        else:
+            names.append(name)
+    print(f"{'claim':66} {'predicted':>11} {'measured':>11} {'tolerance':>9}  verdict")
+    for name, title, checks, seconds in made(names, options.quick, options.out, options.jobs or os.cpu_count() or 1):
+        print(f"{name}: {title} ({seconds:.0f} s)")
         print("\n".join(map(row, checks)), flush=True)
         if not all(check.holds for check in checks):
             failed.append(name)
@@ -56,6 +61,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if failed:
         print(f"paper_figures: a check fails in {', '.join(failed)}", file=sys.stderr)
     return 1 if failed or (options.names and left_out) else 0
+
+
+def made(names: list[str], quick: bool, folder: Path, jobs: int) -> Iterator[tuple[str, str, list[Check], float]]:
+    """Name, claim, checks and seconds of each, as they finish; each in one process, which has its share of the cores."""
+    jobs = min(jobs, len(names))
+    if jobs <= 1:
+        yield from (make(name, quick, folder, progress=sys.stderr.isatty()) for name in names)
+        return
+    tasks = [joblib.delayed(make)(name, quick, folder, progress=False) for name in sorted(names, key=_dearest_first)]
+    share = max(1, (os.cpu_count() or 1) // jobs)
+    with joblib.parallel_config("loky", inner_max_num_threads=share):
+        yield from joblib.Parallel(jobs, return_as="generator_unordered")(tasks)
+
+
+def _dearest_first(name: str) -> tuple[bool, str]:
+    return not getattr(import_module(f"paper_figures.{name}"), "LONG", False), name  # or the last one would run alone
+
+
+def make(name: str, quick: bool, folder: Path, progress: bool) -> tuple[str, str, list[Check], float]:
+    """Compute a figure and write it."""
+    began, module = time.perf_counter(), import_module(f"paper_figures.{name}")
+    data, checks = compute(module, quick, progress)
+    write(module, data, checks, folder, name)
+    return name, module.TITLE, checks, time.perf_counter() - began
 
 
 def row(check: Check) -> str:

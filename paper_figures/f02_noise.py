@@ -28,6 +28,7 @@ from attnflow.progress import track
 from . import Check
 
 TITLE = "Bias meets noise where predicted: the best temperature falls as N to the power −1/(3 + n/2)"
+LONG = True
 CONSTANTS = {"power": 1.0, "drift": 2.0}  # power of p in V
 WRONG = {"power": 0.5, "drift": 2.0}
 PANELS = 2

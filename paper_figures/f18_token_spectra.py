@@ -27,6 +27,7 @@ from . import Check
 
 PANELS = 3
 TITLE = "Random tokens have the equation's spectrum, with the bias and the noise predicted before they are drawn"
+LONG = True
 CONSTANTS = {"bias": 1.0, "mean": 1.0, "noise": 1.0}
 WRONG = {"bias": 0.0, "mean": 1.0, "noise": 1.0}
 

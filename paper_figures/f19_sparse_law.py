@@ -47,6 +47,7 @@ from . import Check
 
 PANELS = 3
 TITLE = "One law for sparse attention: mobility falls as density to the power 2/(n + 2m), from top-k to softmax"
+LONG = True
 CONSTANTS = {"numerator": 2.0, "per_power": 2.0}
 WRONG = {"numerator": 2.0, "per_power": 1.0}
 

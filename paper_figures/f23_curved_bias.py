@@ -32,6 +32,7 @@ from attnflow.progress import track
 from . import Check
 
 TITLE = "Curved metrics: layers miss their equation by the predicted constant times the time step"
+LONG = True
 CONSTANTS = {"time_step": 0.5}  # tau over eps
 WRONG = {"time_step": 1.0}
 

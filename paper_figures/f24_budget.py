@@ -28,6 +28,7 @@ from attnflow.studies.planning import Parts, Search
 from . import Check
 
 TITLE = "Asked for an error, the planned temperature and tokens deliver it, at next to the least cost"
+LONG = True
 CONSTANTS = {"noise": 1.0}  # power of 1 / N in the squared error of leading order
 WRONG = {"noise": 2.0}
 PANELS = 2

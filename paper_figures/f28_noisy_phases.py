@@ -32,6 +32,7 @@ from attnflow.progress import track
 from . import Check
 
 TITLE = "Noisy tokens order at a predicted threshold: under sums with a jump and hysteresis beyond b*, never under softmax"
+LONG = True
 CONSTANTS = {"diffusion": 0.5, "critical": 0.5}  # D; I_2 / I_1 at b*
 WRONG = {"diffusion": 1.0, "critical": 0.5}
 PANELS = 3

@@ -85,3 +85,18 @@ def test_half_a_measurement_is_none():
 def test_an_unknown_figure_is_refused_with_the_accepted_names(capsys):
     assert main(["f99"]) == 2
     assert "f01_bias" in capsys.readouterr().err
+
+
+def test_figures_made_in_processes_are_those_made_here(tmp_path):
+    names = ["f03", "f16"]
+    assert main([*names, "--quick", "--jobs", "2", "--out", str(tmp_path / "two")]) == 0
+    assert main([*names, "--quick", "--jobs", "1", "--out", str(tmp_path / "one")]) == 0
+    for stored in (tmp_path / "one").glob("*.npz"):
+        with np.load(stored) as here, np.load(tmp_path / "two" / stored.name) as there:
+            for name in here:
+                np.testing.assert_allclose(there[name], here[name], rtol=1e-9, atol=1e-13)
+
+
+def test_jobs_are_at_least_one(capsys):
+    assert main(["f03", "--jobs", "0"]) == 2
+    assert "--jobs" in capsys.readouterr().err
