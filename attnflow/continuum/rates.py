@@ -234,6 +234,7 @@ def _modes(layer: Attention, density: Density) -> _Modes:
     functions = vectors[:, ::-1] / np.sqrt(weight)[:, None]
     slow = eigenvalues > _SMOOTHED
     functions[:, slow] = A @ functions[:, slow] / eigenvalues[slow]
+    functions *= np.sign(np.random.default_rng(0).standard_normal(len(mass)) @ functions)  # else of rounding errors
     return _Modes(eigenvalues, functions, A, weight, mass, np.diag(1 / mass) - 1 + eta, sigma)
 
 
@@ -292,7 +293,7 @@ def _block(modes: _Modes, members: range, n_tokens: int) -> _Block:
     variances, directions = np.linalg.eigh(covariance)
     normal = np.random.default_rng(0).standard_normal((max(_DRAWS, 10 * len(rows)), len(rows)))
     normal = np.linalg.solve(np.linalg.cholesky(normal.T @ normal / len(normal)), normal.T).T
-    entries = (normal * np.sqrt(np.maximum(variances, 0))) @ directions.T
+    entries = normal @ ((directions * np.sqrt(np.maximum(variances, 0))) @ directions.T)  # whatever the directions' signs
     random = np.empty((len(entries), len(members), len(members)))
     random[:, rows, columns] = random[:, columns, rows] = entries
     mean = np.diag(values) + (0 if unknown else M)
