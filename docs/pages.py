@@ -10,6 +10,9 @@ from pathlib import Path
 
 from attnflow.cli import _parser
 from attnflow.studies.reference import study_reference
+from paper_figures import FIGURES
+from validation import claims
+from validation.__main__ import NAMES, RESULTS
 
 FRONT = ("# attnflow\n", "\n## Where the rest is")  # what the site's first page takes from README: after a text, before another
 _PLACES = (  # of what pages link to in the repository, from any of its folders
@@ -38,6 +41,7 @@ def write(root: Path, out: Path) -> None:
         **{f"notebooks/{path.stem}.md": notebook(path) for path in notebooks},
         "notebooks.md": tour(notebooks),
         "measurements.md": measurements(measured),
+        "claims.md": claimed(),
         "front.md": part(readme, *FRONT),
     }
     contents = {out / name: text.encode() for name, text in texts.items()}
@@ -74,6 +78,26 @@ def measurements(results: list[Path]) -> str:
     text = """What `python -m validation` and `python -m validation.benchmarks` wrote: accuracy, memory, and speed beside other
 libraries, goals missed included."""
     return _listing("Measurements", text, [f"measurements/{path.stem}" for path in results])
+
+
+def claimed() -> str:
+    """The one table of claims, from stored results."""
+    text = """# Every claim in one table
+
+What `python -m validation --stored` prints: each claim of README and of these pages, how much was measured, what is required, and where
+it is claimed. It is read from stored results; `python -m validation` and `python -m paper_figures` measure anew, and fail if a claim does.
+
+| claim | measured | required | holds | where |
+|---|---|---|---|---|
+"""
+    lines = []
+    for claim, result, at in claims.rows(RESULTS, NAMES):
+        folder = "figures" if result in FIGURES else "measurements"
+        where = [f"[{result}](/generated/{folder}/{result}.md)"]
+        where += [f"[{page.removeprefix('docs/')}]({page.removeprefix('docs')})" for page in at if page.startswith("docs/")]
+        cells = [literal(cell).strip() for cell in claim[:3]]
+        lines.append(f"| {' | '.join(cells)} | {'yes' if claim.holds else 'NO'} | {', '.join(where)} |")
+    return text + "\n".join(lines) + "\n"
 
 
 def literal(text: str) -> str:
