@@ -24,7 +24,7 @@ extensions = [
     "myst_parser",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["generated/readme"]  # parts that other pages include
+exclude_patterns = ["generated/front.md"]  # the first page includes it
 html_theme = "furo"
 html_title = f"attnflow {version}"
 html_static_path = ["_static"]
@@ -47,6 +47,12 @@ def skip_of_others(app, what, name, member, skip, options):
     return True if (getattr(member, "__module__", None) or "").startswith("sklearn") else None
 
 
+def place_links(app, name, source):
+    """Pages may link to files of the repository, so that they can be read there."""
+    source[0] = pages.placed(source[0])
+
+
 def setup(app):
+    app.connect("source-read", place_links)
     app.connect("autodoc-skip-member", skip_of_others)
     app.connect("autodoc-process-docstring", docstrings.as_rest, priority=100)  # before numpydoc

@@ -10,24 +10,19 @@ from pathlib import Path
 
 from attnflow.cli import _parser
 from attnflow.studies.reference import study_reference
+from paper_figures import FIGURES
+from validation import claims
+from validation.__main__ import NAMES, RESULTS
 
-# parts of README, which the pages of their names include: after a text, before another
-PARTS = {
-    "front": ("# attnflow\n", "The equation alone,"),
-    "equation": ("to the accuracy asked:\n", "\n## What there is"),
-    "what": ("\n## What there is\n", "\n## The attention family"),
-    "family": ("\n## The attention family\n", "\n## Learned metrics"),
-    "learned": ("\n## Learned metrics\n", "The claim that metric-attention"),
-    "worth": ("does it for your data.\n", "\n## Engines"),
-    "engines": ("\n## Engines\n", "\n## What is proved by which figure"),
-    "limits": ("\n## Known limits\n", "\n## Install more"),
-    "extras": ("\n## Install more\n", "\nMIT licence"),
-}
-_PLACES = (  # of what README links to
-    (r"\]\(validation/results/([\w-]+)\.(md|png)\)", r"](/generated/measurements/\1.\2)"),
-    (r"\]\(paper_figures/results/([\w-]+)\.png\)", r"](/generated/figures/\1.md)"),
-    (r"\]\(paper_figures/results/README\.md\)", "](/generated/figures.md)"),
-    (r"\]\(CONTRIBUTING\.md\)", "](/guides/contributing.md)"),
+FRONT = ("# attnflow\n", "\n## Where the rest is")  # what the site's first page takes from README: after a text, before another
+_PLACES = (  # of what pages link to in the repository, from any of its folders
+    (r"(!\[[^\]]*\])\((?:\.\./)*paper_figures/results/([\w-]+\.png)\)", r"\1(/generated/figures/\2)"),
+    (r"\]\((?:\.\./)*paper_figures/results/([\w-]+)\.png\)", r"](/generated/figures/\1.md)"),
+    (r"\]\((?:\.\./)*paper_figures/results/README\.md\)", "](/generated/figures.md)"),
+    (r"\]\((?:\.\./)*validation/results/([\w-]+)\.(md|png)\)", r"](/generated/measurements/\1.\2)"),
+    (r"\]\((?:\.\./)*notebooks/(\w+)\.ipynb\)", r"](/generated/notebooks/\1.md)"),
+    (r"\]\((?:\.\./)*CONTRIBUTING\.md\)", "](/guides/contributing.md)"),
+    (r"\]\(docs/([\w/]+\.md)\)", r"](/\1)"),
 )
 _CODE = re.compile(r"(`[^`]*`)")
 
@@ -46,7 +41,8 @@ def write(root: Path, out: Path) -> None:
         **{f"notebooks/{path.stem}.md": notebook(path) for path in notebooks},
         "notebooks.md": tour(notebooks),
         "measurements.md": measurements(measured),
-        **{f"readme/{name}.md": part(readme, *ends) for name, ends in PARTS.items()},
+        "claims.md": claimed(),
+        "front.md": part(readme, *FRONT),
     }
     contents = {out / name: text.encode() for name, text in texts.items()}
     contents |= {out / "figures" / picture.name: picture.read_bytes() for picture in pictures}
@@ -66,10 +62,15 @@ def part(readme: str, after: str, before: str) -> str:
     _, found, rest = readme.partition(after)
     text, end, _ = rest.partition(before)
     if not (found and end):
-        raise ValueError(f"README.md must have {before if found else after!r}: pages.PARTS tells the site what to take from it")
+        raise ValueError(f"README.md must have {before if found else after!r}: pages.FRONT tells the site what to take from it")
+    return placed(text).strip() + "\n"
+
+
+def placed(text: str) -> str:
+    """A page whose links to files of the repository lead to where they are on the site."""
     for place, there in _PLACES:
         text = re.sub(place, there, text)
-    return text.strip() + "\n"
+    return text
 
 
 def measurements(results: list[Path]) -> str:
@@ -77,6 +78,26 @@ def measurements(results: list[Path]) -> str:
     text = """What `python -m validation` and `python -m validation.benchmarks` wrote: accuracy, memory, and speed beside other
 libraries, goals missed included."""
     return _listing("Measurements", text, [f"measurements/{path.stem}" for path in results])
+
+
+def claimed() -> str:
+    """The one table of claims, from stored results."""
+    text = """# Every claim in one table
+
+What `python -m validation --stored` prints: each claim of README and of these pages, how much was measured, what is required, and where
+it is claimed. It is read from stored results; `python -m validation` and `python -m paper_figures` measure anew, and fail if a claim does.
+
+| claim | measured | required | holds | where |
+|---|---|---|---|---|
+"""
+    lines = []
+    for claim, result, at in claims.rows(RESULTS, NAMES):
+        folder = "figures" if result in FIGURES else "measurements"
+        where = [f"[{result}](/generated/{folder}/{result}.md)"]
+        where += [f"[{page.removeprefix('docs/')}]({page.removeprefix('docs')})" for page in at if page.startswith("docs/")]
+        cells = [literal(cell).strip() for cell in claim[:3]]
+        lines.append(f"| {' | '.join(cells)} | {'yes' if claim.holds else 'NO'} | {', '.join(where)} |")
+    return text + "\n".join(lines) + "\n"
 
 
 def literal(text: str) -> str:

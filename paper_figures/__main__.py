@@ -116,19 +116,26 @@ def write_gallery(folder: Path) -> None:
     lines = [
         "# Every theorem a figure that can fail",
         "",
-        "Written by `python -m paper_figures`: lines are predictions, points are measured.",
+        "Written by `python -m paper_figures`: lines are predictions, points are measured; with one wrong constant a figure fails.",
         "",
     ]
-    for name in FIGURES:
-        stored = folder / f"{name}.json"
-        if not stored.exists():
-            continue
-        summary, module = json.loads(stored.read_text(encoding="utf-8")), import_module(f"paper_figures.{name}")
-        source = module.__doc__.partition("Source:")[2].strip().split("\n\n")[0]
+    stored = {
+        name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        for name in FIGURES
+        if (folder / f"{name}.json").exists()
+    }
+    sources = {name: " ".join(_source(import_module(f"paper_figures.{name}")).split()) for name in stored}
+    lines += ["| claim | source | figure | verdict |", "|---|---|---|---|"]
+    for name, summary in stored.items():
+        verdict = "holds" if all(c["holds"] for c in summary["checks"]) else "FAILS"
+        cells = summary["title"], sources[name].replace("|", r"\|"), f"[{name[1:3]}]({name}.png)"
+        lines.append(f"| {' | '.join(cells)} | {verdict}, {len(summary['checks'])} checks |")
+    lines.append("")
+    for name, summary in stored.items():
         lines += [
             f"## {summary['title']}",
             "",
-            f"Source: {' '.join(source.split())}",
+            f"Source: {sources[name]}",
             "",
             f"![{summary['title']}]({name}.png)",
             "",
@@ -139,6 +146,10 @@ def write_gallery(folder: Path) -> None:
             lines.append(f"| {c['claim'].replace('|', chr(92) + '|')} | {numbers} | {'holds' if c['holds'] else 'FAILS'} |")
         lines.append("")
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _source(module: ModuleType) -> str:
+    return (module.__doc__ or "").partition("Source:")[2].strip().split("\n\n")[0]
 
 
 if __name__ == "__main__":

@@ -82,8 +82,12 @@ def test_the_built_in_study_spans_a_decade():
         ("seeds = 3", "seeds = 3\ncolour = 1", "[study] must only have the keys"),
         ("[space]", "[space", "study file must be TOML"),
         ('[space]\nkind = "circle"', 'space = "circle"', "[space] must be a table of keys"),
-        ('kind = "sin"\nmode = 2', 'kind = "coordinate"', "[initial] kind must be 'cos' or 'sin' on a torus"),
-        ('kind = "sin"', 'kind = "sin"\naxis = 1', "[initial] axis must be below 1"),
+        (
+            'kind = "sin"\nmode = 2',
+            'kind = "coordinate"',
+            "[initial] of kind 'coordinate': kind must be 'cos' or 'sin' on a torus",
+        ),
+        ('kind = "sin"', 'kind = "sin"\naxis = 1', "[initial] of kind 'sin': axis must be below 1"),
         ('kind = "circle"', 'kind = "circle"\nlength = 1.0', "[density] must live on the [space]"),
     ],
 )

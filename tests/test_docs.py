@@ -60,7 +60,7 @@ def test_links_and_toctrees_of_the_pages_lead_somewhere(generated):
     sources |= {DOCS / "generated" / path.relative_to(generated): path for path in generated.rglob("*.md")}
     assert len(sources) > 80
     for page, source in sources.items():
-        text = source.read_text(encoding="utf-8")
+        text = pages.placed(source.read_text(encoding="utf-8"))
         targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", _prose(text))
         targets += re.findall(r"```\{(?:literal)?include\} (\S+)", text)
         for tree in re.findall(r"```\{toctree\}\n(.*?)```", text, re.S):

@@ -1,5 +1,6 @@
 """What is built holds the whole package and runs where nothing of the source tree is."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,13 @@ def test_a_wheel_made_of_the_source_archive_is_the_whole_package_and_runs_alone(
     assert (
         wheel.name.startswith(f"attnflow-{attnflow.__version__}-") and archive.name == f"attnflow-{attnflow.__version__}.tar.gz"
     )
+
+
+def test_the_citation_is_of_this_version_and_names_the_papers_of_the_theory():
+    text = (TREE / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.+)$", text, re.M)[1] == attnflow.__version__
+    sources = (TREE / "docs/theory/sources.md").read_text(encoding="utf-8")
+    assert set(re.findall(r'"arXiv:([\d.]+)"', text)) == set(re.findall(r"arxiv\.org/abs/([\d.]+\d)", sources))
 
 
 def test_the_version_stands_in_one_place(capsys):

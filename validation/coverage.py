@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 import attnflow as af
 
-from . import Report
+from . import Claim, Report
 
 SETS, TOKENS, NOMINAL, QUANTILE = 200, 1000, 0.95, 1.96
 ALLOWED = (0.92, 0.97)
@@ -80,7 +80,7 @@ PROBLEMS = {
 
 def run() -> Report:
     """Share of intervals that hold the infinite-token value, for each problem and normalisation."""
-    rows, claims, held = [], {}, {name: [] for name in NORMALIZATIONS}
+    rows, claims, held = [], [], {name: [] for name in NORMALIZATIONS}
     for title, problem in PROBLEMS.items():
         for name, normalization in NORMALIZATIONS.items():
             scores = standardised(problem, normalization, SETS, f"{title}, {name}")
@@ -91,8 +91,9 @@ def run() -> Report:
             held[name].append(shares.mean())
     low, high = ALLOWED
     for name, shares in held.items():
-        claims[f"{name}: intervals of nominal {NOMINAL:.0%} cover {min(shares):.3f} to {max(shares):.3f}"] = (
-            low <= min(shares) and max(shares) <= high
+        found, within = f"{min(shares):.3f} to {max(shares):.3f}", low <= min(shares) and max(shares) <= high
+        claims.append(
+            Claim(f"{name}: coverage of nominal {NOMINAL:.0%} intervals", found, f"{low:.2f} to {high:.2f}", bool(within))
         )
     text = (
         f"{SETS} sets of {TOKENS} random tokens per row; the infinite-token value by quadrature. Scores are deviations over the\n"

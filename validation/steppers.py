@@ -12,7 +12,7 @@ from attnflow.pde import DriftDiffusion
 from attnflow.pde.boundaries import read_boundary
 from attnflow.pde.volumes.march import SOLVE_IVP, march
 
-from . import Report
+from . import Claim, Report
 
 EXACT = ("chebyshev", "rational")
 TOLERANCES = (1e-4, 1e-6, 1e-8)
@@ -84,20 +84,25 @@ def run(chosen: list[Setting] | None = None) -> Report:
             shown = [f"{error:.1e}" for error in errors]
             shown = [*[""] * len(TOLERANCES), *shown] if method in EXACT else [*shown, ""]
             rows.append([setting.name, method, *shown, effort])
-    claims = {}
+    claims = []
     for method, errors in worst.items():
         largest = np.max(errors, axis=0)
         if method in EXACT:
-            claims[f"{method}: exact to 1e-12, worst {largest[0]:.1e}"] = bool(largest[0] <= 1e-12)
+            claims.append(Claim(f"{method}: largest error", f"{largest[0]:.1e}", "at most 1e-12", bool(largest[0] <= 1e-12)))
         else:
             ratio = float(np.max(largest * SHARE / TOLERANCES))
-            sentence = f"{method}: given {SHARE:g} rtol, the error in time stays below rtol, worst {ratio:.1g} rtol"
-            claims[sentence] = ratio < 1
+            what = f"{method}: given {SHARE:g} rtol, the error in time over rtol"
+            claims.append(Claim(what, f"{ratio:.1g}", "below 1", ratio < 1))
             # not from each to the next: LSODA's choice of methods and orders may hang on last digits
             errors = np.array(errors)
-            claims[f"{method}: the smallest tolerance gives the smallest error"] = bool((errors[:, -1:] < errors[:, :-1]).all())
+            held = bool((errors[:, -1:] < errors[:, :-1]).all())
+            claims.append(
+                Claim(
+                    f"{method}: errors that are smallest at the smallest tolerance", "all" if held else "not all", "all", held
+                )
+            )
     if chosen is None:
-        claims |= _shared()
+        claims += _shared()
     text = (
         "The same finite volumes for all; the solution is scipy.linalg.expm of their matrix. Error at two times, over\n"
         "the largest initial value, for the tolerance given to the integrator; the work is that of the smallest one.\n"
@@ -107,20 +112,22 @@ def run(chosen: list[Setting] | None = None) -> Report:
     return Report("Time integrators against the matrix exponential", text, columns, rows, claims)
 
 
-def _shared() -> dict[str, bool]:
+def _shared() -> list[Claim]:
     """Many output times for the work of the last one, and the same fields."""
     setting = settings()[3]
     cells, start, end = setting.cells(), setting.initial(), setting.times[-1]
     times = end * np.arange(1, OUTPUTS + 1) / OUTPUTS
-    claims = {}
+    claims = []
     for method in EXACT:
         many, shared = march(cells, start, times, 1e-15, method)
         one, alone = march(cells, start, times[-1:], 1e-15, method)
         gap = float(np.abs(many[-1] - one[-1]).max() / np.abs(start).max())
-        claims[f"{method}: the last of {OUTPUTS} output times is that of one, to {gap:.1e}"] = gap < 1e-12
+        claims.append(
+            Claim(f"{method}: the last of {OUTPUTS} output times less that of one", f"{gap:.1e}", "below 1e-12", gap < 1e-12)
+        )
         if method == "chebyshev":
             numbers = shared["applications"], alone["applications"]
-            claims[f"{method}: {numbers[0]} applications for {OUTPUTS} output times, {numbers[1]} for one"] = (
-                numbers[0] <= 1.1 * numbers[1]
-            )
+            required = f"at most 1.1 times the {numbers[1]} for one"
+            what = f"{method}: applications for {OUTPUTS} output times"
+            claims.append(Claim(what, str(numbers[0]), required, bool(numbers[0] <= 1.1 * numbers[1])))
     return claims

@@ -16,7 +16,7 @@ import attnflow as af
 from attnflow.studies.fits import Estimate, fit_values
 from attnflow.studies.result import StudyResult
 
-from . import Report
+from . import Claim, Report
 
 REPEATS, NOMINAL = 200, 0.95
 _CIRCLE = af.SquaredDistance(af.Circle())
@@ -26,7 +26,7 @@ CASES = {"softmax": ("softmax", 6), "sinkhorn, few seeds": ("sinkhorn", 3)}  # n
 
 def run(repeats: int = REPEATS, cases: dict = CASES) -> Report:
     """Coverage and width of the intervals of slope("size") and constant("size")."""
-    rows, claims = [], {}
+    rows, claims = [], []
     # of a share of repeats, three standard errors
     allowed = 3 * np.sqrt(NOMINAL * (1 - NOMINAL) / repeats)
     for name, (normalization, seeds) in cases.items():
@@ -43,12 +43,17 @@ def run(repeats: int = REPEATS, cases: dict = CASES) -> Report:
             numbers = f"{truth.value:.4f}", f"{expected:.4f}", f"{found[quantity].width:.4f}"
             rows.append([name, quantity, *numbers, f"{found[quantity].coverage:.3f}", f"{held:.3f}"])
             if fit.claimed:
-                sentence = f"{name}, {quantity}: {found[quantity].coverage:.1%} of the intervals hold it, {NOMINAL:.0%} nominal"
-                claims[sentence] = bool(abs(found[quantity].coverage - NOMINAL) < allowed)
+                share, held = found[quantity].coverage, bool(abs(found[quantity].coverage - NOMINAL) < allowed)
+                claims.append(
+                    Claim(
+                        f"{name}, {quantity}: intervals that hold it", f"{share:.1%}", f"{NOMINAL:.0%} +- {allowed:.1%}", held
+                    )
+                )
                 apart = abs(truth.value - expected) / ((truth.high - truth.low) / 2)
-                claims[f"{name}, {quantity}: predicted to {apart:.2f} of the interval of all repeats"] = bool(apart < 2)
+                what = f"{name}, {quantity}: predicted less that of all repeats, over half its interval"
+                claims.append(Claim(what, f"{apart:.2f}", "below 2", bool(apart < 2)))
         share = found["slope"].width / found["slope, group means"].width
-        claims[f"{name}: intervals {share:.2f} times as wide as those through group means"] = bool(share < 1)
+        claims.append(Claim(f"{name}: width over that through group means", f"{share:.2f}", "below 1", bool(share < 1)))
     text = (
         f"Circle, p proportional to exp(cos x), H0 = cos x, t = {TIME:g}, eps in {EPSILONS}, N in {SIZES}, {repeats} studies each.\n"
         "All: from the cells of all repeats. Predicted: before any run. Coverage: share of the 95 % intervals that hold the\n"

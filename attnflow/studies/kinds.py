@@ -11,6 +11,7 @@ from .. import checks, files
 from ..geometry import (
     Box,
     Circle,
+    Density,
     Euclidean,
     Gaussian,
     KernelDensity,
@@ -23,6 +24,7 @@ from ..geometry import (
     VonMisesFisher,
 )
 from ..similarity import Cosine, DotProduct, LogDistance, Mahalanobis, PowerDistance, SquaredDistance
+from .surfaces import ellipsoid, hyperbolic, hyperbolic_disc, squared_map, torus_of_revolution
 
 LONGEST = 300  # characters of a fault: our own lists of accepted names are longer than what others say
 
@@ -37,7 +39,7 @@ def _mixture(space: Space, parts: list, weights: list | None = None) -> Mixture:
     weights : list of float
         Their shares, which add up to one; equal ones where they are left out.
     """
-    densities = [make("density", part, space=space) for part in _tables(parts, "density")]
+    densities = [make("density", part, "density.parts", space=space) for part in _tables(parts, "density")]
     return Mixture(densities, np.full(len(densities), 1 / len(densities)) if weights is None else np.asarray(weights))
 
 
@@ -59,6 +61,17 @@ def _kernel(tokens: str, bandwidth: float | None = None) -> KernelDensity:
         raise ValueError(f"tokens could not be read: {error}") from None
 
 
+def _exp(space: Space, parts: list) -> Density:
+    """Proportional to the exponential of a sum of starts, on any space; squares of coordinates make a Gaussian.
+
+    Parameters
+    ----------
+    parts : list of tables
+        Of log p, each an [initial] with its kind and keys, and a factor (1 where it is left out).
+    """
+    return Density(space, _added(space, parts, "density"))
+
+
 def _wave(function: Callable) -> Callable:
     """The start that is cos or sin of a coordinate."""
 
@@ -77,15 +90,17 @@ def _wave(function: Callable) -> Callable:
     return make
 
 
-def _coordinate(space: Space, axis: int = 0) -> _Wave:
-    """One coordinate itself, where it does not wrap.
+def _coordinate(space: Space, axis: int = 0, power: int = 1) -> _Wave:
+    """A power of one coordinate, where it does not wrap.
 
     Parameters
     ----------
     axis : int
         Which one, counted from 0.
+    power : int
+        At least 1.
     """
-    return _Wave(None, space, 1, axis)
+    return _Wave(None, space, power, axis)
 
 
 def _sum(space: Space, parts: list) -> _Sum:
@@ -96,12 +111,26 @@ def _sum(space: Space, parts: list) -> _Sum:
     parts : list of tables
         Each a start with its kind and keys, and a factor (1 where it is left out).
     """
-    factors = [checks.real(part.get("factor", 1.0), "factor") for part in _tables(parts, "initial")]
+    return _added(space, parts, "initial")
+
+
+def _added(space: Space, parts: list, name: str) -> _Sum:
+    """The sum of the starts that a table of that name has as its parts."""
+    factors = [checks.real(part.get("factor", 1.0), "factor") for part in _tables(parts, name)]
     plain = [{key: value for key, value in part.items() if key != "factor"} for part in parts]
-    return _Sum(tuple((factor, make("initial", part, space=space)) for factor, part in zip(factors, plain)))
+    return _Sum(tuple((factor, make("initial", part, f"{name}.parts", space=space)) for factor, part in zip(factors, plain)))
 
 
-SPACES: dict[str, Callable] = {"circle": Circle, "torus": Torus, "euclidean": Euclidean, "box": Box, "sphere": Sphere}
+SPACES: dict[str, Callable] = {
+    "circle": Circle,
+    "torus": Torus,
+    "euclidean": Euclidean,
+    "box": Box,
+    "sphere": Sphere,
+    "torus-of-revolution": torus_of_revolution,
+    "ellipsoid": ellipsoid,
+    "hyperbolic-disc": hyperbolic_disc,
+}
 DENSITIES: dict[str, Callable] = {
     "uniform": Uniform,
     "vonmises": VonMises,
@@ -109,6 +138,7 @@ DENSITIES: dict[str, Callable] = {
     "vonmises-fisher": VonMisesFisher,
     "mixture": _mixture,
     "kernel": _kernel,
+    "exp": _exp,
 }
 PSEUDOMETRICS: dict[str, Callable] = {
     "squared-distance": SquaredDistance,
@@ -117,6 +147,8 @@ PSEUDOMETRICS: dict[str, Callable] = {
     "mahalanobis": Mahalanobis,
     "dot-product": DotProduct,
     "cosine": Cosine,
+    "squared-map": squared_map,
+    "hyperbolic": hyperbolic,
 }
 INITIALS: dict[str, Callable] = {"cos": _wave(np.cos), "sin": _wave(np.sin), "coordinate": _coordinate, "sum": _sum}
 KINDS: dict[str, Mapping[str, Callable]] = {
@@ -131,28 +163,28 @@ class Missing(Exception):
     """A table cannot be looked at before another one is right."""
 
 
-def make(name: str, table: Mapping, **context):
+def make(name: str, table: Mapping, at: str | None = None, **context):
     """Call the constructor that a table names with its other keys, and with the context it asks for, if that is there.
 
     Raises
     ------
     ValueError
-        Naming the table and the key.
+        Naming the table (by where it stands in the file, `at`, if that is not its name) and the key.
     Missing
         If something of the context is None that it asks for.
     """
-    kinds, table = KINDS[name], dict(table)
+    kinds, table, at = KINDS[name], dict(table), f"[{at or name}]"
     if "kind" not in table:
-        raise ValueError(f"[{name}] must have a kind, one of {sorted(kinds)}")
-    kind = checks.choice(table.pop("kind"), f"[{name}] kind", kinds)
+        raise ValueError(f"{at} must have a kind, one of {sorted(kinds)}")
+    kind = checks.choice(table.pop("kind"), f"{at} kind", kinds)
     wanted = signature(kinds[kind]).parameters
-    only(table, set(wanted) - set(context), f"[{name}] of kind {kind!r}")
+    only(table, set(wanted) - set(context), f"{at} of kind {kind!r}")
     if any(key in wanted and context[key] is None for key in context):
         raise Missing
     try:
         return kinds[kind](**{key: value for key, value in context.items() if key in wanted}, **table)
     except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
-        where = "" if str(error).startswith("[") else f"[{name}] of kind {kind!r}: "
+        where = "" if str(error).startswith("[") else f"{at} of kind {kind!r}: "
         raise ValueError(f"{where}{files.one_line(error, LONGEST)}") from None
 
 
@@ -186,18 +218,18 @@ class _Sum:
 
 
 class _Wave:
-    """cos or sin of mode * x along one coordinate (of `mode` waves around a torus), or x itself."""
+    """cos or sin of mode * x along one coordinate (of `mode` waves around a torus), or x to the power of `mode`."""
 
     def __init__(self, function: Callable | None, space: Space, mode: int, axis: int) -> None:
-        self.function, self.mode = function, checks.integer(mode, "[initial] mode", least=1)
-        self.axis = checks.integer(axis, "[initial] axis")
+        self.function, self.mode = function, checks.integer(mode, "mode" if function else "power", least=1)
+        self.axis = checks.integer(axis, "axis")
         if self.axis >= space.columns:
-            raise ValueError(f"[initial] axis must be below {space.columns}, got {axis}")
+            raise ValueError(f"axis must be below {space.columns}, got {axis}")
         wraps = self.axis < len(space.periodic) and space.periodic[self.axis]
         if wraps and function is None:
-            raise ValueError("[initial] kind must be 'cos' or 'sin' on a torus, where a coordinate jumps")
+            raise ValueError("kind must be 'cos' or 'sin' on a torus, where a coordinate jumps")
         self.unit = 2 * np.pi / (space.bounds[self.axis][1] - space.bounds[self.axis][0]) if wraps else 1.0
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         x = x[..., self.axis]
-        return x if self.function is None else self.function(self.mode * self.unit * x)
+        return x**self.mode if self.function is None else self.function(self.mode * self.unit * x)

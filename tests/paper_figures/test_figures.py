@@ -48,10 +48,10 @@ def test_it_is_drawn_with_a_claim_and_labelled_axes(name):
 
 
 @each_figure
-def test_readme_has_its_claim_and_verdict(name):
+def test_the_gallery_has_its_claim_and_verdict(name):
     module, data = load(name)
-    readme = (STORED.parents[1] / "README.md").read_text(encoding="utf-8")
-    (row,) = [line for line in readme.splitlines() if f"({STORED.parent.name}/results/{name}.png)" in line]
+    gallery = (STORED / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in gallery.splitlines() if line.startswith("|") and f"({name}.png)" in line]
     checks = module.check(data, module.CONSTANTS)
     verdict = "holds" if all(check.holds for check in checks) else "FAILS"
     assert module.TITLE in row and f"{verdict}, {len(checks)} checks" in row

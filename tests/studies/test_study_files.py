@@ -180,7 +180,7 @@ def test_densities_and_starts_are_made_of_parts_and_of_data_beside_the_file(tmp_
     write_tables(read_tables(tmp_path / "s.toml"), tmp_path / "data" / "copy.toml")
     assert read_study(tmp_path / "data" / "copy.toml").fingerprint == study.fingerprint
     (tmp_path / "data" / "tokens.npy").unlink()
-    with pytest.raises(ValueError, match=r"\[density\] of kind 'kernel': tokens could not be read"):
+    with pytest.raises(ValueError, match=r"\[density.parts\] of kind 'kernel': tokens could not be read"):
         read_study(tmp_path / "s.toml")
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from validation import Report, digits
+from validation import Claim, Report, digits
 from validation.__main__ import main, write
 
 
@@ -45,7 +45,7 @@ def test_an_unknown_name_is_refused_with_the_accepted_ones(capsys):
 
 
 def test_a_failing_claim_fails_the_command(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(digits, "run", lambda: Report("t", "", ["a"], [["1"]], {"no": False}))
+    monkeypatch.setattr(digits, "run", lambda: Report("t", "", ["a"], [["1"]], [Claim("no", "1", "0", False)]))
     assert main(["digits", "--out", str(tmp_path)]) == 1
     assert "a claim fails in digits" in capsys.readouterr().err
-    assert "- [ ] no" in (tmp_path / "digits.md").read_text()
+    assert "| no    | 1        | 0        | NO    |" in (tmp_path / "digits.md").read_text()

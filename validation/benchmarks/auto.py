@@ -46,7 +46,7 @@ def run(rounds: int = 2) -> Report:
         "whole layers; a dense sum takes rows of f where keys are chosen.\n"
         f"Worst ratio {worst:.2f}; {np.mean(np.array(ratios) <= 1.5):.0%} within 1.5 (goal: all).\n{describe_machine()}"
     )
-    return Report("The automatic choice beside the best engine", text, COLUMNS, rows, {})
+    return Report("The automatic choice beside the best engine", text, COLUMNS, rows, [])
 
 
 def _enter(rows: list, ratios: list, case: tuple, chosen: str, runs: dict[str, Callable], rounds: int) -> None:

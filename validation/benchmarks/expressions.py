@@ -44,7 +44,7 @@ def run(rounds: int = 5) -> Report:
         f"{SIZE} uniform tokens, one value column, a new key bias each time; f in float64 always. At eps = 1e-6 sines and cosines\n"
         f"of differences are not taken apart: that would lose digits.\n{describe_machine()}"
     )
-    return Report("Sympy expressions beside SquaredDistance", text, COLUMNS, rows, {})
+    return Report("Sympy expressions beside SquaredDistance", text, COLUMNS, rows, [])
 
 
 def _time(expression, dim, epsilon, dtype, rounds) -> list[str]:

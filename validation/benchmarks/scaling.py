@@ -41,7 +41,7 @@ def run(rounds: int = 3) -> Report:
     )
     pairs = multiply_adds_per_second() / INSTRUCTIONS["n=2"]
     title = "Seconds per layer against the number of tokens"
-    return Report(title, text, COLUMNS, rows, {}, lambda ax: draw(ax, curves, pairs))
+    return Report(title, text, COLUMNS, rows, [], lambda ax: draw(ax, curves, pairs))
 
 
 def _time(engine: str, size: int, rounds: int) -> tuple[list[float], float]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numba
 import numpy as np
 
-from validation import Report
+from validation import Claim, Report
 
 from .machine import describe_machine
 from .processes import Worker
@@ -21,12 +21,12 @@ ACCURATE = {"float64": 1e-8, "float32": 1e-3}  # errors beyond are wrong, not ro
 
 def run_table(title: str, text: str, ours: str, peers: Mapping[str, Mapping[str, float | None]], rounds: int) -> Report:
     """Time `ours`, a peer, ours, the next peer, ... on every case; peers maps case -> peer -> goal (None: no goal)."""
-    rows, claims = [], {}
+    rows, claims = [], []
     for name, goals in peers.items():
         found, worst = _run_case(name, ours, goals, rounds)
         rows += found
         limit = ACCURATE[CASES[name].dtype]
-        claims[f"{name}: every timed sum is within {limit:g}, worst {worst:.1e}"] = worst <= limit
+        claims.append(Claim(f"{name}: worst of the timed sums", f"{worst:.1e}", f"at most {limit:g}", bool(worst <= limit)))
     about = (
         f"Each library runs in a process of its own, pinned to one core, on one thread, with the best of a few chunk sizes;\n"
         f"{rounds} rounds, ours before every peer; medians of processor time. One value column, or c; f / (2 eps) is at most 25.\n"
