@@ -234,6 +234,9 @@ class Circle(Torus):
     def __repr__(self) -> str:
         return "Circle()" if is_angle(0.0, self.lengths[0], True) else display.shown("Circle", *self.lengths)
 
+    def _description_(self) -> dict[str, float]:
+        return {"length": self.lengths[0]}
+
 
 @dataclass(frozen=True)
 class Euclidean(Space):
