@@ -35,6 +35,11 @@ def versions() -> dict[str, str]:
     return packages | {"python": platform.python_version()}
 
 
+def seeded(seed: Any, rng: np.random.Generator) -> Any:
+    """What makes the generator again: the seed that the caller gave, or its state."""
+    return rng if seed is None or isinstance(seed, np.random.Generator) else seed
+
+
 def described(value: Any) -> Any:
     """A value as JSON: an object by the kind that its class has in study files and by what it was made of.
 

@@ -189,8 +189,9 @@ def _after(
     """Features after so many layers, the last of them at the queries."""
     count = layers - (queries is not None)
     if count:
-        y, _ = many_layers(bound, features, np.array([0, count]), progress)
-        if len(y) < 2:
+        kept: list[np.ndarray] = []
+        many_layers(bound, features, np.array([0, count]), kept.append, progress)
+        if len(kept) < 2:
             raise KeyboardInterrupt
-        features = y[-1]
+        features = kept[-1]
     return features if queries is None else bound.attend(features, queries).mean
