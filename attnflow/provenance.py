@@ -13,7 +13,7 @@ import numpy as np
 
 from . import display
 
-_ENTRIES = 64  # of an array that is written out; a larger one is known by its digest
+_ENTRIES = 16  # of an array that is written out; a larger one is known by its digest
 
 
 def provenance(function: str = "", /, **parameters: Any) -> dict[str, Any]:
@@ -79,5 +79,5 @@ def _kind(value: Any) -> str:
 
 
 def _digest(array: np.ndarray) -> dict[str, Any]:
-    content = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    content = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
     return {"shape": list(array.shape), "dtype": str(array.dtype), "sha256": content}

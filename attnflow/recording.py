@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from . import checks, stores
 from .grid import Grid
-from .solution import Solution
+from .solution import MONITORS, Solution
 
 SAVE = ("all", "final", "statistics")
-_STATISTICS = {"mean": np.ndarray.mean, "variance": np.ndarray.var, "min": np.ndarray.min, "max": np.ndarray.max}
+_STATISTICS: dict[str, Callable] = {"mean": np.ndarray.mean, "variance": np.ndarray.var, "min": np.ndarray.min, "max": np.ndarray.max}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +96,18 @@ class Watch:
         """Whether anything is done with what is saved before the last."""
         return self.save != "final" or self.callback is not None or self.store is not None
 
+    def show(self, solution: Solution) -> Solution:
+        """What was computed at once, as far as the callback lets it."""
+        if self.callback is None:
+            return solution
+        for k, (t, y) in enumerate(zip(solution.t.tolist(), solution.y), start=1):
+            if self.callback(Step(None, t, _read_only(y))) and k < len(solution.t):
+                monitors = {name: solution.stats[name][:k] for name in MONITORS if name in solution.stats}
+                message = f"stopped by callback at t = {t:.4g}; {solution.message}"
+                stats = {**solution.stats, **monitors}
+                return replace(solution, t=solution.t[:k], y=solution.y[:k], status=1, message=message, stats=stats)
+        return solution
+
     def begin(
         self,
         length: int,
@@ -159,9 +171,7 @@ class Recorder:
         if self.writer is not None:
             self.writer.write(t, y, layer)
         if watched and self.watch.callback is not None:
-            shown = y.view()
-            shown.flags.writeable = False
-            if self.watch.callback(Step(layer, t, shown)):
+            if self.watch.callback(Step(layer, t, _read_only(y))):
                 self.stopped = True
                 raise Stopped
 
@@ -188,3 +198,9 @@ class Recorder:
         times, layers, values = zip(*self.seen)
         told = {name: np.stack(column) for name, column in zip(_STATISTICS, zip(*values))}
         return {"t": np.array(times), **({} if layers[0] is None else {"layers": np.array(layers)}), **told}
+
+
+def _read_only(y: np.ndarray) -> np.ndarray:
+    shown = y.view()
+    shown.flags.writeable = False
+    return shown

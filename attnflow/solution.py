@@ -14,6 +14,7 @@ from .grid import Grid
 from .provenance import provenance
 
 ARRAYS = ("t", "y", "layers", "points", "embedding", "local_error")  # what a file holds besides its description
+READ = ("meta", *ARRAYS)
 MONITORS = ("mean", "deviation", "mass")  # stats with an entry per time
 
 
@@ -322,16 +323,9 @@ def load(path: str | os.PathLike) -> Solution:
     ...     load(f"{folder}/run.npz").y.shape
     (1, 2, 1)
     """
-    arrays: dict[str, Any]
-    if stores.is_store(path):
-        meta, arrays = stores.read(path)
-    else:
-        arrays = files.read_archive(path, ("meta", *ARRAYS), "path", stores.WHAT)
-        meta = arrays.pop("meta", None)
+    arrays: dict[str, Any] = stores.read(path) if stores.is_store(path) else files.read_archive(path, READ, "path", stores.WHAT)
     try:
-        if meta is None:
-            raise ValueError("it lacks a description")
-        return Solution(**stores.decode(meta if isinstance(meta, str) else meta.item()), **arrays)
+        return Solution(**stores.decode(arrays.pop("meta").item()), **arrays)
     except KeyError as error:
         raise ValueError(f"path must be {stores.WHAT}, got {os.fspath(path)!r} (it lacks {error})") from None
     except (TypeError, ValueError, AttributeError, RecursionError) as error:

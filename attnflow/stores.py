@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -23,6 +24,7 @@ from .grid import Axis, Grid
 
 WHAT = "a file written by Solution.save, or the store of a run"
 CUT_OFF = "cut off: the run was ended from outside; what it had finished is here"
+_ARRAYS = ("t", "y", "layers", "points")
 _START, _END = "start.npz", "end.npz"
 _KEY = "attnflow"  # of the description among the attributes of a Zarr group
 
@@ -150,8 +152,8 @@ def is_store(path: str | os.PathLike) -> bool:
     return any((path / name).is_file() for name in (_START, "zarr.json"))
 
 
-def read(path: str | os.PathLike) -> tuple[str, dict[str, np.ndarray]]:
-    """Description and arrays of a store, as far as it was written.
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The arrays of a store as far as it was written, and the description as "meta".
 
     Raises
     ------
@@ -161,52 +163,48 @@ def read(path: str | os.PathLike) -> tuple[str, dict[str, np.ndarray]]:
         Of a Zarr group without zarr.
     """
     path = checks.path(path, "path")
-    found = _read_pieces(path) if (path / _START).is_file() else _read_zarr(path)
-    if not len(found[1].get("t", ())):
-        raise ValueError(f"path must be {WHAT}, got {str(path)!r} (nothing was finished before it was cut off)")
-    return found
+    arrays = _read_pieces(path) if (path / _START).is_file() else _read_zarr(path)
+    if not len(arrays.get("t", ())):
+        raise _refused(path, "nothing was finished before it was cut off")
+    return arrays
 
 
-def _read_pieces(path: Path) -> tuple[str, dict[str, np.ndarray]]:
+def _read_pieces(path: Path) -> dict[str, np.ndarray]:
     names = [_START]
-    for k in count():
-        if not (path / _piece(k)).is_file():
-            break
-        names.append(_piece(k))
+    while (path / _piece(len(names) - 1)).is_file():
+        names.append(_piece(len(names) - 1))
     names += [_END] if (path / _END).is_file() else []
     capacity.fits(2 * sum((path / name).stat().st_size for name in names), "path")
-    read: dict[str, list[np.ndarray]] = {}
-    for name in names:
-        for key, array in files.read_archive(path / name, ("meta", "t", "y", "layers", "points"), "path", WHAT).items():
-            read.setdefault(key, []).append(array)
+    pieces = [files.read_archive(path / name, ("meta", *_ARRAYS), "path", WHAT) for name in names]
+    found = {name: [piece[name] for piece in pieces if name in piece] for name in ("meta", *_ARRAYS)}
     try:
-        meta, points = read.pop("meta")[-1].item(), read.pop("points", [])
-        arrays = {name: np.concatenate(parts) for name, parts in read.items()}
-        return meta, arrays | ({"points": points[0]} if points else {})
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"path must be {WHAT}, got {str(path)!r} ({files.one_line(error)})") from None
+        once = {name: found.pop(name)[-1] for name in ("meta", "points") if found[name]}
+        return once | {name: np.concatenate(parts) for name, parts in found.items() if parts}
+    except ValueError as error:
+        raise _refused(path, files.one_line(error)) from None
 
 
-def _read_zarr(path: Path) -> tuple[str, dict[str, np.ndarray]]:
+def _read_zarr(path: Path) -> dict[str, np.ndarray]:
     zarr = exports.installed("zarr", "reading a Zarr group")
     try:
         group = zarr.open_group(str(path), mode="r")
-        meta = group.attrs[_KEY]
-        kept = {name: group[name] for name in ("t", "y", "layers", "points") if name in group}
-        if any(array.dtype != np.float64 for array in kept.values()):
-            raise ValueError("its arrays are not of numbers")
-        times = np.asarray(kept["t"][:]) if "t" in kept and kept["t"].ndim == 1 else np.empty(0)
-        done = int(np.append(np.isfinite(times), False).argmin())
-        capacity.fits(2 * done * 8 * int(np.prod(kept["y"].shape[1:])) if done else 0, "path")
-        arrays = {name: np.asarray(array[...] if name == "points" else array[:done]) for name, array in kept.items()}
-        layers = arrays.get("layers")
-        if layers is not None and (layers == layers.astype(int)).all():
-            arrays["layers"] = layers.astype(int)
-        return meta, arrays
+        found = {"meta": np.array(group.attrs[_KEY])}
+        kept = {name: group[name] for name in _ARRAYS if name in group}
+        if any(array.dtype != np.float64 for array in kept.values()) or "t" not in kept:
+            return found
+        times = kept["t"]
+        done = bisect_left(range(times.shape[0]), True, key=lambda k: not np.isfinite(times[k]))
+        capacity.fits(sum(2 * done * array.nbytes // array.shape[0] for array in kept.values()), "path")
+        found |= {name: np.asarray(array[:] if name == "points" else array[:done]) for name, array in kept.items()}
     except Exception as error:  # zarr lets through whatever damaged files lead to
-        if str(error).startswith("path must"):
-            raise
-        raise ValueError(f"path must be {WHAT}, got {str(path)!r} ({files.one_line(error)})") from None
+        raise _refused(path, files.one_line(error)) from None
+    layers = found.get("layers")
+    whole = layers is not None and (layers == layers.astype(int)).all()
+    return found | ({"layers": found["layers"].astype(int)} if whole else {})
+
+
+def _refused(path: Path, why: str) -> ValueError:
+    return ValueError(f"path must be {WHAT}, got {str(path)!r} ({why})")
 
 
 def _piece(k: int) -> str:

@@ -126,7 +126,8 @@ def evolve(
             if k % watch.every == 0 or k == layers:
                 record.add(k * clock, x, k)
     except KeyboardInterrupt:
-        status, message = 1, f"{record.how} after {done} of {layers} layers; they are here"
+        if done < layers:
+            status, message = 1, f"{record.how} after {done} of {layers} layers; they are here"
     except LostTokens as error:
         status, message = -1, f"stopped after {done} of {layers} layers, which are here: {error}"
     if done * clock > record.last:

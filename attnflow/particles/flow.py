@@ -24,7 +24,7 @@ from ..solution import Solution
 from .blocks import TOO_LARGE, LostTokens, along, following, turn
 from .diffusions import brownian_step
 from .evolution import check_tokens
-from .langevin import divide
+from .legs import divide
 
 _EXPLICIT = ("RK23", "RK45", "DOP853")
 _STEP, _LONG = 0.2, 0.5  # in units of how fast velocities change: a step that is chosen, and one that is warned of
@@ -157,7 +157,8 @@ def evolve_continuous(
             for time, there in due:
                 keep(time, there)
     except KeyboardInterrupt:
-        status, message = 1, record.how
+        if record.last < times[-1]:
+            status, message = 1, record.how
     except LostTokens as error:
         status, message = -1, str(error)
     if status:

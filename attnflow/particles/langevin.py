@@ -20,6 +20,7 @@ from ..provenance import provenance, seeded
 from ..recording import Step, Watch
 from ..solution import Solution
 from .diffusions import Scheme, build_scheme, choose_steps, settle
+from .legs import divide
 from .moments import Moments, warn_if_lopsided
 
 _BLOCK = 2**14  # paths that move together: bounds the memory of a step
@@ -113,7 +114,8 @@ def langevin(
                 x = _advance(scheme, x, h, rng.normal(size=(scheme.draws, *x.shape)))
             record.add(time, x)
     except KeyboardInterrupt:
-        status, message = 1, f"{record.how} after {record.count} of {len(times)} times; they are here"
+        if record.count < len(times):
+            status, message = 1, f"{record.how} after {record.count} of {len(times)} times; they are here"
     except _LostPath as error:
         status, message = -1, f"{error}; the {record.count} of {len(times)} times before are here"
     if not record.count:  # a Solution has at least one time
@@ -287,17 +289,6 @@ def _read_steps(density, drift, scheme, x, times, steps, paths, pairs=False) -> 
     if steps < least:
         raise ValueError(f"steps must be at least {least:.0f} to time {times[-1]:g} on {density.space}, got {steps}")
     return steps
-
-
-def divide(times: np.ndarray, steps: int, pairs: bool = False) -> list[tuple[int, float]]:
-    """(number of steps, their length) from each output time to the next."""
-    legs, before = [], 0.0
-    for time in times:
-        count = int(np.ceil((time - before) / times[-1] * steps * (1 - 1e-12))) if time > 0 else 0
-        count += count % 2 if pairs else 0
-        legs.append((count, (time - before) / max(count, 1)))
-        before = time
-    return legs
 
 
 def _describe(legs: list[tuple[int, float]], scheme: Scheme) -> dict[str, Any]:

@@ -154,7 +154,9 @@ def propagate(
     done, status, message = int(count[record.count - 1]), 0, "finished"
     if lost:
         status = -1
-        message = f"stopped after {done} of {layers} layers, which are here: values grew beyond the range of numbers; scale them down"
+        message = (
+            f"stopped after {done} of {layers} layers, which are here: values grew beyond the range of numbers; scale them down"
+        )
     elif done < layers:
         status, message = 1, f"{record.how} after {done} of {layers} layers; they are here"
     return record.solution(status, message, {**bound.stats, **stats})
