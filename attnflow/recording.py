@@ -15,7 +15,12 @@ from .grid import Grid
 from .solution import MONITORS, Solution
 
 SAVE = ("all", "final", "statistics")
-_STATISTICS: dict[str, Callable] = {"mean": np.ndarray.mean, "variance": np.ndarray.var, "min": np.ndarray.min, "max": np.ndarray.max}
+_STATISTICS: dict[str, Callable] = {
+    "mean": np.ndarray.mean,
+    "variance": np.ndarray.var,
+    "min": np.ndarray.min,
+    "max": np.ndarray.max,
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -194,7 +194,8 @@ def _read_zarr(path: Path) -> dict[str, np.ndarray]:
             return found
         times = kept["t"]
         done = bisect_left(range(times.shape[0]), True, key=lambda k: not np.isfinite(times[k]))
-        capacity.fits(sum(2 * done * array.nbytes // array.shape[0] for array in kept.values()), "path")
+        needed = [a.nbytes if name == "points" else a.nbytes // a.shape[0] * done for name, a in kept.items()]
+        capacity.fits(2 * sum(needed), "path")
         found |= {name: np.asarray(array[:] if name == "points" else array[:done]) for name, array in kept.items()}
     except Exception as error:  # zarr lets through whatever damaged files lead to
         raise _refused(path, files.one_line(error)) from None
