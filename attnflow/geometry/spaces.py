@@ -56,6 +56,11 @@ class Space:
         return tuple(names) if len(names) == 1 else tuple(f"{name}_{k + 1}" for k, name in enumerate(names))
 
     @property
+    def angular(self) -> bool:
+        """Whether all coordinates are angles."""
+        return all(symbol.startswith("\\theta") for symbol in self.symbols)
+
+    @property
     def latex(self) -> str:
         """Its name in formulas."""
         return _product(

@@ -120,7 +120,8 @@ def langevin(
         status, message = -1, f"{error}; the {record.count} of {len(times)} times before are here"
     if not record.count:  # a Solution has at least one time
         record.add(0.0, np.repeat(start, paths, axis=0), watched=False)
-    stats = {"points": len(start), "paths": paths, **_describe(legs, scheme)}
+    where = {"coordinate": "angle"} if density.space.angular else {}
+    stats = {"points": len(start), "paths": paths, **_describe(legs, scheme), **where}
     return record.solution(status, message, stats)
 
 

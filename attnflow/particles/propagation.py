@@ -159,4 +159,6 @@ def propagate(
         )
     elif done < layers:
         status, message = 1, f"{record.how} after {done} of {layers} layers; they are here"
-    return record.solution(status, message, {**bound.stats, **stats})
+    space = None if points is None else heads[0].f.space
+    where = {"coordinate": "angle"} if space is not None and space.angular else {}
+    return record.solution(status, message, {**bound.stats, **stats, **where})
