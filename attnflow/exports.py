@@ -13,7 +13,7 @@ from . import capacity
 
 def to_xarray(solution) -> Any:
     """See `Solution.to_xarray`."""
-    xarray = _installed("xarray", "to_xarray")
+    xarray = installed("xarray", "to_xarray")
     dims, coordinates = _where(solution)
     dims = ("t", *dims, "column")
     coordinates = {"t": ("t", solution.t)} | coordinates
@@ -29,7 +29,7 @@ def to_xarray(solution) -> Any:
 
 def to_dataframe(solution) -> Any:
     """See `Solution.to_dataframe`."""
-    pandas = _installed("pandas", "to_dataframe")
+    pandas = installed("pandas", "to_dataframe")
     dims, coordinates = _where(solution)
     times, columns = len(solution.t), solution.y.shape[-1]
     sizes = solution.y.shape[1:-1]
@@ -63,9 +63,9 @@ def _where(solution) -> tuple[tuple[str, ...], dict[str, tuple]]:
     return grid.names, {n: (n, axis.nodes, unit) for n, axis, unit in zip(grid.names, grid.axes, units)}
 
 
-def _installed(package: str, method: str):
-    """An optional package, or what to install."""
+def installed(package: str, what: str):
+    """An optional package, or what `what` needs installed."""
     try:
         return import_module(package)
     except ImportError:
-        raise ImportError(f'{method} needs {package}: pip install "attnflow[storage]"') from None
+        raise ImportError(f'{what} needs {package}: pip install "attnflow[storage]"') from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from . import capacity, checks, display, exports, files
-from .grid import Axis, Grid
+from . import capacity, checks, display, exports, files, stores
+from .grid import Grid
+from .provenance import provenance
 
 ARRAYS = ("t", "y", "layers", "points", "embedding", "local_error")  # what a file holds besides its description
+READ = ("meta", *ARRAYS)
 MONITORS = ("mean", "deviation", "mass")  # stats with an entry per time
 
 
@@ -47,6 +48,9 @@ class Solution:
         from the initial values: as accurate as the saved ones. Not saved to files.
     local_error : (*grid.shape, c) array, a function that computes it when it is asked for, or None
         Estimated absolute error at the grid's nodes, at any of the times; see `error`.
+    provenance : dict
+        "versions" of attnflow, numpy, numba and python; of runs also "function" and "parameters": layers and densities
+        in words of study files, seeds, and large arrays by their digests.
     """
 
     t: np.ndarray
@@ -60,6 +64,7 @@ class Solution:
     embedding: np.ndarray | None = None
     dense: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False)
     local_error: np.ndarray | Callable[[], np.ndarray] | None = field(default=None, compare=False)
+    provenance: dict[str, Any] = field(default_factory=provenance, compare=False)
 
     def __post_init__(self) -> None:
         self.status = checks.integer(self.status, "status", least=-1)
@@ -69,6 +74,8 @@ class Solution:
             raise TypeError(f"message must be a string, got {type(self.message).__name__}")
         if not isinstance(self.stats, dict):
             raise TypeError(f"stats must be a dict, got {type(self.stats).__name__}")
+        if not isinstance(self.provenance, dict):
+            raise TypeError(f"provenance must be a dict, got {type(self.provenance).__name__}")
         if not isinstance(self.grid, Grid | None):
             raise TypeError(f"grid must be a Grid or None, got {type(self.grid).__name__}")
         if not (self.dense is None or callable(self.dense)):
@@ -244,19 +251,11 @@ class Solution:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to an .npz file, whole or not at all; read it back with `attnflow.load`."""
-        axes = [] if self.grid is None else [[a.kind, a.size, a.low, a.high] for a in self.grid.axes]
-        meta = {
-            "axes": axes,
-            "sphere": bool(self.grid and self.grid.sphere),
-            "endless": list(self.grid.endless) if self.grid else [],
-            "status": self.status,
-            "message": self.message,
-            "stats": self.stats,
-        }
+        meta = stores.encode(self.grid, self.status, self.message, self.stats, self.provenance)
         self.node_errors()
         arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
         with files.whole(path) as file:
-            np.savez_compressed(file, meta=np.array(json.dumps(meta, default=exports.plain)), **arrays)
+            np.savez_compressed(file, meta=np.array(meta), **arrays)
 
     def to_xarray(self):
         """An xarray Dataset: `y` over time, place and column, where each is, and what the run says of itself as attributes.
@@ -301,12 +300,20 @@ class Solution:
 
 
 def load(path: str | os.PathLike) -> Solution:
-    """Read a Solution written by `Solution.save`; nothing in the file is executed.
+    """Read a Solution written by `Solution.save`, or the store of a run; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : path
+        A file, or the folder that a run was told as its `store`. Of a run that is still going on, or was killed, it holds what
+        was finished: the status is 1.
 
     Raises
     ------
     ValueError
-        If the file is not such a file.
+        If it is neither.
+    ImportError
+        Of a Zarr store without zarr, of the extra `storage`.
 
     Examples
     --------
@@ -316,18 +323,13 @@ def load(path: str | os.PathLike) -> Solution:
     ...     load(f"{folder}/run.npz").y.shape
     (1, 2, 1)
     """
-    wanted = "a file written by Solution.save"
-    arrays: dict[str, Any] = files.read_archive(path, ("meta", *ARRAYS), "path", wanted)
+    arrays: dict[str, Any] = stores.read(path) if stores.is_store(path) else files.read_archive(path, READ, "path", stores.WHAT)
     try:
-        meta = json.loads(arrays.pop("meta").item())
-        axes = tuple(Axis(*axis) for axis in meta["axes"])
-        endless = tuple((bool(low), bool(high)) for low, high in meta["endless"])
-        grid = Grid(axes, bool(meta["sphere"]), endless) if axes else None
-        return Solution(grid=grid, status=meta["status"], message=meta["message"], stats=meta["stats"], **arrays)
+        return Solution(**stores.decode(arrays.pop("meta").item()), **arrays)
     except KeyError as error:
-        raise ValueError(f"path must be {wanted}, got {os.fspath(path)!r} (it lacks {error})") from None
+        raise ValueError(f"path must be {stores.WHAT}, got {os.fspath(path)!r} (it lacks {error})") from None
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"path must be {wanted}, got {os.fspath(path)!r} ({files.one_line(error)})") from None
+        raise ValueError(f"path must be {stores.WHAT}, got {os.fspath(path)!r} ({files.one_line(error)})") from None
 
 
 def _increasing(values, name: str, count: int | None = None) -> np.ndarray:

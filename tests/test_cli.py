@@ -134,6 +134,40 @@ def test_error_bars_are_left_out_when_told_to_or_when_they_take_long(tokens, tmp
     assert "for other tokens of the same density" in capsys.readouterr().out
 
 
+def test_a_propagated_file_is_done_again_from_itself(tokens, tmp_path, capsys):
+    out, again = tmp_path / "out", tmp_path / "again"
+    np.save(tmp_path / "labels.npy", np.arange(200) % 2)
+    how = ["--mask", str(tmp_path / "labels.npy"), "--normalization", "sinkhorn", "--layers", "4"]
+    assert main(["propagate", str(tokens), *how, "--no-error-bars", "--out", str(out)]) == 0
+    assert af.load(out / "propagate.npz").provenance["command"]["epsilon"] not in ("auto", None)
+    tokens.unlink()
+    capsys.readouterr()
+    file = str(out / "propagate.npz")
+    assert main(["rerun", file, "--out", str(again)]) == 0
+    assert capsys.readouterr().out.startswith("5 saved layers differ by at most 0 of the largest feature")
+    assert main(["rerun", str(again / "propagate.npz")]) == 0
+
+    run = af.load(file)
+    run.y[1:] *= 1 + 1e-6
+    run.provenance["versions"]["numpy"] = "1.0"
+    run.save(tmp_path / "other.npz")
+    assert main(["rerun", str(tmp_path / "other.npz")]) == 1
+    assert f"numpy {np.__version__}, then 1.0" in capsys.readouterr().out
+    np.save(tmp_path / "labels.npy", np.arange(200) % 4)
+    assert main(["rerun", file]) == 2
+    assert "has changed" in capsys.readouterr().err
+
+
+def test_a_file_that_lacks_what_made_it_is_not_done_again(tokens, tmp_path, capsys):
+    cloud = np.load(tokens)
+    run = af.propagate(af.Attention(af.SquaredDistance(af.Euclidean(3)), 1.0), cloud, cloud, 2)
+    for change in ({}, {"command": 3}, {"command": {"epsilon": "1"}}, {"parameters": []}):
+        run.provenance |= change
+        run.save(tmp_path / "run.npz")
+        assert main(["rerun", str(tmp_path / "run.npz")]) == 2
+        assert "path must be a file that attnflow propagate wrote" in capsys.readouterr().err
+
+
 def test_propagate_keeps_its_picture_when_error_bars_are_interrupted(tokens, tmp_path, capsys, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt

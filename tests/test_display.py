@@ -267,6 +267,10 @@ def test_a_table_has_the_numbers():
     assert ["time step", "0.025"] in Table(LAYER._repr_html_()).rows
     spectrum = af.Heat(CIRCLE).spectrum(30, grid=64)
     assert Table(spectrum._repr_html_()).rows[-1] == ["...", "30 in all"]
+    predicted = af.predicted_error(LAYER, P, start, 0.2, 500)
+    assert Table(predicted._repr_html_()).rows[0] == ["relative error", f"{predicted.relative:.3g}"]
+    bars = af.error_bars(LAYER, TOKENS, start(TOKENS), 2)
+    assert Table(bars._repr_html_()).rows[-1] == ["together", f"{bars.relative:.3g}"]
     study = af.ConvergenceStudy(F, P, start, 0.5, [0.04, 0.02, 0.01], [np.inf])
     result = study.run(progress=False)
     row = Table(result._repr_html_()).rows[1]

@@ -110,6 +110,10 @@ class Attention:
         f, options = display.cut(repr(self.f), 60), self._options
         return display.cut(", ".join([f"Attention({f}", *(f"{name}={value}" for name, value in options.items())]) + ")")
 
+    def _description_(self) -> dict[str, Any]:
+        rest = {name: getattr(self, name) for name in ("residual", "mask", "backend", "rtol", "dtype")}
+        return {"f": self.f, "epsilon": self.epsilon, "normalization": name_of(self.normalization), **rest}
+
     @property
     def _options(self) -> dict[str, str]:
         """How it differs from a plain softmax layer in double precision."""

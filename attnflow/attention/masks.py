@@ -31,6 +31,9 @@ class TokenMask:
     symmetric = True
     content = ""
 
+    def _description_(self) -> dict[str, str]:
+        return {"text": repr(self), "content": self.content}
+
     def of(self, size: int) -> Mask:
         """The mask of so many tokens; a ValueError if it is one of others."""
         raise NotImplementedError

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +16,14 @@ from ..attention.names import NORMALIZATIONS
 from ..norms import norm
 from ..particles import ErrorBars, error_bars, propagate
 from ..particles.responses import probes
+from ..provenance import described
+from ..solution import load as load_solution
 from ..studies import words
 from .output import folder, load, new_figure, save
 
 _MOST = 300.0  # seconds that error bars may take unasked
+_WORDS = ("pseudometric", "epsilon", "normalization", "heads", "mask")  # of `words.make_layer`
+_SAME = 1e-9  # of the largest feature, by which a run may differ when it is done again: elsewhere numbers round otherwise
 _ALONE = 5  # tokens of a mode that is none of the whole
 _SCREENED = {
     "region": "where the density makes column sums large",
@@ -62,20 +68,23 @@ def _add_layer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--mask", metavar="causal|M.npy", help="who sees whom: 'causal', or (N,) labels, or (E, 2) edges")
 
 
-def _layer(options: argparse.Namespace, tokens: np.ndarray, heads: int | None = None) -> Attention | MultiHead:
-    layer, notes = words.make_layer(tokens, options.pseudometric, options.epsilon, options.normalization, heads, options.mask)
+def _layer(options: argparse.Namespace, tokens: np.ndarray) -> tuple[Attention | MultiHead, dict[str, Any]]:
+    """The layer, and the words that make it again: a temperature that was chosen as a number."""
+    asked: dict[str, Any] = {name: getattr(options, name, None) for name in _WORDS}
+    layer, notes = words.make_layer(tokens, **asked)
     for note in notes:
         print(note)
-    return layer
+    return layer, asked | ({"epsilon": ",".join(repr(head.epsilon) for head in heads_of(layer))} if notes else {})
 
 
 def _propagate(options: argparse.Namespace) -> int:
     tokens = checks.points(load(options.tokens, "tokens"), "tokens")
     values = tokens if options.values is None else checks.features(load(options.values, "values"), "values", len(tokens))
     layers = checks.integer(options.layers, "layers", least=1)
-    layer = _layer(options, tokens, options.heads)
+    layer, asked = _layer(options, tokens)
     options.running = True
     run = propagate(layer, tokens, values, layers, progress=True)
+    run.provenance["command"] = asked
     assert run.layers is not None
     if run.status:
         print(f"attnflow: {run.message}", file=sys.stderr)
@@ -107,6 +116,53 @@ def _propagate(options: argparse.Namespace) -> int:
         print(f" of {len(tokens)} tokens{_chosen(stats)}")
     print(f"wrote {out / 'propagate.npz'}, {out / 'propagate.csv'} and {out / 'propagate.png'}")
     return {0: 0, 1: 130}.get(run.status, 1)
+
+
+def rerun_solution(path: str, out: str | None = None) -> int:
+    """Do again what `attnflow propagate` did, from its file alone, and say by how much the features differ.
+
+    Parameters
+    ----------
+    path : str
+        A propagate.npz: tokens, features at the start, and the layer in words. A mask of labels or edges is read again from
+        its own file.
+    out : str, optional
+        Folder for the new propagate.npz.
+
+    Returns
+    -------
+    int
+        0 where features agree to 1e-9 of the largest, else 1.
+
+    Raises
+    ------
+    ValueError
+        If the file was not made by the command, or its mask is another one by now.
+    """
+    before = load_solution(path)
+    told: Any = before.provenance.get("parameters")
+    asked: Any = before.provenance.get("command")
+    known = isinstance(told, dict) and {"layer", "layers"} <= set(told) and isinstance(asked, dict) and {*asked} == {*_WORDS}
+    if before.points is None or not known:
+        raise ValueError(f"path must be a file that attnflow propagate wrote, got {path!r}, which lacks what it was given")
+    layers = checks.integer(told["layers"], "layers")
+    layer, _ = words.make_layer(before.points, **asked)
+    if json.loads(json.dumps(described(layer))) != told["layer"]:
+        raise ValueError(f"path must be of the layer that its words make, got {path!r}: the mask {asked['mask']!r} has changed")
+    run = propagate(layer, before.points, before.y[0], layers, progress=True)
+    common = min(len(run.y), len(before.y))
+    size = float(np.abs(before.y).max()) or 1.0
+    difference = float(np.abs(run.y[:common] - before.y[:common]).max()) / size
+    now = run.provenance["versions"]
+    for name, version in sorted(before.provenance.get("versions", {}).items()):
+        if now.get(name) != version:
+            print(f"{name} {now.get(name)}, then {version}")
+    print(f"{common} saved layers differ by at most {difference:.2g} of the largest feature")
+    if out is not None:
+        run.provenance["command"] = asked
+        run.save(folder(out) / "propagate.npz")
+        print(f"wrote {folder(out) / 'propagate.npz'}")
+    return 0 if difference <= _SAME and run.status == 0 else 1
 
 
 def _error_bars(layer: Attention | MultiHead, tokens, values, run, wanted: bool | None) -> tuple[ErrorBars | None, str]:
@@ -150,7 +206,7 @@ def _chosen(stats: dict) -> str:
 def _spectrum(options: argparse.Namespace) -> int:
     tokens = checks.points(load(options.tokens, "tokens"), "tokens")
     k = checks.integer(options.k, "k", least=1, largest=len(tokens) - 2)
-    layer = _layer(options, tokens)
+    layer, _ = _layer(options, tokens)
     if isinstance(layer, MultiHead):
         raise ValueError(f"epsilon must be one number for a spectrum, got {options.epsilon!r}")
     options.running = True

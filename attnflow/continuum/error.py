@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..attention import Attention, MultiHead, heads_of
 from ..attention.infinite import TooManyNodes
 from ..attention.masks import check_unmasked
@@ -78,6 +78,11 @@ class PredictedError:
     def __repr__(self) -> str:
         parts = f"bias {self.bias_share:.3g}, noise {self.noise_share:.3g}, mean {self.mean_share:.3g}"
         return f"PredictedError({self.relative:.3g}: {parts}; N_eff >= {self.n_eff:.3g}, {self.regime})"
+
+    def _repr_html_(self) -> str:
+        parts = {"relative error": self.relative, "bias": self.bias_share, "noise": self.noise_share, "mean": self.mean_share}
+        rows = [(name, f"{value:.3g}") for name, value in parts.items()]
+        return display.table("PredictedError", [*rows, ("N_eff at least", f"{self.n_eff:.3g}"), ("regime", self.regime)])
 
 
 def predicted_error(

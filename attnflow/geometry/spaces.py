@@ -56,6 +56,11 @@ class Space:
         return tuple(names) if len(names) == 1 else tuple(f"{name}_{k + 1}" for k, name in enumerate(names))
 
     @property
+    def angular(self) -> bool:
+        """Whether all coordinates are angles."""
+        return all(symbol.startswith("\\theta") for symbol in self.symbols)
+
+    @property
     def latex(self) -> str:
         """Its name in formulas."""
         return _product(
@@ -233,6 +238,9 @@ class Circle(Torus):
 
     def __repr__(self) -> str:
         return "Circle()" if is_angle(0.0, self.lengths[0], True) else display.shown("Circle", *self.lengths)
+
+    def _description_(self) -> dict[str, float]:
+        return {"length": self.lengths[0]}
 
 
 @dataclass(frozen=True)

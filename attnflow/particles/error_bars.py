@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import capacity, checks
+from .. import capacity, checks, display
 from ..attention import Attention, BoundHeads, BoundLayer, MultiHead
 from ..attention.heads import check_columns
 from ..norms import norm
@@ -32,6 +32,8 @@ class ErrorBars:
         where the layer has no limit equation.
     accuracy : float
         Relative standard error of each of `noise`: 0 where exact.
+    angle : bool
+        Whether coordinates are angles.
     """
 
     points: np.ndarray
@@ -39,6 +41,7 @@ class ErrorBars:
     noise: np.ndarray
     bias: np.ndarray | None
     accuracy: float
+    angle: bool = False
 
     @property
     def noise_share(self) -> float:
@@ -64,6 +67,16 @@ class ErrorBars:
         of_bias = "no limit equation" if self.bias is None else f"bias {self.bias_share:.2g}"
         about = f", each known to {self.accuracy:.0%}" if self.accuracy else ""
         return f"ErrorBars({self.noise.size} outputs: relative standard error {self.noise_share:.2g}{about}; {of_bias})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("outputs", self.noise.size),
+            ("relative standard error", f"{self.noise_share:.3g}"),
+            ("each known to", f"{self.accuracy:.0%}" if self.accuracy else "exact to first order"),
+            ("bias", "no limit equation" if self.bias is None else f"{self.bias_share:.3g}, from two temperatures"),
+            ("together", f"{self.relative:.3g}"),
+        ]
+        return display.table("ErrorBars", rows)
 
     def plot(self, ax=None, column: int = 0):
         """Draw one column with its 95 % intervals; returns the Axes."""
@@ -171,7 +184,9 @@ def error_bars(
         w, fine = 2 ** order(layer, tokens), half.bind(tokens)
         fine.stats.setdefault("isolated", 0)  # who is alone at this temperature was not asked for
         bias = w / (w - 1) * (features - _after(fine, start, 2 * layers, queries, progress))
-    return ErrorBars(tokens if queries is None else queries, middle + features, errors[0], bias, accuracy)
+    space = layer.layers[0].f.space if isinstance(layer, MultiHead) else layer.f.space
+    angle = space is not None and space.angular
+    return ErrorBars(tokens if queries is None else queries, middle + features, errors[0], bias, accuracy, angle)
 
 
 def _read_queries(layer: Attention | MultiHead, queries: np.ndarray) -> np.ndarray:
@@ -189,8 +204,9 @@ def _after(
     """Features after so many layers, the last of them at the queries."""
     count = layers - (queries is not None)
     if count:
-        y, _ = many_layers(bound, features, np.array([0, count]), progress)
-        if len(y) < 2:
+        kept: list[np.ndarray] = []
+        many_layers(bound, features, np.array([0, count]), kept.append, progress)
+        if len(kept) < 2:
             raise KeyboardInterrupt
-        features = y[-1]
+        features = kept[-1]
     return features if queries is None else bound.attend(features, queries).mean

@@ -6,7 +6,9 @@ In flat space one layer is x <- x + a V (A x - x), and V = -1 spreads tokens out
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from ..attention import Attention, MultiHead, Unnormalized, heads_of
 from ..attention.heads import check_columns
 from ..geometry import Euclidean, Sphere
 from ..progress import track
+from ..provenance import provenance
+from ..recording import Step, Watch
 from ..solution import Solution
 from .blocks import NORMS, Block, LostTokens, following
 
@@ -31,6 +35,9 @@ def evolve(
     norm: str | None = None,
     gain: float | np.ndarray = 1.0,
     map: Callable | None = None,
+    save: str | int = "all",
+    callback: Callable[[Step], object] | None = None,
+    store: str | os.PathLike | None = None,
 ) -> Solution:
     """Tokens after 0, ..., `layers` layers, the tokens being their own values.
 
@@ -66,6 +73,8 @@ def evolve(
         Of N. The root mean square norm's gain is one of ours divided by sqrt(n).
     map : callable, optional
         Tokens (N, n) -> (N, n), applied after attention in each layer; and once to `tokens`, to be checked.
+    save, callback, store
+        As in `propagate`: all layers or the last, whom to show them, and where to write them as they are done.
 
     Returns
     -------
@@ -88,14 +97,17 @@ def evolve(
     if map is not None:
         checks.array(checks.function(map, "map", "callable on tokens (N, n)")(tokens), "map(tokens)", tokens.shape)
     layers = checks.integer(layers, "layers")
-    save_every = checks.integer(save_every, "save_every", least=1)
+    watch = Watch.read(save, callback, store, save_every)
     capacity.ends(layers, "layers", 5e-5 + 1e-9 * tokens.size, "layers")
-    capacity.fits(2 * tokens.nbytes * (layers // save_every + 2), "layers")
+    capacity.fits(2 * tokens.nbytes * (1 if watch.sparing else layers // watch.every + 2), "layers")
     clock = layer.clock
     block = Block(layer.residual, V, constrain is not None, norm, scale, map)
-    x, saved, kept, stats = tokens, [tokens], [0], {}
+    asked = {"value_matrix": V, "constrain": constrain, "norm": norm, "gain": scale, "map": map}
+    call = provenance("evolve", layer=layer, tokens=tokens, layers=layers, save_every=watch.every, **asked)
+    record = watch.begin(layers // watch.every + 2, provenance=call)
+    stats: dict[str, Any] = {}
+    x, done = tokens, 0
     status, message = 0, "finished"
-    done = 0
 
     def attend(seen: np.ndarray) -> np.ndarray:
         bound = layer.bind(seen)
@@ -106,22 +118,21 @@ def evolve(
         return attended.mean
 
     try:
+        record.add(0.0, x, 0)
         for k in track(range(1, layers + 1), progress, layers):
             with following(given=done == 0):
                 moved = block(x, attend)
             x, done = moved, k
-            if k % save_every == 0 or k == layers:
-                saved.append(x)
-                kept.append(k)
+            if k % watch.every == 0 or k == layers:
+                record.add(k * clock, x, k)
     except KeyboardInterrupt:
-        status, message = 1, f"interrupted after {done} of {layers} layers; they are here"
+        if done < layers:
+            status, message = 1, f"{record.how} after {done} of {layers} layers; they are here"
     except LostTokens as error:
         status, message = -1, f"stopped after {done} of {layers} layers, which are here: {error}"
-    if done > kept[-1]:
-        saved.append(x)
-        kept.append(done)
-    count = np.array(kept)
-    return Solution(count * clock, np.stack(saved), count, None, None, status, message, stats)
+    if done * clock > record.last:
+        record.add(done * clock, x, done, watched=False)
+    return record.solution(status, message, stats)
 
 
 def check_tokens(layer, tokens, value_matrix, constrain, norm=None, gain=1.0):

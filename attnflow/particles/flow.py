@@ -7,7 +7,8 @@ token, independently (Mun & Rosenzweig 2026).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from .. import capacity, checks
 from ..attention import Attention, MultiHead
 from ..geometry import Sphere
 from ..progress import track
+from ..provenance import provenance, seeded
+from ..recording import Step, Watch
 from ..solution import Solution
 from .blocks import TOO_LARGE, LostTokens, along, following, turn
 from .diffusions import brownian_step
 from .evolution import check_tokens
-from .langevin import divide
+from .legs import divide
 
 _EXPLICIT = ("RK23", "RK45", "DOP853")
 _STEP, _LONG = 0.2, 0.5  # in units of how fast velocities change: a step that is chosen, and one that is warned of
@@ -44,6 +47,9 @@ def evolve_continuous(
     rng: np.random.Generator | int | None = None,
     steps: int | None = None,
     progress: bool = False,
+    save: str = "all",
+    callback: Callable[[Step], object] | None = None,
+    store: str | os.PathLike | None = None,
 ) -> Solution:
     """The flow of small residual steps: dx/dt = V (A x - x), on the sphere dx/dt = P_x (V A x).
 
@@ -74,6 +80,8 @@ def evolve_continuous(
         a fifth of the time in which the flow or the noise change velocities, as they do at the start.
     progress : bool
         Show a progress bar.
+    save, callback, store
+        As in `propagate`, of the output times; save is a word.
 
     Returns
     -------
@@ -108,7 +116,7 @@ def evolve_continuous(
     times = checks.output_times(t)
     checks.choice(method, "method", (*_EXPLICIT, "Radau", "BDF", "LSODA"))
     rtol, atol = checks.positive(rtol, "rtol"), checks.positive(atol, "atol")
-    noise, rng = checks.nonnegative(noise, "noise"), checks.generator(rng)
+    noise, seed, rng = checks.nonnegative(noise, "noise"), rng, checks.generator(rng)
     if layer.residual != 1:
         raise ValueError(f"layer must have residual = 1: the flow has no step of its own, got {layer.residual}")
     if noise > _LOUDEST:
@@ -116,12 +124,17 @@ def evolve_continuous(
     if steps is not None and not noise:
         raise ValueError(f"steps must be None without noise, whose methods choose them, got {checks.short(steps)}")
 
-    capacity.fits(3 * tokens.nbytes * len(times), "t")
+    watch = Watch.read(save, callback, store)
+    capacity.fits(3 * tokens.nbytes * (1 if watch.sparing else len(times)), "t")
     velocity = _Velocity(layer, V, constrain is not None)
     stats: dict[str, Any] = {"engine": layer.bind(tokens).stats["engine"], "evaluations": 0}
+    asked: dict[str, Any] = {"value_matrix": V, "constrain": constrain, "noise": noise, "steps": steps}
+    asked |= {"rng": seeded(seed, rng)} if noise else {}
+    call = provenance("evolve_continuous", layer=layer, tokens=tokens, t=times, method=method, rtol=rtol, atol=atol, **asked)
+    run: Iterator[_Step] = iter(())
     if times[-1] == 0:
-        return Solution(times, tokens[None], times, stats=stats)
-    if noise:
+        noise = 0.0
+    elif noise:
         splitting = _Splitting(velocity, noise, tokens, times, steps)
         stats |= splitting.stats
         run = splitting.run(tokens, rng)
@@ -129,30 +142,33 @@ def evolve_continuous(
         if method in _EXPLICIT:  # these step no further than is stable, however smooth the run
             capacity.ends(times[-1] * _fastest(layer, V) / 50, "t", 1e-4 + 1e-9 * tokens.size)
         run = _adaptive(velocity, tokens, times, getattr(integrate, method), rtol, atol)
-    reached, saved = [], []
-    if times[0] == 0:
-        reached, saved = [0.0], [tokens]
+    record = watch.begin(len(times), provenance=call)
+
+    def keep(time: float, there: np.ndarray, watched: bool = True) -> None:
+        if constrain:
+            there = there / np.linalg.norm(there, axis=-1, keepdims=True)  # the flow keeps the norm to rtol; the points exactly
+        record.add(time, there, time, watched)
+
     last, x, status, message = 0.0, tokens, 0, "finished"
     try:
+        if times[0] == 0:
+            keep(0.0, tokens)
         for last, x, due in track(run, progress, stats.get("steps"), unit="step"):
-            reached += [time for time, _ in due]
-            saved += [there for _, there in due]
+            for time, there in due:
+                keep(time, there)
     except KeyboardInterrupt:
-        status, message = 1, "interrupted"
+        if record.last < times[-1]:
+            status, message = 1, record.how
     except LostTokens as error:
         status, message = -1, str(error)
     if status:
-        if not reached or last > reached[-1]:
-            reached.append(last)
-            saved.append(x)
-        message = f"stopped after {reached[-1]:.6g} of {times[-1]:g} layers, what was done is here: {message}"
-    y = np.stack(saved)
-    if constrain:
-        y = y / np.linalg.norm(y, axis=-1, keepdims=True)  # the flow keeps the norm to rtol; the points exactly
+        if last > record.last and not record.stopped:
+            keep(last, x, watched=False)
+        message = f"stopped after {record.last:.6g} of {times[-1]:g} layers, what was done is here: {message}"
     stats["evaluations"] = velocity.evaluations
     if noise:
         splitting.warn_if_long()
-    return Solution(np.array(reached), y, np.array(reached), None, None, status, message, stats)
+    return record.solution(status, message, stats)
 
 
 class _Velocity:

@@ -7,6 +7,7 @@ so H(x, t) = E[H0(X_t) | X_0 = x]: a third solver, which shares nothing with the
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,8 +16,11 @@ import numpy as np
 from .. import capacity, checks
 from ..geometry import Density
 from ..progress import track
+from ..provenance import provenance, seeded
+from ..recording import Step, Watch
 from ..solution import Solution
 from .diffusions import Scheme, build_scheme, choose_steps, settle
+from .legs import divide
 from .moments import Moments, warn_if_lopsided
 
 _BLOCK = 2**14  # paths that move together: bounds the memory of a step
@@ -32,6 +36,10 @@ def langevin(
     rng: np.random.Generator | int | None = None,
     steps: int | None = None,
     progress: bool = False,
+    *,
+    save: str = "all",
+    callback: Callable[[Step], object] | None = None,
+    store: str | os.PathLike | None = None,
 ) -> Solution:
     """Independent paths of dX = drift grad_g log p dt + sqrt(2) dW from each of the points, reflected at walls.
 
@@ -57,6 +65,8 @@ def langevin(
         should be a fifth of the statistical error of all M * paths paths; an estimate, not a bound.
     progress : bool
         Show a progress bar.
+    save, callback, store
+        As in `propagate`, of the output times; save is a word, and statistics are over all paths.
 
     Returns
     -------
@@ -83,29 +93,36 @@ def langevin(
     >>> run.y.shape, run.y.var().round(2)   # the stationary law is p^2, of variance 1/2
     ((1, 20000, 1), np.float64(0.5))
     """
+    seed = rng
     start, times, paths, drift, rng = _check(density, points, t, paths, drift, rng)
+    watch = Watch.read(save, callback, store)
     scheme = build_scheme(density, drift)
-    capacity.fits(start.nbytes * paths * (2 * len(times) + scheme.draws + 3), "paths")
+    capacity.fits(start.nbytes * paths * (2 * (1 if watch.sparing else len(times)) + scheme.draws + 3), "paths")
     asked, steps = steps, _read_steps(density, drift, scheme, start, times, steps, len(start) * paths)
     capacity.ends(steps, "t" if asked is None else "steps", 2e-5 + 1e-9 * start.size * paths)
     legs = divide(times, steps)
+    call = provenance(
+        "langevin", density=density, points=start, t=times, paths=paths, drift=drift, rng=seeded(seed, rng), steps=steps
+    )
+    record = watch.begin(len(times), provenance=call)
     x = np.repeat(start, paths, axis=0)
-    saved: list[np.ndarray] = []
     status, message = 0, "finished"
     try:
         bar = track(range(sum(count for count, _ in legs)), progress, unit="step")
-        for count, h in legs:
+        for time, (count, h) in zip(times.tolist(), legs):
             for _ in itertools.islice(bar, count):
                 x = _advance(scheme, x, h, rng.normal(size=(scheme.draws, *x.shape)))
-            saved.append(x)
+            record.add(time, x)
     except KeyboardInterrupt:
-        status, message = 1, f"interrupted after {len(saved)} of {len(times)} times; they are here"
+        if record.count < len(times):
+            status, message = 1, f"{record.how} after {record.count} of {len(times)} times; they are here"
     except _LostPath as error:
-        status, message = -1, f"{error}; the {len(saved)} of {len(times)} times before are here"
-    if not saved:  # a Solution has at least one time
-        times, saved = np.zeros(1), [np.repeat(start, paths, axis=0)]
-    stats = {"points": len(start), "paths": paths, **_describe(legs, scheme)}
-    return Solution(times[: len(saved)], np.stack(saved), None, None, None, status, message, stats)
+        status, message = -1, f"{error}; the {record.count} of {len(times)} times before are here"
+    if not record.count:  # a Solution has at least one time
+        record.add(0.0, np.repeat(start, paths, axis=0), watched=False)
+    where = {"coordinate": "angle"} if density.space.angular else {}
+    stats = {"points": len(start), "paths": paths, **_describe(legs, scheme), **where}
+    return record.solution(status, message, stats)
 
 
 class FeynmanKac(NamedTuple):
@@ -273,17 +290,6 @@ def _read_steps(density, drift, scheme, x, times, steps, paths, pairs=False) -> 
     if steps < least:
         raise ValueError(f"steps must be at least {least:.0f} to time {times[-1]:g} on {density.space}, got {steps}")
     return steps
-
-
-def divide(times: np.ndarray, steps: int, pairs: bool = False) -> list[tuple[int, float]]:
-    """(number of steps, their length) from each output time to the next."""
-    legs, before = [], 0.0
-    for time in times:
-        count = int(np.ceil((time - before) / times[-1] * steps * (1 - 1e-12))) if time > 0 else 0
-        count += count % 2 if pairs else 0
-        legs.append((count, (time - before) / max(count, 1)))
-        before = time
-    return legs
 
 
 def _describe(legs: list[tuple[int, float]], scheme: Scheme) -> dict[str, Any]:

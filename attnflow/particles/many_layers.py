@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,19 @@ from .spectrum import lanczos_steps, lower_end
 _GAIN = 1.5  # layers per application from which on a polynomial is preferred
 _TOLERANCE = 1e-12  # of a polynomial, times sqrt(layers): what round-off of so many layers adds up to
 _COEFFICIENTS = 2**23  # more only if the results are more
+_FEW = 16  # saved layers that take no memory worth saving
 _ROWS, _PAIRS = 64, 2**22  # of the weights that are computed anew to see how accurate the engine is
 
 
 def many_layers(
-    bound: BoundLayer | BoundHeads, features: np.ndarray, count: np.ndarray, progress: bool = False
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Features (N, c) after each of `count` layers, and how they came about.
+    bound: BoundLayer | BoundHeads,
+    features: np.ndarray,
+    count: np.ndarray,
+    keep: Callable[[np.ndarray], None],
+    progress: bool = False,
+    sparing: bool = False,
+) -> dict[str, Any]:
+    """Give features (N, c) after each of `count` layers to `keep`, in order as they are done; tell how they came about.
 
     Interrupted, those that were done, the start among them.
 
@@ -32,32 +39,38 @@ def many_layers(
     features : (N, c) array
     count : (L,) array of int
         Increasing, from 0.
+    keep : callable
+        A KeyboardInterrupt that it raises ends the run.
     progress : bool
+    sparing : bool
+        Hold no more than a few of them: polynomials, which hold all, only where there are no more.
 
     Returns
     -------
-    (L or fewer, N, c) array
     dict
         See `propagate`.
     """
-    spent = 0
-    steps = _worthwhile(bound, features, count) if isinstance(bound, BoundLayer) else None
-    if isinstance(bound, BoundLayer) and steps is not None:
-        y, stats = _by_polynomials(bound, features, count, steps, progress)
-        if y is not None:
-            return y, stats
-        spent = stats["applications"]
-    capacity.ends(int(count[-1]), "layers", 2e-5 + 1e-9 * features.size, "layers")
-    saved = [features]
+    stats: dict[str, Any] = {"method": "iteration", "applications": 0}
     try:
-        for k in track(range(1, int(count[-1]) + 1), progress):
+        keep(features)
+        done = 1
+        steps = None
+        if isinstance(bound, BoundLayer) and not (sparing and len(count) > _FEW):
+            steps = _worthwhile(bound, features, count)
+        if isinstance(bound, BoundLayer) and steps is not None:
+            done, features = _by_polynomials(bound, features, count, keep, steps, progress, stats)
+        if done < len(count):
+            stats["method"] = "iteration"
+            capacity.ends(int(count[-1]), "layers", 2e-5 + 1e-9 * features.size, "layers")
+        for k in track(range(int(count[done - 1]) + 1, int(count[-1]) + 1), progress and done < len(count)):
             features = bound.step(features)
-            spent += 1
-            if k == count[len(saved)]:
-                saved.append(features)
+            stats["applications"] += 1
+            if k == count[done]:
+                done += 1
+                keep(features)
     except KeyboardInterrupt:
         pass
-    return np.stack(saved), {"method": "iteration", "applications": spent}
+    return stats
 
 
 def _worthwhile(bound: BoundLayer, features: np.ndarray, count: np.ndarray) -> int | None:
@@ -77,15 +90,23 @@ def _worthwhile(bound: BoundLayer, features: np.ndarray, count: np.ndarray) -> i
 
 
 def _by_polynomials(
-    bound: BoundLayer, features: np.ndarray, count: np.ndarray, steps: int, progress: bool
-) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """As `many_layers`; None where the polynomials grow too large at single points for rounding to stay small.
+    bound: BoundLayer,
+    features: np.ndarray,
+    count: np.ndarray,
+    keep: Callable[[np.ndarray], None],
+    steps: int,
+    progress: bool,
+    stats: dict[str, Any],
+) -> tuple[int, np.ndarray]:
+    """How many of `count` are done, from the second on by polynomials, and features after the last of them.
 
-    That happens where the conserved weights of tokens differ by many orders of magnitude, as in the far tails of a
-    Density: T_k(P) is bounded in their inner product only, entry by entry by sqrt(w_j / w_i) (Carne 1985).
+    Fewer than all where the polynomials grow too large at single points for rounding to stay small. That happens where
+    the conserved weights of tokens differ by many orders of magnitude, as in the far tails of a Density: T_k(P) is bounded
+    in their inner product only, entry by entry by sqrt(w_j / w_i) (Carne 1985).
     """
     layer = bound.layer
-    stats: dict[str, Any] = {"method": "chebyshev", "applications": steps + 1}
+    sums: list[np.ndarray] = []
+    stats |= {"method": "chebyshev", "applications": steps + 1}
 
     def attended(v: np.ndarray) -> np.ndarray:
         return bound.attend(v).mean
@@ -96,16 +117,19 @@ def _by_polynomials(
         result -= (1 + lower) / (1 - lower) * v
         return result
 
-    try:
-        centre = features.mean(axis=0)  # round-off is relative to what is left
-        rounding = _rounding(bound, features - centre)
-        weight = bound.conserved_weight()
-        assert bound.log_sum_exp is not None  # the weight is made of them
-        bound.note_isolated(bound.log_sum_exp)
-        mean = centre + weight @ (features - centre)
-        lower = 0.0 if bound.definite else lower_end(attended, weight, steps)
-    except KeyboardInterrupt:
-        return features[None], stats
+    def finish(deviation: np.ndarray) -> None:
+        sums.append(deviation)
+        if len(sums) > 1:  # the first is the start itself
+            deviation += mean
+            keep(deviation)
+
+    centre = features.mean(axis=0)  # round-off is relative to what is left
+    rounding = _rounding(bound, features - centre)
+    weight = bound.conserved_weight()
+    assert bound.log_sum_exp is not None  # the weight is made of them
+    bound.note_isolated(bound.log_sum_exp)
+    mean = centre + weight @ (features - centre)
+    lower = 0.0 if bound.definite else lower_end(attended, weight, steps)
     # an engine that truncates may push an eigenvalue out by as much
     lower = float(max(lower - 10 * layer.rtol, -1.0))
     run = sum_powers(
@@ -116,17 +140,16 @@ def _by_polynomials(
         _tolerance(layer, count),
         np.sqrt(count[-1]) * max(layer.rtol, _TOLERANCE) / rounding,
         progress,
+        finish,
     )
     stats["applications"] += run.applications
-    if run.finished < len(run.sums) and not run.interrupted:
-        return None, stats
-    y = run.sums[: max(run.finished, 1)]
-    y += mean
-    y[0] = features
-    stats["interval"] = [lower, 1.0]
-    stats["growth"] = run.growth
-    stats["error_bound"] = float(run.growth * (run.tail + count[-1] * layer.residual * rounding))
-    return y, stats
+    if run.finished == len(count) or run.interrupted:
+        stats["interval"] = [lower, 1.0]
+        stats["growth"] = run.growth
+        stats["error_bound"] = float(run.growth * (run.tail + count[-1] * layer.residual * rounding))
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return (run.finished, sums[-1]) if run.finished > 1 else (1, features)
 
 
 def _move(layer: Attention, lower: float) -> float:

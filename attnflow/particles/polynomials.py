@@ -63,6 +63,7 @@ def sum_powers(
     tolerance: np.ndarray,
     most_growth: float = np.inf,
     progress: bool = False,
+    keep: Callable[[np.ndarray], None] | None = None,
 ) -> PowerSums:
     """(1 - m + m P)^l start for all l in `powers`, in one recursion.
 
@@ -81,6 +82,8 @@ def sum_powers(
     most_growth : float
         Stop, with sums unfinished, where T_k has grown by more.
     progress : bool
+    keep : callable, optional
+        Is given each sum (N, c) as it is finished, in order.
 
     Examples
     --------
@@ -117,7 +120,10 @@ def sum_powers(
                 waiting = 0
                 finished = int(unfinished[0]) if len(unfinished) else len(powers)
                 run.tail = max([run.tail, *left_out[k, run.finished : finished]])
-                run.finished = max(run.finished, finished)
+                while run.finished < finished:
+                    run.finished += 1
+                    if keep is not None:
+                        keep(run.sums[run.finished - 1])
                 if run.finished == len(powers):
                     break
     except KeyboardInterrupt:

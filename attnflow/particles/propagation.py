@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from ..attention import Attention, MultiHead, heads_of
 from ..attention.heads import check_columns
 from ..attention.infinite import bind_density, estimated_error
 from ..geometry import Density
+from ..provenance import provenance
+from ..recording import Step, Watch
 from ..solution import Solution
 from .many_layers import many_layers
 
@@ -24,6 +27,10 @@ def propagate(
     grid: int | Sequence[int] | None = None,
     progress: bool = False,
     n_tokens: float | None = None,
+    *,
+    save: str | int = "all",
+    callback: Callable[[Step], object] | None = None,
+    store: str | os.PathLike | None = None,
 ) -> Solution:
     """Features after 0, ..., `layers` layers of attention on fixed tokens: H <- H + a (A H - H).
 
@@ -48,6 +55,17 @@ def propagate(
         Show a progress bar.
     n_tokens : float, optional
         How many tokens a Density stands for, where queries choose among them (TopK, Sparse, Perplexity).
+    save : {"all", "final", "statistics"} or int
+        What the Solution holds of the layers that `save_every` names: all, the last, or the last and of each layer and
+        column mean, variance, min and max over the tokens (of a Density weighted by it), in stats["statistics"]. Memory does
+        not grow with the layers then; where more than 16 are looked at they are gone through one by one. A number
+        is short for save_every.
+    callback : callable, optional
+        Called with each of these layers as it is done, the start first, as callback(step): step.layer, step.t and step.y.
+        The run ends where it returns something true, with status 1.
+    store : path, optional
+        A new folder that these layers are written to as they are done, a Zarr group if it ends in .zarr: `attnflow.load`
+        reads what is there at any time, also after a run that was killed.
 
     Returns
     -------
@@ -78,10 +96,17 @@ def propagate(
     >>> run = af.propagate(layer, af.VonMises(1.0), lambda x: np.cos(x[..., 0]), layers=1000, save_every=100)
     >>> run.stats["method"], run.stats["applications"] < 300
     ('chebyshev', True)
+
+    As many as it takes for features to be nearly the same:
+
+    >>> run = af.propagate(layer, af.VonMises(1.0), lambda x: np.cos(x[..., 0]), 1000, save="final",
+    ...                    callback=lambda step: np.ptp(step.y) < 0.01)
+    >>> run.message
+    'stopped by callback after 68 of 1000 layers; they are here'
     """
     heads = heads_of(layer)
     layers = checks.integer(layers, "layers")
-    save_every = checks.integer(save_every, "save_every", least=1)
+    watch = Watch.read(save, callback, store, save_every)
     clock = layer.clock
     if isinstance(tokens, Density):
         if not callable(values):
@@ -90,7 +115,9 @@ def propagate(
         check_columns(layer, probed.shape[1], "values", again=True)
         bound, nodes = bind_density(layer, tokens, grid, values, n_tokens=n_tokens)
         bound.stats["quadrature_error"] = estimated_error(bound, tokens, nodes, values)
-        points, shape = None, nodes.shape
+        points = None
+        mass = tokens.pdf(nodes.points) * tokens.space.volume_element(nodes.points) * nodes.weights
+        share = mass / mass.sum()
         features = checks.evaluate(values, nodes.points, "values")
     else:
         if grid is not None:
@@ -99,27 +126,39 @@ def propagate(
             raise ValueError("n_tokens must be None when tokens are given: it is for a Density")
         for head in heads:
             tokens = head.f.check(tokens, "tokens")
-        points, nodes = tokens.copy(), None
-        shape = (len(points),)
+        points, nodes, share = tokens.copy(), None, None
         features = checks.evaluate(values, points, "values") if callable(values) else values
         features = checks.features(features, "values", len(points))
         check_columns(layer, features.shape[1], "values", again=True)
         bound = layer.bind(points)
 
-    capacity.fits(2 * (features.nbytes + 8) * (layers // save_every + 2), "layers")
+    kept = 1 if watch.sparing else layers // watch.every + 2
+    capacity.fits(2 * (features.nbytes + 8) * kept, "layers")
     if layers > 2**53:
         capacity.ends(layers, "layers", what="layers")
-    count = np.append(np.arange(0, layers, save_every), layers)
-    y, stats = many_layers(bound, features, count, progress)
-    status, message = 0, "finished"
-    whole = np.isfinite(y.reshape(len(y), -1)).all(axis=1)
-    if not whole.all():
-        y = y[: int(whole.argmin())]
-        count = count[: len(y)]
+    count = np.append(np.arange(0, layers, watch.every), layers) if watch.looks else np.unique([0, layers])
+    asked = {"layers": layers, "save_every": watch.every, "grid": grid, "n_tokens": n_tokens}
+    call = provenance("propagate", layer=layer, tokens=tokens, values=values, **asked)
+    record = watch.begin(len(count), points, nodes, share, provenance=call)
+    lost = False
+
+    def keep(y: np.ndarray) -> None:
+        nonlocal lost
+        lost = not np.isfinite(y).all()
+        if lost:
+            raise KeyboardInterrupt
+        k = int(count[record.count])
+        record.add(k * clock, y, k)
+
+    stats = many_layers(bound, features, count, keep, progress, watch.sparing)
+    done, status, message = int(count[record.count - 1]), 0, "finished"
+    if lost:
         status = -1
-        message = f"stopped after {count[-1]} of {layers} layers, which are here: values grew beyond the range of numbers; scale them down"
-    elif len(y) < len(count):
-        count = count[: len(y)]
-        status, message = 1, f"interrupted after {count[-1]} of {layers} layers; they are here"
-    y = y.reshape(len(count), *shape, -1)
-    return Solution(count * clock, y, count, points, nodes, status, message, {**bound.stats, **stats})
+        message = (
+            f"stopped after {done} of {layers} layers, which are here: values grew beyond the range of numbers; scale them down"
+        )
+    elif done < layers:
+        status, message = 1, f"{record.how} after {done} of {layers} layers; they are here"
+    space = None if points is None else heads[0].f.space
+    where = {"coordinate": "angle"} if space is not None and space.angular else {}
+    return record.solution(status, message, {**bound.stats, **stats, **where})

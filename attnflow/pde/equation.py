@@ -11,6 +11,8 @@ import numpy as np
 
 from .. import checks, display
 from ..geometry import Density, Remetrised, Space
+from ..provenance import provenance
+from ..recording import Step, Watch
 from ..solution import Solution
 from .boundaries import NO_GROWTH, Walls, warn_of_growth
 from .generator import Generator
@@ -72,6 +74,8 @@ class Equation(display.Typeset):
         progress: bool = False,
         backend: str = "numpy",
         source: Callable | None = None,
+        *,
+        callback: Callable[[Step], object] | None = None,
     ) -> Solution:
         """Features at the times t, exact in time and to rtol in space.
 
@@ -110,6 +114,9 @@ class Equation(display.Typeset):
             at points, times and features of several sizes and at last at all nodes and output times, the equation is
             solved exactly in time, as without; else on finite volumes by "Radau" or "BDF". What it does for less than
             1/300 of the time may be missed: ask for output times there.
+        callback : callable, optional
+            Called with each output time as callback(step): step.t and step.y, the field there. Where it returns something
+            true, later times are left out (status 1). All are computed together: this saves no time.
 
         Returns
         -------
@@ -149,6 +156,7 @@ class Equation(display.Typeset):
         >>> H.at([[0.5]]).ravel().round(6)   # 1 / (1 + 9 exp(-2))
         array([0.450853])
         """
+        watch = Watch.read("all", callback, None)
         self.check_solvable()
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
@@ -166,7 +174,12 @@ class Equation(display.Typeset):
         rate = solution.stats.get("growth_between", NO_GROWTH if self.self_adjoint else None)
         reacts = problem.source is not None and not problem.source.affine
         warn_of_growth(problem.walls, self.space, None if rate and rate[1] > 0 and reacts else rate)
-        return self._presented(restored(solution, powers))
+        asked = {"initial": initial, "t": t, "grid": shape, "boundary": boundary, "rtol": rtol, "method": method}
+        return watch.show(self._told(self._presented(restored(solution, powers)), **asked, backend=backend, source=source))
+
+    def _told(self, solution: Solution, **asked) -> Solution:
+        """With what the call was given."""
+        return replace(solution, provenance=provenance(f"{type(self).__name__}.solve", equation=self, **asked))
 
     def _solved(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> Solution:
         assemble = partial(self._assembled, problem)  # no closure, which could not be pickled with the solution

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from .. import checks, display
 from ..geometry import Density
+from ..recording import Step, Watch
 from ..solution import Solution
 from .boundaries import NO_GROWTH, read_boundary, sides, warn_of_growth
 from .equation import Equation, where_latex
@@ -130,6 +131,8 @@ class FokkerPlanck(Equation):
         progress: bool = False,
         backend: str = "numpy",
         source: Callable | None = None,
+        *,
+        callback: Callable[[Step], object] | None = None,
     ) -> Solution:
         """As `DriftDiffusion.solve`, of rho: the density at the times t.
 
@@ -156,10 +159,11 @@ class FokkerPlanck(Equation):
         True
         """
         arguments = (initial, t, grid, boundary, rtol, method, progress, backend, source)
+        watch = Watch.read("all", callback, None)
         self.check_solvable()
         self._check_walls(boundary)
         if not (callable(initial) and self._is_wide(initial)):
-            return super().solve(*arguments)
+            return super().solve(*arguments, callback=callback)
         if self.space.dim > 1:
             raise ValueError(
                 "initial must fall off faster than p^(drift/2) and be gone where that ends, in more than one dimension; use a "
@@ -184,7 +188,8 @@ class FokkerPlanck(Equation):
                 break
             asked = replace(asked, ranges=wider(asked.ranges, self.space))
         warn_of_growth(asked.walls, self.space, solution.stats.get("growth_between", NO_GROWTH))
-        return solution
+        told = self._told(solution, initial=initial, t=t, grid=shape, boundary=boundary, rtol=rtol, method=method)
+        return watch.show(told)
 
     def _check_walls(self, boundary) -> None:
         for side in sides(read_boundary(boundary, self.space)):

@@ -42,7 +42,7 @@ def plot_error_bars(bars, ax=None, column: int = 0):
         ax.errorbar(x, features, half, fmt="o", color=style.ACCENT, markersize=3.5, linewidth=1, label="feature, 95 %")
     count = bars.features.shape[1]
     what = "feature $H$" if count == 1 else f"feature $H$, column {column + 1} of {count}"
-    where = "position $x$ (length)" if line else "outputs, in the order of their features"
+    where = style.coordinate(bars.angle) if line else "outputs, in the order of their features"
     style.finish(ax, f"Relative standard error {bars.noise_share:.2g}", where, what)
     ax.margins(y=0.12)  # room for the legend
     ax.legend(fontsize=7, frameon=False, loc="upper center", ncols=3, columnspacing=1.0, handletextpad=0.4)

@@ -37,13 +37,14 @@ class Places(NamedTuple):
             return (points - self.center) @ self.directions
 
 
-def find_places(points: np.ndarray, ax=None) -> Places:
-    """Places for points (..., n), n >= 2, on the Axes (None: in space for n = 3, else in the plane)."""
+def find_places(points: np.ndarray, ax=None, angles: bool = False) -> Places:
+    """Places for points (..., n), n >= 2, on the Axes (None: in space for n = 3, else in the plane); `angles` are labelled so."""
     flat = points.reshape(-1, points.shape[-1])
     flat, n = flat[np.isfinite(flat).all(axis=1)], flat.shape[1]
     m = (3 if n == 3 else 2) if ax is None else 3 if ax.name == "3d" else 2
     center, directions = np.zeros(n), np.eye(n, m)
-    labels = tuple(f"$x_{k + 1}$ (length)" if k < n else "" for k in range(m))
+    name, unit = (r"\theta", "rad") if angles else ("x", "length")
+    labels = tuple(f"${name}_{k + 1}$ ({unit})" if k < n else "" for k in range(m))
     sphere = n == m and bool(np.abs(np.linalg.norm(flat, axis=1) - 1).max(initial=0.0) < _UNIT)
     if n > m and len(flat):
         center, directions, shares = _principal(flat, m)

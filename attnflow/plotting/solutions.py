@@ -160,7 +160,7 @@ def _curves(solution, times, y, column: int, ax, everything):
     grid = solution.grid
     x = solution.points[:, 0] if grid is None else grid.axes[0].nodes
     order, line = np.argsort(x), "-" if grid is not None else "."
-    along = "position $x$ (length)" if grid is None else style.along(grid)
+    along = style.coordinate(style.in_angles(solution)) if grid is None else style.along(grid)
     style.finish(ax, "", along, style.quantity(solution, column))
     ax.set(xlim=style.limits(x, _MARGIN), ylim=style.limits(everything[..., column], _MARGIN))
     if grid is not None:
@@ -196,7 +196,7 @@ def _tracks(solution, times, y, column: int, ax, everything):
     """Positions over time, up to the last time shown; every so manyth token where there are many."""
     ax = style.new_axes(ax)
     some = np.argsort(y[0, :, 0])[:: -(-y.shape[1] // _MOST_TRACKS)]
-    style.finish(ax, "", "time $t$", "position $x$ (length)")
+    style.finish(ax, "", "time $t$", style.coordinate(style.in_angles(solution)))
     ax.set(xlim=style.limits(times, _MARGIN), ylim=style.limits(everything, _MARGIN))
     marker = "." if len(times) == 1 else ""
 
@@ -212,7 +212,7 @@ def _tracks(solution, times, y, column: int, ax, everything):
 
 
 def _positions(solution, times, y, column: int, ax, everything):
-    places = find_places(everything, ax)
+    places = find_places(everything, ax, style.in_angles(solution))
     ax = draw_places(places, ax)
     fixed = len(ax.lines)
 
@@ -232,7 +232,7 @@ def _positions(solution, times, y, column: int, ax, everything):
 def _colored_points(solution, times, y, column: int, ax, everything):
     from matplotlib.colors import Normalize
 
-    places = find_places(solution.points, ax)
+    places = find_places(solution.points, ax, style.in_angles(solution))
     ax = draw_places(places, ax)
     limits = Normalize(*style.limits(everything[..., column]))
     image = ax.scatter(*places(solution.points).T, c=y[-1][:, column], s=8, cmap="viridis", norm=limits)

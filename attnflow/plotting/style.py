@@ -63,10 +63,17 @@ def along(grid, k: int = 0) -> str:
     name = grid.names[k]
     if grid.sphere:
         return f"{name} (rad)"
-    index = "" if len(grid.names) == 1 else f"_{k + 1}"
-    if name.startswith("theta"):
-        return rf"angle $\theta{index}$ (rad)"
-    return f"position $x{index}$ (length)"
+    return coordinate(name.startswith("theta"), "" if len(grid.names) == 1 else f"_{k + 1}")
+
+
+def coordinate(angle: bool, index: str = "") -> str:
+    """The label of a coordinate that is an angle, or a length."""
+    return rf"angle $\theta{index}$ (rad)" if angle else f"position $x{index}$ (length)"
+
+
+def in_angles(solution) -> bool:
+    """Whether the coordinates of a solution's tokens are angles."""
+    return solution.stats.get("coordinate") == "angle"
 
 
 def angle_ticks(axis, grid, k: int = 0) -> None:

@@ -62,6 +62,10 @@ class DotProduct(PseudoMetric):
         matrices = self.factors or (() if self.W is None else (self.W,))
         return display.shown("DotProduct", *matrices, **({} if self.bias is None else {"bias": self.bias}))
 
+    def _description_(self) -> dict[str, np.ndarray | None]:
+        W, W_K = self.factors or (self.W, None)
+        return {"W": W, "W_K": W_K, "bias": self.bias}
+
     @property
     def latex(self) -> str:
         if self.factors is None:

@@ -31,7 +31,9 @@ def test_few_outputs_have_bars_of_95_percent_over_their_positions():
     np.testing.assert_allclose(ends.mean(axis=1), bars.features[order, 0])
     limit = next(line for line in ax.lines if "limit" in line.get_label())
     np.testing.assert_allclose(limit.get_ydata(), (bars.features - bars.bias)[order, 0])
-    assert f"{bars.noise_share:.2g}" in ax.get_title(loc="left") and "position" in ax.get_xlabel()
+    assert f"{bars.noise_share:.2g}" in ax.get_title(loc="left") and "angle" in ax.get_xlabel()
+    line = af.error_bars(af.Attention(af.SquaredDistance(af.Circle(1.0)), 0.1), tokens % 1, np.cos(tokens), 1).plot()
+    assert line.get_xlabel() == "position $x$ (length)"
 
 
 def test_many_outputs_in_space_have_a_band_in_their_order():

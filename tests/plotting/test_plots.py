@@ -117,6 +117,14 @@ def test_angles_are_named_angles_with_quarter_turns():
     ax = drawn(af.Heat(af.Torus([2 * np.pi, 1.0])).solve(cos, 0.1, grid=16).plot())
     assert (ax.get_xlabel(), ax.get_ylabel()) == (r"angle $\theta_1$ (rad)", "$x_2$ (length)")
     assert drawn(af.Heat(af.Sphere(1)).solve(cos, 0.1, grid=16).plot()).get_xlabel() == "longitude (rad)"
+    angle = r"angle $\theta$ (rad)"
+    tokens = af.VonMises(1.0).sample(20, rng=0)
+    run = af.propagate(af.Attention(af.SquaredDistance(af.Circle()), 0.1), tokens, np.cos(tokens), 2)
+    assert drawn(run.plot()).get_xlabel() == angle
+    assert drawn(af.langevin(af.VonMises(1.0), tokens, [0.0, 0.1], 2, rng=0).plot()).get_ylabel() == angle
+    torus = af.Uniform(af.Torus([2 * np.pi] * 2))
+    paths = af.langevin(torus, torus.sample(3, rng=0), [0.0, 0.1], 2, rng=0)
+    assert (drawn(paths.plot()).get_xlabel(), drawn(paths.plot()).get_ylabel()) == (r"$\theta_1$ (rad)", r"$\theta_2$ (rad)")
     assert "length" in drawn(af.Heat(af.Circle(1.0)).solve(lambda x: 0 * x[..., 0], 0.1, grid=16).plot()).get_xlabel()
 
 

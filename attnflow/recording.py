@@ -1,0 +1,211 @@
+"""What becomes of the layers that a run saves: kept or summed up, written to a store, shown to a callback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checks, stores
+from .grid import Grid
+from .solution import MONITORS, Solution
+
+SAVE = ("all", "final", "statistics")
+_STATISTICS: dict[str, Callable] = {
+    "mean": np.ndarray.mean,
+    "variance": np.ndarray.var,
+    "min": np.ndarray.min,
+    "max": np.ndarray.max,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a callback sees.
+
+    Attributes
+    ----------
+    layer : int, float or None
+        Layers done so far; None for an equation and for random paths.
+    t : float
+        As in `Solution.t`.
+    y : array
+        As one entry of `Solution.y`, read-only: features (N, c), positions (N, n) of tokens that move, a field (*grid, c).
+    """
+
+    layer: float | None
+    t: float
+    y: np.ndarray
+
+
+class Stopped(KeyboardInterrupt):
+    """The callback wants what Ctrl-C wants: the run ends, and what was saved is returned."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a run is asked to save: checked, before any work.
+
+    Attributes
+    ----------
+    save : {"all", "final", "statistics"}
+    every : int
+        Layers from one that is saved to the next.
+    callback : callable or None
+    store : Path or None
+    """
+
+    save: str
+    every: int = 1
+    callback: Callable[[Step], Any] | None = None
+    store: Path | None = None
+
+    @classmethod
+    def read(
+        cls,
+        save: str | int,
+        callback: Callable[[Step], Any] | None,
+        store: str | os.PathLike | None,
+        save_every: int | None = None,
+    ) -> Watch:
+        """From a run's arguments; save_every is None where output times are asked for instead.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument.
+        ImportError
+            For a Zarr store without zarr.
+        """
+        every = 1 if save_every is None else checks.integer(save_every, "save_every", least=1)
+        if save_every is not None and checks.lone(save) is not None:
+            if every != 1:
+                raise ValueError(f"save must be a word beside save_every, which is {every}, got {checks.short(save)}")
+            every, save = checks.integer(save, "save", least=1), "all"
+        save = checks.choice(save, "save", SAVE)  # type: ignore[arg-type]
+        if callback is not None:
+            checks.function(callback, "callback", "callable on a step, with .layer, .t and .y, or None")
+        return cls(save, every, callback, None if store is None else stores.check_new(store))
+
+    @property
+    def sparing(self) -> bool:
+        """Whether memory must not grow with what is saved."""
+        return self.save != "all"
+
+    @property
+    def looks(self) -> bool:
+        """Whether anything is done with what is saved before the last."""
+        return self.save != "final" or self.callback is not None or self.store is not None
+
+    def show(self, solution: Solution) -> Solution:
+        """What was computed at once, as far as the callback lets it."""
+        if self.callback is None:
+            return solution
+        for k, (t, y) in enumerate(zip(solution.t.tolist(), solution.y), start=1):
+            if self.callback(Step(None, t, _read_only(y))) and k < len(solution.t):
+                monitors = {name: solution.stats[name][:k] for name in MONITORS if name in solution.stats}
+                message = f"stopped by callback at t = {t:.4g}; {solution.message}"
+                stats = {**solution.stats, **monitors}
+                return replace(solution, t=solution.t[:k], y=solution.y[:k], status=1, message=message, stats=stats)
+        return solution
+
+    def begin(
+        self,
+        length: int,
+        points: np.ndarray | None = None,
+        grid: Grid | None = None,
+        share: np.ndarray | None = None,
+        *,
+        provenance: dict[str, Any],
+    ) -> Recorder:
+        """The run begins.
+
+        Parameters
+        ----------
+        length : int
+            How many layers or times will be saved, at most.
+        points, grid
+            As of the Solution.
+        share : (nodes,) array or None
+            Of the tokens at each node of a grid, for the statistics; None: equal ones.
+        provenance : dict
+        """
+        return Recorder(self, length, points, grid, share, provenance)
+
+
+class Recorder:
+    """What was saved so far."""
+
+    def __init__(self, watch: Watch, length: int, points, grid, share, provenance) -> None:
+        self.watch, self.points, self.grid, self.share, self.provenance = watch, points, grid, share, provenance
+        self.kept: list[tuple[float, np.ndarray, float | None]] = []
+        self.seen: list[tuple[float, float | None, list[np.ndarray]]] = []
+        self.count, self.stopped = 0, False
+        self.writer = None
+        if watch.store is not None:
+            self.writer = stores.create(watch.store, stores.encode(grid, 1, stores.CUT_OFF, {}, provenance), points, length)
+
+    @property
+    def how(self) -> str:
+        """What ended a run that did not finish, in a word or two."""
+        return "stopped by callback" if self.stopped else "interrupted"
+
+    @property
+    def last(self) -> float:
+        """The last time that was saved; -inf before the first."""
+        return self.kept[-1][0] if self.kept else -np.inf
+
+    def add(self, t: float, y: np.ndarray, layer: float | None = None, watched: bool = True) -> None:
+        """One saved layer or time; y is the recorder's from now on. Not `watched`: the end of a run that was cut short.
+
+        Raises
+        ------
+        Stopped
+            If the callback says so.
+        """
+        if self.grid is not None:
+            y = y.reshape(*self.grid.shape, -1)
+        if self.watch.save == "statistics":
+            self.seen.append((t, layer, self._statistics(y)))
+        self.kept[0 if self.watch.sparing else self.count :] = [(t, y, layer)]
+        self.count += 1
+        if self.writer is not None:
+            self.writer.write(t, y, layer)
+        if watched and self.watch.callback is not None:
+            if self.watch.callback(Step(layer, t, _read_only(y))):
+                self.stopped = True
+                raise Stopped
+
+    def solution(self, status: int, message: str, stats: dict[str, Any]) -> Solution:
+        """The run has ended."""
+        t, y, layers = zip(*self.kept)
+        if self.watch.save == "statistics":
+            stats = {**stats, "statistics": self._told()}
+        if self.writer is not None:
+            self.writer.end(stores.encode(self.grid, status, message, stats, self.provenance))
+        counted = None if layers[0] is None else np.array(layers)
+        return Solution(
+            np.array(t), np.stack(y), counted, self.points, self.grid, status, message, stats, provenance=self.provenance
+        )
+
+    def _statistics(self, y: np.ndarray) -> list[np.ndarray]:
+        flat = y.reshape(-1, y.shape[-1])
+        if self.share is None:
+            return [one(flat, axis=0) for one in _STATISTICS.values()]
+        mean = self.share @ flat
+        return [mean, self.share @ (flat - mean) ** 2, flat.min(axis=0), flat.max(axis=0)]
+
+    def _told(self) -> dict[str, np.ndarray]:
+        times, layers, values = zip(*self.seen)
+        told = {name: np.stack(column) for name, column in zip(_STATISTICS, zip(*values))}
+        return {"t": np.array(times), **({} if layers[0] is None else {"layers": np.array(layers)}), **told}
+
+
+def _read_only(y: np.ndarray) -> np.ndarray:
+    shown = y.view()
+    shown.flags.writeable = False
+    return shown

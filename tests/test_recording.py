@@ -1,0 +1,245 @@
+"""Runs that are watched, that keep little, and that are written while they go on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import attnflow as af
+from attnflow import stores
+
+CIRCLE = af.Attention(af.SquaredDistance(af.Circle()), 0.1)
+PLANE = af.Attention(af.SquaredDistance(af.Euclidean(2)), 0.3)
+TOKENS = af.VonMises(1.0).sample(40, rng=0)
+CLOUD = np.random.default_rng(0).normal(size=(30, 2))
+TIMES = np.array([0.0, 0.5, 1.0, 1.5])
+
+
+def start(x):
+    return np.cos(x[..., 0])
+
+
+RUNS = {
+    "propagate": lambda **how: af.propagate(CIRCLE, TOKENS, np.cos(TOKENS), 12, 3, **how),
+    "polynomials": lambda **how: af.propagate(CIRCLE, TOKENS, np.cos(TOKENS), 600, 150, **how),
+    "density": lambda **how: af.propagate(CIRCLE, af.VonMises(1.0), start, 12, 3, **how),
+    "evolve": lambda **how: af.evolve(PLANE, CLOUD, 12, save_every=3, **how),
+    "flow": lambda **how: af.evolve_continuous(PLANE, CLOUD, TIMES, **how),
+    "noisy flow": lambda **how: af.evolve_continuous(PLANE, CLOUD, TIMES, noise=0.1, rng=1, **how),
+    "langevin": lambda **how: af.langevin(af.Gaussian(0.0, 1.0), [[2.0], [0.0]], TIMES, 5, rng=1, **how),
+}
+SOLVE = {"solve": lambda **how: af.Heat(af.Circle()).solve(start, TIMES, **how)}
+EACH = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+
+
+@pytest.mark.parametrize("run", (RUNS | SOLVE).values(), ids=RUNS | SOLVE)
+def test_a_callback_sees_what_is_saved_and_ends_the_run_there(run):
+    whole, seen = run(), []
+    run(callback=lambda step: seen.append((step.layer, step.t, step.y.copy())))
+    layers, times, fields = zip(*seen)
+    np.testing.assert_array_equal(times, whole.t)
+    np.testing.assert_array_equal(np.stack(fields), whole.y)
+    np.testing.assert_array_equal(layers, [None] * len(times) if whole.layers is None else whole.layers)
+
+    cut = run(callback=lambda step: step.t >= whole.t[2])
+    assert cut.status == 1 and "stopped by callback" in cut.message
+    np.testing.assert_array_equal(cut.t, whole.t[:3])
+    np.testing.assert_array_equal(cut.y, whole.y[:3])
+    last = run(callback=lambda step: step.t == whole.t[-1])  # there was nothing left to stop
+    assert last.status == 0 and len(last.t) == len(whole.t)
+
+
+def test_a_callback_cannot_change_a_run_and_its_errors_are_the_callers():
+    with pytest.raises(ValueError, match="read-only"):
+        RUNS["evolve"](callback=lambda step: step.y.fill(0.0))
+    with pytest.raises(ZeroDivisionError):
+        RUNS["polynomials"](callback=lambda step: 1 / 0)
+
+
+@EACH
+def test_the_last_and_statistics_are_those_of_all_that_is_saved(run):
+    whole = run()
+    for save in ("final", "statistics"):
+        few = run(save=save)
+        assert (few.status, len(few.t), few.t[-1]) == (0, 1, whole.t[-1])
+        np.testing.assert_allclose(few.y[0], whole.y[-1], atol=1e-11)
+    told, flat = few.stats["statistics"], whole.y.reshape(len(whole.t), -1, whole.y.shape[-1])
+    np.testing.assert_array_equal(told["t"], whole.t)
+    share = None
+    if whole.grid is not None:
+        share = af.VonMises(1.0).pdf(whole.grid.points) * whole.grid.weights
+    mean = np.stack([np.average(y, axis=0, weights=share) for y in flat])
+    variance = np.stack([np.average((y - m) ** 2, axis=0, weights=share) for y, m in zip(flat, mean)])
+    for name, expected in zip(("mean", "variance", "min", "max"), (mean, variance, flat.min(axis=1), flat.max(axis=1))):
+        np.testing.assert_allclose(told[name], expected, atol=1e-11)
+
+
+def test_every_so_manyth_layer_has_two_spellings():
+    np.testing.assert_array_equal(af.evolve(PLANE, CLOUD, 7, save=3).layers, [0, 3, 6, 7])
+    with pytest.raises(ValueError, match="save must be a word beside save_every, which is 2"):
+        af.evolve(PLANE, CLOUD, 7, save_every=2, save=3)
+
+
+@pytest.mark.parametrize("save", ["final", "statistics"])
+def test_memory_does_not_grow_with_the_layers(save):
+    values = np.random.default_rng(0).normal(size=(40, 2000))
+
+    def most(layers: int) -> int:
+        tracemalloc.start()
+        try:
+            af.propagate(CIRCLE, TOKENS, values, layers, save=save, callback=lambda step: None)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    most(1)  # what is compiled and cached once
+    statistics = 4 * 8 * 2000 * (save == "statistics")  # of a layer
+    assert most(120) < most(20) + 2 * values.nbytes + 3 * 100 * statistics  # all would be 100 times the values more
+
+
+@EACH
+@pytest.mark.parametrize("name", ["run", pytest.param("run.zarr", marks=pytest.mark.optional)])
+@pytest.mark.parametrize("save", ["all", "final"])
+def test_a_store_reads_back_as_the_run_whatever_is_kept_in_memory(run, name, save, tmp_path):
+    if name.endswith(".zarr"):
+        pytest.importorskip("zarr")
+    whole = run(store=tmp_path / name, save=save)
+    back = af.load(tmp_path / name)
+    for part in ("t", "y", "layers"):
+        if getattr(whole, part) is not None:
+            np.testing.assert_array_equal(getattr(back, part)[-len(whole.t) :], getattr(whole, part))
+    np.testing.assert_array_equal(back.points, whole.points)
+    assert len(back.t) == len(run().t)
+    assert (back.grid, back.status, back.message) == (whole.grid, 0, "finished")
+    assert (back.stats, back.provenance) == (whole.stats, whole.provenance)
+
+
+@pytest.mark.optional
+def test_a_zarr_store_is_an_xarray_dataset(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("zarr")
+    run = RUNS["propagate"](store=tmp_path / "run.zarr")
+    dataset = xarray.open_zarr(tmp_path / "run.zarr", consolidated=False)
+    np.testing.assert_array_equal(dataset.y.sel(t=run.t[2]), run.y[2])
+
+
+KILLED = """
+import sys, numpy as np, attnflow as af
+layer = af.Attention(af.SquaredDistance(af.Euclidean(2)), 0.3, backend="reference")
+def slowly(step):
+    print(step.layer, flush=True)
+    if step.layer == 3:
+        sys.stdin.readline()
+af.evolve(layer, np.random.default_rng(0).normal(size=(30, 2)), 9, store=sys.argv[1], callback=slowly)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no such signal there")
+@pytest.mark.parametrize("name", ["run", pytest.param("run.zarr", marks=pytest.mark.optional)])
+def test_a_run_that_is_killed_leaves_what_it_had_finished(name, tmp_path):
+    if name.endswith(".zarr"):
+        pytest.importorskip("zarr")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / name)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if int(line) == 3:
+                process.send_signal(signal.SIGKILL)
+                break
+        assert process.wait() == -signal.SIGKILL
+    back, whole = af.load(tmp_path / name), af.evolve(PLANE, CLOUD, 3)
+    assert back.status == 1 and "cut off" in back.message and "cut off" in repr(back)
+    np.testing.assert_array_equal(back.layers, [0, 1, 2, 3])
+    np.testing.assert_allclose(back.y, whole.y, atol=1e-12)
+    back.plot()
+    assert "<" in back.animate()._repr_html_()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no such signal there")
+@pytest.mark.parametrize("name", ["run", pytest.param("run.zarr", marks=pytest.mark.optional)])
+def test_whenever_it_is_killed_the_layers_before_are_whole(name, tmp_path):
+    if name.endswith(".zarr"):
+        pytest.importorskip("zarr")
+    code = KILLED.replace("9, store", "100_000, store").replace("step.layer == 3", "False")
+    whole = af.evolve(af.Attention(PLANE.f, 0.3, backend="reference"), CLOUD, 400)
+    for k, wait in enumerate(np.linspace(0.0, 0.3, 6)):
+        store = tmp_path / f"{k}{name}"
+        with subprocess.Popen([sys.executable, "-c", code, str(store)], stdout=subprocess.PIPE, text=True) as process:
+            process.stdout.readline()
+            time.sleep(wait)
+            process.kill()
+        back = af.load(store)
+        assert back.status == 1
+        some = min(len(back.y), len(whole.y))
+        np.testing.assert_array_equal(back.layers, np.arange(len(back.layers)))
+        np.testing.assert_allclose(back.y[:some], whole.y[:some], atol=1e-9)
+
+
+def test_a_store_is_new_and_whatever_is_there_stays(tmp_path):
+    (tmp_path / "thesis").write_text("precious")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("thesis", "folder", "dangling", "missing/run", "thesis/run", "run.npz"):
+        with pytest.raises(ValueError, match="^store must be "):
+            RUNS["evolve"](store=tmp_path / name)
+    assert (tmp_path / "thesis").read_text() == "precious" and not list((tmp_path / "folder").iterdir())
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_zarr_store_without_zarr_names_the_extra_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match=r'needs zarr: pip install "attnflow\[storage\]"'):
+        RUNS["evolve"](store=tmp_path / "run.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_store_is_refused_in_one_line(tmp_path):
+    af.evolve(PLANE, CLOUD, 3, store=tmp_path / "run")
+    pieces = sorted((tmp_path / "run").iterdir())
+    for path in pieces:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match="^path must be a file written by Solution.save, or the store of a run") as refused:
+            af.load(tmp_path / "run")
+        assert "\n" not in str(refused.value)
+        path.write_bytes(content)
+    for path in pieces[:-2]:
+        path.unlink()
+    with pytest.raises(ValueError, match="nothing was finished"):
+        af.load(tmp_path / "run")
+
+
+def test_a_run_says_what_it_was_given(tmp_path):
+    RUNS["langevin"]().save(tmp_path / "run.npz")
+    told = af.load(tmp_path / "run.npz").provenance
+    assert told["function"] == "langevin" and told["parameters"]["rng"] == 1
+    assert told["parameters"]["density"] == {"kind": "gaussian", "mean": [0.0], "cov": [[1.0]]}
+    assert told["versions"]["attnflow"] == af.__version__ and {"numpy", "numba", "python"} <= set(told["versions"])
+
+    layers = [af.Attention(af.DotProduct([[1.0, 0.0], [0.0, 2.0]]), 0.5, "topk:4", mask="causal"), PLANE]
+    heads = [af.propagate(layer, CLOUD, CLOUD, 1).provenance["parameters"] for layer in layers]
+    assert heads[0]["layer"]["f"] == {"kind": "dot-product", "W": [[1.0, 0.0], [0.0, 2.0]], "W_K": None, "bias": None}
+    assert heads[0]["layer"]["normalization"] == "topk:4" and heads[0]["layer"]["mask"]["kind"] == "causal"
+    assert heads[0]["tokens"] == heads[1]["tokens"] and len(heads[0]["tokens"]["sha256"]) == 64
+    assert af.propagate(PLANE, CLOUD + 1e-15, CLOUD, 1).provenance["parameters"]["tokens"] != heads[0]["tokens"]
+
+
+def test_a_generators_state_makes_the_same_paths_again():
+    first = af.langevin(af.Gaussian(0.0, 1.0), [[0.0]], 0.1, 5)
+    state = first.provenance["parameters"]["rng"]["state"]
+    rng = np.random.default_rng()
+    rng.bit_generator.state = state
+    np.testing.assert_array_equal(af.langevin(af.Gaussian(0.0, 1.0), [[0.0]], 0.1, 5, rng=rng).y, first.y)
+
+
+def test_files_of_before_have_no_provenance(tmp_path):
+    run = RUNS["propagate"]()
+    meta = stores.encode(None, 0, "finished", {}, {}).replace(', "provenance": {}', "")
+    np.savez(tmp_path / "run.npz", meta=np.array(meta), t=run.t, y=run.y)
+    assert "provenance" not in meta and af.load(tmp_path / "run.npz").provenance == {}
