@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import scipy.linalg  # noqa: F401  (brings its own linear algebra along, beside NumPy's)
@@ -21,3 +22,12 @@ def pytest_runtest_setup(item):
     """PyTorch takes as many threads as numba's pool has, once that is there: each time anew it is told to take one."""
     if SHARING and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that are listed as lengthy are marked so, before marks choose."""
+    names = set((Path(__file__).parent / "lengthy.txt").read_text(encoding="utf-8").splitlines())
+    for item in items:
+        if item.nodeid.partition("[")[0] in names:
+            item.add_marker("lengthy")
