@@ -21,7 +21,7 @@ _PLACES = (  # of what pages link to in the repository, from any of its folders
     (r"\]\((?:\.\./)*paper_figures/results/README\.md\)", "](/generated/figures.md)"),
     (r"\]\((?:\.\./)*validation/results/([\w-]+)\.(md|png)\)", r"](/generated/measurements/\1.\2)"),
     (r"\]\((?:\.\./)*notebooks/(\w+)\.ipynb\)", r"](/generated/notebooks/\1.md)"),
-    (r"\]\((?:\.\./)*CONTRIBUTING\.md\)", "](/guides/contributing.md)"),
+    (r"\]\((?:\.\./)*CONTRIBUTING\.md\)", "](/generated/contributing.md)"),
     (r"\]\(docs/([\w/]+\.md)\)", r"](/\1)"),
 )
 _CODE = re.compile(r"(`[^`]*`)")
@@ -42,6 +42,7 @@ def write(root: Path, out: Path) -> None:
         "notebooks.md": tour(notebooks),
         "measurements.md": measurements(measured),
         "claims.md": claimed(),
+        "contributing.md": placed((root / "CONTRIBUTING.md").read_text(encoding="utf-8")),
         "front.md": part(readme, *FRONT),
     }
     contents = {out / name: text.encode() for name, text in texts.items()}

@@ -91,6 +91,22 @@ def test_a_part_that_readme_lost_is_named():
 
 
 @pytest.mark.parametrize(
+    "link, place",
+    [
+        ("![a](../../paper_figures/results/f01_bias.png)", "![a](/generated/figures/f01_bias.png)"),
+        ("[a](../../paper_figures/results/f01_bias.png)", "[a](/generated/figures/f01_bias.md)"),
+        ("[a](paper_figures/results/README.md)", "[a](/generated/figures.md)"),
+        ("[a](../validation/results/noise.md)", "[a](/generated/measurements/noise.md)"),
+        ("[a](../notebooks/01_first_limit.ipynb)", "[a](/generated/notebooks/01_first_limit.md)"),
+        ("[a](docs/guides/limits.md)", "[a](/guides/limits.md)"),
+        ("[a](../theory/bias.md)", "[a](../theory/bias.md)"),
+    ],
+)
+def test_links_to_the_repository_lead_to_pages_of_the_site(link, place):
+    assert pages.placed(link) == place
+
+
+@pytest.mark.parametrize(
     "lines, expected",
     [
         (["f = |x - y|^2, a * b"], [r"f = \|x - y\|^2, a \* b"]),

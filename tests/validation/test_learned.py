@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from validation import Report, learned_digits, meshes, moons, repeats
+from validation import Claim, Report, learned_digits, meshes, moons, repeats
 from validation.__main__ import main, write
 from validation.repeats import Entry, Fit
 
@@ -81,7 +81,7 @@ def test_what_needs_a_package_says_so_and_the_others_run(monkeypatch, tmp_path, 
         raise ImportError('training needs PyTorch: pip install "attnflow[learning]"')
 
     monkeypatch.setattr(moons, "run", without_torch)
-    monkeypatch.setattr(meshes, "run", lambda: Report("t", "", ["a"], [["1"]], {"yes": True}))
+    monkeypatch.setattr(meshes, "run", lambda: Report("t", "", ["a"], [["1"]], [Claim("yes", "1", "1", True)]))
     assert main(["moons", "meshes", "--out", str(tmp_path)]) == 1
     assert "moons cannot run: training needs PyTorch" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["meshes.md"]
