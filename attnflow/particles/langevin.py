@@ -95,7 +95,7 @@ def langevin(
     """
     seed = rng
     start, times, paths, drift, rng = _check(density, points, t, paths, drift, rng)
-    watch = Watch.read(save, callback, store)
+    watch = Watch.of_times(save, callback, store)
     scheme = build_scheme(density, drift)
     capacity.fits(start.nbytes * paths * (2 * (1 if watch.sparing else len(times)) + scheme.draws + 3), "paths")
     asked, steps = steps, _read_steps(density, drift, scheme, start, times, steps, len(start) * paths)

@@ -106,7 +106,7 @@ def propagate(
     """
     heads = heads_of(layer)
     layers = checks.integer(layers, "layers")
-    watch = Watch.read(save, callback, store, save_every)
+    watch = Watch.of_layers(save_every, save, callback, store)
     clock = layer.clock
     if isinstance(tokens, Density):
         if not callable(values):

@@ -156,7 +156,7 @@ class Equation(display.Typeset):
         >>> H.at([[0.5]]).ravel().round(6)   # 1 / (1 + 9 exp(-2))
         array([0.450853])
         """
-        watch = Watch.read("all", callback, None)
+        watch = Watch.of_times("all", callback, None)
         self.check_solvable()
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
