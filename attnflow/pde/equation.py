@@ -179,6 +179,8 @@ class Equation(display.Typeset):
 
     def _told(self, solution: Solution, **asked) -> Solution:
         """With what the call was given."""
+        if not callable(asked["initial"]):
+            asked["initial"] = np.asarray(asked["initial"])
         return replace(solution, provenance=provenance(f"{type(self).__name__}.solve", equation=self, **asked))
 
     def _solved(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> Solution:

@@ -37,10 +37,7 @@ WATCHED = {
 FEWER = {"number": 0} | {key: value for key, value in NAME.items() if key != "number"}  # a number of layers is one
 
 PARTICLES = [
-    *(
-        Row(name, "save", lambda v, call=call: call(save=v), FEWER)
-        for name, call in WATCHED.items()
-    ),
+    *(Row(name, "save", lambda v, call=call: call(save=v), FEWER) for name, call in WATCHED.items()),
     Row("propagate", "save", lambda v: af.propagate(LAYER, TOKENS, TOKENS, 1, 2, save=v), {"beside save_every": 2}),
     *(optional(name, "callback", lambda v, call=call: call(callback=v), OBJECT, "class") for name, call in WATCHED.items()),
     *(
