@@ -65,14 +65,8 @@ class Watch:
     store: Path | None = None
 
     @classmethod
-    def read(
-        cls,
-        save: str | int,
-        callback: Callable[[Step], Any] | None,
-        store: str | os.PathLike | None,
-        save_every: int | None = None,
-    ) -> Watch:
-        """From a run's arguments; save_every is None where output times are asked for instead.
+    def of_times(cls, save: str, callback: Callable[[Step], Any] | None, store: str | os.PathLike | None) -> Watch:
+        """From the arguments of a run that is asked for output times.
 
         Raises
         ------
@@ -81,15 +75,20 @@ class Watch:
         ImportError
             For a Zarr store without zarr.
         """
-        every = 1 if save_every is None else checks.integer(save_every, "save_every", least=1)
-        if save_every is not None and checks.lone(save) is not None:
+        save = checks.choice(save, "save", SAVE)
+        if callback is not None:
+            checks.function(callback, "callback", "callable on a step, with .layer, .t and .y, or None")
+        return cls(save, 1, callback, None if store is None else stores.check_new(store))
+
+    @classmethod
+    def of_layers(cls, save_every: int, save: str | int, callback, store) -> Watch:
+        """From the arguments of a run through layers, where `save` may be a number in place of save_every; as `of_times`."""
+        every = checks.integer(save_every, "save_every", least=1)
+        if checks.lone(save) is not None:
             if every != 1:
                 raise ValueError(f"save must be a word beside save_every, which is {every}, got {checks.short(save)}")
             every, save = checks.integer(save, "save", least=1), "all"
-        save = checks.choice(save, "save", SAVE)  # type: ignore[arg-type]
-        if callback is not None:
-            checks.function(callback, "callback", "callable on a step, with .layer, .t and .y, or None")
-        return cls(save, every, callback, None if store is None else stores.check_new(store))
+        return replace(cls.of_times(save, callback, store), every=every)  # type: ignore[arg-type]
 
     @property
     def sparing(self) -> bool:

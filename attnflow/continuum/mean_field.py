@@ -21,6 +21,7 @@ from ..attention.masks import check_unmasked
 from ..geometry import Density, Euclidean, Sphere
 from ..grid import Grid
 from ..progress import track
+from ..provenance import provenance
 from ..resolution import interpolation_error
 from ..solution import Solution
 from .transport import Flow, cell_volumes, too_narrow
@@ -175,7 +176,8 @@ class MeanField(display.Typeset):
                 if error <= rtol and run.status == 0:
                     break
             coarse = run
-        return _report(self, run, error, rtol if grid is None else None)
+        solution = _report(self, run, error, rtol if grid is None else None)
+        return replace(solution, provenance=provenance("MeanField.solve", equation=self, t=times, grid=grid, rtol=rtol))
 
 
 @dataclass(frozen=True)

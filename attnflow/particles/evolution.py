@@ -97,7 +97,7 @@ def evolve(
     if map is not None:
         checks.array(checks.function(map, "map", "callable on tokens (N, n)")(tokens), "map(tokens)", tokens.shape)
     layers = checks.integer(layers, "layers")
-    watch = Watch.read(save, callback, store, save_every)
+    watch = Watch.of_layers(save_every, save, callback, store)
     capacity.ends(layers, "layers", 5e-5 + 1e-9 * tokens.size, "layers")
     capacity.fits(2 * tokens.nbytes * (1 if watch.sparing else layers // watch.every + 2), "layers")
     clock = layer.clock

@@ -23,6 +23,7 @@ from ..attention import Attention, MultiHead, heads_of
 from ..attention.heads import replace_heads
 from ..geometry import Density
 from ..norms import norm
+from ..provenance import described, provenance, seeded
 from ..similarity import Mahalanobis, PseudoMetric
 from ..solution import Solution
 from .propagation import propagate
@@ -93,9 +94,10 @@ def extrapolate(
         raise ValueError(f"layer must have a limit equation to be extrapolated to, got {layer}")
     if any(has_walls(head) for head in heads_of(layer)):
         raise ValueError(f"layer must be on a space without walls, where the bias is of several orders, got {layer}")
-    layers, rng = checks.integer(layers, "layers", least=1), checks.generator(rng)
+    layers, seed, rng = checks.integer(layers, "layers", least=1), rng, checks.generator(rng)
     if not isinstance(tokens, Density):
         check_jackknife(layer)
+    again = described(seeded(seed, rng))
     fine = propagate(half, tokens, values, 2 * layers, 2, progress=progress)
     if fine.status:
         return fine
@@ -115,7 +117,9 @@ def extrapolate(
         combinations = np.array([[1, 0], [0, 1], [w / (w - 1), -w / (w - 1)], [-1 / (w - 1), w / (w - 1)]])
         errors, _ = standard_errors(runs, coarse.y[0], combinations, None, rng, progress)
         stats |= _gain(stats["bias"], errors.reshape(4, -1), size, w, len(coarse.points))
-    return Solution(coarse.t, y, coarse.layers, coarse.points, coarse.grid, stats={**coarse.stats, **stats})
+    told = coarse.provenance["parameters"]
+    call = provenance("extrapolate", **{name: told[name] for name in ("layer", "tokens", "values", "layers")}, rng=again)
+    return Solution(coarse.t, y, coarse.layers, coarse.points, coarse.grid, stats={**coarse.stats, **stats}, provenance=call)
 
 
 def _gain(bias: float, errors: np.ndarray, size: float, w: float, tokens: int) -> dict[str, float]:

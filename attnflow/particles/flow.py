@@ -124,7 +124,7 @@ def evolve_continuous(
     if steps is not None and not noise:
         raise ValueError(f"steps must be None without noise, whose methods choose them, got {checks.short(steps)}")
 
-    watch = Watch.read(save, callback, store)
+    watch = Watch.of_times(save, callback, store)
     capacity.fits(3 * tokens.nbytes * (1 if watch.sparing else len(times)), "t")
     velocity = _Velocity(layer, V, constrain is not None)
     stats: dict[str, Any] = {"engine": layer.bind(tokens).stats["engine"], "evaluations": 0}

@@ -93,16 +93,15 @@ def langevin(
     >>> run.y.shape, run.y.var().round(2)   # the stationary law is p^2, of variance 1/2
     ((1, 20000, 1), np.float64(0.5))
     """
-    seed = rng
-    start, times, paths, drift, rng = _check(density, points, t, paths, drift, rng)
-    watch = Watch.read(save, callback, store)
+    start, times, paths, drift, noise = _check(density, points, t, paths, drift, rng)
+    watch = Watch.of_times(save, callback, store)
     scheme = build_scheme(density, drift)
     capacity.fits(start.nbytes * paths * (2 * (1 if watch.sparing else len(times)) + scheme.draws + 3), "paths")
     asked, steps = steps, _read_steps(density, drift, scheme, start, times, steps, len(start) * paths)
     capacity.ends(steps, "t" if asked is None else "steps", 2e-5 + 1e-9 * start.size * paths)
     legs = divide(times, steps)
     call = provenance(
-        "langevin", density=density, points=start, t=times, paths=paths, drift=drift, rng=seeded(seed, rng), steps=steps
+        "langevin", density=density, points=start, t=times, paths=paths, drift=drift, rng=seeded(rng, noise), steps=steps
     )
     record = watch.begin(len(times), provenance=call)
     x = np.repeat(start, paths, axis=0)
@@ -111,7 +110,7 @@ def langevin(
         bar = track(range(sum(count for count, _ in legs)), progress, unit="step")
         for time, (count, h) in zip(times.tolist(), legs):
             for _ in itertools.islice(bar, count):
-                x = _advance(scheme, x, h, rng.normal(size=(scheme.draws, *x.shape)))
+                x = _advance(scheme, x, h, noise.normal(size=(scheme.draws, *x.shape)))
             record.add(time, x)
     except KeyboardInterrupt:
         if record.count < len(times):
@@ -120,8 +119,8 @@ def langevin(
         status, message = -1, f"{error}; the {record.count} of {len(times)} times before are here"
     if not record.count:  # a Solution has at least one time
         record.add(0.0, np.repeat(start, paths, axis=0), watched=False)
-    where = {"coordinate": "angle"} if density.space.angular else {}
-    stats = {"points": len(start), "paths": paths, **_describe(legs, scheme), **where}
+    stats = {"points": len(start), "paths": paths, **_describe(legs, scheme)}
+    stats |= {"coordinate": "angle"} if density.space.angular else {}
     return record.solution(status, message, stats)
 
 

@@ -106,7 +106,7 @@ def propagate(
     """
     heads = heads_of(layer)
     layers = checks.integer(layers, "layers")
-    watch = Watch.read(save, callback, store, save_every)
+    watch = Watch.of_layers(save_every, save, callback, store)
     clock = layer.clock
     if isinstance(tokens, Density):
         if not callable(values):
@@ -138,7 +138,8 @@ def propagate(
         capacity.ends(layers, "layers", what="layers")
     count = np.append(np.arange(0, layers, watch.every), layers) if watch.looks else np.unique([0, layers])
     asked = {"layers": layers, "save_every": watch.every, "grid": grid, "n_tokens": n_tokens}
-    call = provenance("propagate", layer=layer, tokens=tokens, values=values, **asked)
+    start = values if callable(values) else features
+    call = provenance("propagate", layer=layer, tokens=tokens, values=start, **asked)
     record = watch.begin(len(count), points, nodes, share, provenance=call)
     lost = False
 

@@ -156,7 +156,7 @@ class Equation(display.Typeset):
         >>> H.at([[0.5]]).ravel().round(6)   # 1 / (1 + 9 exp(-2))
         array([0.450853])
         """
-        watch = Watch.read("all", callback, None)
+        watch = Watch.of_times("all", callback, None)
         self.check_solvable()
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
@@ -179,6 +179,8 @@ class Equation(display.Typeset):
 
     def _told(self, solution: Solution, **asked) -> Solution:
         """With what the call was given."""
+        if not callable(asked["initial"]):
+            asked["initial"] = np.asarray(asked["initial"])
         return replace(solution, provenance=provenance(f"{type(self).__name__}.solve", equation=self, **asked))
 
     def _solved(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> Solution:

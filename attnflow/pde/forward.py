@@ -159,7 +159,7 @@ class FokkerPlanck(Equation):
         True
         """
         arguments = (initial, t, grid, boundary, rtol, method, progress, backend, source)
-        watch = Watch.read("all", callback, None)
+        watch = Watch.of_times("all", callback, None)
         self.check_solvable()
         self._check_walls(boundary)
         if not (callable(initial) and self._is_wide(initial)):

@@ -7,6 +7,7 @@ from bad_values import (
     INTEGER,
     NAME,
     OBJECT,
+    PATH,
     POSITIVE,
     REAL,
     SEEDS,
@@ -27,7 +28,27 @@ def paths(function, **arguments):
 DOT, SUMS = af.Attention(af.DotProduct(), 0.5), af.Attention(FLAT.f, 0.5, "none")
 NORMAL = af.GaussianTokens([0.0], [[1.0]])
 
+WATCHED = {
+    "propagate": lambda **how: af.propagate(LAYER, TOKENS, TOKENS, 1, **how),
+    "evolve": lambda **how: af.evolve(FLAT, TOKENS, 1, **how),
+    "evolve_continuous": lambda **how: af.evolve_continuous(FLAT, TOKENS, 1, **how),
+    "langevin": lambda **how: paths(af.langevin, **how),
+}
+FEWER = {"number": 0} | {key: value for key, value in NAME.items() if key != "number"}  # a number of layers is one
+
 PARTICLES = [
+    *(Row(name, "save", lambda v, call=call: call(save=v), FEWER) for name, call in WATCHED.items()),
+    Row("propagate", "save", lambda v: af.propagate(LAYER, TOKENS, TOKENS, 1, 2, save=v), {"beside save_every": 2}),
+    *(optional(name, "callback", lambda v, call=call: call(callback=v), OBJECT, "class") for name, call in WATCHED.items()),
+    *(
+        optional(
+            name,
+            "store",
+            lambda v, call=call: call(store=v),
+            PATH | {"missing folder": "no such folder/run", "a file": __file__, "a folder": "/", "single": "run.npz"},
+        )
+        for name, call in WATCHED.items()
+    ),
     Row("propagate", "layer", lambda v: af.propagate(v, TOKENS, TOKENS, 1), OBJECT),
     Row("propagate", "tokens", lambda v: af.propagate(LAYER, v, TOKENS, 1), points(TOKENS)),
     Row("propagate", "values", lambda v: af.propagate(LAYER, TOKENS, v, 1), arrays(TOKENS, few=TOKENS[1:])),
