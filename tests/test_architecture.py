@@ -18,6 +18,7 @@ FLOORS = {
     "exports": 0,
     "files": 0,
     "progress": 0,
+    "provenance": 0,
     "grid": 0,
     "norms": 0,
     "resolution": 0,

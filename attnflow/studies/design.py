@@ -34,7 +34,15 @@ class Cell(NamedTuple):
 
 
 class Design:
-    """The data of a `ConvergenceStudy`, whose parameters these are; it does not change once it is made."""
+    """The data of a `ConvergenceStudy`, whose parameters these are; it does not change once it is made.
+
+    Attributes
+    ----------
+    tables : dict or None
+        Of the study file that it was made of, which its store keeps; None where it was made in Python.
+    """
+
+    tables: dict | None = None
 
     def __init__(
         self,
@@ -167,6 +175,11 @@ class Design:
         """What draws a cell's tokens: a stream of its own, since the seed alone would reuse tokens across sizes."""
         stream = [cell.seed, int(cell.size), int(np.float64(cell.epsilon).view(np.uint64))]
         return np.random.default_rng(stream + [self.seed] * (self.seed > 0))
+
+    def made_of(self, tables: dict) -> Design:
+        """This study, which knows the study file's tables that say the same."""
+        vars(self)["tables"] = tables
+        return self
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,15 +30,24 @@ class StudyResult:
     cells : list of dict
         normalization, epsilon, size ("inf" or int), seed, layers, t, error, deviation, accuracy, seconds, engine.
     message : str
-        "finished", or how far an interrupted run came.
+        "finished", or how far an interrupted run came, or how many cells failed and how.
     resumed : int
         How many cells came out of the store.
+    status : int
+        0 when finished, 1 when interrupted or when a budget is spent, -1 when cells failed: the others are here.
+    store : path or None
+        Where predictions are kept too.
+    progress : bool
+        Show a bar where predictions take time.
     """
 
     study: Design
     cells: list[dict]
     message: str
     resumed: int = 0
+    status: int = 0
+    store: str | os.PathLike | None = field(default=None, repr=False)
+    progress: bool = field(default=False, repr=False)
 
     def __repr__(self) -> str:
         cells = display.counted(len(self.cells), "cell")
@@ -83,7 +92,7 @@ class StudyResult:
         if len(self.study.parts) == 1:
             return (self,)
         cells = {name: [cell for cell in self.cells if cell["normalization"] == name] for name in self.study.names}
-        return tuple(StudyResult(study, cells[study.names[0]], self.message, self.resumed) for study in self.study.parts)
+        return tuple(replace(self, study=study, cells=cells[study.names[0]]) for study in self.study.parts)
 
     def to_dataframe(self):
         """The cells as a pandas DataFrame, sizes as numbers (inf included)."""
