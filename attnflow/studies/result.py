@@ -160,8 +160,8 @@ class StudyResult:
 
     @cached_property
     def predicted(self) -> Prediction:
-        """Predicted errors, slopes and constants; computed when first asked for."""
-        return predict(self.study)
+        """Predicted errors, slopes and constants; computed when first asked for, and kept in the store."""
+        return predict(self.study, self.store, self.progress)
 
     def summary(self) -> str:
         """Measured against predicted, as a table; below it what is not predicted and why, and what the intervals are."""
