@@ -1,4 +1,4 @@
-"""The commands: attnflow converge | budget | propagate | spectrum | learn | anatomy | parity | info."""
+"""The commands: attnflow converge | budget | propagate | spectrum | learn | anatomy | parity | info | rerun."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..studies.design import installed_version
 from ..studies.signals import Signals, Terminated
-from . import budget, converge, learned, machine, tokens
+from . import budget, converge, learned, machine, rerun, tokens
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="attnflow", description="The drift-diffusion limit of attention.")
     parser.add_argument("--version", action="version", version=f"attnflow {installed_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for part in (converge, budget, tokens, learned, machine):
+    for part in (converge, budget, tokens, learned, machine, rerun):
         part.add_to(commands)
     return parser

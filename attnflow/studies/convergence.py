@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
+from .. import checks
 from .design import Design
+from .refinement import Goal, narrowed
 from .result import StudyResult
 from .store import Store
 from .sweep import Means, sweep
@@ -109,3 +113,68 @@ class ConvergenceStudy(Design):
         means.check()
         with Store(store) as kept:
             return sweep(self, kept, store, means)
+
+    def refine(
+        self,
+        axis: str,
+        width: float,
+        cells: int | None = None,
+        seconds: float | None = None,
+        store: str | os.PathLike | None = None,
+        n_jobs: int = 1,
+        client=None,
+        progress: bool = True,
+    ) -> StudyResult:
+        """Add seeds until the 95% interval of a slope is narrow enough, or a budget is spent.
+
+        The seeds of the study are the first, and the tokens of theirs stay: with a store, a study that is refined again goes on
+        from where it was.
+
+        Parameters
+        ----------
+        axis : {"size"}
+            Of the slope, see `StudyResult.slope`. That in "epsilon" has no noise: no seed narrows it.
+        width : float
+            high - low of the interval that is wanted; of several normalisations, of the widest.
+        cells : int, optional
+            Most cells to compute.
+        seconds : float, optional
+            Longest time to begin cells in; where they are computed beside each other, those that are not finished by then are
+            given up.
+        store, n_jobs, client, progress
+            As of `run`.
+
+        Returns
+        -------
+        StudyResult
+            Of the study with the seeds that it took. .status is 0 where the interval is narrow enough, 1 where a budget was
+            spent before; .message says which, and how wide it is.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As `run`; if there are fewer than two finite sizes, or the deviations have no slope.
+
+        Examples
+        --------
+        >>> import attnflow as af, numpy as np
+        >>> study = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), af.VonMises(1.0), lambda x: np.cos(x[..., 0]), t=0.2,
+        ...                             epsilons=[0.2], sizes=[50, 200], seeds=3)
+        >>> result = study.refine("size", width=0.5, cells=200, progress=False)
+        >>> value, low, high = result.slope("size")
+        >>> high - low <= 0.5, result.study.seeds > 3
+        (True, True)
+        """
+        if checks.choice(axis, "axis", ("epsilon", "size")) == "epsilon":
+            raise ValueError("axis must be 'size' to refine, got 'epsilon': runs at N = inf have no noise for seeds to lessen")
+        goal = Goal(
+            checks.positive(width, "width"),
+            None if cells is None else checks.integer(cells, "cells", least=1),
+            None if seconds is None else checks.positive(seconds, "seconds"),
+        )
+        if sum(map(np.isfinite, self.sizes)) < 2:
+            raise ValueError(f"sizes must be at least two finite ones for a slope in them, got {self.sizes}")
+        means = Means(n_jobs, client, progress)
+        means.check()
+        with Store(store) as kept:
+            return narrowed(self, goal, kept, store, means)

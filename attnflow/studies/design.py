@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -17,11 +17,12 @@ from ..attention.names import normalization as as_normalization
 from ..continuum import limit
 from ..continuum.limits import depth
 from ..geometry import Density
+from ..provenance import described
 from ..similarity import PseudoMetric
 from .store import content_key
 
 FORM = 3  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
-_MOST_CELLS = 10**6
+MOST_CELLS = 10**6
 
 
 class Cell(NamedTuple):
@@ -71,9 +72,9 @@ class Design:
         self.normalization, self._rules = normalization, rules_of(normalization)
         finite = len([n for n in self.sizes if np.isfinite(n)])
         count = len(self.epsilons) * (1 + finite * self.seeds) * len(self._rules)
-        if count > _MOST_CELLS:
+        if count > MOST_CELLS:
             raise ValueError(
-                f"seeds and sizes must make at most {_MOST_CELLS} cells, got {count}: {self.seeds} seeds of {finite} sizes "
+                f"seeds and sizes must make at most {MOST_CELLS} cells, got {count}: {self.seeds} seeds of {finite} sizes "
                 f"at {len(self.epsilons)} temperatures"
             )
         self.seed, self.residual = READ["seed"](seed), READ["residual"](residual)
@@ -176,10 +177,23 @@ class Design:
         stream = [cell.seed, int(cell.size), int(np.float64(cell.epsilon).view(np.uint64))]
         return np.random.default_rng(stream + [self.seed] * (self.seed > 0))
 
-    def made_of(self, tables: dict) -> Design:
+    def description(self) -> dict:
+        """What it was made of, as JSON: to be read, not to be made again of."""
+        names = ("f", "density", "initial", "t", "epsilons", "seeds", "grid", "seed", "residual", "backend", "dtype")
+        told = {name: described(getattr(self, name)) for name in names}
+        return told | {"sizes": [str(size) for size in self.sizes], "normalization": self.names}
+
+    def made_of(self, tables: dict) -> Self:
         """This study, which knows the study file's tables that say the same."""
         vars(self)["tables"] = tables
         return self
+
+    def with_seeds(self, seeds: int) -> Self:
+        """The same study with so many seeds: the tokens of those it has stay as they are."""
+        options: dict[str, Any] = {"residual": self.residual, "backend": self.backend, "dtype": self.dtype}
+        data = (self.f, self.density, self.initial, self.t, self.epsilons, self.sizes, seeds, self._rules, self.grid, self.seed)
+        made = type(self)(*data, **options)
+        return made if self.tables is None else made.made_of({**self.tables, "study": {**self.tables["study"], "seeds": seeds}})
 
     @cached_property
     def fingerprint(self) -> str:

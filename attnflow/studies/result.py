@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 
 from .. import checks, display, files
 from ..attention import Normalization
+from ..provenance import versions
 from .cells import COLUMNS
 from .design import Design
 from .fits import Estimate, fit_squares, fit_values
@@ -102,12 +104,27 @@ class StudyResult:
             raise ImportError("to_dataframe needs pandas: pip install pandas, or read .cells or .to_csv(path)") from None
         return pandas.DataFrame(self.cells).assign(size=lambda table: table["size"].astype(float))
 
+    def to_xarray(self):
+        """The cells as an xarray Dataset over normalization, epsilon, size (inf included) and seed; NaN where there is none."""
+        try:
+            import xarray  # noqa: F401  pandas looks for it
+        except ImportError:
+            raise ImportError("to_xarray needs xarray: pip install attnflow[storage]") from None
+        table = self.to_dataframe().set_index(["normalization", "epsilon", "size", "seed"])
+        return table.to_xarray().assign_attrs({name: json.dumps(value) for name, value in self._origin().items()})
+
     def to_csv(self, path: str | os.PathLike) -> None:
-        """The cells as a CSV file."""
+        """The cells as a CSV file; beside it, with .json at its end, the study and the versions that wrote it."""
         with files.whole(path, "w") as file:
             writer = csv.DictWriter(file, fieldnames=COLUMNS)
             writer.writeheader()
             writer.writerows(self.cells)
+        with files.whole(f"{os.fspath(path)}.json", "w") as file:
+            json.dump(self._origin(), file, indent=1)
+
+    def _origin(self) -> dict:
+        told = {"study": self.study.description(), "tables": self.study.tables, "written_by": versions()}
+        return told | {"status": self.status, "message": self.message}
 
     def slope(self, axis: str) -> Estimate:
         """Order of convergence in "epsilon" or in "size", with its 95% interval.

@@ -12,10 +12,9 @@ import numpy as np
 
 from .. import checks
 from ..progress import track_seconds
-from ..provenance import described
 from .cells import check_row
 from .cost import cost_of_cells
-from .design import Cell, Design
+from .design import MOST_CELLS, Cell, Design
 from .execution import Outcome, check_client, compute, processes
 from .result import StudyResult
 from .signals import Signals, Terminated
@@ -40,8 +39,18 @@ class Means(NamedTuple):
             raise TypeError(f"client must have submit(function, *args) and gather(futures), got {type(client).__name__}")
 
 
-def sweep(study: Design, kept: Store, path, means: Means, deadline: float = np.inf) -> StudyResult:
-    """Compute the cells that are not in the store, until they end or time.monotonic() comes to the deadline."""
+class Budget(NamedTuple):
+    """So many cells may be computed, until time.monotonic() comes to the deadline."""
+
+    cells: int = MOST_CELLS
+    deadline: float = np.inf
+
+
+EVERYTHING = Budget()
+
+
+def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERYTHING) -> StudyResult:
+    """Compute the cells that are not in the store yet, as far as the budget goes."""
     cells, message, status = study.cells(), "finished", 0
     found: dict[str, dict] = {}
     done: dict[Cell, dict] = {}
@@ -52,12 +61,12 @@ def sweep(study: Design, kept: Store, path, means: Means, deadline: float = np.i
             keys = {cell: _key(study, cell) for cell in cells}
             found = kept.find({key: partial(check_row, study, cell) for cell, key in keys.items()})
             done = {cell: found[key] for cell, key in keys.items() if key in found}
-            missing = [cell for cell in cells if cell not in done]
+            missing = [cell for cell in cells if cell not in done][: budget.cells]
             if missing:
                 if means.client is not None:
                     check_client(means.client)
                 kept.prepare()
-                kept.ask(Asked(prints, _described(study), study.tables))
+                kept.ask(Asked(prints, study.description(), study.tables))
             with _note(signals, lambda: _so_far(done, cells, path)), _outcomes(study, missing, means, signals) as outcomes:
                 for outcome in outcomes:
                     signals.check()  # one that was lost in a callback: the cell may be half a one
@@ -69,12 +78,14 @@ def sweep(study: Design, kept: Store, path, means: Means, deadline: float = np.i
                     elif outcome.error is not None:
                         first = first if failed else outcome.error
                         failed += 1
-                    if time.monotonic() >= deadline:
+                    if time.monotonic() >= budget.deadline:
                         break
                 if failed and not done:
                     raise first
         except KeyboardInterrupt:
             message, status = f"interrupted after {_so_far(done, cells, path)}", 1
+    if not status and len(done) + failed < len(cells):
+        message, status = f"budget spent after {_so_far(done, cells, path)}", 1
     if failed:
         what = f"{failed} of {len(cells)} cells failed, the first with {_said(first)}"
         checks.warn(f"{what}; a run with the same store tries them again", checks.PartialWarning)
@@ -127,11 +138,6 @@ def _entry(study: Design, outcome: Outcome) -> Entry:
         message="" if outcome.error is None else _said(outcome.error),
         result=row,
     )
-
-
-def _described(study: Design) -> dict:
-    names = ("f", "density", "initial", "t", "epsilons", "sizes", "seeds", "grid", "seed", "residual", "backend", "dtype")
-    return {name: described(getattr(study, name)) for name in names} | {"normalization": list(study.names)}
 
 
 def _said(error: BaseException) -> str:

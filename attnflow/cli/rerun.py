@@ -1,0 +1,44 @@
+"""attnflow rerun: a result computed again, from the file that it was saved in."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import files
+from ..studies.rerun import compared, other_versions, recorded
+from .converge import report
+from .output import folder
+
+_STORE = b"SQLite format 3\x00"  # how a file of it begins
+_FOLDER = "attnflow-rerun"
+
+
+def add_to(commands) -> None:
+    """The command's arguments."""
+    rerun = commands.add_parser("rerun", help="compute a saved result again, and say whether its numbers are the same")
+    rerun.add_argument("file", metavar="FILE", help="the study.sqlite of attnflow converge")
+    rerun.add_argument("--out", help=f"folder for what comes out again (a study's: {_FOLDER}), without a study in it")
+    rerun.add_argument("--jobs", type=int, default=1, help="processes (default 1, which uses all cores as threads)")
+    rerun.set_defaults(command=_rerun)
+
+
+def _rerun(options: argparse.Namespace) -> int:
+    with files.open_regular(options.file, "file") as file:
+        begins = file.read(len(_STORE))
+    if begins == _STORE:
+        return _rerun_study(options)
+    raise ValueError(f"file must be the store of a study, study.sqlite, got {options.file!r}, which is something else")
+
+
+def _rerun_study(options: argparse.Namespace) -> int:
+    before = recorded(options.file)
+    out = folder(options.out or _FOLDER)
+    if (out / "study.sqlite").exists():
+        raise ValueError(f"--out must be a folder without a study.sqlite, got {str(out)!r}, which has one")
+    result = before.study.run(out / "study.sqlite", n_jobs=options.jobs)
+    status = report(result, out, options)
+    if status == 130:
+        return status
+    verdict, changed = compared(before, result), other_versions(before)
+    print(f"{verdict}{f' ({changed})' * bool(changed)}")
+    return max(status, int(verdict.beyond > 0))
