@@ -190,9 +190,8 @@ class Design:
 
     def with_seeds(self, seeds: int) -> Self:
         """The same study with so many seeds: the tokens of those it has stay as they are."""
-        options: dict[str, Any] = {"residual": self.residual, "backend": self.backend, "dtype": self.dtype}
         data = (self.f, self.density, self.initial, self.t, self.epsilons, self.sizes, seeds, self._rules, self.grid, self.seed)
-        made = type(self)(*data, **options)
+        made = type(self)(*data, residual=self.residual, backend=self.backend, dtype=self.dtype)
         return made if self.tables is None else made.made_of({**self.tables, "study": {**self.tables["study"], "seeds": seeds}})
 
     @cached_property
