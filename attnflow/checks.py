@@ -48,6 +48,10 @@ class AccuracyWarning(AttnflowWarning):
     """The asked accuracy was not reached; the message says what was."""
 
 
+class PartialWarning(AttnflowWarning):
+    """Some of what was to be computed failed; the result is of the rest."""
+
+
 class GrowthWarning(AttnflowWarning):
     """Features grow without end: a wall lets in more of them the more there are."""
 

@@ -45,7 +45,7 @@ def test_converge_writes_its_three_files_and_resumes(tmp_path, capsys):
     assert main(["converge", str(tmp_path / "study.toml"), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "slope in eps" in printed and "predicted" in printed and "nan" not in printed
-    assert sorted(p.name for p in out.iterdir()) == ["converge.csv", "converge.png", "study.sqlite"]
+    assert sorted(p.name for p in out.iterdir()) == ["converge.csv", "converge.csv.json", "converge.png", "study.sqlite"]
     with open(out / "converge.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 + 3 * 2 * 3 and {row["size"] for row in rows} == {"inf", "50", "100"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from ..studies.files import read_study
 from ..studies.reference import study_reference
+from ..studies.result import StudyResult
 from .output import folder, new_figure, save
 
 
@@ -16,6 +18,9 @@ def add_to(commands) -> None:
     converge.add_argument("study", nargs="?", metavar="STUDY.toml", help="study file; the built-in study when absent")
     converge.add_argument("--out", default="attnflow-output", help="folder for converge.png, converge.csv, study.sqlite")
     converge.add_argument("--jobs", type=int, default=1, help="processes (default 1, which uses all cores as threads)")
+    converge.add_argument(
+        "--width", type=float, help="add seeds until the 95%% interval of the slope in N is as narrow as this"
+    )
     converge.add_argument("--help-study", action=_HelpStudy, nargs=0, help="what a study file may say, and exit")
     converge.set_defaults(command=_converge)
 
@@ -33,10 +38,19 @@ def _converge(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
     out = folder(options.out)
-    result = study.run(out / "study.sqlite", n_jobs=options.jobs)
+    means = {"store": out / "study.sqlite", "n_jobs": options.jobs}
+    result = study.run(**means) if options.width is None else study.refine("size", options.width, **means)
+    status = report(result, out, options)
+    if options.width is not None and status == 0:
+        print(result.message)
+    return status
+
+
+def report(result: StudyResult, out: Path, options: argparse.Namespace) -> int:
+    """Print and write what came out; the exit status."""
     if result.resumed:
         print(f"{result.resumed} finished cells taken from {out / 'study.sqlite'}")
-    if result.message != "finished":
+    if result.status == 1:
         print(f"attnflow: {result.message}", file=sys.stderr)
         return 130
     options.running = True
@@ -46,4 +60,4 @@ def _converge(options: argparse.Namespace) -> int:
     result.plot(figure.subplots(1, 2))
     save(figure, out / "converge.png")
     print(f"wrote {out / 'converge.png'} and {out / 'converge.csv'}")
-    return 0
+    return int(result.status != 0)  # a warning has said which cells failed

@@ -7,19 +7,16 @@ by the infinite-token layer, which is always computed.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
+
+import numpy as np
 
 from .. import checks
-from ..progress import track
-from .cells import check_row
 from .design import Design
-from .execution import compute
+from .refinement import Goal, narrowed
 from .result import StudyResult
-from .signals import Signals, Terminated
-from .store import Store, content_key
+from .store import Store
+from .sweep import Means, sweep
 
 
 class ConvergenceStudy(Design):
@@ -80,66 +77,104 @@ class ConvergenceStudy(Design):
         store : path, optional
             SQLite file that finished cells go into as they finish; a second run resumes from it.
         n_jobs : int
-            Processes; -1 uses all cores.
+            Processes, each with its share of the cores; -1 uses all. One that dies takes only its cell with it, which another
+            tries once more.
         client : object, optional
             Anything with submit(function, *args) and gather(futures), such as a dask.distributed
             Client; used in place of n_jobs.
         progress : bool
+            Show a bar of predicted seconds, corrected on the way.
 
         Returns
         -------
         StudyResult
-            After Ctrl-C it holds the cells that were finished and says so in .message.
+            After Ctrl-C it holds the cells that were finished and says so in .message; .status is then 1. Where cells
+            failed, .status is -1: the others are there.
+
+        Warns
+        -----
+        PartialWarning
+            If cells failed, with the first error. The store has them all; a run with the same store tries them again.
 
         Raises
         ------
         TypeError, ValueError
-            Naming the argument, before any work; a store that is damaged, or holds anything else, is left as it is.
+            Naming the argument, before any work; a store that is damaged, holds anything else, or is of a newer format is
+            left as it is. So is a client named that is closed, or whose workers have another version of attnflow.
         OSError
             If the store stops taking cells: the disk is full.
         Exception
-            Whatever a cell raises ends the study at once, and SIGTERM does by SystemExit with status 143 where nobody
-            else handles it; a note says how much is finished and how to go on.
+            What the first cell raised, if no cell could be finished.
+        SystemExit
+            SIGTERM ends the study with status 143, where nobody else handles it. A note says how much is finished, with
+            this as with the others, and how to go on.
         """
-        if checks.integer(n_jobs, "n_jobs", least=-1) == 0:
-            raise ValueError("n_jobs must be positive, or -1 for all cores, got 0")
-        if client is not None and not (hasattr(client, "submit") and hasattr(client, "gather")):
-            raise TypeError(f"client must have submit(function, *args) and gather(futures), got {type(client).__name__}")
-        cells, found, done, message = self.cells(), {}, {}, "finished"
-        with Signals() as signals, Store(store) as kept:
-            try:
-                prints = [part.fingerprint for part in self.parts]
-                keys = {cell: content_key([prints[cell.part], cell.epsilon, str(cell.size), cell.seed]) for cell in cells}
-                found = kept.find({key: partial(check_row, self, cell) for cell, key in keys.items()})
-                done = {cell: found[key] for cell, key in keys.items() if key in found}
-                missing = [cell for cell in cells if cell not in done]
-                if missing:
-                    kept.prepare()
-                results = compute(self, missing, n_jobs, client, signals)
-                with _note(signals, lambda: _so_far(done, cells, store)), contextlib.closing(results):
-                    for cell, result in track(results, progress and bool(missing), len(missing), "cell"):
-                        signals.check()  # one that was lost in a callback: the cell may be half a one
-                        check_row(self, cell, result)
-                        kept.add(keys[cell], prints[cell.part], result)
-                        done[cell] = result
-            except KeyboardInterrupt:
-                message = f"interrupted after {_so_far(done, cells, store)}"
-        return StudyResult(self, [done[cell] for cell in cells if cell in done], message, resumed=len(found))
+        means = Means(n_jobs, client, progress)
+        means.check()
+        with Store(store) as kept:
+            return sweep(self, kept, store, means)
 
+    def refine(
+        self,
+        axis: str,
+        width: float,
+        cells: int | None = None,
+        seconds: float | None = None,
+        store: str | os.PathLike | None = None,
+        n_jobs: int = 1,
+        client=None,
+        progress: bool = True,
+    ) -> StudyResult:
+        """Add seeds until the 95% interval of a slope is narrow enough, or a budget is spent.
 
-@contextlib.contextmanager
-def _note(signals: Signals, so_far: Callable[[], str]) -> Iterator[None]:
-    try:
-        try:
-            yield
-        except Exception:  # a call that was interrupted may say so in an exception of its own
-            signals.check()
-            raise
-    except (Exception, Terminated) as error:
-        error.add_note(f"after {so_far()}")
-        raise
+        The seeds of the study are the first, and the tokens of theirs stay: with a store, a study that is refined again goes on
+        from where it was.
 
+        Parameters
+        ----------
+        axis : {"size"}
+            Of the slope, see `StudyResult.slope`. That in "epsilon" has no noise: no seed narrows it.
+        width : float
+            high - low of the interval that is wanted; of several normalisations, of the widest.
+        cells : int, optional
+            Most cells to compute.
+        seconds : float, optional
+            Longest time to begin cells in; where they are computed beside each other, those that are not finished by then are
+            given up.
+        store, n_jobs, client, progress
+            As of `run`.
 
-def _so_far(done: dict, cells: list, store) -> str:
-    how = "run again with a store to be able to" if store is None else "run again with the same store to"
-    return f"{len(done)} of {len(cells)} cells; {how} resume"
+        Returns
+        -------
+        StudyResult
+            Of the study with the seeds that it took. .status is 0 where the interval is narrow enough, 1 where a budget was
+            spent before; .message says which, and how wide it is.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As `run`; if there are fewer than two finite sizes, or the deviations have no slope.
+
+        Examples
+        --------
+        >>> import attnflow as af, numpy as np
+        >>> study = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), af.VonMises(1.0), lambda x: np.cos(x[..., 0]), t=0.2,
+        ...                             epsilons=[0.2], sizes=[50, 200], seeds=3)
+        >>> result = study.refine("size", width=0.5, cells=200, progress=False)
+        >>> value, low, high = result.slope("size")
+        >>> high - low <= 0.5, result.study.seeds > 3
+        (True, True)
+        """
+        if checks.choice(axis, "axis", ("epsilon", "size")) == "epsilon":
+            raise ValueError("axis must be 'size' to refine, got 'epsilon': runs at N = inf have no noise for seeds to lessen")
+        goal = Goal(
+            checks.positive(width, "width"),
+            None if cells is None else checks.integer(cells, "cells", least=1),
+            None if seconds is None else checks.positive(seconds, "seconds"),
+        )
+        if sum(map(np.isfinite, self.sizes)) < 2:
+            raise ValueError(f"sizes must be at least two finite ones for a slope in them, got {self.sizes}")
+        means = Means(n_jobs, client, progress)
+        means.check()
+        with Store(store) as kept:
+            return narrowed(self, goal, kept, store, means)

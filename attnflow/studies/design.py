@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -17,11 +17,12 @@ from ..attention.names import normalization as as_normalization
 from ..continuum import limit
 from ..continuum.limits import depth
 from ..geometry import Density
+from ..provenance import described
 from ..similarity import PseudoMetric
 from .store import content_key
 
 FORM = 3  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
-_MOST_CELLS = 10**6
+MOST_CELLS = 10**6
 
 
 class Cell(NamedTuple):
@@ -34,7 +35,15 @@ class Cell(NamedTuple):
 
 
 class Design:
-    """The data of a `ConvergenceStudy`, whose parameters these are; it does not change once it is made."""
+    """The data of a `ConvergenceStudy`, whose parameters these are; it does not change once it is made.
+
+    Attributes
+    ----------
+    tables : dict or None
+        Of the study file that it was made of, which its store keeps; None where it was made in Python.
+    """
+
+    tables: dict | None = None
 
     def __init__(
         self,
@@ -63,9 +72,9 @@ class Design:
         self.normalization, self._rules = normalization, rules_of(normalization)
         finite = len([n for n in self.sizes if np.isfinite(n)])
         count = len(self.epsilons) * (1 + finite * self.seeds) * len(self._rules)
-        if count > _MOST_CELLS:
+        if count > MOST_CELLS:
             raise ValueError(
-                f"seeds and sizes must make at most {_MOST_CELLS} cells, got {count}: {self.seeds} seeds of {finite} sizes "
+                f"seeds and sizes must make at most {MOST_CELLS} cells, got {count}: {self.seeds} seeds of {finite} sizes "
                 f"at {len(self.epsilons)} temperatures"
             )
         self.seed, self.residual = READ["seed"](seed), READ["residual"](residual)
@@ -167,6 +176,23 @@ class Design:
         """What draws a cell's tokens: a stream of its own, since the seed alone would reuse tokens across sizes."""
         stream = [cell.seed, int(cell.size), int(np.float64(cell.epsilon).view(np.uint64))]
         return np.random.default_rng(stream + [self.seed] * (self.seed > 0))
+
+    def description(self) -> dict:
+        """What it was made of, as JSON: to be read, not to be made again of."""
+        names = ("f", "density", "initial", "t", "epsilons", "seeds", "grid", "seed", "residual", "backend", "dtype")
+        told = {name: described(getattr(self, name)) for name in names}
+        return told | {"sizes": [str(size) for size in self.sizes], "normalization": self.names}
+
+    def made_of(self, tables: dict) -> Self:
+        """This study, which knows the study file's tables that say the same."""
+        vars(self)["tables"] = tables
+        return self
+
+    def with_seeds(self, seeds: int) -> Self:
+        """The same study with so many seeds: the tokens of those it has stay as they are."""
+        data = (self.f, self.density, self.initial, self.t, self.epsilons, self.sizes, seeds, self._rules, self.grid, self.seed)
+        made = type(self)(*data, residual=self.residual, backend=self.backend, dtype=self.dtype)
+        return made if self.tables is None else made.made_of({**self.tables, "study": {**self.tables["study"], "seeds": seeds}})
 
     @cached_property
     def fingerprint(self) -> str:

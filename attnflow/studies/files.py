@@ -121,7 +121,7 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
     ValueError
         With all faults of the tables, one after the other, by table and key.
     """
-    faults = _Faults()
+    faults, given = _Faults(), dict(tables)
     faults.catch(only, tables, BUILT_IN, "the study file")
     for name in BUILT_IN:
         if not isinstance(tables.get(name, {}), dict):
@@ -149,7 +149,9 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
         if name in READ:
             faults.catch(READ[name], value)
     faults.end()
-    return ConvergenceStudy(f, density, initial, **study, **layer)
+    made = ConvergenceStudy(f, density, initial, **study, **layer)
+    made.made_of(given)
+    return made
 
 
 class _Faults:

@@ -21,13 +21,13 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from scipy.optimize import brentq
 
-from .. import capacity, checks
+from .. import capacity
 from ..attention import Attention, Normalization
 from ..continuum import PredictedError, predicted_error
 from ..geometry import Density
-from ..kernels.choice import choose, dense_unit
 from ..progress import track
 from ..similarity import PseudoMetric
+from .cost import columns_of, cost_of_run
 from .design import bytes_of
 
 _AIM, _LEAST = 0.99, 0.98  # of the asked error: what is aimed at, and what will do
@@ -36,9 +36,6 @@ _FLOORED = 6  # doublings that the least error of so many tokens is told from
 _TRIED = 3  # of them, before an error is refused for the tokens it needs
 _AHEAD = 3  # doublings that are looked ahead
 _BETWEEN = 13  # numbers of layers that are compared between half and twice the best power of two
-_SAMPLED = 2**19  # tokens that an engine's time is predicted on; beyond, by the law that two sizes show
-_RUN, _TOKEN = 7e5, 40.0  # pairs of the dense tile that a run takes around its sums, and for each token
-_SWEPT = 500  # tokens that Sinkhorn's sweeps are counted on: there are hardly more for more tokens
 _HOT = 700.0  # log m2 where tails are too heavy for it
 
 
@@ -174,23 +171,8 @@ class Search:
 
     def cost(self, layers: int, n_tokens: int) -> tuple[str, float]:
         """The engine of a run, and its seconds."""
-        layer, columns = self.layer(layers), self._columns
-        few = layer.bind(self.density.sample(min(n_tokens, _SWEPT), rng=0))
-        sums = few.stats.get("sinkhorn_sweeps", 0) * getattr(layer.normalization, "potentials", 1) + bool(few.key_bias.any())
-
-        def plan(size: int):
-            tokens = self.density.sample(size, rng=0)
-            return choose(layer.f, layer.epsilon, None, tokens, layer.dtype, layer.rtol, columns, layers + sums)
-
-        around = (_RUN + _TOKEN * n_tokens) * dense_unit()
-        if n_tokens <= _SAMPLED:
-            choice = plan(n_tokens)
-            return choice.engine, choice.seconds[choice.engine] + around
-        half, full = plan(_SAMPLED // 2).seconds, plan(_SAMPLED).seconds
-        further = np.log2(n_tokens / _SAMPLED)
-        seconds = {name: full[name] * (full[name] / half[name]) ** further for name in full if name in half}
-        engine = min(seconds, key=seconds.__getitem__)
-        return engine, float(seconds[engine]) + around
+        columns = columns_of(self.initial, self.density.space)
+        return cost_of_run(self.layer(layers), lambda size: self.density.sample(size, rng=0), n_tokens, layers, columns)
 
     def seconds(self, layers: int, n_tokens: float) -> float:
         """Of a run; inf where its tokens do not fit into memory."""
@@ -278,10 +260,6 @@ class Search:
 
     def _bytes(self, n_tokens: float) -> int:
         return bytes_of(int(np.ceil(min(n_tokens, 2.0**62))), self.density.space.columns)
-
-    @property
-    def _columns(self) -> int:
-        return checks.evaluate(self.initial, self.density.space.probe_points(), "initial").shape[1]
 
 
 def interpolated(known: dict[int, Parts], layers: int) -> Parts:

@@ -1,9 +1,15 @@
-"""What theory says of a study before any run: error by error, and the slopes and constants that they tend to."""
+"""What theory says of a study before any run: error by error, and the slopes and constants that they tend to.
+
+Each number is computed once: a study's store keeps it beside the cells.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,12 +18,25 @@ from ..continuum.bias_walls import has_wall_order
 from ..geometry import Euclidean
 from ..norms import norm
 from ..particles.extrapolation import order as order_of_layer
+from ..progress import track
 from ..similarity import LogDistance
 from .cells import equation_of
 from .comparison import grid_weights
 from .design import Design
+from .recall import Recall
 
 _ROUND_OFF = 1e-10  # relative: a predicted bias below it is what its cancellation leaves
+
+
+class ErrorShares(NamedTuple):
+    """The numbers of a `PredictedError`."""
+
+    relative: float
+    bias_share: float
+    noise_share: float
+    mean_share: float
+    n_eff: float
+    regime: str
 
 
 @dataclass(frozen=True)
@@ -32,7 +51,7 @@ class Prediction:
     slope, constant : dict
         By axis name, as in `StudyResult.slope` and `StudyResult.constant`, as eps -> 0 and N -> infinity.
     errors : dict
-        Per (epsilon, size), size finite: a PredictedError, to the next order in 1/N.
+        Per (epsilon, size), size finite: the numbers of a `PredictedError`, to the next order in 1/N.
     at_sizes : dict
         "slope" and "constant" in "size" over the study's own sizes, by those.
     unknown : dict
@@ -43,7 +62,7 @@ class Prediction:
     noise: dict[float, float]
     slope: dict[str, float]
     constant: dict[str, float]
-    errors: dict[tuple[float, float], PredictedError] = field(default_factory=dict)
+    errors: dict[tuple[float, float], ErrorShares] = field(default_factory=dict)
     at_sizes: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("slope", "constant"), np.nan))
     unknown: dict[str, str] = field(default_factory=dict)
 
@@ -69,26 +88,33 @@ class Prediction:
         return found is None or found.regime != "outside"
 
 
-def predict(study: Design) -> Prediction:
-    """The prediction of a study of one normalisation."""
+def predict(study: Design, store: str | os.PathLike | None = None, progress: bool = False) -> Prediction:
+    """The prediction of a study of one normalisation; what the store does not have of it goes there."""
+    with Recall(study, store) as recall:
+        return _predict(study, recall, progress)
+
+
+def _predict(study: Design, recall: Recall, progress: bool) -> Prediction:
     bias: dict[float, float] = {}
     noise: dict[float, float] = {}
-    errors: dict[tuple[float, float], PredictedError] = {}
+    errors: dict[tuple[float, float], ErrorShares] = {}
     unknown: dict[str, str] = {}
     grid = study.density.grid({1: 400, 2: 64, 3: 16}[study.density.space.dim])
     weights = grid_weights(grid, study.density)
-    scale = norm(weights, equation_of(study).at(grid.points))
+    scale = cache(lambda: norm(weights, equation_of(study).at(grid.points)))
 
-    def known(predict: Callable, kind: str, epsilon: float, *extra):
-        try:
-            return predict(study.layer(epsilon), study.density, study.initial, study.t, *extra)
-        except (ValueError, NotImplementedError) as error:  # said by NaN: measured values stand alone
-            unknown.setdefault(kind, str(error))
+    def known(kind: str, numbers: dict) -> dict | None:
+        if "unknown" in numbers:  # said by NaN: measured values stand alone
+            unknown.setdefault(kind, numbers["unknown"])
             return None
+        return numbers
 
-    def relative(predict: Callable, kind: str, epsilon: float, *extra) -> float:
-        of_points = known(predict, kind, epsilon, *extra)
-        return np.nan if of_points is None else norm(weights, of_points(grid.points)) / scale
+    def relative(kind: str, predict: Callable, epsilon: float, n_tokens: int | None = None) -> float:
+        def norm_of(of_points: Callable) -> dict:
+            return {"relative": float(norm(weights, of_points(grid.points)) / scale())}
+
+        numbers = known(kind, recall(kind, predict, norm_of, epsilon, n_tokens))
+        return np.nan if numbers is None else numbers["relative"]
 
     power, largest = order(study), max(study.epsilons)
     finite = [size for size in study.sizes if np.isfinite(size)]
@@ -97,19 +123,22 @@ def predict(study: Design) -> Prediction:
     # to leading order a bias is a multiple of a power of the time step, but for log(1 + d^2), whose moments' ratio changes,
     # and where walls have another order: there it is not the leading one
     changes = isinstance(study.f, LogDistance) or walls and not rooted
-    once = np.nan if changes else relative(predicted_bias, "bias", largest)
-    for epsilon in study.epsilons:
-        ratio = study.layer(epsilon).time_step / study.layer(largest).time_step
-        bias[epsilon] = relative(predicted_bias, "bias", epsilon) if changes else once * ratio ** (0.5 if walls else power)
-        noise[epsilon] = relative(predicted_noise, "noise", epsilon, 1) if finite else np.nan
-        for size in finite:
-            found = known(predicted_error, "noise", epsilon, int(size))
-            if found is not None:
-                errors[epsilon, size] = found
+    once = np.nan if changes else relative("bias", predicted_bias, largest)
+    wanted = [(epsilon, size) for epsilon in study.epsilons for size in (None, *finite)]
+    for epsilon, size in track(wanted, progress, unit="prediction"):
+        if size is None:
+            ratio = study.layer(epsilon).time_step / study.layer(largest).time_step
+            own = relative("bias", predicted_bias, epsilon) if changes else once * ratio ** (0.5 if walls else power)
+            bias[epsilon] = own
+            noise[epsilon] = relative("noise", predicted_noise, epsilon, 1) if finite else np.nan
+        else:
+            numbers = known("noise", recall("error", predicted_error, _shares, epsilon, int(size)))
+            if numbers is not None:
+                errors[epsilon, size] = ErrorShares(**numbers)
     near = min(study.epsilons) / 1000 if changes else largest  # where the ratio is that of eps -> 0
     first = np.nan
     if not walls:
-        first = (relative(predicted_bias, "bias", near) if changes else once) / study.layer(near).time_step ** power
+        first = (relative("bias", predicted_bias, near) if changes else once) / study.layer(near).time_step ** power
     slope = power * _growth(study)
     if walls:
         slope = slope / 2 if rooted else np.nan
@@ -124,6 +153,10 @@ def predict(study: Design) -> Prediction:
     prediction = Prediction(bias, noise, slopes, constants, errors, unknown=unknown)
     prediction.at_sizes.update(_at_sizes(study, prediction))
     return prediction
+
+
+def _shares(found: PredictedError) -> dict:
+    return {name: value if isinstance(value := getattr(found, name), str) else float(value) for name in ErrorShares._fields}
 
 
 def order(study: Design) -> int:

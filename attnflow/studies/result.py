@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from .. import checks, display, files
 from ..attention import Normalization
+from ..provenance import versions
 from .cells import COLUMNS
 from .design import Design
 from .fits import Estimate, fit_squares, fit_values
@@ -30,15 +32,24 @@ class StudyResult:
     cells : list of dict
         normalization, epsilon, size ("inf" or int), seed, layers, t, error, deviation, accuracy, seconds, engine.
     message : str
-        "finished", or how far an interrupted run came.
+        "finished", or how far an interrupted run came, or how many cells failed and how.
     resumed : int
         How many cells came out of the store.
+    status : int
+        0 when finished, 1 when interrupted or when a budget is spent, -1 when cells failed: the others are here.
+    store : path or None
+        Where predictions are kept too.
+    progress : bool
+        Show a bar where predictions take time.
     """
 
     study: Design
     cells: list[dict]
     message: str
     resumed: int = 0
+    status: int = 0
+    store: str | os.PathLike | None = field(default=None, repr=False)
+    progress: bool = field(default=False, repr=False)
 
     def __repr__(self) -> str:
         cells = display.counted(len(self.cells), "cell")
@@ -83,7 +94,7 @@ class StudyResult:
         if len(self.study.parts) == 1:
             return (self,)
         cells = {name: [cell for cell in self.cells if cell["normalization"] == name] for name in self.study.names}
-        return tuple(StudyResult(study, cells[study.names[0]], self.message, self.resumed) for study in self.study.parts)
+        return tuple(replace(self, study=study, cells=cells[study.names[0]]) for study in self.study.parts)
 
     def to_dataframe(self):
         """The cells as a pandas DataFrame, sizes as numbers (inf included)."""
@@ -93,12 +104,27 @@ class StudyResult:
             raise ImportError("to_dataframe needs pandas: pip install pandas, or read .cells or .to_csv(path)") from None
         return pandas.DataFrame(self.cells).assign(size=lambda table: table["size"].astype(float))
 
+    def to_xarray(self):
+        """The cells as an xarray Dataset over normalization, epsilon, size (inf included) and seed; NaN where there is none."""
+        try:
+            import xarray  # noqa: F401  pandas looks for it
+        except ImportError:
+            raise ImportError("to_xarray needs xarray: pip install attnflow[storage]") from None
+        table = self.to_dataframe().set_index(["normalization", "epsilon", "size", "seed"])
+        return table.to_xarray().assign_attrs({name: json.dumps(value) for name, value in self._origin().items()})
+
     def to_csv(self, path: str | os.PathLike) -> None:
-        """The cells as a CSV file."""
+        """The cells as a CSV file; beside it, with .json at its end, the study and the versions that wrote it."""
         with files.whole(path, "w") as file:
             writer = csv.DictWriter(file, fieldnames=COLUMNS)
             writer.writeheader()
             writer.writerows(self.cells)
+        with files.whole(f"{os.fspath(path)}.json", "w") as file:
+            json.dump(self._origin(), file, indent=1)
+
+    def _origin(self) -> dict:
+        told = {"study": self.study.description(), "tables": self.study.tables, "written_by": versions()}
+        return told | {"status": self.status, "message": self.message}
 
     def slope(self, axis: str) -> Estimate:
         """Order of convergence in "epsilon" or in "size", with its 95% interval.
@@ -151,8 +177,8 @@ class StudyResult:
 
     @cached_property
     def predicted(self) -> Prediction:
-        """Predicted errors, slopes and constants; computed when first asked for."""
-        return predict(self.study)
+        """Predicted errors, slopes and constants; computed when first asked for, and kept in the store."""
+        return predict(self.study, self.store, self.progress)
 
     def summary(self) -> str:
         """Measured against predicted, as a table; below it what is not predicted and why, and what the intervals are."""

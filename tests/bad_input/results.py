@@ -43,11 +43,16 @@ def study(**arguments):
     return af.ConvergenceStudy(**STUDY | arguments)
 
 
+def refine(**arguments):
+    return REFINED.refine(**dict(axis="size", width=10.0, cells=1, progress=False) | arguments)
+
+
 def budget(**arguments):
     return af.error_budget(**dict(f=F, density=P, initial=START, t=0.1, error=0.3, normalization="softmax") | arguments)
 
 
 PLAN = budget()
+REFINED = study(sizes=(20, 40))
 
 RESULTS = [
     Row("Solution.at", "points", FIELD.at, points(TOKENS)),
@@ -163,6 +168,13 @@ RESULTS = [
     optional("ConvergenceStudy.run", "store", lambda v: A_STUDY.run(store=v, progress=False), PATH),
     Row("ConvergenceStudy.run", "n_jobs", lambda v: A_STUDY.run(n_jobs=v, progress=False), INTEGER | {"zero": 0}),
     optional("ConvergenceStudy.run", "client", lambda v: A_STUDY.run(client=v, progress=False), OBJECT),
+    Row("ConvergenceStudy.refine", "axis", lambda v: refine(axis=v), NAME | {"without noise": "epsilon"}),
+    Row("ConvergenceStudy.refine", "width", lambda v: refine(width=v), POSITIVE),
+    optional("ConvergenceStudy.refine", "cells", lambda v: refine(cells=v), INTEGER | {"zero": 0}),
+    optional("ConvergenceStudy.refine", "seconds", lambda v: refine(seconds=v), POSITIVE),
+    optional("ConvergenceStudy.refine", "store", lambda v: refine(store=v), PATH),
+    Row("ConvergenceStudy.refine", "n_jobs", lambda v: refine(n_jobs=v), INTEGER | {"zero": 0}),
+    optional("ConvergenceStudy.refine", "client", lambda v: refine(client=v), OBJECT),
     Row("ConvergenceStudy.layer", "epsilon", A_STUDY.layer, POSITIVE),
     Row("ConvergenceStudy.layers", "epsilon", A_STUDY.layers, POSITIVE),
     Row("error_budget", "f", lambda v: budget(f=v), OBJECT),

@@ -10,7 +10,7 @@ import attnflow as af
 from attnflow import capacity
 from attnflow.cli import main
 from attnflow.continuum import PredictedError
-from attnflow.studies import planning
+from attnflow.studies import cost, planning
 from attnflow.studies.files import read_study
 from attnflow.studies.planning import Parts, Search
 
@@ -129,7 +129,7 @@ def test_an_error_that_takes_too_long_is_refused_with_what_the_time_allows(monke
 
 def test_a_runs_seconds_hold_what_is_around_its_sums(monkeypatch):
     """A pair of the dense engine 1e-9 s: 7e-4 s a run, 4e-8 s a token, 5e-5 s a layer, about 1e-9 s a pair of tokens."""
-    monkeypatch.setattr(planning, "dense_unit", lambda: 1e-9)
+    monkeypatch.setattr(cost, "dense_unit", lambda: 1e-9)
     monkeypatch.setattr("attnflow.kernels.choice.dense_unit", lambda: 1e-9)
     seconds = {}
     for rule in ("softmax", "column", "sinkhorn"):
@@ -162,15 +162,15 @@ def test_half_the_tokens_double_the_noise_and_the_mean():
 
 def test_time_counts_sweeps_and_goes_on_beyond_the_tokens_it_is_predicted_on(monkeypatch):
     softmax, sinkhorn = (Search(CIRCLE, af.VonMises(1.0), wave, 0.5, 0.05, rule) for rule in ("softmax", "sinkhorn"))
-    monkeypatch.setattr(planning, "_RUN", 0.0)
-    monkeypatch.setattr(planning, "_TOKEN", 0.0)
+    monkeypatch.setattr(cost, "_RUN", 0.0)
+    monkeypatch.setattr(cost, "_TOKEN", 0.0)
     sweeps = sinkhorn.layer(4).bind(af.VonMises(1.0).sample(500, rng=0)).stats["sinkhorn_sweeps"]
     assert sweeps > 20
     assert sinkhorn.cost(4, 1500)[1] / softmax.cost(4, 1500)[1] == pytest.approx(
         (5 + sweeps) / 4
     )  # and the sum they begin with
     engine, seconds = softmax.cost(4, 2**15)  # cells of so warm a layer hold all: N^2, counted on some queries
-    monkeypatch.setattr(planning, "_SAMPLED", 2**13)
+    monkeypatch.setattr(cost, "_SAMPLED", 2**13)
     assert softmax.cost(4, 2**15) == (engine, pytest.approx(seconds, rel=0.1))
 
 

@@ -310,9 +310,24 @@ class Client:
 def test_any_client_with_submit_and_gather_will_do():
     client = Client()
     result = study().run(client=client, progress=False)
-    assert client.submitted == 6 and [c["error"] for c in result.cells] == [
+    assert client.submitted == 1 + 6 and [c["error"] for c in result.cells] == [
         c["error"] for c in study().run(progress=False).cells
     ]
+
+
+def test_a_client_of_another_version_is_refused_before_any_cell(tmp_path, monkeypatch):
+    monkeypatch.setattr("attnflow.studies.execution._where", lambda: ("node7", {"attnflow": "0.0.1"}))
+    client = Client()
+    with pytest.raises(ValueError, match="client must have workers with attnflow .* as here, got 0.0.1 on node7"):
+        study().run(tmp_path / "s.sqlite", client=client, progress=False)
+    assert client.submitted == 1 and (tmp_path / "s.sqlite").read_bytes() == b""
+
+
+def test_a_client_that_is_closed_is_named():
+    client = Client()
+    client.pool.shutdown()
+    with pytest.raises(ValueError, match="client must be open and compute, got Client: RuntimeError: cannot schedule"):
+        study().run(client=client, progress=False)
 
 
 @pytest.mark.optional

@@ -15,9 +15,11 @@ import pytest
 
 import attnflow as af
 from attnflow.attention import BoundLayer
+from attnflow.checks import PartialWarning
 from attnflow.cli import main
 from attnflow.studies import cells
 from attnflow.studies.signals import Signals, Terminated
+from attnflow.studies.workers import shares
 
 CIRCLE, P = af.Circle(), af.VonMises(1.0)
 
@@ -111,13 +113,26 @@ class Fails:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_cell_that_fails_ends_the_study_and_says_how_to_go_on(tmp_path, jobs):
-    made = study(Fails(), (60, 61))
-    with pytest.raises(ValueError, match="initial must be something else") as caught:
+def test_a_cell_that_fails_costs_itself_and_is_tried_again(tmp_path, jobs):
+    path, right = tmp_path / "s.sqlite", rows(study(sizes=(60, 61)).run(progress=False))
+    with pytest.warns(PartialWarning, match="4 of 10 cells failed, the first with ValueError: initial must be something else"):
+        partial = study(Fails(), (60, 61)).run(path, n_jobs=jobs, progress=False)
+    assert partial.status == -1 and partial.message.startswith("partial: 4 of 10 cells failed")
+    assert rows(partial) == [row for row in right if row["size"] != 61]
+    with sqlite3.connect(path) as connection:
+        kept = connection.execute("SELECT message, result, seed FROM cells WHERE status = 'failed'").fetchall()
+    assert len(kept) == 4 and {row[:2] for row in kept} == {("ValueError: initial must be something else", None)}
+    whole = study(sizes=(60, 61)).run(path, n_jobs=jobs, progress=False)
+    assert whole.resumed == 6 and whole.status == 0 and rows(whole) == right
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_where_no_cell_can_be_finished_the_first_error_is_raised(tmp_path, jobs):
+    made = study(lambda x: np.cos(x[..., 0]) + (0 if len(x) < 20 else np.nan))  # a study itself looks at a few points only
+    with pytest.raises(ValueError, match=r"initial\(points\) must be finite") as caught:
         made.run(tmp_path / "s.sqlite", n_jobs=jobs, progress=False)
     (note,) = caught.value.__notes__
-    assert "of 10 cells; run again with the same store to resume" in note
-    assert study(Fails()).run(tmp_path / "s.sqlite", progress=False).resumed >= 2
+    assert note == "after 0 of 6 cells; run again with the same store to resume"
 
 
 @pytest.mark.parametrize("number, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
@@ -136,11 +151,56 @@ def test_no_exception_is_raised_where_it_would_free_memory_twice(number, error):
     assert done == [True, True]
 
 
+class Kills:
+    """Kills its process for 61 tokens: always, or once for each file of a folder that it takes away."""
+
+    def __init__(self, folder=None):
+        self.folder = folder
+
+    def __call__(self, x):
+        if len(x) == 61 and (self.folder is None or self.may()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.cos(x[..., 0])
+
+    def may(self):
+        for path in self.folder.iterdir():
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
-def test_a_worker_that_dies_is_named(tmp_path):
-    made = study(lambda x: os.kill(os.getpid(), signal.SIGKILL) if len(x) == 61 else np.cos(x[..., 0]), (61,))
-    with pytest.raises(RuntimeError, match="a process could not compute .*it ended with status -9"):
-        made.run(n_jobs=2, progress=False)
+def test_a_worker_that_dies_once_costs_nothing(tmp_path):
+    (tmp_path / "once").touch()
+    result = study(Kills(tmp_path), (60, 61)).run(n_jobs=2, progress=False)
+    assert not list(tmp_path.iterdir()) and result.status == 0
+    assert rows(result) == rows(study(sizes=(60, 61)).run(progress=False))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_a_cell_that_kills_its_workers_is_named_and_the_others_go_on():
+    what = r"4 of 10 cells failed, .*a process could not compute Cell\(.*it ended with status -9, 2 times"
+    with pytest.warns(PartialWarning, match=what):
+        result = study(Kills(), (60, 61)).run(n_jobs=2, progress=False)
+    assert rows(result) == rows(study().run(progress=False))
+
+
+def test_processes_that_cannot_begin_end_the_study(monkeypatch):
+    monkeypatch.setattr("attnflow.studies.workers._START", "raise SystemExit(7)")
+    with pytest.raises(RuntimeError, match="a process for cells could not begin: it ended with status 7"):
+        study().run(n_jobs=2, progress=False)
+
+
+def test_processes_share_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "8")
+    assert shares(2)["OMP_NUM_THREADS"] == "2" and shares(2)["NUMBA_NUM_THREADS"] == "4"
+    assert set(shares(16).values()) == {"1"}
 
 
 def test_warnings_come_out_of_processes():

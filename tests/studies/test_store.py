@@ -196,3 +196,93 @@ def test_a_store_keeps_no_file_beside_it(tmp_path):
     with sqlite3.connect(tmp_path / "s.sqlite") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert connection.execute("SELECT count(*) FROM cells").fetchone() == (6,)
+
+
+def newer(path):
+    study().run(path, progress=False)
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {store.FORMAT + 1}")
+        connection.execute("ALTER TABLE cells ADD COLUMN mood TEXT")
+
+
+def test_a_store_of_a_newer_format_is_refused_unharmed(tmp_path):
+    path = tmp_path / "s.sqlite"
+    newer(path)
+    before = path.read_bytes()
+    for ask in (study(), study(seed=1)):
+        with pytest.raises(
+            ValueError, match="store must be a file of finished cells, .*: of format 2, written by a newer attnflow"
+        ):
+            ask.run(path, progress=False)
+    assert path.read_bytes() == before
+
+
+def of_the_first_format(path):
+    """As they were before stores had a number: three columns of finished cells."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT key, study, result FROM cells WHERE kind = 'cell'").fetchall()
+        for table in ("cells", "studies"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("CREATE TABLE cells (key TEXT PRIMARY KEY, study TEXT, result TEXT)")
+        connection.executemany("INSERT INTO cells VALUES (?, ?, ?)", rows)
+        connection.execute("PRAGMA user_version = 0")
+        connection.execute("PRAGMA application_id = 0")
+
+
+def test_a_store_of_the_first_format_is_read_and_brought_up_by_the_first_write(tmp_path):
+    path = tmp_path / "s.sqlite"
+    first = study().run(path, progress=False)
+    of_the_first_format(path)
+    before = path.read_bytes()
+    again = study().run(path, progress=False)
+    assert again.cells == first.cells and again.resumed == 6
+    assert path.read_bytes() == before  # there was nothing to write
+    assert study(seed=1).run(path, progress=False).resumed == 0
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (store.FORMAT,)
+        assert connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall() == [
+            ("cells",),
+            ("studies",),
+        ]
+        assert connection.execute("SELECT count(*), count(host) FROM cells").fetchone() == (12, 6)  # whose were not known
+    assert study().run(path, progress=False).cells == first.cells
+
+
+def test_a_store_that_cannot_be_brought_up_stays_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "s.sqlite"
+    first = study().run(path, progress=False)
+    of_the_first_format(path)
+    before = path.read_bytes()
+    broken = (*store._MIGRATION[:2], "INSERT INTO nowhere VALUES (1)")
+    monkeypatch.setattr(store, "_MIGRATION", broken)
+    with pytest.raises(ValueError, match="store must be a file that can be written, .*no such table"):
+        study(seed=1).run(path, progress=False)
+    assert path.read_bytes() == before and study().run(path, progress=False).cells == first.cells
+
+
+def test_every_cell_says_where_it_comes_from(tmp_path):
+    path = tmp_path / "s.sqlite"
+    result = study(residual=0.5).run(path, progress=False)
+    with sqlite3.connect(path) as connection:
+        connection.row_factory = sqlite3.Row
+        rows = {row["key"]: row for row in connection.execute("SELECT * FROM cells")}
+        (asked,) = connection.execute("SELECT * FROM studies").fetchall()
+    assert len(rows) == 6
+    for row in rows.values():
+        cell, parameters = json.loads(row["result"]), json.loads(row["parameters"])
+        assert cell in result.cells and (row["kind"], row["status"], row["message"]) == ("cell", "finished", "")
+        assert (row["seed"], row["engine"], row["seconds"]) == (cell["seed"], cell["engine"], cell["seconds"])
+        assert parameters["epsilon"] == cell["epsilon"] and parameters["residual"] == 0.5
+        assert json.loads(row["versions"])["numpy"] == np.__version__ and row["host"]
+        assert row["study"] == study(residual=0.5).fingerprint == json.loads(asked["parts"])[0]
+    assert json.loads(asked["description"])["density"]["kappa"] == 1.0 and json.loads(asked["tables"]) is None
+
+
+def test_a_failure_never_takes_the_place_of_a_result(tmp_path):
+    with store.Store(tmp_path / "s.sqlite") as kept:
+        kept.prepare()
+        finished = store.Entry("a", "cell", "s", {}, 0, {}, "numba", 0.1, "finished", "here", "", {"error": 1.0})
+        failed = finished._replace(status="failed", message="RuntimeError: late", result=None)
+        for entry in (failed, finished, failed):  # another process tried the same
+            kept.add(entry)
+        assert kept.find({"a": lambda _: None}) == {"a": {"error": 1.0}}

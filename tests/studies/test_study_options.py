@@ -1,9 +1,14 @@
 """Residual steps, arithmetic and several normalisations of a study, and what it predicts at few tokens."""
 
+import dataclasses
+import sqlite3
+from functools import partial
+
 import numpy as np
 import pytest
 
 import attnflow as af
+from attnflow.studies import prediction
 from attnflow.studies.files import read_study
 
 CIRCLE, P = af.Circle(), af.VonMises(1.0)
@@ -127,3 +132,78 @@ def test_few_tokens_are_predicted_to_the_next_order():
     assert [cell for cell in predicted.errors if not predicted.holds(*cell)] == [(0.02, 400)]
     bias = predicted.errors[0.2, 400].bias_share
     assert predicted.error(0.2, 4000) == pytest.approx(np.hypot(bias, predicted.deviation(0.2, 4000)), rel=0.05)
+
+
+def predictions(monkeypatch):
+    """The calls of the functions that predict."""
+    called = []
+    for name in ("predicted_bias", "predicted_noise", "predicted_error"):
+
+        def count(name, real, *args):
+            called.append((name, args[0].epsilon, *args[4:]))
+            return real(*args)
+
+        monkeypatch.setattr(prediction, name, partial(count, name, getattr(prediction, name)))
+    return called
+
+
+def test_a_number_is_predicted_once(tmp_path, monkeypatch):
+    called = predictions(monkeypatch)
+    first = study(sizes=(60,)).run(tmp_path / "s.sqlite", progress=False)
+    assert not called  # nobody has asked yet
+    said = first.summary()
+    assert len(called) == 5  # the bias, and noise and error of each temperature
+    again = study(sizes=(60,)).run(tmp_path / "s.sqlite", progress=False)
+    assert again.summary() == said and len(called) == 5 and again.predicted == first.predicted
+    grown = study(sizes=(60, 90)).run(tmp_path / "s.sqlite", progress=False)
+    assert grown.predicted.bias == first.predicted.bias and called[5:] == [("predicted_error", e, 90) for e in (0.1, 0.05)]
+    with sqlite3.connect(tmp_path / "s.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM cells WHERE kind = 'prediction'").fetchone() == (7,)
+
+
+def test_what_is_not_predicted_and_what_predictions_warn_of_is_told_again(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise NotImplementedError("no theory of this")
+
+    def doubt(*_):
+        af.checks.warn("a rough one", af.checks.AccuracyWarning)
+        return lambda points: np.ones((len(points), 1))
+
+    made, path = study((0.1,), (60,)), tmp_path / "s.sqlite"
+    made.run(path, progress=False)
+    for name, function in (("predicted_bias", doubt), ("predicted_noise", refuse), ("predicted_error", refuse)):
+        monkeypatch.setattr(prediction, name, function)
+    with pytest.warns(af.checks.AccuracyWarning, match="a rough one"):
+        first = made.run(path, progress=False).predicted
+    called = predictions(monkeypatch)
+    with pytest.warns(af.checks.AccuracyWarning, match="a rough one"):
+        again = made.run(path, progress=False).predicted
+    assert first.unknown["noise"] == again.unknown["noise"] == "no theory of this" and np.isnan(again.noise[0.1])
+    assert not called and again.bias == first.bias
+
+
+def test_a_prediction_that_is_damaged_in_the_store_is_named(tmp_path):
+    path = tmp_path / "s.sqlite"
+    study((0.1,), (60,)).run(path, progress=False).predicted
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE cells SET result = '{\"numbers\": [1]}' WHERE kind = 'prediction'")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="store must hold whole cells, .*a prediction must have its numbers"):
+        study((0.1,), (60,)).run(path, progress=False).predicted
+    assert path.read_bytes() == before
+
+
+def test_a_result_predicts_without_its_store(tmp_path, monkeypatch):
+    kept = study((0.1,), (60,)).run(tmp_path / "s.sqlite", progress=False)
+    connect = sqlite3.connect
+
+    def only_read(*args, **options):
+        connection = connect(*args, **options)
+        if args[0] != ":memory:":
+            connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    monkeypatch.setattr("attnflow.studies.store.sqlite3.connect", only_read)
+    expected = kept.predicted.bias
+    (tmp_path / "s.sqlite").unlink()
+    assert dataclasses.replace(kept).predicted.bias == expected and not list(tmp_path.iterdir())

@@ -1,0 +1,51 @@
+"""Seeds until a slope is known well enough: how many more, from how wide its interval still is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from .design import MOST_CELLS, Design
+from .result import StudyResult
+from .store import Store
+from .sweep import Budget, Means, sweep
+
+
+class Goal(NamedTuple):
+    """How wide the interval of the slope in size may be, and what may be spent on it; None for what it takes."""
+
+    width: float
+    cells: int | None = None
+    seconds: float | None = None
+
+
+def narrowed(study: Design, goal: Goal, kept: Store, path, means: Means) -> StudyResult:
+    """The study with so many seeds that the goal is met, or as many as the budget has."""
+    deadline = np.inf if goal.seconds is None else time.monotonic() + goal.seconds
+    left = MOST_CELLS if goal.cells is None else goal.cells
+    per_seed, computed = len(study.with_seeds(study.seeds + 1).cells()) - len(study.cells()), 0
+    while True:
+        result = sweep(study, kept, path, means, Budget(left - computed, deadline))
+        computed += len(result.cells) - result.resumed
+        result = replace(result, resumed=len(result.cells) - computed)
+        try:
+            now = max(part.slope("size").high - part.slope("size").low for part in result.parts)
+        except ValueError:
+            if result.status == 0:
+                raise
+            return result  # too few cells are there for a slope
+        wide = f"the slope in N is known to {now:.3g}, with {study.seeds} seeds"
+        if result.status == 1:
+            return replace(result, message=f"{result.message}; {wide}")
+        if now <= goal.width:
+            return replace(result, message=f"{result.message}: {wide}")
+        wanted = int(
+            np.ceil(study.seeds * min((now / goal.width) ** 2, 2.0))
+        )  # twice as many at most: the width is an estimate
+        more = min(wanted - study.seeds, (min(left - computed, MOST_CELLS - len(study.cells())) // per_seed))
+        if more < 1:
+            return replace(result, message=f"budget of {left} cells spent: {wide}", status=1)
+        study = study.with_seeds(study.seeds + more)

@@ -1,0 +1,162 @@
+"""A study's cells, computed and kept: what is in the store is taken from it, what fails is told and left for the next run."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import checks
+from ..progress import track_seconds
+from .cells import check_row
+from .cost import cost_of_cells
+from .design import MOST_CELLS, Cell, Design
+from .execution import Outcome, check_client, compute, processes
+from .result import StudyResult
+from .signals import Signals, Terminated
+from .store import Asked, Entry, Store, content_key
+
+_SAID = 2000  # characters of an error that are kept
+
+
+class Means(NamedTuple):
+    """What cells are computed with: as `ConvergenceStudy.run` has them."""
+
+    n_jobs: int = 1
+    client: Any = None
+    progress: bool = False
+
+    def check(self) -> None:
+        """ValueError or TypeError naming the argument."""
+        if checks.integer(self.n_jobs, "n_jobs", least=-1) == 0:
+            raise ValueError("n_jobs must be positive, or -1 for all cores, got 0")
+        client = self.client
+        if client is not None and not (hasattr(client, "submit") and hasattr(client, "gather")):
+            raise TypeError(f"client must have submit(function, *args) and gather(futures), got {type(client).__name__}")
+
+
+class Budget(NamedTuple):
+    """So many cells may be computed, until time.monotonic() comes to the deadline."""
+
+    cells: int = MOST_CELLS
+    deadline: float = np.inf
+
+
+EVERYTHING = Budget()
+
+
+def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERYTHING) -> StudyResult:
+    """Compute the cells that are not in the store yet, as far as the budget goes."""
+    cells, message, status = study.cells(), "finished", 0
+    found: dict[str, dict] = {}
+    done: dict[Cell, dict] = {}
+    failed, first = 0, Exception()  # no others: an error keeps what its cell held
+    with Signals() as signals:
+        try:
+            prints = [part.fingerprint for part in study.parts]
+            keys = {cell: _key(study, cell) for cell in cells}
+            found = kept.find({key: partial(check_row, study, cell) for cell, key in keys.items()})
+            done = {cell: found[key] for cell, key in keys.items() if key in found}
+            missing = [cell for cell in cells if cell not in done][: budget.cells]
+            if missing:
+                if means.client is not None:
+                    check_client(means.client)
+                kept.prepare()
+                kept.ask(Asked(prints, study.description(), study.tables))
+            with _note(signals, lambda: _so_far(done, cells, path)), _outcomes(study, missing, means, signals) as outcomes:
+                for outcome in outcomes:
+                    signals.check()  # one that was lost in a callback: the cell may be half a one
+                    if outcome.row is not None:
+                        check_row(study, outcome.cell, outcome.row)
+                    kept.add(_entry(study, outcome))
+                    if outcome.row is not None:
+                        done[outcome.cell] = outcome.row
+                    elif outcome.error is not None:
+                        first = first if failed else outcome.error
+                        failed += 1
+                    if time.monotonic() >= budget.deadline:
+                        break
+                if failed and not done:
+                    raise first
+        except KeyboardInterrupt:
+            message, status = f"interrupted after {_so_far(done, cells, path)}", 1
+    if not status and len(done) + failed < len(cells):
+        message, status = f"budget spent after {_so_far(done, cells, path)}", 1
+    if failed:
+        what = f"{failed} of {len(cells)} cells failed, the first with {_said(first)}"
+        checks.warn(f"{what}; a run with the same store tries them again", checks.PartialWarning)
+        message, status = (f"partial: {what}", -1) if not status else (f"{message}; {what}", status)
+    rows = [done[cell] for cell in cells if cell in done]
+    return StudyResult(study, rows, message, len(found), status, path, means.progress)
+
+
+@contextlib.contextmanager
+def _outcomes(study: Design, missing: list[Cell], means: Means, signals: Signals) -> Iterator[Iterator[Outcome]]:
+    """As they come, with a bar. Several at a time begin with the dearest, so that none is left to run alone at the end."""
+    several = means.client is not None or processes(means.n_jobs) > 1
+    costs = cost_of_cells(study, missing) if missing and (several or means.progress) else {}
+    if several:
+        missing = sorted(missing, key=costs.__getitem__, reverse=True)
+    abreast = 1 if means.client is not None else min(processes(means.n_jobs), max(len(missing), 1))
+    results = compute(study, missing, means.n_jobs, means.client, signals)
+    total, shown = sum(costs.values()) / abreast, means.progress and bool(missing)
+    tracked = track_seconds(results, shown, lambda outcome: costs[outcome.cell] / abreast, total)
+    with contextlib.closing(results), contextlib.closing(tracked):
+        yield tracked
+
+
+def _key(study: Design, cell: Cell) -> str:
+    """Of a cell in a store: a digest of all that its numbers depend on."""
+    return content_key([study.parts[cell.part].fingerprint, cell.epsilon, str(cell.size), cell.seed])
+
+
+def _entry(study: Design, outcome: Outcome) -> Entry:
+    cell, row, part = outcome.cell, outcome.row, study.parts[outcome.cell.part]
+    parameters = {
+        "normalization": part.names[0],
+        "epsilon": cell.epsilon,
+        "size": "inf" if np.isinf(cell.size) else int(cell.size),
+        "t": part.t,
+        "residual": part.residual,
+        "dtype": part.dtype,
+    }
+    return Entry(
+        key=_key(study, cell),
+        kind="cell",
+        study=part.fingerprint,
+        parameters=parameters,
+        seed=cell.seed,
+        versions=outcome.versions,
+        engine=None if row is None else row["engine"],
+        seconds=None if row is None else row["seconds"],
+        status="failed" if row is None else "finished",
+        host=outcome.host,
+        message="" if outcome.error is None else _said(outcome.error),
+        result=row,
+    )
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_SAID]
+
+
+@contextlib.contextmanager
+def _note(signals: Signals, so_far: Callable[[], str]) -> Iterator[None]:
+    try:
+        try:
+            yield
+        except Exception:  # a call that was interrupted may say so in an exception of its own
+            signals.check()
+            raise
+    except (Exception, Terminated) as error:
+        error.add_note(f"after {so_far()}")
+        raise
+
+
+def _so_far(done: dict, cells: list, path) -> str:
+    how = "run again with a store to be able to" if path is None else "run again with the same store to"
+    return f"{len(done)} of {len(cells)} cells; {how} resume"
