@@ -18,11 +18,13 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import numpy as np
+from scipy import sparse
 
 from .. import checks
 from ..attention import Attention, BoundLayer, MultiHead
 from ..attention.heads import heads_of, replace_heads
 from ..attention.infinite import bind_density
+from ..attention.linear_sums import LinearSums
 from ..geometry import Density
 from ..geometry.spaces import scattered
 from ..grid import Grid
@@ -42,7 +44,12 @@ _MOST_PAIRS = 2e10  # in all layers of one polynomial: about a minute on one cor
 _ENOUGH, _WARN = 4e-4, 1e-2  # relative change by the largest temperature, about the error that is left
 _VANISHES = 1e-2  # of the second order, at the smallest temperature
 _TERMS, _SMALL = 200, 1e-12  # of the binomial series
-_DENSE = 6000  # nodes up to which weights are computed once
+_SERIES = 20  # terms of it that are reckoned with
+_BEGUN = 10  # sums that computing a matrix, or key weights, is reckoned with
+_NOTHING = 1e-18  # a weight
+_MOST_KEPT = 4e7  # weights of one matrix: half a gigabyte
+_FEW = 0.25  # of all weights, from which on a matrix is sparse
+_ROWS = 2**22  # weights at a time
 _ROUND_OFF = 1e-14  # of features, after all layers
 
 
@@ -66,7 +73,7 @@ def extrapolated_bias(
     while error > _ENOUGH:
         nodes = _Nodes.of(_cooled(smooth, largest * _STEPS[-1]), density, initial)
         layers = t / (largest * _STEPS * layer.time_step)
-        work = float(np.sum(layers + 20)) * nodes.sums * (1 + any(chosen))
+        work = nodes.sums * (1 + any(chosen)) * float(np.sum((layers + _SERIES) * nodes.kept + _BEGUN))
         if found is not None and (nodes.grid.size > _LARGEST or work > _MOST_PAIRS):
             break
         mass = np.exp(nodes.log_mass - nodes.log_mass.max())
@@ -75,7 +82,7 @@ def extrapolated_bias(
         features, fields = features / size, []
         for scale, count in zip(largest * _STEPS, layers):
             heads = [_at_scale(one, head, nodes, scale) for one, head in zip(chosen, heads_of(smooth))]
-            fields.append(_after(_step(layer, heads, not nodes.zonal), features, count))
+            fields.append(_after(_step(layer, heads, nodes.kept < 1), features, count))
         field, change = _leading(largest * _STEPS, np.array(fields), mass, may_vanish(layer))
         if change >= error and error < _WARN:  # rounding errors take over
             break
@@ -92,11 +99,15 @@ def extrapolated_bias(
 
 
 class _Nodes(NamedTuple):
-    """Nodes, the logarithms of their masses, and what a sum over them costs, in pairs; whether it goes by harmonics."""
+    """Nodes, the logarithms of their masses, and what a sum over them costs, in pairs.
+
+    `kept`: the share of the coldest weights that are not next to nothing, where matrices hold them; else 1.
+    """
 
     grid: Grid | HopfGrid
     log_mass: np.ndarray
     sums: float
+    kept: float = 1.0
     zonal: bool = False
 
     @classmethod
@@ -105,11 +116,11 @@ class _Nodes(NamedTuple):
             zonal = all(is_zonal(head, density.space.probe_points()) for head in heads_of(finest))
             resolution, finer = (0.0, 2) if zonal else (_RESOLUTION[None], 1)  # harmonics need what products of two need
             nodes, log_mass = three_sphere_nodes(finest, density, initial, resolution, 2 * _LARGEST, finer)
-            return cls(nodes, log_mass, nodes.size * (nodes.shape[0] if zonal else nodes.size), zonal)
+            return cls(nodes, log_mass, nodes.size * (nodes.shape[0] if zonal else nodes.size), zonal=zonal)
         resolution = _RESOLUTION["colatitude" if density.space.columns == 3 > density.space.dim else None]
         bound, grid = bind_density(finest, density, None, initial, resolution, 2 * _LARGEST)
-        one = bound if isinstance(finest, Attention) else bound.heads[0]
-        return cls(grid, one.log_mass, float(grid.size) ** 2)
+        heads = (bound,) if isinstance(finest, Attention) else bound.heads
+        return cls(grid, heads[0].log_mass, float(grid.size) ** 2, max(map(_kept, heads)))
 
     def bind(self, head: Attention) -> BoundLayer:
         if self.zonal and isinstance(self.grid, HopfGrid):
@@ -164,10 +175,10 @@ def _after(step: Callable, features: np.ndarray, layers: float) -> np.ndarray:
     return features + change
 
 
-def _step(layer: Attention | MultiHead, heads: list[BoundLayer | Averages], sampled: bool) -> Callable:
-    """One layer, features (m, c) -> (m, c): by matrices where they are small, and similarities `sampled` on the nodes."""
+def _step(layer: Attention | MultiHead, heads: list[BoundLayer | Averages], by_matrices: bool) -> Callable:
+    """One layer, features (m, c) -> (m, c)."""
     a, mixes = layer.residual, layer.mixes if isinstance(layer, MultiHead) else (None,)
-    means: list[Callable] = [_mean(head, sampled and len(head.tokens) <= _DENSE) for head in heads]
+    means: list[Callable] = [_matrix(head).__matmul__ if by_matrices else _by_engine(head) for head in heads]
 
     def step(v: np.ndarray) -> np.ndarray:
         parts = [mean(v) if mix is None else mix.write(mean(mix.read(v))) for mean, mix in zip(means, mixes)]
@@ -176,11 +187,30 @@ def _step(layer: Attention | MultiHead, heads: list[BoundLayer | Averages], samp
     return step
 
 
-def _mean(head: BoundLayer | Averages, dense: bool) -> Callable:
-    if not dense:
-        return lambda v: head.attend(v).mean
-    A = head.weights()
-    return lambda v: A @ v
+def _by_engine(head: BoundLayer | Averages) -> Callable:
+    return lambda v: head.attend(v).mean
+
+
+def _kept(head: BoundLayer) -> float:
+    """The share of weights that are not next to nothing; 1 where a matrix of them is too large, or does not know them."""
+    size = len(head.tokens)
+    if isinstance(head.plan, LinearSums):
+        return 1.0
+    some = head.weights(None, np.unique(np.linspace(0, size - 1, 64).astype(int)))
+    share = float((some > _NOTHING).mean())
+    return share if share * size**2 < _MOST_KEPT else 1.0
+
+
+def _matrix(head: BoundLayer | Averages) -> np.ndarray | sparse.csr_matrix:
+    """Weights, computed once; those that are next to nothing left out where they are most."""
+    size = len(head.tokens)
+    step, blocks = max(1, _ROWS // size), []
+    for first in range(0, size, step):
+        rows = np.arange(first, min(first + step, size))
+        block = head.weights(None, rows)
+        blocks.append(sparse.csr_matrix(np.where(np.abs(block) > _NOTHING, block, 0)))
+    A = sparse.vstack(blocks, format="csr")
+    return A if A.nnz < _FEW * size**2 else A.toarray()
 
 
 def _cooled(layer: Attention | MultiHead, scale: float) -> Attention | MultiHead:

@@ -133,9 +133,12 @@ class Averages:
         one, two = self.near.attend(values), self.far.attend(values)
         return Attended((1 - a - b) * values + a * one.mean + b * two.mean, one.log_sum_exp)
 
-    def weights(self) -> np.ndarray:
-        a, b = self.alpha[:, None], self.beta[:, None]
-        return np.diag(1 - self.alpha - self.beta) + a * self.near.weights() + b * self.far.weights()
+    def weights(self, queries: None, rows: np.ndarray) -> np.ndarray:
+        """Dense weights of the nodes in some `rows`."""
+        a, b = self.alpha[rows, None], self.beta[rows, None]
+        weights = a * self.near.weights(queries, rows) + b * self.far.weights(queries, rows)
+        weights[np.arange(len(rows)), rows] += 1 - a[:, 0] - b[:, 0]
+        return weights
 
 
 def _square(f: PseudoMetric) -> PseudoMetric:

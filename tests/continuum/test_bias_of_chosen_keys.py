@@ -22,17 +22,28 @@ def p(x):
     return P.pdf(x.reshape(-1, 1)).reshape(x.shape)
 
 
-def ball_layer(power, known):
-    """Weights (R^2 - u^2)^power within R, known(R) times the integral of (1 - u^2 / R^2)^power p being 1: A, and R."""
+def along(distance):
+    """Steps along the circle, and what they change by."""
+    return distance, np.ones_like(distance)
+
+
+def ball_layer(power, known, steps_to=along):
+    """Weights (R^2 - u^2)^power within R, known(R) times the integral of (1 - u^2 / R^2)^power p being 1: A, and R.
+
+    `steps_to` has the steps to signed distances (96, m), and their slopes.
+    """
     u, w = roots_jacobi(24, power, power)
-    sums = lambda R: known(R) * R * (p(NODES[:, None] + R[:, None] * u) @ w) - 1  # noqa: E731
+
+    def weighed(R):
+        steps, slopes = steps_to(R[:, None] * u)
+        return steps, p(NODES[:, None] + steps) * slopes * w
+
+    sums = lambda R: known(R) * R * weighed(R)[1].sum(axis=1) - 1  # noqa: E731
     low, high = np.full(96, 1e-3), np.full(96, 3.0)
     for _ in range(50):  # halved
         middle = (low + high) / 2
         low, high = np.where(sums(middle) < 0, middle, low), np.where(sums(middle) < 0, high, middle)
-    steps = low[:, None] * u
-    weights = p(NODES[:, None] + steps) * w
-    return averages(steps, weights), low
+    return averages(*weighed(low)), low
 
 
 def averages(steps, weights):
@@ -43,12 +54,12 @@ def averages(steps, weights):
     return np.einsum("ij,ijk->ik", weights / weights.sum(axis=1, keepdims=True), dirichlet)
 
 
-def nearest(scale):
-    return ball_layer(0, lambda R: 1 / (0.1 * np.sqrt(scale)))[0]
+def nearest(scale, steps_to=along):
+    return ball_layer(0, lambda R: 1 / (0.1 * np.sqrt(scale)), steps_to)[0]
 
 
-def entmax(power, epsilon):
-    return ball_layer(power, lambda R: N * (R**2 / (2 * epsilon * power)) ** power)
+def entmax(power, epsilon, steps_to=along):
+    return ball_layer(power, lambda R: N * (R**2 / (2 * epsilon * power)) ** power, steps_to)
 
 
 def measured(layer_at, layer, residual, t):
@@ -77,6 +88,58 @@ def test_layers_of_chosen_keys_have_the_predicted_bias(rule, epsilon, layer_at, 
     layer = af.Attention(F, epsilon, rule, residual)
     found = af.predicted_bias(layer, P, waves, 4.0, N)(X)[:, 0]
     wanted = measured(layer_at, layer, residual, 4.0)
+    np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
+
+
+def loop(x):
+    """A knotted way through space, its speed not constant."""
+    return np.stack([1.3 * np.cos(x[..., 0]), np.sin(x[..., 0]), 0.3 * np.sin(2 * x[..., 0])], axis=-1)
+
+
+def speed(x):
+    return np.stack([-1.3 * np.sin(x[..., 0]), np.cos(x[..., 0]), 0.6 * np.cos(2 * x[..., 0])], axis=-1)
+
+
+def along_chords(chord):
+    """By Newton's method: |loop(x + s) - loop(x)| = |chord|."""
+    here, steps = NODES[:, None, None], chord / np.linalg.norm(speed(NODES[:, None]), axis=-1)[:, None]
+    for _ in range(8):
+        there = here + steps[..., None]
+        gap = loop(there) - loop(here)
+        found = np.copysign(np.linalg.norm(gap, axis=-1), steps)
+        slopes = found / (gap * speed(there)).sum(axis=-1)
+        steps = steps - (found - chord) * slopes
+    assert np.abs(found - chord).max() < 1e-8
+    return steps, slopes
+
+
+@pytest.mark.parametrize(
+    "rule, epsilon, layer_at",
+    [
+        (af.TopK(1000), 1e9, lambda scale: nearest(scale, along_chords)),
+        (af.Sparse(), 100.0, lambda scale: entmax(1.0, 100 * scale**1.5, along_chords)[0]),
+    ],
+    ids=["topk", "sparse"],
+)
+def test_chords_of_a_learned_map_bend_what_queries_choose(rule, epsilon, layer_at):
+    layer = af.Attention(af.SquaredMap(loop), epsilon, rule)
+    found = af.predicted_bias(layer, P, waves, 4.0, N)(X)[:, 0]
+    wanted = measured(layer_at, layer, 1.0, 4.0)
+    np.testing.assert_allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
+
+
+def gaussian(scale):
+    u, w = np.polynomial.hermite_e.hermegauss(60)
+    steps = np.broadcast_to(np.sqrt(0.05 * scale) * u, (96, 60))
+    return averages(steps, p(NODES[:, None] + steps) * w)
+
+
+def test_heads_that_choose_their_keys_mix_with_one_that_sees_all():
+    heads = [af.Attention(F, 1e9, af.TopK(1000)), af.Attention(F, 0.05)]
+    layer = af.MultiHead(heads, [0.25, 0.75])
+    assert layer.time_step == 1.0  # of its first head
+    found = af.predicted_bias(layer, P, waves, 4.0, N)(X)[:, 0]
+    wanted = measured(lambda scale: nearest(scale) / 4 + gaussian(scale) * 3 / 4, layer, 1.0, 4.0)
     np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
 
 
