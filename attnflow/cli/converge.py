@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
+from ..plotting.live import LivePage
 from ..studies.files import read_study
 from ..studies.reference import study_reference
 from ..studies.result import StudyResult
@@ -20,6 +23,9 @@ def add_to(commands) -> None:
     converge.add_argument("--jobs", type=int, default=1, help="processes (default 1, which uses all cores as threads)")
     converge.add_argument(
         "--width", type=float, help="add seeds until the 95%% interval of the slope in N is as narrow as this"
+    )
+    converge.add_argument(
+        "--live", type=int, nargs="?", const=0, metavar="PORT", help="serve a page on 127.0.0.1 that fills in (a free port)"
     )
     converge.add_argument("--help-study", action=_HelpStudy, nargs=0, help="what a study file may say, and exit")
     converge.set_defaults(command=_converge)
@@ -38,8 +44,12 @@ def _converge(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
     out = folder(options.out)
-    means = {"store": out / "study.sqlite", "n_jobs": options.jobs}
-    result = study.run(**means) if options.width is None else study.refine("size", options.width, **means)
+    with contextlib.ExitStack() as until_the_end:
+        means: dict[str, Any] = {"store": out / "study.sqlite", "n_jobs": options.jobs}
+        if options.live is not None:
+            means["callback"] = until_the_end.enter_context(LivePage(options.live))
+            print(f"watch it at {means['callback'].address}", flush=True)
+        result = study.run(**means) if options.width is None else study.refine("size", options.width, **means)
     status = report(result, out, options)
     if options.width is not None and status == 0:
         print(result.message)

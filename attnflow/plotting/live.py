@@ -37,6 +37,8 @@ class _Watch:
 
     def __call__(self, result) -> None:
         """Show what is finished; a callback of `ConvergenceStudy.run`."""
+        for part in result.parts:
+            part.predicted  # made once, and no part of what pictures take
         began = time.monotonic()
         if began >= self._next or _whole(result):
             self._show(result)

@@ -8,6 +8,8 @@ by the infinite-token layer, which is always computed.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +71,7 @@ class ConvergenceStudy(Design):
         n_jobs: int = 1,
         client=None,
         progress: bool = True,
+        callback: Callable[[StudyResult], Any] | None = None,
     ) -> StudyResult:
         """Compute the cells that are not in the store yet.
 
@@ -84,6 +87,9 @@ class ConvergenceStudy(Design):
             Client; used in place of n_jobs.
         progress : bool
             Show a bar of predicted seconds, corrected on the way.
+        callback : callable, optional
+            Given the StudyResult of what is finished so far, after each cell; a true answer ends the study. `LiveFigure`
+            and `LivePage` are such.
 
         Returns
         -------
@@ -109,7 +115,7 @@ class ConvergenceStudy(Design):
             SIGTERM ends the study with status 143, where nobody else handles it. A note says how much is finished, with
             this as with the others, and how to go on.
         """
-        means = Means(n_jobs, client, progress)
+        means = Means(n_jobs, client, progress, callback)
         means.check()
         with Store(store) as kept:
             return sweep(self, kept, store, means)
@@ -124,6 +130,7 @@ class ConvergenceStudy(Design):
         n_jobs: int = 1,
         client=None,
         progress: bool = True,
+        callback: Callable[[StudyResult], Any] | None = None,
     ) -> StudyResult:
         """Add seeds until the 95% interval of a slope is narrow enough, or a budget is spent.
 
@@ -141,7 +148,7 @@ class ConvergenceStudy(Design):
         seconds : float, optional
             Longest time to begin cells in; where they are computed beside each other, those that are not finished by then are
             given up.
-        store, n_jobs, client, progress
+        store, n_jobs, client, progress, callback
             As of `run`.
 
         Returns
@@ -174,7 +181,7 @@ class ConvergenceStudy(Design):
         )
         if sum(map(np.isfinite, self.sizes)) < 2:
             raise ValueError(f"sizes must be at least two finite ones for a slope in them, got {self.sizes}")
-        means = Means(n_jobs, client, progress)
+        means = Means(n_jobs, client, progress, callback)
         means.check()
         with Store(store) as kept:
             return narrowed(self, goal, kept, store, means)

@@ -96,6 +96,14 @@ class StudyResult:
         cells = {name: [cell for cell in self.cells if cell["normalization"] == name] for name in self.study.names}
         return tuple(replace(self, study=study, cells=cells[study.names[0]]) for study in self.study.parts)
 
+    def with_cells(self, cells: list[dict]) -> StudyResult:
+        """The same with other cells; predictions that were made stay."""
+        other = replace(self, cells=cells)
+        for one, its in zip(self.parts, other.parts):
+            if "predicted" in vars(one):
+                vars(its)["predicted"] = one.predicted
+        return other
+
     def to_dataframe(self):
         """The cells as a pandas DataFrame, sizes as numbers (inf included)."""
         try:

@@ -24,16 +24,19 @@ _SAID = 2000  # characters of an error that are kept
 
 
 class Means(NamedTuple):
-    """What cells are computed with: as `ConvergenceStudy.run` has them."""
+    """What cells are computed with, and who watches: as `ConvergenceStudy.run` has them."""
 
     n_jobs: int = 1
     client: Any = None
     progress: bool = False
+    callback: Callable[[StudyResult], Any] | None = None
 
     def check(self) -> None:
         """ValueError or TypeError naming the argument."""
         if checks.integer(self.n_jobs, "n_jobs", least=-1) == 0:
             raise ValueError("n_jobs must be positive, or -1 for all cores, got 0")
+        if self.callback is not None:
+            checks.function(self.callback, "callback", "callable on a StudyResult, or None")
         client = self.client
         if client is not None and not (hasattr(client, "submit") and hasattr(client, "gather")):
             raise TypeError(f"client must have submit(function, *args) and gather(futures), got {type(client).__name__}")
@@ -54,7 +57,19 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
     cells, message, status = study.cells(), "finished", 0
     found: dict[str, dict] = {}
     done: dict[Cell, dict] = {}
+    seen = StudyResult(study, [], "running", store=path, progress=means.progress)
     failed, first = 0, Exception()  # no others: an error keeps what its cell held
+
+    def in_order() -> list[dict]:
+        return [done[cell] for cell in cells if cell in done]
+
+    def going_on() -> bool:
+        nonlocal seen
+        if means.callback is None:
+            return True
+        seen = seen.with_cells(in_order())
+        return not means.callback(seen)
+
     with Signals() as signals:
         try:
             prints = [part.fingerprint for part in study.parts]
@@ -67,6 +82,8 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
                     check_client(means.client)
                 kept.prepare()
                 kept.ask(Asked(prints, study.description(), study.tables))
+            if done:
+                going_on()  # what there is already
             with _note(signals, lambda: _so_far(done, cells, path)), _outcomes(study, missing, means, signals) as outcomes:
                 for outcome in outcomes:
                     signals.check()  # one that was lost in a callback: the cell may be half a one
@@ -78,6 +95,9 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
                     elif outcome.error is not None:
                         first = first if failed else outcome.error
                         failed += 1
+                    if not going_on():
+                        message, status = f"stopped by callback after {_so_far(done, cells, path)}", 1
+                        break
                     if time.monotonic() >= budget.deadline:
                         break
                 if failed and not done:
@@ -90,8 +110,7 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
         what = f"{failed} of {len(cells)} cells failed, the first with {_said(first)}"
         checks.warn(f"{what}; a run with the same store tries them again", checks.PartialWarning)
         message, status = (f"partial: {what}", -1) if not status else (f"{message}; {what}", status)
-    rows = [done[cell] for cell in cells if cell in done]
-    return StudyResult(study, rows, message, len(found), status, path, means.progress)
+    return StudyResult(study, in_order(), message, len(found), status, path, means.progress)
 
 
 @contextlib.contextmanager

@@ -168,6 +168,8 @@ RESULTS = [
     optional("ConvergenceStudy.run", "store", lambda v: A_STUDY.run(store=v, progress=False), PATH),
     Row("ConvergenceStudy.run", "n_jobs", lambda v: A_STUDY.run(n_jobs=v, progress=False), INTEGER | {"zero": 0}),
     optional("ConvergenceStudy.run", "client", lambda v: A_STUDY.run(client=v, progress=False), OBJECT),
+    optional("ConvergenceStudy.run", "callback", lambda v: A_STUDY.run(callback=v, progress=False), OBJECT, "class"),
+    optional("ConvergenceStudy.refine", "callback", lambda v: refine(callback=v), OBJECT, "class"),
     Row("ConvergenceStudy.refine", "axis", lambda v: refine(axis=v), NAME | {"without noise": "epsilon"}),
     Row("ConvergenceStudy.refine", "width", lambda v: refine(width=v), POSITIVE),
     optional("ConvergenceStudy.refine", "cells", lambda v: refine(cells=v), INTEGER | {"zero": 0}),

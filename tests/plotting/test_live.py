@@ -1,13 +1,18 @@
 """A running study is watched: the page shows what is finished, at a small part of the time."""
 
+import json
+import sqlite3
 import urllib.error
 import urllib.request
+from contextlib import closing
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import attnflow as af
+from attnflow.cli import main
 from attnflow.plotting import live
 from attnflow.studies.result import StudyResult
 
@@ -60,6 +65,44 @@ def test_the_page_has_the_cells_that_are_finished_and_fills_in(result, monkeypat
         assert found == {tuple(str(cell[name]) for name in names) for cell in result.cells}
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(page.address, timeout=2)
+
+
+def test_a_study_that_runs_fills_the_page_with_what_its_store_has(result, monkeypatch, tmp_path):
+    monkeypatch.setattr(live, "_SHARE", 1e9)
+    counts = []
+    with af.LivePage() as page:
+
+        def watched(so_far):
+            page(so_far)
+            counts.append(len(served(page).rows) - 1)
+
+        result.study.run(tmp_path / "study.sqlite", progress=False, callback=watched)
+        shown = served(page)
+    assert counts == list(range(1, len(result.cells) + 1))
+    with closing(sqlite3.connect(tmp_path / "study.sqlite")) as store:
+        kept = [json.loads(row) for (row,) in store.execute("SELECT result FROM cells WHERE kind = 'cell'")]
+    names = shown.rows[0]
+    assert {tuple(row) for row in shown.rows[1:]} == {tuple(str(cell[name]) for name in names) for cell in kept}
+
+
+def test_a_callback_ends_a_study(result):
+    part = result.study.run(progress=False, callback=lambda so_far: len(so_far.cells) == 4)
+    assert part.status == 1 and "stopped by callback after 4 of" in part.message and len(part.cells) == 4
+
+
+def test_the_command_says_where_its_page_is(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(live, "_picture", lambda result: Figure())  # drawn before
+    study = tmp_path / "study.toml"
+    study.write_text(
+        '[space]\nkind = "circle"\n[density]\nkind = "uniform"\n[pseudometric]\nkind = "squared-distance"\n[layer]\n'
+        '[initial]\nkind = "cos"\n[study]\nt = 0.4\nepsilons = [0.1]\nsizes = ["inf"]\n'
+    )
+    assert main(["converge", str(study), "--out", str(tmp_path), "--live"]) == 0
+    assert "watch it at http://127.0.0.1:" in capsys.readouterr().out
+    with af.LivePage() as page:
+        port = page.address.rstrip("/").rpartition(":")[2]
+        assert main(["converge", str(study), "--out", str(tmp_path), "--live", port]) == 2
+    assert "port must be one that is free" in capsys.readouterr().err
 
 
 def test_pictures_take_a_small_part_of_the_time(result, monkeypatch):
