@@ -54,13 +54,17 @@ def plot_comparison(comparison, ax=None):
 
 
 class _Points(NamedTuple):
-    """Measured values at x with their standard errors, predicted ones, NaN where there are none to draw, and where those hold."""
+    """Measured values at x with their standard errors, predicted ones, NaN where there are none to draw, and where those hold.
+
+    The line is predicted where nothing is measured yet too: (x, values).
+    """
 
     x: np.ndarray
     measured: np.ndarray
     error: np.ndarray
     predicted: np.ndarray
     holds: np.ndarray
+    line: tuple[np.ndarray, np.ndarray]
 
 
 def _plot_bias(result, ax) -> None:
@@ -122,7 +126,8 @@ def _infinite(result) -> _Points:
     """The infinite-token errors, the smallest temperature first."""
     epsilons, errors = (values[::-1] for values in result.bias())
     predicted = _visible([result.predicted.bias[e] for e in epsilons], errors)
-    return _Points(epsilons, errors, np.zeros(len(errors)), predicted, np.full(len(errors), True))
+    line = _line(result.study.epsilons, result.predicted.bias.__getitem__, epsilons, predicted)
+    return _Points(epsilons, errors, np.zeros(len(errors)), predicted, np.full(len(errors), True), line)
 
 
 def _bias_found(result, infinite: _Points) -> str:
@@ -182,7 +187,7 @@ def _visible(predicted: Sequence[float], measured: np.ndarray) -> np.ndarray:
 
 def _explain(ax, result, kind: str, points: _Points, x: float) -> None:
     """Why there is no line, where there is none."""
-    if np.isfinite(points.predicted).any():
+    if np.isfinite(points.line[1]).any():
         return
     known = np.isfinite(list(getattr(result.predicted, kind).values())).any()
     reason = "it is round-off next to the points" if known else result.predicted.unknown.get(kind, "")
@@ -207,7 +212,18 @@ def _series(result, along: str, quantity: str, fixed: float) -> _Points:
     predict: Callable[[float, float], float] = getattr(result.predicted, quantity)
     cells = [(v, fixed) if along == "epsilon" else (fixed, v) for v in x]
     holds = np.array([result.predicted.holds(*cell) for cell in cells], dtype=bool)
-    return _Points(x, measured, error, _visible([predict(*cell) for cell in cells], measured), holds)
+    visible = _visible([predict(*cell) for cell in cells], measured)
+    planned = result.study.epsilons if along == "epsilon" else [n for n in result.study.sizes if np.isfinite(n)]
+    line = _line(planned, lambda v: predict(*((v, fixed) if along == "epsilon" else (fixed, v))), x, visible)
+    return _Points(x, measured, error, visible, holds, line)
+
+
+def _line(planned: Sequence[float], predict: Callable[[float], float], x: np.ndarray, visible: np.ndarray):
+    """Through what is visible at x, and what is predicted of all else that is planned."""
+    known = dict(zip(x.tolist(), visible.tolist()))
+    places = np.array(sorted({*planned, *known}), dtype=float)
+    ahead = np.array([known[v] if v in known else predict(v) for v in places.tolist()], dtype=float)
+    return places, np.where(ahead > _ROUND_OFF, ahead, np.nan)
 
 
 def _spread(result, along: str, quantity: str, fixed: float):
@@ -228,11 +244,11 @@ def _draw(ax, series: Sequence[_Points], labels: Sequence[str], markers: str, li
     points come later."""
     colors = style.shades(len(series))
     for points, color in zip(series, colors):
-        if np.isfinite(points.predicted).any():
-            ax.plot(points.x, points.predicted, color=color, linewidth=1.2, zorder=1)
+        if np.isfinite(points.line[1]).any():
+            ax.plot(*points.line, color=color, linewidth=1.2, zorder=1)
     for points in lines:
-        if np.isfinite(points.predicted).any():
-            ax.plot(points.x, points.predicted, color=style.INK, linewidth=1.2, zorder=1, label="predicted (lines)")
+        if np.isfinite(points.line[1]).any():
+            ax.plot(*points.line, color=style.INK, linewidth=1.2, zorder=1, label="predicted (lines)")
     for points, color, marker, label in zip(series, colors, cycle(markers), labels):
         look = {"fmt": marker, "color": color, "markersize": 4.5, "linewidth": 1, "capsize": 2, "zorder": 2}
         hollow = ~points.holds, "white", None if points.holds.any() else label
