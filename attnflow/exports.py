@@ -23,8 +23,8 @@ def to_xarray(solution) -> Any:
     errors = solution.node_errors()
     if errors is not None:
         fields["estimated_error"] = dims[1:], errors
-    described = {"status": solution.status, "message": solution.message, "stats": json.dumps(solution.stats, default=plain)}
-    return xarray.Dataset(fields, coordinates, described)
+    told = {name: json.dumps(getattr(solution, name), default=plain) for name in ("stats", "provenance")}
+    return xarray.Dataset(fields, coordinates, {"status": solution.status, "message": solution.message, **told})
 
 
 def to_dataframe(solution) -> Any:

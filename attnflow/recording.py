@@ -109,7 +109,9 @@ class Watch:
                 monitors = {name: solution.stats[name][:k] for name in MONITORS if name in solution.stats}
                 message = f"stopped by callback at t = {t:.4g}; {solution.message}"
                 stats = {**solution.stats, **monitors}
-                return replace(solution, t=solution.t[:k], y=solution.y[:k], status=1, message=message, stats=stats)
+                return replace(
+                    solution, t=solution.t[:k], y=solution.y[:k], status=solution.status or 1, message=message, stats=stats
+                )
         return solution
 
     def begin(

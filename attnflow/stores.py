@@ -141,9 +141,9 @@ class _Zarr:
         self.group.attrs[_KEY] = meta
 
     def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dims: tuple[str, ...]):
-        return self.group.create_array(
-            name, shape=shape, chunks=chunks, dtype="float64", fill_value=np.nan, dimension_names=dims
-        )
+        checked = import_module("zarr.codecs").ZstdCodec(checksum=True)
+        kind = {"dtype": "float64", "fill_value": np.nan, "dimension_names": dims, "compressors": [checked]}
+        return self.group.create_array(name, shape=shape, chunks=chunks, **kind)
 
 
 def is_store(path: str | os.PathLike) -> bool:

@@ -104,8 +104,7 @@ def langevin(
         "langevin", density=density, points=start, t=times, paths=paths, drift=drift, rng=seeded(rng, noise), steps=steps
     )
     record = watch.begin(len(times), provenance=call)
-    x = np.repeat(start, paths, axis=0)
-    status, message = 0, "finished"
+    x, status, message = np.repeat(start, paths, axis=0), 0, "finished"
     try:
         bar = track(range(sum(count for count, _ in legs)), progress, unit="step")
         for time, (count, h) in zip(times.tolist(), legs):

@@ -139,7 +139,8 @@ def heading(solution, where: str = "", time: float | None = None) -> str:
 
 def cut_short(solution) -> str:
     """For titles: nothing for a run that finished."""
-    return {0: "", 1: " (interrupted)"}.get(solution.status, " (failed)")
+    on_purpose = solution.status == 1 and "stopped by callback" in solution.message
+    return " (stopped)" if on_purpose else {0: "", 1: " (interrupted)"}.get(solution.status, " (failed)")
 
 
 def _holds_density(solution) -> bool:
