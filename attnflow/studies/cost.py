@@ -1,4 +1,4 @@
-"""What runs and cells take, predicted: seconds of the engine that "auto" takes."""
+"""What runs and cells take, predicted: seconds of the engine that computes them."""
 
 from __future__ import annotations
 
@@ -40,13 +40,19 @@ def cost_of_run(
 
     around = (_RUN + _TOKEN * n_tokens) * dense_unit()
     if n_tokens <= _SAMPLED:
-        choice = plan(n_tokens)
-        return choice.engine, float(choice.seconds[choice.engine]) + around
+        engine, seconds = _engine(layer, plan(n_tokens).seconds)
+        return engine, seconds + around
     half, full = plan(_SAMPLED // 2).seconds, plan(_SAMPLED).seconds
     further = np.log2(n_tokens / _SAMPLED)
     seconds = {name: full[name] * (full[name] / half[name]) ** further for name in full if name in half}
-    engine = min(seconds, key=seconds.__getitem__)
-    return engine, float(seconds[engine]) + around
+    engine, extrapolated = _engine(layer, seconds)
+    return engine, extrapolated + around
+
+
+def _engine(layer: Attention, seconds: dict[str, float]) -> tuple[str, float]:
+    """The one that the layer asks for, where its time is predicted; else the fastest."""
+    engine = layer.backend if layer.backend in seconds else min(seconds, key=seconds.__getitem__)
+    return engine, float(seconds[engine])
 
 
 def cost_of_cells(study: Design, cells: list[Cell]) -> dict[Cell, float]:
