@@ -38,21 +38,14 @@ def cost_of_run(
     def plan(size: int):
         return choose(layer.f, layer.epsilon, None, tokens(size), layer.dtype, layer.rtol, columns, layers + sums)
 
-    around = (_RUN + _TOKEN * n_tokens) * dense_unit()
     if n_tokens <= _SAMPLED:
-        engine, seconds = _engine(layer, plan(n_tokens).seconds)
-        return engine, seconds + around
-    half, full = plan(_SAMPLED // 2).seconds, plan(_SAMPLED).seconds
-    further = np.log2(n_tokens / _SAMPLED)
-    seconds = {name: full[name] * (full[name] / half[name]) ** further for name in full if name in half}
-    engine, extrapolated = _engine(layer, seconds)
-    return engine, extrapolated + around
-
-
-def _engine(layer: Attention, seconds: dict[str, float]) -> tuple[str, float]:
-    """The one that the layer asks for, where its time is predicted; else the fastest."""
+        seconds = plan(n_tokens).seconds
+    else:
+        half, full = plan(_SAMPLED // 2).seconds, plan(_SAMPLED).seconds
+        further = np.log2(n_tokens / _SAMPLED)
+        seconds = {name: full[name] * (full[name] / half[name]) ** further for name in full if name in half}
     engine = layer.backend if layer.backend in seconds else min(seconds, key=seconds.__getitem__)
-    return engine, float(seconds[engine])
+    return engine, float(seconds[engine]) + (_RUN + _TOKEN * n_tokens) * dense_unit()
 
 
 def cost_of_cells(study: Design, cells: list[Cell]) -> dict[Cell, float]:
