@@ -1,4 +1,4 @@
-"""What runs and cells take, predicted: seconds of the engine that "auto" takes."""
+"""What runs and cells take, predicted: seconds of the engine that computes them."""
 
 from __future__ import annotations
 
@@ -38,15 +38,14 @@ def cost_of_run(
     def plan(size: int):
         return choose(layer.f, layer.epsilon, None, tokens(size), layer.dtype, layer.rtol, columns, layers + sums)
 
-    around = (_RUN + _TOKEN * n_tokens) * dense_unit()
     if n_tokens <= _SAMPLED:
-        choice = plan(n_tokens)
-        return choice.engine, float(choice.seconds[choice.engine]) + around
-    half, full = plan(_SAMPLED // 2).seconds, plan(_SAMPLED).seconds
-    further = np.log2(n_tokens / _SAMPLED)
-    seconds = {name: full[name] * (full[name] / half[name]) ** further for name in full if name in half}
-    engine = min(seconds, key=seconds.__getitem__)
-    return engine, float(seconds[engine]) + around
+        seconds = plan(n_tokens).seconds
+    else:
+        half, full = plan(_SAMPLED // 2).seconds, plan(_SAMPLED).seconds
+        further = np.log2(n_tokens / _SAMPLED)
+        seconds = {name: full[name] * (full[name] / half[name]) ** further for name in full if name in half}
+    engine = layer.backend if layer.backend in seconds else min(seconds, key=seconds.__getitem__)
+    return engine, float(seconds[engine]) + (_RUN + _TOKEN * n_tokens) * dense_unit()
 
 
 def cost_of_cells(study: Design, cells: list[Cell]) -> dict[Cell, float]:

@@ -39,7 +39,7 @@ SCRIPT = """
 import sys, time, numpy as np, attnflow as af
 
 def slowly(x):
-    time.sleep(0.005 * (len(x) == 30))
+    time.sleep(0.02 * (len(x) == 30))
     return np.cos(x[..., 0])
 
 study = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), af.VonMises(1.0), slowly, 0.2, (0.2, 0.1), (30,), 199)
