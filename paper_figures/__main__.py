@@ -8,14 +8,19 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
-import joblib
+import numba
 import numpy as np
 from matplotlib import rc_context
+
+from attnflow.studies.workers import THREADS
 
 from . import FIGURES, Check, compute, plot
 
@@ -69,10 +74,23 @@ def made(names: list[str], quick: bool, folder: Path, jobs: int) -> Iterator[tup
     if jobs <= 1:
         yield from (make(name, quick, folder, progress=sys.stderr.isatty()) for name in names)
         return
-    tasks = [joblib.delayed(make)(name, quick, folder, progress=False) for name in sorted(names, key=_dearest_first)]
     share = max(1, (os.cpu_count() or 1) // jobs)
-    with joblib.parallel_config("loky", inner_max_num_threads=share):
-        yield from joblib.Parallel(jobs, return_as="generator_unordered")(tasks)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), numba.set_num_threads, (share,))  # a fork after compiled loops hangs
+    with pool, _environment(dict.fromkeys(THREADS, str(share))):
+        tasks = [pool.submit(make, name, quick, folder, progress=False) for name in sorted(names, key=_dearest_first)]
+        yield from (task.result() for task in as_completed(tasks))
+
+
+@contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    """What processes that are started meanwhile see."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _dearest_first(name: str) -> tuple[bool, str]:

@@ -28,7 +28,7 @@ from .signals import Signals
 
 _POLL = 0.1  # seconds between looks for a signal
 _TRIES = 2  # of a cell whose process dies
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _START = "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); from {module} import serve; serve()"
 
 
@@ -166,7 +166,7 @@ def shares(n_jobs: int) -> dict[str, str]:
     {'1'}
     """
     share = max(1, (os.cpu_count() or 1) // n_jobs)
-    given = {name: os.environ.get(name, "") for name in _THREADS}
+    given = {name: os.environ.get(name, "") for name in THREADS}
     return {name: str(min(share, int(value)) if value.isdecimal() and int(value) else share) for name, value in given.items()}
 
 
