@@ -1,6 +1,7 @@
 """The commands as a user types them, with good and bad input."""
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -51,6 +52,35 @@ def test_converge_writes_its_three_files_and_resumes(tmp_path, capsys):
     assert len(rows) == 3 + 3 * 2 * 3 and {row["size"] for row in rows} == {"inf", "50", "100"}
     assert main(["converge", str(tmp_path / "study.toml"), "--out", str(out)]) == 0
     assert "21 finished cells taken from" in capsys.readouterr().out
+
+
+def test_converge_adds_seeds_until_a_slope_is_known(tmp_path, capsys):
+    (tmp_path / "study.toml").write_text("[study]\nt = 0.2\nepsilons = [0.2]\nsizes = [40, 160]\nseeds = 3")
+    assert main(["converge", str(tmp_path / "study.toml"), "--out", str(tmp_path), "--width", "0.6"]) == 0
+    (known,) = [line for line in capsys.readouterr().out.splitlines() if "the slope in N is known to" in line]
+    assert float(known.split("known to ")[1].split(",")[0]) <= 0.6
+    assert json.loads((tmp_path / "converge.csv.json").read_text())["tables"]["study"]["seeds"] > 3
+
+
+@pytest.mark.filterwarnings("always::attnflow.checks.AttnflowWarning")
+def test_cells_that_fail_are_told_and_the_others_written(tmp_path, capsys, monkeypatch):
+    from attnflow.studies import execution
+
+    real = execution.run_cell
+
+    def fail(study, cell):
+        if cell.seed == 1:
+            raise RuntimeError("the disk of the moon is full")
+        return real(study, cell)
+
+    monkeypatch.setattr(execution, "run_cell", fail)
+    (tmp_path / "study.toml").write_text("[study]\nt = 0.2\nepsilons = [0.2]\nsizes = [40]\nseeds = 3")
+    assert main(["converge", str(tmp_path / "study.toml"), "--out", str(tmp_path)]) == 1
+    said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "fail" in line]
+    assert len(said) == 1 and said[0].startswith(
+        "warning: 1 of 4 cells failed, the first with RuntimeError: the disk of the moon"
+    )
+    assert len((tmp_path / "converge.csv").read_text().splitlines()) == 1 + 3
 
 
 def test_the_built_in_study_spans_a_decade():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Self
@@ -35,15 +36,9 @@ class Cell(NamedTuple):
 
 
 class Design:
-    """The data of a `ConvergenceStudy`, whose parameters these are; it does not change once it is made.
+    """The data of a `ConvergenceStudy`, whose parameters these are; it does not change once it is made."""
 
-    Attributes
-    ----------
-    tables : dict or None
-        Of the study file that it was made of, which its store keeps; None where it was made in Python.
-    """
-
-    tables: dict | None = None
+    tables: dict | None = None  # of the study file that it was made of, for its store; None where it was made in Python
 
     def __init__(
         self,
@@ -180,12 +175,14 @@ class Design:
     def description(self) -> dict:
         """What it was made of, as JSON: to be read, not to be made again of."""
         names = ("f", "density", "initial", "t", "epsilons", "seeds", "grid", "seed", "residual", "backend", "dtype")
-        told = {name: described(getattr(self, name)) for name in names}
-        return told | {"sizes": [str(size) for size in self.sizes], "normalization": self.names}
+        return {name: described(getattr(self, name)) for name in names} | {
+            "sizes": list(map(str, self.sizes)),
+            "normalization": self.names,
+        }
 
     def made_of(self, tables: dict) -> Self:
         """This study, which knows the study file's tables that say the same."""
-        vars(self)["tables"] = tables
+        vars(self)["tables"] = deepcopy(tables)
         return self
 
     def with_seeds(self, seeds: int) -> Self:

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import checks, display, files
 from ..attention import Normalization
+from ..exports import plain
 from ..provenance import versions
 from .cells import COLUMNS
 from .design import Design
@@ -48,8 +49,8 @@ class StudyResult:
     message: str
     resumed: int = 0
     status: int = 0
-    store: str | os.PathLike | None = field(default=None, repr=False)
-    progress: bool = field(default=False, repr=False)
+    store: str | os.PathLike | None = field(default=None, compare=False)
+    progress: bool = field(default=False, compare=False)
 
     def __repr__(self) -> str:
         cells = display.counted(len(self.cells), "cell")
@@ -119,7 +120,9 @@ class StudyResult:
         except ImportError:
             raise ImportError("to_xarray needs xarray: pip install attnflow[storage]") from None
         table = self.to_dataframe().set_index(["normalization", "epsilon", "size", "seed"])
-        return table.to_xarray().assign_attrs({name: json.dumps(value) for name, value in self._origin().items()})
+        return table.to_xarray().assign_attrs(
+            {name: json.dumps(value, default=plain) for name, value in self._origin().items()}
+        )
 
     def to_csv(self, path: str | os.PathLike) -> None:
         """The cells as a CSV file; beside it, with .json at its end, the study and the versions that wrote it."""
@@ -128,7 +131,7 @@ class StudyResult:
             writer.writeheader()
             writer.writerows(self.cells)
         with files.whole(f"{os.fspath(path)}.json", "w") as file:
-            json.dump(self._origin(), file, indent=1)
+            json.dump(self._origin(), file, indent=1, default=plain)
 
     def _origin(self) -> dict:
         told = {"study": self.study.description(), "tables": self.study.tables, "written_by": versions()}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .. import checks
+from ..exports import plain
 
 FORMAT = 1  # of the file, its PRAGMA user_version; stores of before it had none
 _APPLICATION = int.from_bytes(b"attn")
@@ -191,10 +192,10 @@ class Store:
 
     def ask(self, study: Asked) -> None:
         """Remember a study, as the last one."""
-        values = [json.dumps(value) for value in study]
+        values = [json.dumps(value, default=plain) for value in study]
         with self._writing("a study"):
             insert = "INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?)"
-            self._execute(insert, (content_key([study.parts, study.description]), *values))
+            self._execute(insert, (content_key([study.parts, values[1]]), *values))
 
     def add(self, entry: Entry) -> None:
         """Write one finished or failed cell, durably, before returning.

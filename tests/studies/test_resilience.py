@@ -64,6 +64,15 @@ def test_four_hundred_cells_killed_five_times_equal_an_uninterrupted_run(tmp_pat
     assert resumed.resumed == seen[-1] and rows(resumed) == rows(made.run(progress=False))
 
 
+def test_two_processes_share_a_store(tmp_path):
+    path = tmp_path / "s.sqlite"
+    both = [subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), "1"]) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    made = study(seeds=199)
+    shared = made.run(path, progress=False)
+    assert shared.resumed == 400 and rows(shared) == rows(made.run(progress=False))
+
+
 @pytest.mark.optional
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_cluster_that_loses_a_worker_gives_the_numbers_of_a_serial_run(tmp_path):
