@@ -134,8 +134,8 @@ class NufftSums:
                 f"rtol={rtol:.3g} is below what backend 'nufft' reaches for these tokens, {best:.2g}; "
                 "use backend='numba', or 'cells' for small epsilon"
             )
-        self._key_order = _spatial_order(v, xp)
-        self._order = self._key_order if u is v else within[_spatial_order(u[:, within], xp)]
+        self._key_order = spatial_order(v, xp)
+        self._order = self._key_order if u is v else within[spatial_order(u[:, within], xp)]
         self._u, self._v, self._process = u, v, os.getpid()
         self._transform()
         self.work = work(self._series.modes, (self._rows + self._size) / 2, self._tol)
@@ -319,7 +319,7 @@ def _series(period, epsilon, u, v, rtol, xp=np) -> tuple[Series, np.ndarray]:
     keys, within = _corners(v), xp.arange(u.shape[1])
     queries = keys
     if u is not v and period is None:
-        within = xp.flatnonzero(in_reach(u, keys, epsilon, rtol, v.shape[1], xp))
+        within = xp.flatnonzero(in_reach(u, keys, margin(epsilon, len(v), v.shape[1], rtol), xp))
         queries = _corners(u[:, within] if len(within) else v)
     return series_between(period, epsilon, queries, keys, v.shape[1], rtol), within
 
@@ -336,9 +336,13 @@ def series_between(period, epsilon: float, queries: Corners, keys: Corners, coun
     return box(epsilon, low, high, np.maximum(high - lowest, highest - low), level)
 
 
-def in_reach(u, keys: Corners, epsilon: float, rtol: float, count: int, xp=np):
-    """Which queries (m, M) are near enough to the corners of `count` keys for a certificate: (M,)."""
-    width = reach(epsilon, len(u), _level(rtol, count))
+def margin(epsilon: float, dim: int, count: int, rtol: float) -> float:
+    """How far from the corners of `count` keys a query may lie to have a certificate."""
+    return reach(epsilon, dim, _level(rtol, count))
+
+
+def in_reach(u, keys: Corners, width: float, xp=np):
+    """Which queries (m, M) lie within a margin of the corners of the keys: (M,)."""
     inside = xp.ones(u.shape[1], dtype=bool)
     for row, least, most in zip(u, *keys):
         inside &= (row >= least - width) & (row <= most + width)
@@ -377,7 +381,7 @@ def _images(period, epsilon, rtol):
     return float(images)
 
 
-def _spatial_order(x, xp):
+def spatial_order(x, xp):
     """Neighbours next to each other: FINUFFT is then 1.5 times faster. Cells row by row, sorted by radix.
 
     cuFINUFFT sorts by itself.
