@@ -157,7 +157,7 @@ def open_rows(value: Any, name: str, bools: bool = False) -> Rows:
     else:
         array = value if isinstance(value, np.memmap) else checks.reals(value, name, bools)
         rows, shape, dtype = Sliced(np.atleast_1d(array)), array.shape, array.dtype
-    if len(shape) not in (1, 2) or 0 in shape:
+    if len(shape) not in (1, 2) or not all(count > 0 for count in shape):  # Dask's may be unknown, nan
         raise ValueError(f"{name} must have shape (N, n), one row a token, got {tuple(shape)}")
     if np.dtype(dtype).kind not in kinds:
         raise TypeError(f"{name} must be real numbers, got the type {str(dtype)[:40]}")

@@ -13,7 +13,7 @@ def check_client(client: Any) -> Any:
     """An open dask.distributed Client, or None."""
     if client is None:
         return None
-    if not (callable(getattr(client, "submit", None)) and callable(getattr(client, "gather", None))):
+    if not all(callable(getattr(client, name, None)) for name in ("submit", "gather", "nthreads")) or isinstance(client, type):
         raise TypeError(f"client must be a dask.distributed Client or None, got {type(client).__name__}")
     status = getattr(client, "status", "running")
     if status != "running":
