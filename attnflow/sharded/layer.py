@@ -119,6 +119,7 @@ class Sharded:
         ----------
         tokens : (N, n) rows
         values : (N, c) rows
+            The tokens themselves when None.
         layers : int
             At least 1; go on from the result for those after more.
         out : path, optional
