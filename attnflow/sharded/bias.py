@@ -52,7 +52,7 @@ def key_bias(
         if layer.f.symmetric:
             return rows()
         f = layer.f.transposed()
-        again = survey(f, keys.rows, "tokens", block)
+        again = survey(f, keys.rows, "tokens", block, client)
         return make(layer, again, again, _folder(folder, "transposed"), block, client, f)
 
     if isinstance(rule, (Column, DensityCorrected)):

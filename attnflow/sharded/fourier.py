@@ -147,13 +147,14 @@ class Fourier:
             yield first, last, Attended(mean, log_sum_exp)
 
     def _scale(self, values: Rows | None, bias: Rows | None) -> Scale:
-        top, low, high = -np.inf if bias is not None else 0.0, np.empty(0), np.empty(0)
-        if values is not None:
-            low, high = np.full(values.columns, np.inf), np.full(values.columns, -np.inf)
-        for some in spans(self.keys.size, self.block):
-            if bias is not None:
-                top = max(top, float(bias.read(*some).max()))
-            if values is not None:
-                part = values.read(*some)
-                low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
-        return Scale(top, high / 2 + low / 2, high / 2 - low / 2)
+        shards = (pieces(shard, values, bias) for shard in spans(self.keys.size, self.block))
+        lows, highs, tops = zip(*each(self.client, ends, shards))
+        low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+        return Scale(max(tops), high / 2 + low / 2, high / 2 - low / 2)
+
+
+def ends(values: Piece | None, bias: Piece | None) -> tuple[np.ndarray, np.ndarray, float]:
+    """The least and the largest of each column of a shard's values, and its largest bias: a task."""
+    columns = np.empty((0, 1)) if values is None else load(values).T
+    low, high = (np.array([end(column) for column in columns]) for end in (np.min, np.max))
+    return low, high, 0.0 if bias is None else float(load(bias).max())

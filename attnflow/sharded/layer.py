@@ -18,9 +18,9 @@ from ..attention.bound import attends_alone, warn_isolated
 from ..attention.spectrum import layer_spectrum
 from ..progress import track
 from .bias import key_bias, refuse
-from .rows import Npy, Rows, check_finite, open_rows, spans
+from .rows import Npy, Rows, open_rows
 from .sinks import Sink, check_out, like
-from .sums import InMemory, Sums, Surveyed, make, survey
+from .sums import InMemory, Sums, Surveyed, check_values, make, survey
 from .tasks import check_client
 
 
@@ -169,8 +169,8 @@ class Sharded:
         with self._bind(tokens, queries) as bound:
             if features.size != bound.keys.rows.size:
                 raise ValueError(f"values must have {bound.keys.rows.size} rows as tokens have, got {features.size}")
-            for some in spans(features.size, self.block) if values is not None else ():
-                check_finite(features.read(*some), some[0], "values")
+            if values is not None:
+                check_values(features, self.block, self.client)
             steps = track(range(layers), progress)
             for step in steps:
                 last = step == layers - 1
@@ -209,8 +209,10 @@ class Sharded:
     def _bind(self, tokens: Any, queries: Any) -> Iterator[_Bound]:
         """The layer on its tokens: read once, checked, sorted where the engine needs it, with their key bias."""
         check_client(self.client)  # it may have been closed meanwhile
-        keys = survey(self.layer.f, open_rows(tokens, "tokens"), "tokens", self.block)
-        seen = keys if queries is None else survey(self.layer.f, open_rows(queries, "queries"), "queries", self.block)
+        keys = survey(self.layer.f, open_rows(tokens, "tokens"), "tokens", self.block, self.client)
+        seen = keys
+        if queries is not None:
+            seen = survey(self.layer.f, open_rows(queries, "queries"), "queries", self.block, self.client)
         if seen.rows.columns != keys.rows.columns:
             raise ValueError(f"queries must have {keys.rows.columns} columns as tokens have, got {seen.rows.columns}")
         with tempfile.TemporaryDirectory(prefix="attnflow-", dir=self.scratch) as name:

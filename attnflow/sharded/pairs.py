@@ -63,6 +63,6 @@ class Pairs:
             yield first, last, merge(islice(found, len(shards)))
 
 
-def pieces(shard: tuple[int, int], *rows: Rows | None) -> list[Piece | None]:
+def pieces(shard: tuple[int, int], *rows: Rows | None) -> tuple[Any, ...]:
     """The same shard of each."""
-    return [None if some is None else some.piece(*shard) for some in rows]
+    return tuple(None if some is None else some.piece(*shard) for some in rows)

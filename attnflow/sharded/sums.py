@@ -15,9 +15,11 @@ from ..kernels.choice import cheapest
 from ..kernels.costs import Request
 from ..similarity import PseudoMetric
 from .fourier import Fourier
+from .near import Near
 from .pairs import Block, Kernel, Pairs
-from .rows import Rows, Sliced, check_finite, spans
-from .slabs import Near, axis_of, cut
+from .rows import Piece, Rows, Sliced, check_finite, load, spans
+from .slabs import axis_of, cut
+from .tasks import each
 
 _SAMPLE = 2**16  # tokens that costs are predicted from
 
@@ -40,7 +42,7 @@ class Surveyed:
     sample: np.ndarray
 
 
-def survey(f: PseudoMetric, rows: Rows, name: str, block: int) -> Surveyed:
+def survey(f: PseudoMetric, rows: Rows, name: str, block: int, client: Any) -> Surveyed:
     """Read all points once.
 
     Raises
@@ -48,20 +50,37 @@ def survey(f: PseudoMetric, rows: Rows, name: str, block: int) -> Surveyed:
     ValueError
         Naming the row that is not finite, or the rows among which f refuses one.
     """
-    ends: list[list[np.ndarray]] = [[], [], [], []]
-    sample, stride = [], -(-rows.size // _SAMPLE)
-    for first, last in spans(rows.size, block):
-        points = check_finite(rows.read(first, last), first, name)
-        try:
-            points = f.check(points, name)
-        except ValueError as error:
-            raise ValueError(str(error) + (f", of rows {first} to {last - 1}" if rows.size > block else "")) from None
-        sample.append(points[-first % stride :: stride])
-        features = f.query_features(points), f.key_features(points)
-        for k, (which, end) in enumerate((which, end) for which in features for end in (np.min, np.max)):
-            ends[k].append(end(which, axis=0))
-    low, high, of_keys_low, of_keys_high = (end(np.array(part), axis=0) for end, part in zip((np.min, np.max) * 2, ends))
-    return Surveyed(rows, (low, high), (of_keys_low, of_keys_high), np.concatenate(sample))
+    stride = -(-rows.size // _SAMPLE)
+    calls = ((f, rows.piece(*some), *some, stride, name, rows.size > block) for some in spans(rows.size, block))
+    corners, samples = zip(*each(client, _look, calls))
+    ends = np.array(corners)
+    low, high = ends[:, :, 0].min(axis=0), ends[:, :, 1].max(axis=0)
+    return Surveyed(rows, (low[0], high[0]), (low[-1], high[-1]), np.concatenate(samples))
+
+
+def _look(
+    f: PseudoMetric, piece: Piece, first: int, last: int, stride: int, name: str, several: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The corners (1 or 2, 2, m) of a block's features as queries and as keys, where these differ; and some points: a task."""
+    points = check_finite(load(piece), first, name)
+    try:
+        points = f.check(points, name)
+    except ValueError as error:
+        raise ValueError(str(error) + (f", of rows {first} to {last - 1}" if several else "")) from None
+    features = [f.query_features(points)] + ([] if f.symmetric else [f.key_features(points)])
+    corners = [[[end(column) for column in which.T] for end in (np.min, np.max)] for which in features]
+    return np.array(corners), points[-first % stride :: stride]
+
+
+def check_values(rows: Rows, block: int, client: Any) -> None:
+    """ValueError naming the row that is not finite."""
+    calls = ((rows.piece(*some), some[0]) for some in spans(rows.size, block))
+    for _ in each(client, _look_at_values, calls):
+        pass
+
+
+def _look_at_values(piece: Piece, first: int) -> None:
+    check_finite(load(piece), first, "values")
 
 
 @dataclass
@@ -97,9 +116,9 @@ def make(
         return Pairs(kernel, queries.rows, keys.rows, block, client)
     low, high = (end(parts, axis=0) for end, parts in zip((np.min, np.max), zip(queries.of_queries, keys.of_keys)))
     axis = axis_of(f, low, high)
-    of_keys = cut(keys.rows, f.key_features, axis, block, folder, "keys")
+    of_keys = cut(keys.rows, f.key_features, axis, block, folder, "keys", client)
     same = queries is keys and f.symmetric
-    of_queries = of_keys if same else cut(queries.rows, f.query_features, axis, block, folder, "queries")
+    of_queries = of_keys if same else cut(queries.rows, f.query_features, axis, block, folder, "queries", client)
     return Near(kernel, axis, of_queries, of_keys, folder, client)
 
 

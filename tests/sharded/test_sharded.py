@@ -106,7 +106,7 @@ def test_an_asymmetric_f(normalization):
 def test_rows_come_back_in_their_order_from_slabs(tmp_path):
     rows = open_rows(TOKENS, "tokens")
     axis = axis_of(PLANE, TOKENS.min(axis=0), TOKENS.max(axis=0))
-    order = cut(rows, lambda x: x, axis, 200, tmp_path, "keys")
+    order = cut(rows, lambda x: x, axis, 200, tmp_path, "keys", None)
     sizes = np.diff(order.slabs.starts)
     assert sizes.sum() == 1500 and sizes.max() < 230 and (order.slabs.low[1:] > order.slabs.high[:-1]).all()
     there = order.sort(open_rows(VALUES, "values"), tmp_path / "v.npy")
