@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import capacity, checks
+from .. import capacity, checks, display
 from ..attention import Attention, BoundLayer, LayerSpectrum
 from ..attention.bound import attends_alone, warn_isolated
 from ..attention.spectrum import layer_spectrum
@@ -77,6 +77,9 @@ class Sharded:
         if self.scratch is not None and not self.scratch.is_dir():
             raise FileNotFoundError(f"scratch must be a folder that exists, got {str(self.scratch)!r}")
         self.stats: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return display.cut(f"Sharded({display.cut(repr(self.layer), 85)} in blocks of {self.block})")
 
     def __call__(self, tokens: Any, values: Any = None, queries: Any = None, out: str | os.PathLike | None = None) -> Any:
         """Features after one layer; see `Attention`.

@@ -58,8 +58,8 @@ class Sliced(Rows):
     """Whatever can be sliced: NumPy's arrays, mapped ones too, Zarr's, Dask's."""
 
     def __init__(self, array: Any) -> None:
-        self.array, self.size = array, array.shape[0]
-        self.columns = array.shape[1] if len(array.shape) == 2 else 1
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self.size, self.columns = _sizes(self.shape)
 
     def read(self, first: int, last: int) -> np.ndarray:
         return np.asarray(self.array[first:last], dtype=np.float64).reshape(last - first, self.columns)
@@ -81,9 +81,9 @@ class Npy(Rows):
             self._offset, shape = int(mapped.offset), mapped.shape
         except (ValueError, EOFError, AttributeError) as error:  # an archive has no offset
             raise ValueError(f"{name} must be an .npy file of numbers, got {str(path)!r} ({files.one_line(error)})") from None
-        self.path, self.dtype, self.size = path, mapped.dtype, shape[0] if shape else 0
-        self.columns = shape[-1] if len(shape) == 2 else 1
-        self.shape, self._mapped = shape, bool(mapped.ndim == 2 and not mapped.flags.c_contiguous)
+        self.path, self.shape, self.dtype = path.absolute(), shape, mapped.dtype  # workers may be in another folder
+        self.size, self.columns = _sizes(shape)
+        self._mapped = not mapped.flags.c_contiguous
 
     @classmethod
     def create(cls, path: Path, shape: tuple[int, ...], dtype: type = np.float64) -> Npy:
@@ -147,20 +147,19 @@ def open_rows(value: Any, name: str, bools: bool = False) -> Rows:
     ValueError, TypeError
         Naming the argument.
     """
-    kinds, rows = _KINDS + "b" * bools, Rows()
     if isinstance(value, (list, tuple)) and value and all(_is_shard(part) for part in value):
         return Joined([open_rows(part, name, bools) for part in value], name)
+    rows: Sliced | Npy
     if isinstance(value, (str, os.PathLike)):
-        rows, shape, dtype = _open(checks.path(value, name), name)
+        rows = _open(checks.path(value, name), name)
     elif _library(value) in ("dask", "zarr"):
-        rows, shape, dtype = (Stored if _library(value) == "zarr" else Sliced)(value), value.shape, value.dtype
+        rows = Stored(value) if _library(value) == "zarr" else Sliced(value)
     else:
-        array = value if isinstance(value, np.memmap) else checks.reals(value, name, bools)
-        rows, shape, dtype = Sliced(np.atleast_1d(array)), array.shape, array.dtype
-    if len(shape) not in (1, 2) or not all(count > 0 for count in shape):  # Dask's may be unknown, nan
-        raise ValueError(f"{name} must have shape (N, n), one row a token, got {tuple(shape)}")
-    if np.dtype(dtype).kind not in kinds:
-        raise TypeError(f"{name} must be real numbers, got the type {str(dtype)[:40]}")
+        rows = Sliced(value if isinstance(value, np.memmap) else checks.reals(value, name, bools))
+    if len(rows.shape) not in (1, 2) or not all(count > 0 for count in rows.shape):  # Dask's may be unknown, nan
+        raise ValueError(f"{name} must have shape (N, n), one row a token, got {tuple(rows.shape)}")
+    if np.dtype(rows.dtype).kind not in _KINDS + "b" * bools:
+        raise TypeError(f"{name} must be real numbers, got the type {str(rows.dtype)[:40]}")
     return rows
 
 
@@ -182,20 +181,24 @@ def needs_zarr(name: str) -> Any:
     return zarr
 
 
-def _open(path: Path, name: str) -> tuple[Rows, tuple[int, ...], Any]:
+def _open(path: Path, name: str) -> Stored | Npy:
     if not path.exists():
         raise FileNotFoundError(f"{name} must be a file that exists, got {str(path)!r}")
     if path.is_dir():
         zarr = needs_zarr(name)
         try:
-            array = zarr.open_array(str(path), mode="r")
+            return Stored(zarr.open_array(str(path.absolute()), mode="r"))
         except Exception as error:  # of Zarr's many kinds
             raise ValueError(f"{name} must be a Zarr array, got the folder {str(path)!r} ({files.one_line(error)})") from None
-        return Stored(array), array.shape, array.dtype
     if not path.is_file():
         raise ValueError(f"{name} must be a regular file, got {str(path)!r}, which is something else")
-    rows = Npy(path, name)
-    return rows, rows.shape, rows.dtype
+    return Npy(path, name)
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns: one-dimensional numbers are a column."""
+    size, columns, *_ = (*shape, 1, 1)
+    return size, columns
 
 
 def _is_shard(value: Any) -> bool:

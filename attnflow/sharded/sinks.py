@@ -47,18 +47,17 @@ class Sink:
         assert self._partial is not None
         self._partial.replace(self._path)
         self._partial = None
-        return (
-            np.load(self._path, mmap_mode="r")
-            if self._path.suffix == ".npy"
-            else needs_zarr("out").open_array(str(self._path), mode="r")
-        )
+        if self._path.suffix == ".npy":
+            return np.load(self._path, mmap_mode="r")
+        return needs_zarr("out").open_array(str(self._path), mode="r")
 
     def abandon(self) -> None:
         """Nothing is left of what is not finished."""
-        if self._partial is not None:
-            shutil.rmtree(self._partial, ignore_errors=True) if self._partial.is_dir() else self._partial.unlink(
-                missing_ok=True
-            )
+        if self._partial is None:
+            return
+        if self._partial.is_dir():
+            shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.unlink(missing_ok=True)
 
 
 def check_out(out: str | os.PathLike) -> Path:

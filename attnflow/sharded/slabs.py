@@ -19,22 +19,28 @@ from .rows import Npy, Piece, Rows, load, spans
 from .tasks import each
 
 Features = Callable[[np.ndarray], np.ndarray]
-_BINS = 2**16  # of the histogram: a slab is cut where a bin ends
+_BINS, _MOST = 64, 2**16  # of the histogram, for each slab and in all: a slab is cut where a bin ends
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The feature along which slabs are cut, its smallest and largest value, its period or 0."""
+    """The feature along which slabs are cut, its smallest and largest value, its period or 0, and bins for its values."""
 
     number: int
     low: float
     high: float
     period: float
+    bins: int
 
     def of(self, features: np.ndarray) -> np.ndarray:
         """Its values (N,), on a torus between 0 and the period."""
         x = features[:, self.number]
         return x - self.period * np.floor(x / self.period) if self.period else x
+
+    def bin(self, x: np.ndarray) -> np.ndarray:
+        """The bins (N,) of values."""
+        width = (self.high - self.low) / self.bins or 1.0
+        return np.clip((x - self.low) / width, 0, self.bins - 1).astype(np.int64)
 
     def reach(self, x: np.ndarray, low: float, high: float, distance: float) -> np.ndarray:
         """Which values may be within a distance of the interval from low to high, rounding included."""
@@ -43,13 +49,14 @@ class Axis:
         return np.any([(x + shift >= low - far) & (x + shift <= high + far) for shift in shifts], axis=0)
 
 
-def axis_of(f: PseudoMetric, low: np.ndarray, high: np.ndarray) -> Axis:
-    """The feature with the largest extent, given the corners of all features."""
+def axis_of(f: PseudoMetric, low: np.ndarray, high: np.ndarray, slabs: int) -> Axis:
+    """The feature with the largest extent, given the corners of all features, for about so many slabs."""
+    bins = min(_BINS * slabs, _MOST)
+    if f.pair.period is not None:
+        number = int(np.argmax(f.pair.period))
+        return Axis(number, 0.0, f.pair.period[number], f.pair.period[number], bins)
     number = int(np.argmax(high - low))
-    if f.pair.period is None:
-        return Axis(number, float(low[number]), float(high[number]), 0.0)
-    number = int(np.argmax(f.pair.period))
-    return Axis(number, 0.0, f.pair.period[number], f.pair.period[number])
+    return Axis(number, float(low[number]), float(high[number]), 0.0, bins)
 
 
 @dataclass(frozen=True)
@@ -113,14 +120,9 @@ def cut(rows: Rows, features: Features, axis: Axis, block: int, folder: Path, na
     return Order(Slabs(points, starts, low, high), runs, place, block, client)
 
 
-def _bins(axis: Axis, x: np.ndarray) -> np.ndarray:
-    width = (axis.high - axis.low) / _BINS or 1.0
-    return np.clip((x - axis.low) / width, 0, _BINS - 1).astype(np.int64)
-
-
 def _histogram(axis: Axis, features: Features, points: Piece) -> np.ndarray:
     """How many of a block's points each bin holds: a task."""
-    return np.bincount(_bins(axis, axis.of(features(load(points)))), minlength=_BINS).astype(np.uint32)
+    return np.bincount(axis.bin(axis.of(features(load(points)))), minlength=axis.bins).astype(np.uint32)
 
 
 def _arrange(
@@ -129,7 +131,7 @@ def _arrange(
     """Split a block's points among the slabs; the interval that they cover in each: a task."""
     some = load(points)
     x = axis.of(features(some))
-    slab = slab_of[_bins(axis, x)]
+    slab = slab_of[axis.bin(x)]
     order = np.argsort(slab, kind="stable")
     place.write(first, order[:, None])
     _write(some[order], runs, out)

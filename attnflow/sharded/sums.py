@@ -115,7 +115,7 @@ def make(
     if engine != "cells":
         return Pairs(kernel, queries.rows, keys.rows, block, client)
     low, high = (end(parts, axis=0) for end, parts in zip((np.min, np.max), zip(queries.of_queries, keys.of_keys)))
-    axis = axis_of(f, low, high)
+    axis = axis_of(f, low, high, -(-max(keys.rows.size, queries.rows.size) // block))
     of_keys = cut(keys.rows, f.key_features, axis, block, folder, "keys", client)
     same = queries is keys and f.symmetric
     of_queries = of_keys if same else cut(queries.rows, f.query_features, axis, block, folder, "queries", client)

@@ -92,7 +92,7 @@ def test_what_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
 
 
 @pytest.mark.optional
-@pytest.mark.parametrize("backend", ["numba", "cells", "nufft"])
+@pytest.mark.parametrize("backend", [pytest.param("numba", marks=pytest.mark.slow), "cells", "nufft"])
 def test_workers_in_processes_give_the_same_bits(tmp_path, backend, cluster):
     layer = af.Attention(LAYER.f, 1e-4, "column", backend=backend, rtol=1e-9, residual=0.5)
     x = np.random.default_rng(1).random((20_000, 2))
@@ -100,6 +100,8 @@ def test_workers_in_processes_give_the_same_bits(tmp_path, backend, cluster):
     saved(tmp_path, x=x)
     found = af.Sharded(layer, block=5000, client=cluster, scratch=tmp_path).propagate(tmp_path / "x.npy", v, 2)
     assert (found == af.Sharded(layer, block=5000).propagate(x, v, 2)).all()
+    with pytest.raises(ValueError, match="tokens must be finite, got .* in row 12345"):
+        af.Sharded(layer, block=5000, client=cluster)(spoilt(x, 12345))
 
 
 @pytest.fixture(scope="module")

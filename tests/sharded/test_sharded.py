@@ -105,7 +105,7 @@ def test_an_asymmetric_f(normalization):
 
 def test_rows_come_back_in_their_order_from_slabs(tmp_path):
     rows = open_rows(TOKENS, "tokens")
-    axis = axis_of(PLANE, TOKENS.min(axis=0), TOKENS.max(axis=0))
+    axis = axis_of(PLANE, TOKENS.min(axis=0), TOKENS.max(axis=0), 8)
     order = cut(rows, lambda x: x, axis, 200, tmp_path, "keys", None)
     sizes = np.diff(order.slabs.starts)
     assert sizes.sum() == 1500 and sizes.max() < 230 and (order.slabs.low[1:] > order.slabs.high[:-1]).all()
@@ -125,9 +125,10 @@ def test_many_layers_and_eigenvalues():
     shards = af.Sharded(one, block=400)
     expected = af.propagate(one, TOKENS, VALUES, 5, save_every=5).y[-1]
     assert abs(shards.propagate(TOKENS, VALUES, 5) - expected).max() < 1e-11
-    found, known = shards.spectrum(TOKENS, 4), one.spectrum(TOKENS, 4)
+    few = TOKENS[:600]
+    found, known = shards.spectrum(few, 3), one.spectrum(few, 3)
     assert abs(found.eigenvalues - known.eigenvalues).max() < 1e-9
-    assert abs(found.at(TOKENS[:9]) - known.at(TOKENS[:9])).max() < 1e-4
+    assert abs(abs(found.at(few[:9])) - abs(known.at(few[:9]))).max() < 1e-6
 
 
 def test_float32_and_values_that_are_the_tokens():
