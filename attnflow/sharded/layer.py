@@ -30,7 +30,7 @@ class Sharded:
     Tokens, values and queries are arrays, names of .npy files, Zarr arrays or their folders, Dask arrays, or a list of such
     shards; they are read `block` rows at a time, and what comes between is on disk. Blocks are computed one after the
     other in this process, or by the workers of a Dask cluster: files and `scratch` must then be on a disk that all see.
-    Results are the same bits wherever they are computed, and those of the layer itself to its `rtol`.
+    Results are the same bits whichever processes compute them, and those of the layer itself to its `rtol`.
 
     Engines are those of the layer: all pairs ("numba", "reference", "cupy") shard by shard, "cells" in slabs of tokens with
     the keys within their reach, "nufft" as one Fourier series that shards of keys add up to; "auto" takes the one that is

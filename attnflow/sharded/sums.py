@@ -84,7 +84,7 @@ def _look_at_values(piece: Piece, first: int) -> None:
 
 
 @dataclass
-class _Sampled(Request):
+class Sampled(Request):
     """What is asked of an engine about tokens of which only a sample is here."""
 
     queried: int = 0
@@ -108,7 +108,7 @@ def make(
     if engine == "auto":
         sample = None if queries is keys else queries.sample
         asked = f, layer.epsilon, sample, keys.sample, layer.dtype, layer.rtol, 1, 2
-        engine = cheapest(_Sampled(*asked, queried=queries.rows.size, held=keys.rows.size)).engine
+        engine = cheapest(Sampled(*asked, queried=queries.rows.size, held=keys.rows.size)).engine
     kernel = Kernel(f, layer.epsilon, engine, layer.dtype, layer.rtol)
     if engine == "nufft":
         return Fourier(kernel, queries.rows, keys.rows, (queries.of_queries, keys.of_keys), block, client)

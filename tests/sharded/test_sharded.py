@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attnflow as af
-from attnflow.kernels import Attended, attend
+from attnflow.kernels import Attended, attend, choice
 from attnflow.sharded import merge
 from attnflow.sharded.rows import open_rows
 from attnflow.sharded.slabs import axis_of, cut
+from attnflow.sharded.sums import Sampled, survey
 
 TORUS, PLANE = (af.SquaredDistance(space) for space in (af.Torus([1.0, 1.0]), af.Euclidean(2)))
 RNG = np.random.default_rng(0)
@@ -129,6 +130,21 @@ def test_many_layers_and_eigenvalues():
     found, known = shards.spectrum(few, 3), one.spectrum(few, 3)
     assert abs(found.eigenvalues - known.eigenvalues).max() < 1e-9
     assert abs(abs(found.at(few[:9])) - abs(known.at(few[:9]))).max() < 1e-6
+
+
+@pytest.mark.parametrize("epsilon, cheapest", [(1e-6, "cells"), pytest.param(1e-3, "nufft", marks=pytest.mark.optional)])
+def test_the_engine_is_chosen_from_a_sample_as_from_all_tokens(epsilon, cheapest):
+    if cheapest == "nufft":
+        pytest.importorskip("finufft")
+    tokens = np.sort(np.random.default_rng(2).random((100_000, 2)), axis=0)  # along a diagonal
+    one = layer(epsilon=epsilon, backend="auto", rtol=1e-9)
+    sample = survey(TORUS, open_rows(tokens, "tokens"), "tokens", 7000, None).sample
+    assert 40_000 < len(sample) <= 2**16
+    asked = TORUS, epsilon, None, sample, "float64", 1e-9, 1, 2
+    found, known = choice.cheapest(Sampled(*asked, queried=100_000, held=100_000)), one.plan(tokens)
+    assert found.engine == known.engine == cheapest
+    for engine, seconds in known.seconds.items():
+        assert found.seconds[engine] == pytest.approx(seconds, rel=0.5)
 
 
 def test_float32_and_values_that_are_the_tokens():
