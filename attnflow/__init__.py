@@ -51,6 +51,7 @@ from .geometry import (
 from .kernels import backends
 from .particles import GaussianTokens, error_bars, evolve, evolve_continuous, extrapolate, feynman_kac, langevin, propagate
 from .pde import ConformalHeat, DriftDiffusion, FokkerPlanck, General, Heads, Heat
+from .sharded import Sharded
 from .similarity import (
     Additive,
     Cosine,
@@ -100,6 +101,7 @@ __all__ = [
     "PowerDistance",
     "PseudoMetric",
     "Screening",
+    "Sharded",
     "Sinkhorn",
     "Solution",
     "Sparse",

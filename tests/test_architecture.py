@@ -34,6 +34,7 @@ FLOORS = {
     "pde": 4,
     "theory": 4,
     "particles": 5,
+    "sharded": 5,
     "continuum": 6,
     "learning": 6,
     "studies": 7,

@@ -79,7 +79,7 @@ def things():
     yield from (af.DotProduct(wide, wide, bias=wide[0]), af.Additive([1.0], [2.0], [[1.0, 0.0]], np.tanh))
     yield from (af.PseudoMetric(lambda x, y: (x[..., 0] - y[..., 0]) ** 2, 1), af.PseudoMetric(1 - sympy.cos(X0 - Y0), 1))
     yield af.PseudoMetric(lambda x, y: x[..., 0] - y[..., 0], 1).transposed()
-    yield from (*two, af.MultiHead(two), LAYER.bind(TOKENS), LAYER.plan(TOKENS), LAYER.spectrum(TOKENS, 3))
+    yield from (*two, af.MultiHead(two), af.Sharded(LAYER), LAYER.bind(TOKENS), LAYER.plan(TOKENS), LAYER.spectrum(TOKENS, 3))
     yield from (
         af.DensityCorrected(1 / 3),
         af.Sinkhorn(),

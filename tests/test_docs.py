@@ -1,11 +1,13 @@
 """The site's sources, without Sphinx: names, links, and what is made from the code."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import attnflow as af
@@ -130,6 +132,22 @@ def test_a_broken_link_or_anchor_is_found(tmp_path):
     )
     (tmp_path / "b.html").write_text('<p id="y"><img src="gone.png">')
     assert check_links.broken(tmp_path) == ["a.html: b.html#x", "b.html: gone.png"]
+
+
+@pytest.mark.optional
+@pytest.mark.slow
+def test_the_shell_script_runs_a_layer_on_a_scheduler_and_workers_of_this_machine(tmp_path):
+    pytest.importorskip("distributed")
+    tokens = np.random.default_rng(0).random((3000, 2))
+    np.save(tmp_path / "x.npy", tokens)
+    np.save(tmp_path / "v.npy", np.cos(2 * np.pi * tokens))
+    command = ["bash", DOCS / "guides/sharded_layer.sh", "x.npy", "v.npy", "out.npy", "2"]
+    environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    layer = af.Attention(af.SquaredDistance(af.Torus([1.0, 1.0])), 1e-3)
+    assert abs(np.load(tmp_path / "out.npy") - layer(tokens, np.cos(2 * np.pi * tokens))).max() < 1e-11
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npy", "v.npy", "x.npy"]
 
 
 @pytest.mark.optional

@@ -20,6 +20,7 @@ NAMES = (
     "digits",
     "parity",
     "memory",
+    "scale",
     "noise",
     "coverage",
     "error_bars_digits",

@@ -127,20 +127,10 @@ class BoundLayer:
 
         Those that see nobody else by their mask are not counted, nor the first half of a causal one.
         """
-        own = self._own_logits() - log_sum_exp
-        alone = own > -1e-6
-        if self.layer.f.pair.reduction == "general":
-            alone &= np.abs(log_sum_exp) < 1e9  # beside a larger constant of f that can not be seen
+        alone = attends_alone(self.layer, self.tokens, self.key_bias, log_sum_exp)
         if self.mask is not None:
             alone &= self.mask.sociable
-        count = int(alone.sum()) if len(own) > 1 else 0
-        if count:
-            checks.warn(
-                f"{count} of {len(own)} tokens attend only to themselves: epsilon = {self.layer.epsilon:g} "
-                "is below their spacing",
-                checks.IsolatedTokensWarning,
-            )
-        return count
+        return warn_isolated(int(alone.sum()), len(alone), self.layer.epsilon)
 
     def attend_transposed(self, values: np.ndarray) -> np.ndarray:
         """sum_i S_ij v_i for values (N, c): with Z the row sums, exp(b_j) sum_i K_ij exp(-log Z_i) v_i."""
@@ -154,7 +144,30 @@ class BoundLayer:
         return np.exp(self._own_logits() - self.attend(None).log_sum_exp)
 
     def _own_logits(self) -> np.ndarray:
-        return -self.layer.f.diagonal(self.tokens) / (2 * self.layer.epsilon) + self.key_bias
+        return _own_logits(self.layer, self.tokens, self.key_bias)
+
+
+def attends_alone(layer: Any, tokens: np.ndarray, key_bias: np.ndarray, log_sum_exp: np.ndarray) -> np.ndarray:
+    """Which tokens' own weight exceeds 1 - 1e-6: (N,)."""
+    alone = _own_logits(layer, tokens, key_bias) - log_sum_exp > -1e-6
+    if layer.f.pair.reduction == "general":
+        alone &= np.abs(log_sum_exp) < 1e9  # beside a larger constant of f that can not be seen
+    return alone
+
+
+def warn_isolated(count: int, size: int, epsilon: float) -> int:
+    """The count of isolated tokens, which is told if there are any; one token alone is not isolated."""
+    if size == 1 or not count:
+        return 0
+    checks.warn(
+        f"{count} of {size} tokens attend only to themselves: epsilon = {epsilon:g} is below their spacing",
+        checks.IsolatedTokensWarning,
+    )
+    return count
+
+
+def _own_logits(layer: Any, tokens: np.ndarray, key_bias: np.ndarray | float) -> np.ndarray:
+    return -layer.f.diagonal(tokens) / (2 * layer.epsilon) + key_bias
 
 
 def _shares(logarithm: np.ndarray) -> np.ndarray:

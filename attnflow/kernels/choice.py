@@ -93,7 +93,12 @@ def choose(
     >>> choose(af.SquaredDistance(af.Circle()), 0.1, None, tokens).engine
     'numba'
     """
-    request = Request(f, epsilon, queries, keys, dtype, rtol, columns, applications, mask)
+    return cheapest(Request(f, epsilon, queries, keys, dtype, rtol, columns, applications, mask))
+
+
+def cheapest(request: Request) -> Choice:
+    """As `choose`."""
+    mask = request.mask
     request.facts |= {"queries": request.count, "keys": request.size}
     pairs, reasons, why = {}, {}, ValueError()
     for name, engine in ENGINES.items():

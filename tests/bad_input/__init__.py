@@ -5,6 +5,7 @@ from .equations import EQUATIONS
 from .layers import ATTENTION
 from .learned import CLASSIFIERS, LEARNING
 from .results import RESULTS
+from .sharded import SHARDED
 from .similarities import SIMILARITY
 from .similarity_families import FAMILIES
 from .spaces import DENSITIES, GEOMETRY
@@ -18,6 +19,7 @@ ROWS = [
     *CLASSIFIERS,
     *ATTENTION,
     *PARTICLES,
+    *SHARDED,
     *EQUATIONS,
     *RESULTS,
     *FAMILIES,

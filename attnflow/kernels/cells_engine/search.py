@@ -109,7 +109,7 @@ def predict(request: Request) -> float:
     u = v if queries is None else f.query_features(queries)
     many = v.shape[1] > CELLED
     within = request.facts["keys within reach"] = round(
-        _within_reach(f.pair, radius(f, epsilon, len(keys), request.rtol), u, v, TILE if many else 0)
+        _within_reach(f.pair, radius(f, epsilon, request.size, request.rtol), u, v, request.size, TILE if many else 0)
     )
     if many:
         return _ARRANGED * request.tokens + request.applications * request.count * within * pair_cost(request) * request.share
@@ -120,10 +120,10 @@ def predict(request: Request) -> float:
 
 
 def _within_reach(
-    pair: Pair, distance: float, u: np.ndarray, v: np.ndarray, patch: int = 0, queries: int = 64, sample: int = 8192
+    pair: Pair, distance: float, u: np.ndarray, v: np.ndarray, size: int, patch: int = 0, queries: int = 64, sample: int = 8192
 ) -> float:
-    """Mean number of keys within a distance of a query, from evenly spaced samples of both; farther by the width of a
-    patch of so many keys."""
+    """Mean number of keys, of `size`, within a distance of a query, from evenly spaced samples of both; farther by the
+    width of a patch of so many keys."""
     u, some = u[:: -(-len(u) // queries)], v[:: -(-len(v) // sample)]
     square = np.zeros((len(u), len(some)))
     for k in range(u.shape[1]):
@@ -132,9 +132,12 @@ def _within_reach(
             difference -= pair.period[k] * np.round(difference / pair.period[k])
         square += difference**2
     if patch:
-        rank = min(max(round(patch * len(some) / len(v)), 1), len(some) - 1)
+        rank = min(max(round(patch * len(some) / size), 1), len(some) - 1)
         distance += _PATCH * float(np.sqrt(np.median(np.partition(square, rank, axis=1)[:, rank])))
-    return max(1.0, float((square <= distance**2).mean()) * len(v))
+    near = square <= distance**2
+    if size > len(v):  # keys of which v is a sample: that a query is in it would count too much
+        near &= square > 0
+    return max(1.0, float(near.mean()) * size)
 
 
 def radius(f: PseudoMetric, epsilon: float, size: int, rtol: float) -> float:

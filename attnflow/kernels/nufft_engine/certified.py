@@ -34,6 +34,7 @@ PROBES = 4  # rows summed directly to check the certificate
 FEW = 64  # rows that the dense engine sums before cells have sorted the keys; rows without a certificate see few keys
 PIECE = 2**15  # rows at a time: they stay in the second-level cache
 LOOSEST = 1e-2  # errors of errors are neglected
+Corners = tuple[np.ndarray, np.ndarray]  # the least and the largest of each coordinate (m,)
 _PARENTS: list = []  # plans of a process that this one was forked from
 
 
@@ -133,8 +134,8 @@ class NufftSums:
                 f"rtol={rtol:.3g} is below what backend 'nufft' reaches for these tokens, {best:.2g}; "
                 "use backend='numba', or 'cells' for small epsilon"
             )
-        self._key_order = _spatial_order(v, xp)
-        self._order = self._key_order if u is v else within[_spatial_order(u[:, within], xp)]
+        self._key_order = spatial_order(v, xp)
+        self._order = self._key_order if u is v else within[spatial_order(u[:, within], xp)]
         self._u, self._v, self._process = u, v, os.getpid()
         self._transform()
         self.work = work(self._series.modes, (self._rows + self._size) / 2, self._tol)
@@ -314,27 +315,43 @@ def coordinates(f: PseudoMetric, features: np.ndarray) -> np.ndarray:
 
 
 def _series(period, epsilon, u, v, rtol, xp=np) -> tuple[Series, np.ndarray]:
-    """The Fourier series, and the queries in its reach: others are too far for any certificate.
+    """The Fourier series, and the queries in its reach: others are too far for any certificate."""
+    keys, within = _corners(v), xp.arange(u.shape[1])
+    queries = keys
+    if u is not v and period is None:
+        within = xp.flatnonzero(in_reach(u, keys, margin(epsilon, len(v), v.shape[1], rtol), xp))
+        queries = _corners(u[:, within] if len(within) else v)
+    return series_between(period, epsilon, queries, keys, v.shape[1], rtol), within
 
-    What the series leaves out costs a token that sees no one but itself an eighth of rtol.
-    """
-    dim, count = v.shape
-    level = min(rtol, LOOSEST) / (16 * count)
+
+def series_between(period, epsilon: float, queries: Corners, keys: Corners, count: int, rtol: float) -> Series:
+    """The Fourier series for queries and `count` keys, each between two corners; on a torus, between any."""
+    level = _level(rtol, count)
     if period is not None:
         period = np.asarray(period, dtype=float)
         images = _images(period, epsilon, min(rtol, LOOSEST))
         series = torus(epsilon, period, level)
-        return replace(series, leak=series.leak + images), xp.arange(u.shape[1])
-    low, high = _corners(v)
-    if u is v:
-        return box(epsilon, low, high, high - low, level), xp.arange(u.shape[1])
-    width = reach(epsilon, dim, level)
+        return replace(series, leak=series.leak + images)
+    (low, high), (lowest, highest) = keys, queries
+    return box(epsilon, low, high, np.maximum(high - lowest, highest - low), level)
+
+
+def margin(epsilon: float, dim: int, count: int, rtol: float) -> float:
+    """How far from the corners of `count` keys a query may lie to have a certificate."""
+    return reach(epsilon, dim, _level(rtol, count))
+
+
+def in_reach(u, keys: Corners, width: float, xp=np):
+    """Which queries (m, M) lie within a margin of the corners of the keys: (M,)."""
     inside = xp.ones(u.shape[1], dtype=bool)
-    for row, least, most in zip(u, low, high):
+    for row, least, most in zip(u, *keys):
         inside &= (row >= least - width) & (row <= most + width)
-    within = xp.flatnonzero(inside)
-    lowest, highest = _corners(u[:, within] if len(within) else v)
-    return box(epsilon, low, high, np.maximum(high - lowest, highest - low), level), within
+    return inside
+
+
+def _level(rtol: float, count: int) -> float:
+    """What the series leaves out: it costs a token that sees no one but itself an eighth of rtol."""
+    return min(rtol, LOOSEST) / (16 * count)
 
 
 def _corners(x):
@@ -364,7 +381,7 @@ def _images(period, epsilon, rtol):
     return float(images)
 
 
-def _spatial_order(x, xp):
+def spatial_order(x, xp):
     """Neighbours next to each other: FINUFFT is then 1.5 times faster. Cells row by row, sorted by radix.
 
     cuFINUFFT sorts by itself.

@@ -111,7 +111,7 @@ class GaussSums:
     """Sums of Gaussians between fixed points: FINUFFT plans with their points sorted once.
 
     `modes` and `at_targets` are the two halves; `around` is what the error bound needs. Points come as coordinates
-    (m, N); targets None: the sources. All arrays are of the namespace `xp`; CuPy's are transformed by cuFINUFFT.
+    (m, N); targets None: the sources. Of no points, (m, 0), there are no plans: one half may be elsewhere. All arrays are of the namespace `xp`; CuPy's are transformed by cuFINUFFT.
     """
 
     def __init__(self, series: Series, targets: np.ndarray | None, sources: np.ndarray, tol: float, xp=np) -> None:
@@ -146,6 +146,8 @@ class GaussSums:
         """Plans and the points that are theirs."""
         edges = [len(angles[0]) * k // parts for k in range(parts + 1)]
         plans = []
+        if len(angles[0]) == 0:
+            return plans
         with _FINUFFT:
             for some in map(slice, edges, edges[1:]):
                 plans.append((make(kind, self.series.modes, eps=tol, isign=-1 if kind == 1 else 1), some))

@@ -88,7 +88,7 @@ def predict(request: Request) -> float:
 def pair_cost(request: Request) -> float:
     """What a pair takes, in those of two dimensions and one column by squares."""
     (f, epsilon), columns = request.scaled, max(request.columns, 1)
-    pair, v = f.pair, f.key_features(request.keys[:: -(-request.size // _SAMPLE)])
+    pair, v = f.pair, f.key_features(request.keys[:: -(-len(request.keys) // _SAMPLE)])
     if pair.reduction == "general":
         cost, how = _CALLED, "evaluated by Python"
         if expression_of(f) is not None:

@@ -1,0 +1,145 @@
+"""The three ways of summing block by block, and which one: all pairs, near keys, Fourier series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..attention import Attention
+from ..kernels import Attended
+from ..kernels.choice import cheapest
+from ..kernels.costs import Request
+from ..similarity import PseudoMetric
+from .fourier import Fourier
+from .near import Near
+from .pairs import Block, Kernel, Pairs
+from .rows import Piece, Rows, Sliced, check_finite, load, spans
+from .slabs import axis_of, cut
+from .tasks import each
+
+_SAMPLE = 2**16  # tokens that costs are predicted from
+
+
+class Sums(Protocol):
+    """What every block of queries sees of all keys: (first, last, means and log-sum-exps), in order."""
+
+    kernel: Kernel
+
+    def blocks(self, values: Rows | None, bias: Rows | None) -> Iterator[Block]: ...
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """Rows that were read once and are in order: the corners of their features as queries and as keys, and some of them."""
+
+    rows: Rows
+    of_queries: tuple[np.ndarray, np.ndarray]
+    of_keys: tuple[np.ndarray, np.ndarray]
+    sample: np.ndarray
+
+
+def survey(f: PseudoMetric, rows: Rows, name: str, block: int, client: Any) -> Surveyed:
+    """Read all points once.
+
+    Raises
+    ------
+    ValueError
+        Naming the row that is not finite, or the rows among which f refuses one.
+    """
+    stride = -(-rows.size // _SAMPLE)
+    calls = ((f, rows.piece(*some), *some, stride, name, rows.size > block) for some in spans(rows.size, block))
+    corners, samples = zip(*each(client, _look, calls))
+    ends = np.array(corners)
+    low, high = ends[:, :, 0].min(axis=0), ends[:, :, 1].max(axis=0)
+    return Surveyed(rows, (low[0], high[0]), (low[-1], high[-1]), np.concatenate(samples))
+
+
+def _look(
+    f: PseudoMetric, piece: Piece, first: int, last: int, stride: int, name: str, several: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The corners (1 or 2, 2, m) of a block's features as queries and as keys, where these differ; and some points: a task."""
+    points = check_finite(load(piece), first, name)
+    try:
+        points = f.check(points, name)
+    except ValueError as error:
+        raise ValueError(str(error) + (f", of rows {first} to {last - 1}" if several else "")) from None
+    features = [f.query_features(points)] + ([] if f.symmetric else [f.key_features(points)])
+    corners = [[[end(column) for column in which.T] for end in (np.min, np.max)] for which in features]
+    return np.array(corners), points[-first % stride :: stride]
+
+
+def check_values(rows: Rows, block: int, client: Any) -> None:
+    """ValueError naming the row that is not finite."""
+    calls = ((rows.piece(*some), some[0]) for some in spans(rows.size, block))
+    for _ in each(client, _look_at_values, calls):
+        pass
+
+
+def _look_at_values(piece: Piece, first: int) -> None:
+    check_finite(load(piece), first, "values")
+
+
+@dataclass
+class Sampled(Request):
+    """What is asked of an engine about tokens of which only a sample is here."""
+
+    queried: int = 0
+    held: int = 0
+
+    @property
+    def count(self) -> int:
+        return self.queried
+
+    @property
+    def size(self) -> int:
+        return self.held
+
+
+def make(
+    layer: Attention, queries: Surveyed, keys: Surveyed, folder: Path, block: int, client: Any, f: PseudoMetric | None = None
+) -> Sums:
+    """Sums of the layer's similarity, or of another one, by the layer's engine or the cheapest."""
+    f = layer.f if f is None else f
+    engine = layer.backend
+    if engine == "auto":
+        sample = None if queries is keys else queries.sample
+        asked = f, layer.epsilon, sample, keys.sample, layer.dtype, layer.rtol, 1, 2
+        engine = cheapest(Sampled(*asked, queried=queries.rows.size, held=keys.rows.size)).engine
+    kernel = Kernel(f, layer.epsilon, engine, layer.dtype, layer.rtol)
+    if engine == "nufft":
+        return Fourier(kernel, queries.rows, keys.rows, (queries.of_queries, keys.of_keys), block, client)
+    if engine != "cells":
+        return Pairs(kernel, queries.rows, keys.rows, block, client)
+    low, high = (end(parts, axis=0) for end, parts in zip((np.min, np.max), zip(queries.of_queries, keys.of_keys)))
+    axis = axis_of(f, low, high, -(-max(keys.rows.size, queries.rows.size) // block))
+    of_keys = cut(keys.rows, f.key_features, axis, block, folder, "keys", client)
+    same = queries is keys and f.symmetric
+    of_queries = of_keys if same else cut(queries.rows, f.query_features, axis, block, folder, "queries", client)
+    return Near(kernel, axis, of_queries, of_keys, folder, client)
+
+
+@dataclass
+class InMemory:
+    """Sums of values and a bias that are in memory: what a `BoundLayer` asks of its plan."""
+
+    sums: Sums
+
+    @property
+    def engine(self) -> str:
+        """Its name."""
+        return self.sums.kernel.backend
+
+    @property
+    def run(self) -> Any:
+        """What may tell `stats` of itself."""
+        return self.sums
+
+    def __call__(self, values: np.ndarray | None, key_bias: np.ndarray | None) -> Attended:
+        """What all queries see."""
+        rows, bias = (None if array is None else Sliced(array) for array in (values, key_bias))
+        means, log_sum_exps = zip(*(found for _, _, found in self.sums.blocks(rows, bias)))
+        return Attended(np.concatenate(means), np.concatenate(log_sum_exps))
