@@ -7,6 +7,7 @@ expanded in eps; Sinkhorn's weights are solved for order by order.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import sympy
 from sympy.core.function import AppliedUndef
@@ -40,12 +41,12 @@ class Layer:
 
     __repr__ = display.of_fields
 
-    @property
+    @cached_property
     def limit(self) -> Operator:
         """L = A_1 / tau: layers follow dH/dt = L H."""
         return _over(self.time_step, self.terms[1]).named("L")
 
-    @property
+    @cached_property
     def bias(self) -> Operator:
         """B = A_2 / (2 tau^2): one layer is A H = H + tau (L H + 2 tau B H) + O(tau^3).
 
@@ -63,7 +64,7 @@ class Layer:
         a, L = expression(residual, "residual"), self.limit
         if a.is_number and not 0 < a <= 1:
             raise ValueError(f"residual must be in (0, 1], got {checks.short(residual)}")
-        return (2 / a * self.bias - sympy.Rational(1, 2) * (L @ L)).named("R")
+        return (2 / a * self.bias - (sympy.Rational(1, 2) * L) @ L).named("R")
 
     def _repr_latex_(self) -> str:
         tau = sympy.latex(self.time_step)

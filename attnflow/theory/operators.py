@@ -218,8 +218,10 @@ def tensor(metric: int | sympy.Matrix) -> sympy.Matrix:
 
 
 def differentiate(F: sympy.Expr, index: Index, variables: tuple[sympy.Symbol, ...]) -> sympy.Expr:
-    orders = [(v, times) for v, times in zip(variables, index) if times]
-    return sympy.diff(F, *orders) if orders else F
+    for v, times in zip(variables, index):
+        for _ in range(times):
+            F = sympy.diff(F, v)  # one at a time: sympy simplifies what it takes several of, for longer than it takes them
+    return F
 
 
 def _unit(dim: int, *axes: int) -> Index:
