@@ -30,6 +30,7 @@ NAMES = (
     "steppers",
     "solvers",
     "boundaries",
+    "budgets",
     "moons",
     "learned_digits",
     "meshes",
