@@ -14,7 +14,7 @@ from threading import Thread
 
 from .. import checks, display
 
-_SHARE = 0.05  # of the time, that pictures may take
+_SHARE = 0.1  # of the time, that pictures may take
 _REFRESH = 2  # seconds after which a browser asks again
 _COLUMNS = ("normalization", "epsilon", "size", "seed", "error", "deviation", "seconds", "engine")
 _STYLE = (
@@ -43,7 +43,8 @@ class _Watch:
         if began >= self._next or _whole(result):
             self._show(result)
             ended = time.monotonic()
-            self._next = ended + (ended - began) / _SHARE
+            # the first one loads matplotlib, and tells nothing of those to come
+            self._next = ended + (_REFRESH if self._next == 0.0 else (ended - began) / _SHARE)
 
     def _show(self, result) -> None:
         raise NotImplementedError
