@@ -54,7 +54,7 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
     cells, message, status = study.cells(), "finished", 0
     found: dict[str, dict] = {}
     done: dict[Cell, dict] = {}
-    failed, first = 0, Exception()  # no others: an error keeps what its cell held
+    failed, first = 0, Exception()  # the others are not kept: an error holds what its cell held
     with Signals() as signals:
         try:
             prints = [part.fingerprint for part in study.parts]
