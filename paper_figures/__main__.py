@@ -16,11 +16,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
-import numba
 import numpy as np
 from matplotlib import rc_context
 
-from attnflow.studies.workers import THREADS
+from attnflow.studies.workers import shares
 
 from . import FIGURES, Check, compute, plot
 
@@ -74,9 +73,8 @@ def made(names: list[str], quick: bool, folder: Path, jobs: int) -> Iterator[tup
     if jobs <= 1:
         yield from (make(name, quick, folder, progress=sys.stderr.isatty()) for name in names)
         return
-    share = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), numba.set_num_threads, (share,))  # a fork after compiled loops hangs
-    with pool, _environment(dict.fromkeys(THREADS, str(share))):
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"))  # a fork after compiled loops hangs
+    with pool, _environment(shares(jobs)):
         tasks = [pool.submit(make, name, quick, folder, progress=False) for name in sorted(names, key=_dearest_first)]
         yield from (task.result() for task in as_completed(tasks))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Generator
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from ..provenance import versions
 from .cells import run_cell
 from .design import Cell, Design
 from .signals import Signals
-from .workers import in_processes
+from .workers import cores, in_processes
 
 
 class Outcome(NamedTuple):
@@ -34,7 +33,7 @@ def compute(study: Design, cells: list[Cell], n_jobs: int, client, signals: Sign
 
 def processes(n_jobs: int) -> int:
     """How many are asked for: -1 means one for each core."""
-    return n_jobs if n_jobs > 0 else os.cpu_count() or 1
+    return n_jobs if n_jobs > 0 else cores()
 
 
 def check_client(client) -> None:

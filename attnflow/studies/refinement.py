@@ -42,10 +42,9 @@ def narrowed(study: Design, goal: Goal, kept: Store, path, means: Means) -> Stud
             return replace(result, message=f"{result.message}; {wide}")
         if now <= goal.width:
             return replace(result, message=f"{result.message}: {wide}")
-        wanted = int(
-            np.ceil(study.seeds * min((now / goal.width) ** 2, 2.0))
-        )  # twice as many at most: the width is an estimate
-        more = min(wanted - study.seeds, (min(left - computed, MOST_CELLS - len(study.cells())) // per_seed))
+        # the width is an estimate: twice as many seeds at most
+        wanted = int(np.ceil(study.seeds * min((now / goal.width) ** 2, 2.0)))
+        more = min(wanted - study.seeds, min(left - computed, MOST_CELLS - len(study.cells())) // per_seed)
         if more < 1:
             return replace(result, message=f"budget of {left} cells spent: {wide}", status=1)
         study = study.with_seeds(study.seeds + more)

@@ -58,7 +58,7 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
     found: dict[str, dict] = {}
     done: dict[Cell, dict] = {}
     seen = StudyResult(study, [], "running", store=path, progress=means.progress)
-    failed, first = 0, Exception()  # no others: an error keeps what its cell held
+    failed, first = 0, Exception()  # the others are not kept: an error holds what its cell held
 
     def in_order() -> list[dict]:
         return [done[cell] for cell in cells if cell in done]

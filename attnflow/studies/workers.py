@@ -1,8 +1,9 @@
 """Processes that compute cells, each by itself: what is sent to them, what they answer, and how they end.
 
 A worker is a Python process that reads from its standard input, a pipe: the study, then cells; and writes an answer to
-each. It ends with its input, so none outlives its parent. No semaphores, no process that tracks them. One that dies
-takes its cell with it and nothing else: another takes its place and tries the cell once more.
+each. It ends with its input, so none outlives its parent, however that ends; workers of a process pool compute on after
+a parent that was killed. One that dies takes its cell with it and nothing else: another takes its place and tries the cell
+once more.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .signals import Signals
 
 _POLL = 0.1  # seconds between looks for a signal
 _TRIES = 2  # of a cell whose process dies
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _START = "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); from {module} import serve; serve()"
 
 
@@ -165,9 +166,14 @@ def shares(n_jobs: int) -> dict[str, str]:
     >>> set(shares(10**6).values())
     {'1'}
     """
-    share = max(1, (os.cpu_count() or 1) // n_jobs)
-    given = {name: os.environ.get(name, "") for name in THREADS}
+    share = max(1, cores() // n_jobs)
+    given = {name: os.environ.get(name, "") for name in _THREADS}
     return {name: str(min(share, int(value)) if value.isdecimal() and int(value) else share) for name, value in given.items()}
+
+
+def cores() -> int:
+    """That this process may use: a cluster lends a job some of a machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def serve() -> None:

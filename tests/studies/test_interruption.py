@@ -19,7 +19,7 @@ from attnflow.checks import PartialWarning
 from attnflow.cli import main
 from attnflow.studies import cells
 from attnflow.studies.signals import Signals, Terminated
-from attnflow.studies.workers import shares
+from attnflow.studies.workers import cores, shares
 
 CIRCLE, P = af.Circle(), af.VonMises(1.0)
 
@@ -196,11 +196,22 @@ def test_processes_that_cannot_begin_end_the_study(monkeypatch):
 
 
 def test_processes_share_the_cores(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("attnflow.studies.workers.cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("NUMBA_NUM_THREADS", "8")
     assert shares(2)["OMP_NUM_THREADS"] == "2" and shares(2)["NUMBA_NUM_THREADS"] == "4"
     assert set(shares(16).values()) == {"1"}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity")
+def test_cores_are_those_that_were_lent():
+    lent = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(lent)})
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, lent)
+    assert cores() == len(lent)
 
 
 def test_warnings_come_out_of_processes():
