@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from math import log
+from math import log, log10
 from typing import NamedTuple
 
 import numpy as np
@@ -194,7 +194,7 @@ def run() -> Report:
 
 
 def _bytes(count: float) -> str:
-    power = min(int(log(max(count, 1.0), 1000)), 8)
+    power = min(int(log10(max(count, 1.0)) / 3), 8)
     return f"{count / 1000**power:.3g} {' kMGTPEZY'[power].strip()}B"
 
 
