@@ -69,7 +69,7 @@ def _look(
         raise ValueError(str(error) + (f", of rows {first} to {last - 1}" if several else "")) from None
     features = [f.query_features(points)] + ([] if f.symmetric else [f.key_features(points)])
     corners = [[[end(column) for column in which.T] for end in (np.min, np.max)] for which in features]
-    return np.array(corners), points[-first % stride :: stride]
+    return np.array(corners), points[-first % stride :: stride].copy()  # not a view, which would keep the block
 
 
 def check_values(rows: Rows, block: int, client: Any) -> None:

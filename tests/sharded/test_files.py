@@ -116,7 +116,7 @@ def cluster():
 @pytest.mark.optional
 def test_a_closed_client_is_refused():
     distributed = pytest.importorskip("distributed")
-    with distributed.Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as client:
+    with distributed.Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as client:
         shards = af.Sharded(LAYER, client=client)
     with pytest.raises(ValueError, match="client must be open, got one that is closed"):
         shards(TOKENS)

@@ -36,5 +36,5 @@ def test_a_layer_from_file_to_file_takes_the_memory_of_its_blocks(engine):
         pytest.importorskip("finufft")
     few, many = (scale.measure(engine, size, 2**15) for size in (2**17, 2**21))
     assert max(few.error, many.error) < scale.RTOL
-    assert many.peak < few.peak + 2**25  # the rows of so many more are twice as much
+    assert many.peak < few.peak + 2**24  # the rows of so many more are four times as much
     assert many.moved / many.size == pytest.approx(few.moved / few.size, rel=0.2)
