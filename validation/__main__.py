@@ -26,6 +26,7 @@ NAMES = (
     "steppers",
     "solvers",
     "boundaries",
+    "budgets",
     "moons",
     "learned_digits",
     "meshes",
