@@ -79,7 +79,8 @@ def predicted_bias(
     ------
     ValueError
         If there is no limit, on spaces that have no quadrature grid, and for layers without drift on a line, whose
-        features never settle; if queries choose their keys and n_tokens is missing.
+        features never settle; if queries choose their keys and n_tokens is missing; if the bias is not good to ten per cent
+        on as many nodes as are affordable: tight bends of a map, or wide views.
     NotImplementedError
         If queries choose their keys on a line, where they see ever farther; for Screening; in more than three dimensions
         unless tokens are Gaussian and the layer is one head of their squared distance or Mahalanobis; and where a

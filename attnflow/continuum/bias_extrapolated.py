@@ -24,7 +24,6 @@ from .. import checks
 from ..attention import Attention, BoundLayer, MultiHead
 from ..attention.heads import heads_of, replace_heads
 from ..attention.infinite import bind_density
-from ..attention.linear_sums import LinearSums
 from ..geometry import Density
 from ..geometry.spaces import scattered
 from ..grid import Grid
@@ -42,6 +41,7 @@ _RESOLUTION = {None: 1.3, "colatitude": 2.2}  # nodes per width: quadrature erro
 _LARGEST = 30_000  # nodes
 _MOST_PAIRS = 2e10  # in all layers of one polynomial: about a minute on one core
 _ENOUGH, _WARN = 4e-4, 1e-2  # relative change by the largest temperature, about the error that is left
+_UNKNOWN = 0.1  # from which it does not tell even that
 _VANISHES = 1e-2  # of the second order, at the smallest temperature
 _TERMS, _SMALL = 200, 1e-12  # of the binomial series
 _SERIES = 20  # terms of it that are reckoned with
@@ -57,6 +57,11 @@ def extrapolated_bias(
     layer: Attention | MultiHead, density: Density, initial: Callable, t: float, n_tokens: float | None = None
 ) -> Callable:
     """The bias to its leading order, as `predicted_bias` has it: the second where the first vanishes.
+
+    Raises
+    ------
+    ValueError
+        If it is not good to ten per cent there.
 
     Warns
     -----
@@ -82,12 +87,17 @@ def extrapolated_bias(
         features, fields = features / size, []
         for scale, count in zip(largest * _STEPS, layers):
             heads = [_at_scale(one, head, nodes, scale) for one, head in zip(chosen, heads_of(smooth))]
-            fields.append(_after(_step(layer, heads, nodes.kept < 1), features, count))
+            fields.append(_after(_step(layer, heads, nodes.by_matrices), features, count))
         field, change = _leading(largest * _STEPS, np.array(fields), mass, may_vanish(layer))
         if change >= error and error < _WARN:  # rounding errors take over
             break
         found, grid, error, largest = size * field, nodes.grid, change, largest / 2
     assert found is not None  # the first polynomial is always taken
+    if error > _UNKNOWN:
+        raise ValueError(
+            f"t must be shorter, or f, density and initial smoother, for a predicted bias of {layer} on {density.space}: temperatures "
+            f"at which it is to their leading order need more than {grid.size} nodes, and are not affordable"
+        )
     if error > _WARN:
         checks.warn(
             f"the predicted bias is good to {error:.1g} of itself: more than {grid.size} nodes would tell it better, or "
@@ -99,15 +109,13 @@ def extrapolated_bias(
 
 
 class _Nodes(NamedTuple):
-    """Nodes, the logarithms of their masses, and what a sum over them costs, in pairs.
-
-    `kept`: the share of the coldest weights that are not next to nothing, where matrices hold them; else 1.
-    """
+    """Nodes, the logarithms of their masses, and what a sum over them costs, in pairs: of those that are `kept` if by matrices."""
 
     grid: Grid | HopfGrid
     log_mass: np.ndarray
     sums: float
     kept: float = 1.0
+    by_matrices: bool = False
     zonal: bool = False
 
     @classmethod
@@ -120,7 +128,9 @@ class _Nodes(NamedTuple):
         resolution = _RESOLUTION["colatitude" if density.space.columns == 3 > density.space.dim else None]
         bound, grid = bind_density(finest, density, None, initial, resolution, 2 * _LARGEST)
         heads = (bound,) if isinstance(finest, Attention) else bound.heads
-        return cls(grid, heads[0].log_mass, float(grid.size) ** 2, max(map(_kept, heads)))
+        pairs, kept = float(grid.size) ** 2, max(map(_kept, heads))
+        by_matrices = kept * pairs < _MOST_KEPT
+        return cls(grid, heads[0].log_mass, pairs, kept if by_matrices else 1.0, by_matrices)
 
     def bind(self, head: Attention) -> BoundLayer:
         if self.zonal and isinstance(self.grid, HopfGrid):
@@ -192,13 +202,9 @@ def _by_engine(head: BoundLayer | Averages) -> Callable:
 
 
 def _kept(head: BoundLayer) -> float:
-    """The share of weights that are not next to nothing; 1 where a matrix of them is too large, or does not know them."""
-    size = len(head.tokens)
-    if isinstance(head.plan, LinearSums):
-        return 1.0
-    some = head.weights(None, np.unique(np.linspace(0, size - 1, 64).astype(int)))
-    share = float((some > _NOTHING).mean())
-    return share if share * size**2 < _MOST_KEPT else 1.0
+    """The share of weights that are not next to nothing, from some rows."""
+    some = head.weights(None, np.unique(np.linspace(0, len(head.tokens) - 1, 64).astype(int)))
+    return float((some > _NOTHING).mean())
 
 
 def _matrix(head: BoundLayer | Averages) -> np.ndarray | sparse.csr_matrix:

@@ -6,6 +6,7 @@ from scipy.optimize import brentq
 from scipy.special import beta, roots_jacobi
 
 import attnflow as af
+from attnflow.continuum import bias_extrapolated
 
 CIRCLE, N, EVERY = af.Circle(), 1e4, 12
 P = af.Density(CIRCLE, lambda x: np.cos(x[..., 0] - 0.5) / 2)
@@ -199,3 +200,10 @@ def test_what_is_not_known_of_chosen_keys_is_refused_by_name(density, n_tokens, 
     layer = af.Attention(af.SquaredDistance(density.space), 1.0, af.TopK(5))
     with pytest.raises(error, match=message):
         af.predicted_bias(layer, density, waves, 0.1, n_tokens)
+
+
+def test_a_bias_whose_leading_order_is_out_of_reach_is_refused(monkeypatch):
+    monkeypatch.setattr(bias_extrapolated, "_MOST_PAIRS", 0.0)  # but for the first temperatures
+    layer = af.Attention(af.SquaredMap(loop), 1e9, af.TopK(1000))
+    with pytest.raises(ValueError, match=r"smoother, for a predicted bias of .*topk:1000.* need more than \d+ nodes"):
+        af.predicted_bias(layer, P, waves, 4.0, N)
