@@ -34,6 +34,7 @@ def test_the_table_is_long():
 INTERNAL = {
     "project",
     "formula",
+    "with_cells",
     "from_unit_cube",
     "probe_points",
     "check",

@@ -139,16 +139,20 @@ def rerun_solution(path: str, out: str | None = None) -> int:
     ValueError
         If the file was not made by the command, or its mask is another one by now.
     """
-    before = load_solution(path)
+    wanted = "file must be propagate.npz of attnflow propagate, or study.sqlite of attnflow converge"
+    try:
+        before = load_solution(path)
+    except ValueError as error:
+        raise ValueError(f"{wanted}, got {path!r}: {error}") from None
     told: Any = before.provenance.get("parameters")
     asked: Any = before.provenance.get("command")
     known = isinstance(told, dict) and {"layer", "layers"} <= set(told) and isinstance(asked, dict) and {*asked} == {*_WORDS}
     if before.points is None or not known:
-        raise ValueError(f"path must be a file that attnflow propagate wrote, got {path!r}, which lacks what it was given")
+        raise ValueError(f"{wanted}, got {path!r}, which lacks what it was given")
     layers = checks.integer(told["layers"], "layers")
     layer, _ = words.make_layer(before.points, **asked)
     if json.loads(json.dumps(described(layer))) != told["layer"]:
-        raise ValueError(f"path must be of the layer that its words make, got {path!r}: the mask {asked['mask']!r} has changed")
+        raise ValueError(f"file must be of the layer that its words make, got {path!r}: the mask {asked['mask']!r} has changed")
     run = propagate(layer, before.points, before.y[0], layers, progress=True)
     common = min(len(run.y), len(before.y))
     size = float(np.abs(before.y).max()) or 1.0

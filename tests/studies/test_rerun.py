@@ -77,7 +77,7 @@ def test_what_cannot_be_computed_again_says_why(original, tmp_path, capsys):
     for path, why in (
         (tmp_path / "python.sqlite", "of one that was made in Python"),
         (nameless, "file must say which study it is of"),
-        (tmp_path / "text.csv", "file must be the store of a study"),
+        (tmp_path / "text.csv", "or study.sqlite of attnflow converge"),
         (tmp_path / "none.sqlite", "No such file"),
     ):
         assert main(["rerun", str(path), "--out", str(tmp_path / "again")]) == 2
