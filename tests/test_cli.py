@@ -195,7 +195,7 @@ def test_a_file_that_lacks_what_made_it_is_not_done_again(tokens, tmp_path, caps
         run.provenance |= change
         run.save(tmp_path / "run.npz")
         assert main(["rerun", str(tmp_path / "run.npz")]) == 2
-        assert "path must be a file that attnflow propagate wrote" in capsys.readouterr().err
+        assert "file must be propagate.npz of attnflow propagate" in capsys.readouterr().err
 
 
 def test_propagate_keeps_its_picture_when_error_bars_are_interrupted(tokens, tmp_path, capsys, monkeypatch):

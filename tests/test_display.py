@@ -285,7 +285,16 @@ def test_text_is_not_taken_for_html():
 
 
 def test_dir_has_the_public_names_only():
-    assert {*dir(af)} == {*af.__all__, "theory", "families", "learning", "DiffusionMap", "LiveFigure", "LivePage", "__version__"}
+    assert {*dir(af)} == {
+        *af.__all__,
+        "theory",
+        "families",
+        "learning",
+        "DiffusionMap",
+        "LiveFigure",
+        "LivePage",
+        "__version__",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in af.__all__ if inspect.isclass(getattr(af, name))])
