@@ -126,13 +126,14 @@ class ConvergenceStudy(Design):
         width: float,
         cells: int | None = None,
         seconds: float | None = None,
+        kind: str = "slope",
         store: str | os.PathLike | None = None,
         n_jobs: int = 1,
         client=None,
         progress: bool = True,
         callback: Callable[[StudyResult], Any] | None = None,
     ) -> StudyResult:
-        """Add seeds until the 95% interval of a slope is narrow enough, or a budget is spent.
+        """Add seeds until the 95% interval of a slope or a constant is narrow enough, or a budget is spent.
 
         The seeds of the study are the first, and the tokens of theirs stay: with a store, a study that is refined again goes on
         from where it was.
@@ -140,7 +141,7 @@ class ConvergenceStudy(Design):
         Parameters
         ----------
         axis : {"size"}
-            Of the slope, see `StudyResult.slope`. That in "epsilon" has no noise: no seed narrows it.
+            See `StudyResult.slope`. What is fitted in "epsilon" has no noise: no seed narrows it.
         width : float
             high - low of the interval that is wanted; of several normalisations, of the widest.
         cells : int, optional
@@ -148,6 +149,8 @@ class ConvergenceStudy(Design):
         seconds : float, optional
             Longest time to begin cells in; where they are computed beside each other, those that are not finished by then are
             given up.
+        kind : {"slope", "constant"}
+            What is to be known: `StudyResult.slope` or `StudyResult.constant`.
         store, n_jobs, client, progress, callback
             As of `run`.
 
@@ -160,7 +163,7 @@ class ConvergenceStudy(Design):
         Raises
         ------
         TypeError, ValueError, OSError
-            As `run`; if there are fewer than two finite sizes, or the deviations have no slope.
+            As `run`; if there are fewer finite sizes than two, for a constant one, or the deviations have no slope.
 
         Examples
         --------
@@ -175,12 +178,14 @@ class ConvergenceStudy(Design):
         if checks.choice(axis, "axis", ("epsilon", "size")) == "epsilon":
             raise ValueError("axis must be 'size' to refine, got 'epsilon': runs at N = inf have no noise for seeds to lessen")
         goal = Goal(
+            checks.choice(kind, "kind", ("slope", "constant")),
             checks.positive(width, "width"),
             None if cells is None else checks.integer(cells, "cells", least=1),
             None if seconds is None else checks.positive(seconds, "seconds"),
         )
-        if sum(map(np.isfinite, self.sizes)) < 2:
-            raise ValueError(f"sizes must be at least two finite ones for a slope in them, got {self.sizes}")
+        least = 2 if goal.kind == "slope" else 1
+        if sum(map(np.isfinite, self.sizes)) < least:
+            raise ValueError(f"sizes must have at least {least} finite for a {goal.kind} in them, got {self.sizes}")
         means = Means(n_jobs, client, progress, callback)
         means.check()
         with Store(store) as kept:

@@ -1,4 +1,4 @@
-"""Seeds until a slope is known well enough: how many more, from how wide its interval still is."""
+"""Seeds until a slope or a constant is known well enough: how many more, from how wide its interval still is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from .sweep import Budget, Means, sweep
 
 
 class Goal(NamedTuple):
-    """How wide the interval of the slope in size may be, and what may be spent on it; None for what it takes."""
+    """How wide the interval of the slope or constant in size may be, and what may be spent on it; None for what it takes."""
 
+    kind: str
     width: float
     cells: int | None = None
     seconds: float | None = None
@@ -32,12 +33,12 @@ def narrowed(study: Design, goal: Goal, kept: Store, path, means: Means) -> Stud
         computed += len(result.cells) - result.resumed
         result = replace(result, resumed=len(result.cells) - computed)
         try:
-            now = max(part.slope("size").high - part.slope("size").low for part in result.parts)
+            now = max(found.high - found.low for found in (getattr(part, goal.kind)("size") for part in result.parts))
         except ValueError:
             if result.status == 0:
                 raise
-            return result  # too few cells are there for a slope
-        wide = f"the slope in N is known to {now:.3g}, with {study.seeds} seeds"
+            return result  # too few cells are there for it
+        wide = f"the {goal.kind} in N is known to {now:.3g}, with {study.seeds} seeds"
         if result.status == 1:
             return replace(result, message=f"{result.message}; {wide}")
         if now <= goal.width:

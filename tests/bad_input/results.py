@@ -171,6 +171,7 @@ RESULTS = [
     optional("ConvergenceStudy.run", "callback", lambda v: A_STUDY.run(callback=v, progress=False), OBJECT, "class"),
     optional("ConvergenceStudy.refine", "callback", lambda v: refine(callback=v), OBJECT, "class"),
     Row("ConvergenceStudy.refine", "axis", lambda v: refine(axis=v), NAME | {"without noise": "epsilon"}),
+    Row("ConvergenceStudy.refine", "kind", lambda v: refine(kind=v), NAME),
     Row("ConvergenceStudy.refine", "width", lambda v: refine(width=v), POSITIVE),
     optional("ConvergenceStudy.refine", "cells", lambda v: refine(cells=v), INTEGER | {"zero": 0}),
     optional("ConvergenceStudy.refine", "seconds", lambda v: refine(seconds=v), POSITIVE),

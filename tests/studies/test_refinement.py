@@ -48,6 +48,13 @@ def test_a_refined_study_is_the_study_with_so_many_seeds():
     assert widest(result) <= 0.6
 
 
+def test_a_constant_is_refined_from_one_size():
+    result = study(sizes=(100,)).refine("size", 0.4, kind="constant", progress=False)
+    value, low, high = result.constant("size")
+    assert result.status == 0 and high - low <= 0.4 and 0 < low < value
+    assert "the constant in N is known to" in result.message
+
+
 def test_a_budget_of_cells_is_kept_and_a_second_call_goes_on(tmp_path, computed):
     first = study().refine("size", 0.01, cells=30, store=tmp_path / "s.sqlite", progress=False)
     assert first.status == 1 and first.message.startswith("budget of 30 cells spent: the slope in N is known to")
@@ -74,7 +81,7 @@ def test_a_budget_of_seconds_is_kept(jobs):
     "call, message",
     [
         (lambda: study().refine("epsilon", 0.1), "axis must be 'size' to refine, got 'epsilon'"),
-        (lambda: study(sizes=(40, np.inf)).refine("size", 0.1), "sizes must be at least two finite ones"),
+        (lambda: study(sizes=(40, np.inf)).refine("size", 0.1), "sizes must have at least 2 finite"),
         (lambda: study().refine("size", 0.1, cells=0), "cells must be at least 1"),
         (lambda: study(lambda x: 1 + 0 * x[..., 0]).refine("size", 0.1, progress=False), "exact to round-off"),
     ],
