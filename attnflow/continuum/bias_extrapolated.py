@@ -128,7 +128,8 @@ class _Nodes(NamedTuple):
         resolution = _RESOLUTION["colatitude" if density.space.columns == 3 > density.space.dim else None]
         bound, grid = bind_density(finest, density, None, initial, resolution, 2 * _LARGEST)
         heads = (bound,) if isinstance(finest, Attention) else bound.heads
-        pairs, kept = float(grid.size) ** 2, max(map(_kept, heads))
+        hotter = (_STEPS[0] / _STEPS[-1]) ** (density.space.dim / 2)  # near keys of the hottest, whose matrices are the largest
+        pairs, kept = float(grid.size) ** 2, min(hotter, 1 / max(map(_kept, heads))) * sum(map(_kept, heads))
         by_matrices = kept * pairs < _MOST_KEPT
         return cls(grid, heads[0].log_mass, pairs, kept if by_matrices else 1.0, by_matrices)
 
