@@ -19,7 +19,7 @@ from types import ModuleType
 import numpy as np
 from matplotlib import rc_context
 
-from attnflow.studies.workers import shares
+from attnflow.studies.workers import cores, shares
 
 from . import FIGURES, Check, compute, plot
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             names.append(name)
     print(f"{'claim':66} {'predicted':>11} {'measured':>11} {'tolerance':>9}  verdict")
-    for name, title, checks, seconds in made(names, options.quick, options.out, options.jobs or os.cpu_count() or 1):
+    for name, title, checks, seconds in made(names, options.quick, options.out, options.jobs or cores()):
         print(f"{name}: {title} ({seconds:.0f} s)")
         print("\n".join(map(row, checks)), flush=True)
         if not all(check.holds for check in checks):
@@ -76,7 +76,10 @@ def made(names: list[str], quick: bool, folder: Path, jobs: int) -> Iterator[tup
     pool = ProcessPoolExecutor(jobs, get_context("spawn"))  # a fork after compiled loops hangs
     with pool, _environment(shares(jobs)):
         tasks = [pool.submit(make, name, quick, folder, progress=False) for name in sorted(names, key=_dearest_first)]
-        yield from (task.result() for task in as_completed(tasks))
+        try:
+            yield from (task.result() for task in as_completed(tasks))
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C the next ones do not begin
 
 
 @contextmanager

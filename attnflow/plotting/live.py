@@ -10,6 +10,7 @@ import io
 import time
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from threading import Thread
 
 from .. import checks, display
@@ -33,13 +34,13 @@ class _Watch:
     """Draws what is finished, as often as its share of the time allows."""
 
     def __init__(self) -> None:
-        self._next = 0.0
+        self._next, self._seen = 0.0, None
 
     def __call__(self, result) -> None:
         """Show what is finished; a callback of `ConvergenceStudy.run`."""
         for part in result.parts:
             part.predicted  # made once, and no part of what pictures take
-        began = time.monotonic()
+        began, self._seen = time.monotonic(), result
         if began >= self._next or _whole(result):
             self._show(result)
             ended = time.monotonic()
@@ -53,6 +54,11 @@ class _Watch:
 class LiveFigure(_Watch):
     """The picture of a running study in a notebook, which fills in as cells finish.
 
+    Raises
+    ------
+    ImportError
+        Without IPython.
+
     Examples
     --------
     In a notebook, ``study.run(callback=af.LiveFigure())``. It is any callback's way of looking at a study:
@@ -64,13 +70,13 @@ class LiveFigure(_Watch):
 
     def __init__(self) -> None:
         super().__init__()
+        if find_spec("IPython") is None:
+            raise ImportError("LiveFigure needs a notebook: pip install ipython, or watch an af.LivePage()")
         self._handle = None
 
     def _show(self, result) -> None:
-        try:
-            from IPython.display import display as show
-        except ImportError:
-            raise ImportError("LiveFigure needs a notebook: pip install ipython, or watch an af.LivePage()") from None
+        from IPython.display import display as show
+
         figure = _picture(result)
         if self._handle is None:
             self._handle = show(figure, display_id=True)
@@ -107,6 +113,8 @@ class LivePage(_Watch):
         page = self
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = 10  # seconds that a silent connection may take a thread
+
             def do_GET(self) -> None:
                 known = self.path in ("/", "/index.html")
                 body = page._html.encode() if known else b"not found\n"
@@ -116,7 +124,8 @@ class LivePage(_Watch):
                 self.send_header("Cache-Control", "no-store")
                 self.end_headers()
                 self.wfile.write(body)
-                page._asked, page._last = True, known and not page._going
+                if known:
+                    page._asked, page._last = True, not page._going
 
             def log_message(self, format: str, *_) -> None:
                 """Requests are nobody's business."""
@@ -144,7 +153,10 @@ class LivePage(_Watch):
         self.close()
 
     def close(self) -> None:
-        """Stop serving, once a page that is open somewhere has had the time to fetch what came last."""
+        """The study has ended: show what there is, and stop once a page that is open somewhere has had time to fetch it."""
+        if self._seen is not None and self._going:
+            self._draw(self._seen, going=False)
+            self._going = False  # not before the page is there
         patience = time.monotonic() + _REFRESH + 0.5
         while self._asked and not (self._going or self._last) and time.monotonic() < patience:
             time.sleep(0.05)
@@ -153,14 +165,16 @@ class LivePage(_Watch):
         self._thread.join()
 
     def _show(self, result) -> None:
+        self._draw(result, going=True)
+
+    def _draw(self, result, going: bool) -> None:
         drawn = io.StringIO()
         _picture(result).savefig(drawn, format="svg")
         svg = drawn.getvalue()
-        done, total, going = len(result.cells), len(result.study.cells()), not _whole(result)
-        title = f"{done} of {display.counted(total, 'cell')}" if going else f"All {display.counted(total, 'cell')} are finished"
+        done, total, whole = len(result.cells), len(result.study.cells()), _whole(result)
+        title = f"All {display.counted(total, 'cell')} are finished" if whole else f"{done} of {display.counted(total, 'cell')}"
         found = "" if going else f"<pre>{escape(result.summary())}</pre>"
         self._html = _html(title, svg[svg.index("<svg") :], found, _cells(result.cells), done, total, going)
-        self._going = going
 
 
 def _whole(result) -> bool:

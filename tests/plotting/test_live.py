@@ -2,10 +2,12 @@
 
 import json
 import sqlite3
+import time
 import urllib.error
 import urllib.request
 from contextlib import closing
 from html.parser import HTMLParser
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -42,6 +44,13 @@ def served(page):
     return Page(urllib.request.urlopen(page.address, timeout=10).read().decode())
 
 
+def at_the_end(page):
+    """What a browser shows that asks again while it is told to."""
+    while (shown := served(page)).refreshed:
+        time.sleep(0.1)
+    return shown
+
+
 @pytest.fixture(scope="module")
 def result():
     study = af.ConvergenceStudy(
@@ -52,7 +61,8 @@ def result():
 
 def test_the_page_has_the_cells_that_are_finished_and_fills_in(result, monkeypatch):
     monkeypatch.setattr(live, "_SHARE", 1e9)  # every picture at once
-    monkeypatch.setattr(live, "_REFRESH", 0)
+    monkeypatch.setattr(live, "_REFRESH", 2)
+    last = []
     with af.LivePage() as page:
         part = StudyResult(result.study, result.cells[:3], "running")
         page(part)
@@ -60,10 +70,14 @@ def test_the_page_has_the_cells_that_are_finished_and_fills_in(result, monkeypat
         assert early.refreshed and len(early.rows) == 1 + 3
         page(result)
         late = served(page)
-        assert not late.refreshed and late.markers > early.markers
+        assert late.refreshed and late.markers > early.markers  # seeds may be added still
         names = late.rows[0]
         found = {tuple(row) for row in late.rows[1:]}
         assert found == {tuple(str(cell[name]) for name in names) for cell in result.cells}
+        browser = Thread(target=lambda: last.append(at_the_end(page)))
+        browser.start()
+    browser.join()
+    assert not last[0].refreshed and len(last[0].rows) == len(late.rows)  # what it stays at, also where a run was interrupted
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(page.address, timeout=2)
 
