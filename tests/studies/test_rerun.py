@@ -3,12 +3,14 @@
 import json
 import sqlite3
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 import attnflow as af
 from attnflow.cli import main
+from attnflow.provenance import described
 from attnflow.studies.files import read_study
 from attnflow.studies.rerun import recorded
 
@@ -98,6 +100,40 @@ def test_a_table_of_cells_says_what_it_is_of(original, tmp_path):
     told = json.loads((tmp_path / "cells.csv.json").read_text())
     assert told["tables"]["study"]["epsilons"] == [0.2, 0.1] and told["study"]["density"]["kappa"] == 1.0
     assert told["written_by"]["numpy"] == np.__version__ and told["message"] == "finished"
+
+
+SUM = """
+[density]
+kind = "exp"
+parts = [{kind = "cos", factor = 0.5}]
+[initial]
+kind = "sum"
+parts = [{kind = "sin", mode = 2, factor = 3.0}, {kind = "cos"}]
+[study]
+t = 0.3
+epsilons = [0.2]
+sizes = ["inf"]
+"""
+
+
+def test_a_description_is_the_same_whenever_its_file_is_read(tmp_path):
+    (tmp_path / "study.toml").write_text(SUM)
+    made = [read_study(tmp_path / "study.toml") for _ in range(2)]  # two objects, at two places in memory
+    said = made[0].description()
+    assert said == made[1].description() and " at 0x" not in str(said)
+    sine, cosine = said["initial"]["parts"]
+    assert sine == {"kind": "sin", "mode": 2, "axis": 0, "factor": 3.0} and cosine["kind"] == "cos"
+
+
+class Plain:
+    def method(self, x):
+        return x
+
+
+def test_no_description_tells_where_in_memory_something_is():
+    things = [Plain(), Plain().method, [Plain()], np.cos, lambda x: x, partial(Plain().method, 1)]
+    said = str(described(things))
+    assert "Plain object>" in said and "0x" not in said
 
 
 @pytest.mark.optional
