@@ -77,7 +77,7 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
     with Signals() as signals:
         try:
             prints = [part.fingerprint for part in study.parts]
-            keys = {cell: _key(study, cell) for cell in cells}
+            keys = {cell: key_of(prints, cell) for cell in cells}
             found = kept.find({key: partial(check_row, study, cell) for cell, key in keys.items()})
             done = {cell: found[key] for cell, key in keys.items() if key in found}
             missing = [cell for cell in cells if cell not in done][: 0 if budget.over() else budget.cells]
@@ -92,7 +92,7 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
                 for outcome in outcomes:
                     signals.check()  # one that was lost in a callback: the cell may be half a one
                     outcome = _checked(study, outcome)
-                    kept.add(_entry(study, outcome))
+                    kept.add(_entry(study, keys[outcome.cell], outcome))
                     if outcome.row is not None:
                         done[outcome.cell] = outcome.row
                     elif outcome.error is not None:
@@ -141,12 +141,12 @@ def _outcomes(study: Design, missing: list[Cell], means: Means, signals: Signals
         yield tracked
 
 
-def _key(study: Design, cell: Cell) -> str:
-    """Of a cell in a store: a digest of all that its numbers depend on."""
-    return content_key([study.parts[cell.part].fingerprint, cell.epsilon, str(cell.size), cell.seed])
+def key_of(prints: list[str], cell: Cell) -> str:
+    """Of a cell in a store, from the fingerprints of a study's parts: a digest of all that its numbers depend on."""
+    return content_key([prints[cell.part], cell.epsilon, str(cell.size), cell.seed])
 
 
-def _entry(study: Design, outcome: Outcome) -> Entry:
+def _entry(study: Design, key: str, outcome: Outcome) -> Entry:
     cell, row, part = outcome.cell, outcome.row, study.parts[outcome.cell.part]
     parameters = {
         "normalization": part.names[0],
@@ -157,7 +157,7 @@ def _entry(study: Design, outcome: Outcome) -> Entry:
         "dtype": part.dtype,
     }
     return Entry(
-        key=_key(study, cell),
+        key=key,
         kind="cell",
         study=part.fingerprint,
         parameters=parameters,

@@ -88,6 +88,30 @@ def test_what_cannot_be_computed_again_says_why(original, tmp_path, capsys):
     assert not (tmp_path / "none.sqlite").exists() and not (tmp_path / "again").exists()
 
 
+def test_a_study_of_files_that_have_changed_is_no_longer_that_study(tmp_path, capsys):
+    np.save(tmp_path / "tokens.npy", np.random.default_rng(0).normal(size=(50, 1)))
+    (tmp_path / "study.toml").write_text(
+        '[space]\nkind = "euclidean"\ndim = 1\n[density]\nkind = "kernel"\ntokens = "tokens.npy"\n[initial]\nkind = "coordinate"\n'
+        '[study]\nt = 0.1\nepsilons = [0.1]\nsizes = ["inf"]'
+    )
+    read_study(tmp_path / "study.toml").run(tmp_path / "s.sqlite", progress=False)
+    assert len(recorded(tmp_path / "s.sqlite").cells) == 1
+    np.save(tmp_path / "tokens.npy", np.random.default_rng(1).normal(size=(50, 1)))
+    assert main(["rerun", str(tmp_path / "s.sqlite"), "--out", str(tmp_path / "again")]) == 2
+    assert "file must be of a study that can be made again" in capsys.readouterr().err
+    with sqlite3.connect(tmp_path / "s.sqlite") as connection:  # of another version it may be another one
+        connection.execute("UPDATE cells SET versions = json_set(versions, '$.attnflow', '0.0')")
+    assert len(recorded(tmp_path / "s.sqlite").cells) == 1
+
+
+@pytest.mark.parametrize("change", ["json_remove(result, '$.error')", "json_set(result, '$.deviation', 'big')", "'[1]'"])
+def test_a_damaged_cell_is_named_before_anything_is_computed(original, tmp_path, capsys, change):
+    other = edited(original, tmp_path / "other.sqlite", f"UPDATE cells SET result = {change} WHERE seed = 1")
+    assert main(["rerun", str(other), "--out", str(tmp_path / "again")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "store must hold whole cells" in line and not (tmp_path / "again").exists()
+
+
 def test_a_refined_study_is_kept_with_the_seeds_that_it_took(tmp_path):
     (tmp_path / "study.toml").write_text("[study]\nt = 0.2\nepsilons = [0.2]\nsizes = [40, 160]\nseeds = 3")
     result = read_study(tmp_path / "study.toml").refine("size", 0.6, store=tmp_path / "s.sqlite", progress=False)
