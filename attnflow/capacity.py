@@ -17,6 +17,10 @@ DAYS = 30  # that one call may take
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
+class BeyondMemory(ValueError):
+    """A refusal of this machine at this moment: where, or when, more memory is free, the same call may be right."""
+
+
 def fits(needed: int, name: str) -> None:
     """Refuse an argument whose arrays need more bytes than there are.
 
@@ -29,17 +33,17 @@ def fits(needed: int, name: str) -> None:
 
     Raises
     ------
-    ValueError
+    BeyondMemory
         With the bytes that are needed and those that are available.
 
     Examples
     --------
     >>> fits(10**30, "grid")
     Traceback (most recent call last):
-    ValueError: grid must fit into memory, got a request for 1.00e+30 bytes where ... are available
+    attnflow.capacity.BeyondMemory: grid must fit into memory, got a request for 1.00e+30 bytes where ... are available
     """
     if needed > _SMALL and needed > (free := available()):
-        raise ValueError(
+        raise BeyondMemory(
             f"{name} must fit into memory, got a request for {Decimal(int(needed)):.3g} bytes where "
             f"{Decimal(free):.3g} are available"
         )

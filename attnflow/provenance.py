@@ -66,16 +66,21 @@ def described(value: Any) -> Any:
     if hasattr(value, "_description_"):
         return {"kind": _kind(value), **described(value._description_())}
     if inspect.isroutine(value) or not type(value).__module__.startswith(f"{__package__}."):
-        return {"kind": "function" if callable(value) else _kind(value), "text": display.word(value)}
+        return {"kind": "function" if callable(value) else _kind(value), "text": _text(value)}
     names = list(inspect.signature(type(value)).parameters)
     if not all(hasattr(value, name) for name in names):
-        return {"kind": _kind(value), "text": repr(value)}
+        return {"kind": _kind(value), "text": _text(value)}
     return {"kind": _kind(value), **{name: described(getattr(value, name)) for name in names}}
 
 
 def _kind(value: Any) -> str:
     """squared-distance of a SquaredDistance; study files write a name of two words as one."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(value).__name__.replace("VonMises", "Vonmises")).lower()
+
+
+def _text(value: Any) -> str:
+    """In words that are the same in every process: without the place in memory that Python's own repr tells."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", display.word(value))
 
 
 def _digest(array: np.ndarray) -> dict[str, Any]:

@@ -40,6 +40,6 @@ def _rerun_study(options: argparse.Namespace) -> int:
     status = report(result, out, options)
     if status == 130:
         return status
-    verdict, changed = compared(before, result), other_versions(before)
+    verdict, changed = compared(before, result), other_versions(before.versions)
     print(f"{verdict}{f' ({changed})' * bool(changed)}")
     return max(status, int(verdict.beyond > 0))

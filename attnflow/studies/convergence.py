@@ -88,8 +88,8 @@ class ConvergenceStudy(Design):
         progress : bool
             Show a bar of predicted seconds, corrected on the way.
         callback : callable, optional
-            Given the StudyResult of what is finished so far, after each cell; a true answer ends the study. `LiveFigure`
-            and `LivePage` are such.
+            Given the StudyResult of what is finished so far, at the start where the store has some of it and after each cell;
+            a true answer ends the study. `LiveFigure` and `LivePage` are such.
 
         Returns
         -------
@@ -147,8 +147,8 @@ class ConvergenceStudy(Design):
         cells : int, optional
             Most cells to compute.
         seconds : float, optional
-            Longest time to begin cells in; where they are computed beside each other, those that are not finished by then are
-            given up.
+            Longest time to begin cells in. Where they are computed beside each other, the first that ends after it is the
+            last, and the others are given up.
         kind : {"slope", "constant"}
             What is to be known: `StudyResult.slope` or `StudyResult.constant`.
         store, n_jobs, client, progress, callback
@@ -158,7 +158,7 @@ class ConvergenceStudy(Design):
         -------
         StudyResult
             Of the study with the seeds that it took. .status is 0 where the interval is narrow enough, 1 where a budget was
-            spent before; .message says which, and how wide it is.
+            spent before, -1 where cells failed: no seeds are added then. .message says which, and how wide it is.
 
         Raises
         ------

@@ -70,18 +70,18 @@ def cost_of_cells(study: Design, cells: list[Cell]) -> dict[Cell, float]:
 
 def _cost(study: Design, cell: Cell) -> float:
     layer, layers, density = study.layer(cell.epsilon), study.layers(cell.epsilon), study.density
-    columns = columns_of(study.initial, density.space)
-    nodes = None if np.isfinite(cell.size) else first_grid(layer, density, study.grid).points
-    n_tokens = int(cell.size) if nodes is None else len(nodes)
-
-    def tokens(size: int) -> np.ndarray:
-        return density.sample(size, rng=0) if nodes is None else nodes[:size]
-
+    n_tokens = int(cell.size) if np.isfinite(cell.size) else _SWEPT
     with warnings.catch_warnings():  # the run itself says what is to be said of it
         warnings.simplefilter("ignore")
         try:
-            return cost_of_run(layer, tokens, n_tokens, layers, columns)[1]
-        except ValueError:  # the run says that too
+            nodes = None if np.isfinite(cell.size) else first_grid(layer, density, study.grid).points
+            n_tokens = n_tokens if nodes is None else len(nodes)
+
+            def tokens(size: int) -> np.ndarray:
+                return density.sample(size, rng=0) if nodes is None else nodes[:size]
+
+            return cost_of_run(layer, tokens, n_tokens, layers, columns_of(study.initial, density.space))[1]
+        except Exception:  # the run says that too: a user's function may raise anything, and it costs its cell alone
             return float(layers * n_tokens**2) * dense_unit()
 
 

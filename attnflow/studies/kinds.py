@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from ..geometry import (
     VonMises,
     VonMisesFisher,
 )
+from ..provenance import described
 from ..similarity import Cosine, DotProduct, LogDistance, Mahalanobis, PowerDistance, SquaredDistance
 from .surfaces import ellipsoid, hyperbolic, hyperbolic_disc, squared_map, torus_of_revolution
 
@@ -216,6 +218,9 @@ class _Sum:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return sum((factor * part(x) for factor, part in self.parts), np.zeros(x.shape[:-1]))
 
+    def _description_(self) -> dict[str, Any]:
+        return {"kind": "sum", "parts": [described(part) | {"factor": factor} for factor, part in self.parts]}
+
 
 class _Wave:
     """cos or sin of mode * x along one coordinate (of `mode` waves around a torus), or x to the power of `mode`."""
@@ -233,3 +238,8 @@ class _Wave:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         x = x[..., self.axis]
         return x**self.mode if self.function is None else self.function(self.mode * self.unit * x)
+
+    def _description_(self) -> dict[str, Any]:
+        if self.function is None:
+            return {"kind": "coordinate", "axis": self.axis, "power": self.mode}
+        return {"kind": self.function.__name__, "mode": self.mode, "axis": self.axis}

@@ -8,10 +8,12 @@ import time
 import warnings
 from collections.abc import Callable
 
-from .. import checks
+from .. import capacity, checks
 from ..provenance import versions
 from .design import Design
 from .store import Entry, Store, content_key
+
+PREDICTION_FORM = 1  # raise it when the same study comes to be predicted by other numbers or in other words, as `design.FORM`
 
 
 class Recall:
@@ -28,7 +30,7 @@ class Recall:
     def __init__(self, study: Design, path: str | os.PathLike | None) -> None:
         self._study = study
         self._kept = Store(path if path is not None and os.path.exists(path) else None)
-        self._written = False
+        self._prepared, self._keeps = False, True
 
     def __enter__(self) -> Recall:
         return self
@@ -38,38 +40,32 @@ class Recall:
 
     def __call__(self, name: str, predict: Callable, numbers: Callable[..., dict], epsilon: float, size: int | None) -> dict:
         """The numbers of what predict(layer, density, initial, t[, size]) returns, or {"unknown": why} where it refuses."""
-        key = content_key([self._study.fingerprint, name, epsilon, size])
+        key = content_key([self._study.fingerprint, PREDICTION_FORM, name, epsilon, size])
         row = self._kept.find({key: _check}).get(key)
         if row is None:
             began = time.perf_counter()
-            row = self._computed(predict, numbers, epsilon, size)
-            self._keep(key, name, epsilon, size, time.perf_counter() - began, row)
+            row, lasts = self._computed(predict, numbers, epsilon, size)
+            if lasts and self._keeps:
+                self._keep(key, name, epsilon, size, time.perf_counter() - began, row)
         for message, category in row["warned"]:
             checks.warn(message, getattr(checks, category))
         return row["numbers"]
 
-    def _computed(self, predict: Callable, numbers: Callable[..., dict], epsilon: float, size: int | None) -> dict:
-        study, extra = self._study, () if size is None else (size,)
+    def _computed(self, predict: Callable, numbers: Callable[..., dict], epsilon: float, size: int | None) -> tuple[dict, bool]:
+        """The row, and whether it is the same elsewhere and tomorrow: what the memory refuses today is not."""
+        study, extra, lasts = self._study, () if size is None else (size,), True
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", checks.AttnflowWarning)
             try:
                 found = predict(study.layer(epsilon), study.density, study.initial, study.t, *extra)
             except (ValueError, NotImplementedError) as error:
-                told = {"unknown": str(error)}
+                told, lasts = {"unknown": str(error)}, not isinstance(error, capacity.BeyondMemory)
             else:
                 told = numbers(found)
         said = [[str(w.message), w.category.__name__] for w in warned if issubclass(w.category, checks.AttnflowWarning)]
-        return {"numbers": told, "warned": said}
+        return {"numbers": told, "warned": said}, lasts
 
     def _keep(self, key: str, name: str, epsilon: float, size: int | None, seconds: float, row: dict) -> None:
-        if not self._written:
-            try:
-                self._kept.prepare()
-            except ValueError:  # a disk that can only be read: the numbers are no less true
-                self._kept.close()
-                self._kept = Store(None)
-                self._kept.prepare()
-            self._written = True
         entry = Entry(
             key=key,
             kind="prediction",
@@ -84,7 +80,16 @@ class Recall:
             message="",
             result=row,
         )
-        self._kept.add(entry)
+        try:
+            if not self._prepared:
+                self._kept.prepare()
+                self._prepared = True
+            self._kept.add(entry)
+        except ValueError:  # a disk that can only be read: the numbers are no less true
+            self._keeps = False
+        except OSError as error:  # nor are they where it is full, but somebody may want to make room
+            self._keeps = False
+            checks.warn(f"predictions are computed anew by the next run, for {error}", checks.PartialWarning)
 
 
 def _check(row: dict) -> None:

@@ -24,12 +24,13 @@ class Goal(NamedTuple):
 
 
 def narrowed(study: Design, goal: Goal, kept: Store, path, means: Means) -> StudyResult:
-    """The study with so many seeds that the goal is met, or as many as the budget has."""
+    """The study with so many seeds that the goal is met, or as many as the budget has; where cells fail, it ends with them."""
     deadline = np.inf if goal.seconds is None else time.monotonic() + goal.seconds
     left = MOST_CELLS if goal.cells is None else goal.cells
     per_seed, computed = len(study.with_seeds(study.seeds + 1).cells()) - len(study.cells()), 0
     while True:
-        result = sweep(study, kept, path, means, Budget(left - computed, deadline))
+        budget = Budget(left - computed, deadline)
+        result = sweep(study, kept, path, means, budget)
         computed += len(result.cells) - result.resumed
         result = replace(result, resumed=len(result.cells) - computed)
         try:
@@ -39,13 +40,21 @@ def narrowed(study: Design, goal: Goal, kept: Store, path, means: Means) -> Stud
                 raise
             return result  # too few cells are there for it
         wide = f"the {goal.kind} in N is known to {now:.3g}, with {study.seeds} seeds"
-        if result.status == 1:
+        if result.status != 0:  # what failed would fail in every round
             return replace(result, message=f"{result.message}; {wide}")
         if now <= goal.width:
             return replace(result, message=f"{result.message}: {wide}")
-        # the width is an estimate: twice as many seeds at most
-        wanted = int(np.ceil(study.seeds * min((now / goal.width) ** 2, 2.0)))
-        more = min(wanted - study.seeds, min(left - computed, MOST_CELLS - len(study.cells())) // per_seed)
-        if more < 1:
-            return replace(result, message=f"budget of {left} cells spent: {wide}", status=1)
-        study = study.with_seeds(study.seeds + more)
+        room = MOST_CELLS - len(study.cells())
+        if budget.over():
+            end = f"budget of {goal.seconds:g} seconds spent"
+        elif room < per_seed:
+            end = f"a study has at most {MOST_CELLS} cells"
+        elif left - computed < per_seed:
+            end = f"budget of {goal.cells} cells spent"
+        else:
+            # the width is an estimate: twice as many seeds at most
+            wanted = int(np.ceil(study.seeds * min((now / goal.width) ** 2, 2.0)))
+            more = min(wanted - study.seeds, min(left - computed, room) // per_seed)
+            study = study.with_seeds(study.seeds + max(more, 1))
+            continue
+        return replace(result, message=f"{end}: {wide}", status=1)

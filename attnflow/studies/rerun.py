@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import NamedTuple
 
 from ..provenance import versions
+from .cells import check_row
 from .convergence import ConvergenceStudy
 from .files import study_from_tables
 from .result import StudyResult
 from .store import Store
+from .sweep import key_of
 
 _NUMBERS = ("error", "deviation")
 
@@ -58,25 +61,36 @@ def recorded(path: str | os.PathLike) -> Recorded:
     Raises
     ------
     ValueError
-        If the file is no store, does not say which study it is of, or that was made in Python: of functions.
+        If the file is no store, has a damaged cell, does not say which study it is of, or that was made in Python: of
+        functions; if what its tables name has changed since.
     """
     with Store(path) as kept:
         asked = kept.asked()
-        rows = [row for part in asked.parts for row in kept.rows(part)] if asked else []
-    if asked is None:
-        raise ValueError(
-            f"file must say which study it is of, got {os.fspath(path)!r}: it is empty, or of a format that did not"
-        )
-    if asked.tables is None:
-        raise ValueError(
-            f"file must be of a study that a study file describes, got {os.fspath(path)!r}, of one that was made in Python: "
-            "what its functions were cannot be read from it, run its script again"
-        )
-    seen: dict[str, set[str]] = {}
-    for _, made_by in rows:
-        for name, version in made_by.items():
-            seen.setdefault(name, set()).add(version)
-    return Recorded(study_from_tables(asked.tables), [cell for cell, _ in rows], seen)
+        if asked is None:
+            raise ValueError(
+                f"file must say which study it is of, got {os.fspath(path)!r}: it is empty, or of a format that did not"
+            )
+        if asked.tables is None:
+            raise ValueError(
+                f"file must be of a study that a study file describes, got {os.fspath(path)!r}, of one that was made in "
+                "Python: what its functions were cannot be read from it, run its script again"
+            )
+        study = study_from_tables(asked.tables)
+        seen: dict[str, set[str]] = {}
+        for made_by in (made_by for part in asked.parts for made_by in kept.made_by(part)):
+            for name, version in made_by.items():
+                seen.setdefault(name, set()).add(version)
+        changed, prints = other_versions(seen), [part.fingerprint for part in study.parts]
+        if len(asked.parts) != len(prints) or (seen and not changed and asked.parts != prints):
+            raise ValueError(
+                f"file must be of a study that can be made again, got {os.fspath(path)!r}: its tables make another one now, "
+                "for a file that they name, or what is left out of them, has changed"
+            )
+        keys = {key_of(asked.parts, cell): partial(check_row, study, cell) for cell in study.cells()}
+        try:
+            return Recorded(study, list(kept.find(keys).values()), seen)
+        except ValueError as error:
+            raise ValueError(f"{error} ({changed})" if changed else str(error)) from None
 
 
 def compared(before: Recorded, result: StudyResult) -> Verdict:
@@ -93,10 +107,10 @@ def compared(before: Recorded, result: StudyResult) -> Verdict:
     )
 
 
-def other_versions(before: Recorded) -> str:
+def other_versions(then: dict[str, set[str]]) -> str:
     """Which versions are not those of then, in words; empty where all are."""
     now = versions()
-    changed = {name: seen for name, seen in before.versions.items() if seen != {now.get(name)}}
+    changed = {name: seen for name, seen in then.items() if seen != {now.get(name)}}
     return ", ".join(f"{name} {' and '.join(sorted(seen))} then, {now.get(name)} now" for name, seen in changed.items())
 
 

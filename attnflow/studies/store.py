@@ -138,11 +138,11 @@ class Store:
                     check(found[key])
         return found
 
-    def rows(self, study: str) -> list[tuple[dict, dict]]:
-        """The finished cells of a study of one normalisation, unchecked, each with the versions that made it."""
+    def made_by(self, study: str) -> list[dict]:
+        """The versions that made each finished cell of a study of one normalisation."""
         with self._reading():
-            select = "SELECT result, versions FROM cells WHERE study = ? AND kind = 'cell' AND status = 'finished'"
-            return [(json.loads(row), json.loads(versions or "{}")) for row, versions in self._execute(select, (study,))]
+            select = "SELECT versions FROM cells WHERE study = ? AND kind = 'cell' AND status = 'finished'"
+            return [dict(json.loads(versions or "{}")) for (versions,) in self._execute(select, (study,))]
 
     def asked(self) -> Asked | None:
         """The study that cells were last computed for, if the store is of a format that keeps it."""

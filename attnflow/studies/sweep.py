@@ -48,6 +48,10 @@ class Budget(NamedTuple):
     cells: int = MOST_CELLS
     deadline: float = np.inf
 
+    def over(self) -> bool:
+        """Whether no cell may begin any more."""
+        return time.monotonic() >= self.deadline
+
 
 EVERYTHING = Budget()
 
@@ -73,35 +77,34 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
     with Signals() as signals:
         try:
             prints = [part.fingerprint for part in study.parts]
-            keys = {cell: _key(study, cell) for cell in cells}
+            keys = {cell: key_of(prints, cell) for cell in cells}
             found = kept.find({key: partial(check_row, study, cell) for cell, key in keys.items()})
             done = {cell: found[key] for cell, key in keys.items() if key in found}
-            missing = [cell for cell in cells if cell not in done][: budget.cells]
+            missing = [cell for cell in cells if cell not in done][: 0 if budget.over() else budget.cells]
             if missing:
                 if means.client is not None:
                     check_client(means.client)
                 kept.prepare()
                 kept.ask(Asked(prints, study.description(), study.tables))
-            if done:
-                going_on()  # what there is already
+            stopped = bool(done) and not going_on()  # what there is already
+            missing = [] if stopped else missing
             with _note(signals, lambda: _so_far(done, cells, path)), _outcomes(study, missing, means, signals) as outcomes:
                 for outcome in outcomes:
                     signals.check()  # one that was lost in a callback: the cell may be half a one
-                    if outcome.row is not None:
-                        check_row(study, outcome.cell, outcome.row)
-                    kept.add(_entry(study, outcome))
+                    outcome = _checked(study, outcome)
+                    kept.add(_entry(study, keys[outcome.cell], outcome))
                     if outcome.row is not None:
                         done[outcome.cell] = outcome.row
                     elif outcome.error is not None:
                         first = first if failed else outcome.error
                         failed += 1
-                    if not going_on():
-                        message, status = f"stopped by callback after {_so_far(done, cells, path)}", 1
-                        break
-                    if time.monotonic() >= budget.deadline:
+                    stopped = not going_on()
+                    if stopped or budget.over():
                         break
                 if failed and not done:
                     raise first
+            if stopped:
+                message, status = f"stopped by callback after {_so_far(done, cells, path)}", 1
         except KeyboardInterrupt:
             message, status = f"interrupted after {_so_far(done, cells, path)}", 1
     if not status and len(done) + failed < len(cells):
@@ -111,6 +114,16 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
         checks.warn(f"{what}; a run with the same store tries them again", checks.PartialWarning)
         message, status = (f"partial: {what}", -1) if not status else (f"{message}; {what}", status)
     return StudyResult(study, in_order(), message, len(found), status, path, means.progress)
+
+
+def _checked(study: Design, outcome: Outcome) -> Outcome:
+    """With an error in place of a row that is none of its cell: NaN, or whatever a client has handed back."""
+    try:
+        if outcome.row is not None:
+            check_row(study, outcome.cell, outcome.row)
+    except ValueError as error:
+        return outcome._replace(row=None, error=error)
+    return outcome
 
 
 @contextlib.contextmanager
@@ -128,12 +141,12 @@ def _outcomes(study: Design, missing: list[Cell], means: Means, signals: Signals
         yield tracked
 
 
-def _key(study: Design, cell: Cell) -> str:
-    """Of a cell in a store: a digest of all that its numbers depend on."""
-    return content_key([study.parts[cell.part].fingerprint, cell.epsilon, str(cell.size), cell.seed])
+def key_of(prints: list[str], cell: Cell) -> str:
+    """Of a cell in a store, from the fingerprints of a study's parts: a digest of all that its numbers depend on."""
+    return content_key([prints[cell.part], cell.epsilon, str(cell.size), cell.seed])
 
 
-def _entry(study: Design, outcome: Outcome) -> Entry:
+def _entry(study: Design, key: str, outcome: Outcome) -> Entry:
     cell, row, part = outcome.cell, outcome.row, study.parts[outcome.cell.part]
     parameters = {
         "normalization": part.names[0],
@@ -144,7 +157,7 @@ def _entry(study: Design, outcome: Outcome) -> Entry:
         "dtype": part.dtype,
     }
     return Entry(
-        key=_key(study, cell),
+        key=key,
         kind="cell",
         study=part.fingerprint,
         parameters=parameters,

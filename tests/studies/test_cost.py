@@ -5,6 +5,7 @@ import pytest
 import tqdm.auto
 
 import attnflow as af
+from attnflow.checks import PartialWarning
 from attnflow.progress import track_seconds
 from attnflow.studies import sweep
 from attnflow.studies.cost import cost_of_cells
@@ -29,6 +30,23 @@ def test_cells_cost_what_their_pairs_and_layers_do():
 def test_what_a_run_would_warn_of_or_refuse_is_left_to_it():
     made = study((0.01, 0.005), (20,))  # tokens that attend only to themselves
     assert len(cost_of_cells(made, made.cells())) == 6
+
+
+class Brittle(af.VonMises):
+    """Has no samples of one size."""
+
+    def sample(self, n, rng=None):
+        return super().sample(n, rng) if n != 61 else 1 // 0
+
+
+def test_a_function_that_raises_costs_its_cells_alone_and_no_prediction_of_time():
+    made = af.ConvergenceStudy(
+        af.SquaredDistance(af.Circle()), Brittle(1.0), lambda x: np.cos(x[..., 0]), 0.2, (0.1,), (60, 61), 2
+    )
+    assert all(seconds > 0 for seconds in cost_of_cells(made, made.cells()).values())
+    with pytest.warns(PartialWarning, match="2 of 5 cells failed, the first with ZeroDivisionError"):
+        result = made.run(progress=True)
+    assert [cell["size"] for cell in result.cells] == ["inf", 60, 60]
 
 
 def test_several_at_a_time_begin_with_the_dearest_and_one_with_the_cheapest(monkeypatch):

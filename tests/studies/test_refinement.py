@@ -1,12 +1,14 @@
 """Seeds are added until a slope is known as well as asked, or what may be spent is."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.studies import execution
+from attnflow.checks import PartialWarning
+from attnflow.studies import execution, refinement, sweep
 
 P = af.VonMises(1.0)
 
@@ -75,6 +77,40 @@ def test_a_budget_of_seconds_is_kept(jobs):
     result = study(slow).refine("size", 1e-3, seconds=1.0, n_jobs=jobs, progress=False)
     assert result.status == 1 and "budget spent after" in result.message
     assert time.monotonic() - began < 6.0 and len(result.cells) < 2000
+
+
+def test_cells_that_fail_end_a_refinement_within_its_budget(monkeypatch):
+    tried, real = [], execution.run_cell
+
+    def fail(study, cell):
+        tried.append(cell)
+        if cell.seed == 5:
+            raise ZeroDivisionError("never")
+        return real(study, cell)
+
+    monkeypatch.setattr(execution, "run_cell", fail)
+    with pytest.warns(PartialWarning, match="2 of .* cells failed, the first with ZeroDivisionError") as told:
+        result = study().refine("size", 0.01, cells=40, progress=False)
+    assert result.status == -1 and result.message.startswith("partial: 2 of ") and "is known to" in result.message
+    assert len(told) == 1 and len(tried) == len(set(tried)) == len(result.cells) + 2 <= 40
+
+
+def test_the_end_of_a_refinement_names_what_was_spent(monkeypatch):
+    monkeypatch.setattr(refinement, "MOST_CELLS", 16)
+    result = study().refine("size", 1e-3, progress=False)
+    assert result.status == 1 and len(result.cells) == 15
+    assert result.message.startswith("a study has at most 16 cells: the slope in N is known to")
+
+
+def test_no_round_begins_after_the_time(computed, monkeypatch):
+    result = study().refine("size", 1e-3, seconds=1e-9, progress=False)
+    assert result.status == 1 and not computed and result.message.startswith("budget spent after 0 of 9 cells")
+    clock = SimpleNamespace(monotonic=lambda: 100.0 * (len(computed) == 9))  # the time is over with the first round
+    monkeypatch.setattr(sweep, "time", clock)
+    monkeypatch.setattr(refinement, "time", clock)
+    late = study().refine("size", 1e-3, seconds=30.0, progress=False)
+    assert late.status == 1 and late.message.startswith("budget of 30 seconds spent: the slope in N is known to")
+    assert len(late.cells) == len(computed) == 9 and late.study.seeds == 4
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import json
 import sqlite3
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 import attnflow as af
 from attnflow.cli import main
+from attnflow.provenance import described
 from attnflow.studies.files import read_study
 from attnflow.studies.rerun import recorded
 
@@ -86,6 +88,30 @@ def test_what_cannot_be_computed_again_says_why(original, tmp_path, capsys):
     assert not (tmp_path / "none.sqlite").exists() and not (tmp_path / "again").exists()
 
 
+def test_a_study_of_files_that_have_changed_is_no_longer_that_study(tmp_path, capsys):
+    np.save(tmp_path / "tokens.npy", np.random.default_rng(0).normal(size=(50, 1)))
+    (tmp_path / "study.toml").write_text(
+        '[space]\nkind = "euclidean"\ndim = 1\n[density]\nkind = "kernel"\ntokens = "tokens.npy"\n[initial]\nkind = "coordinate"\n'
+        '[study]\nt = 0.1\nepsilons = [0.1]\nsizes = ["inf"]'
+    )
+    read_study(tmp_path / "study.toml").run(tmp_path / "s.sqlite", progress=False)
+    assert len(recorded(tmp_path / "s.sqlite").cells) == 1
+    np.save(tmp_path / "tokens.npy", np.random.default_rng(1).normal(size=(50, 1)))
+    assert main(["rerun", str(tmp_path / "s.sqlite"), "--out", str(tmp_path / "again")]) == 2
+    assert "file must be of a study that can be made again" in capsys.readouterr().err
+    with sqlite3.connect(tmp_path / "s.sqlite") as connection:  # of another version it may be another one
+        connection.execute("UPDATE cells SET versions = json_set(versions, '$.attnflow', '0.0')")
+    assert len(recorded(tmp_path / "s.sqlite").cells) == 1
+
+
+@pytest.mark.parametrize("change", ["json_remove(result, '$.error')", "json_set(result, '$.deviation', 'big')", "'[1]'"])
+def test_a_damaged_cell_is_named_before_anything_is_computed(original, tmp_path, capsys, change):
+    other = edited(original, tmp_path / "other.sqlite", f"UPDATE cells SET result = {change} WHERE seed = 1")
+    assert main(["rerun", str(other), "--out", str(tmp_path / "again")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "store must hold whole cells" in line and not (tmp_path / "again").exists()
+
+
 def test_a_refined_study_is_kept_with_the_seeds_that_it_took(tmp_path):
     (tmp_path / "study.toml").write_text("[study]\nt = 0.2\nepsilons = [0.2]\nsizes = [40, 160]\nseeds = 3")
     result = read_study(tmp_path / "study.toml").refine("size", 0.6, store=tmp_path / "s.sqlite", progress=False)
@@ -98,6 +124,40 @@ def test_a_table_of_cells_says_what_it_is_of(original, tmp_path):
     told = json.loads((tmp_path / "cells.csv.json").read_text())
     assert told["tables"]["study"]["epsilons"] == [0.2, 0.1] and told["study"]["density"]["kappa"] == 1.0
     assert told["written_by"]["numpy"] == np.__version__ and told["message"] == "finished"
+
+
+SUM = """
+[density]
+kind = "exp"
+parts = [{kind = "cos", factor = 0.5}]
+[initial]
+kind = "sum"
+parts = [{kind = "sin", mode = 2, factor = 3.0}, {kind = "cos"}]
+[study]
+t = 0.3
+epsilons = [0.2]
+sizes = ["inf"]
+"""
+
+
+def test_a_description_is_the_same_whenever_its_file_is_read(tmp_path):
+    (tmp_path / "study.toml").write_text(SUM)
+    made = [read_study(tmp_path / "study.toml") for _ in range(2)]  # two objects, at two places in memory
+    said = made[0].description()
+    assert said == made[1].description() and " at 0x" not in str(said)
+    sine, cosine = said["initial"]["parts"]
+    assert sine == {"kind": "sin", "mode": 2, "axis": 0, "factor": 3.0} and cosine["kind"] == "cos"
+
+
+class Plain:
+    def method(self, x):
+        return x
+
+
+def test_no_description_tells_where_in_memory_something_is():
+    things = [Plain(), Plain().method, [Plain()], np.cos, lambda x: x, partial(Plain().method, 1)]
+    said = str(described(things))
+    assert "Plain object>" in said and "0x" not in said
 
 
 @pytest.mark.optional

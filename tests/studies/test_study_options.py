@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.studies import prediction
+from attnflow import capacity
+from attnflow.studies import prediction, recall
 from attnflow.studies.files import read_study
+from attnflow.studies.store import Store
 
 CIRCLE, P = af.Circle(), af.VonMises(1.0)
 
@@ -180,6 +182,45 @@ def test_what_is_not_predicted_and_what_predictions_warn_of_is_told_again(tmp_pa
         again = made.run(path, progress=False).predicted
     assert first.unknown["noise"] == again.unknown["noise"] == "no theory of this" and np.isnan(again.noise[0.1])
     assert not called and again.bias == first.bias
+
+
+def test_what_memory_refuses_today_is_asked_again_tomorrow(tmp_path, monkeypatch):
+    made, path = study((0.1,), (60,)), tmp_path / "s.sqlite"
+    made.run(path, progress=False)
+    with monkeypatch.context() as today:
+        today.setattr(prediction, "predicted_noise", lambda *_: capacity.fits(10**30, "max_nodes"))
+        first = made.run(path, progress=False).predicted
+    called = predictions(monkeypatch)
+    again = made.run(path, progress=False).predicted
+    assert "max_nodes must fit into memory" in first.unknown["noise"] and np.isnan(first.noise[0.1])
+    assert called == [("predicted_noise", 0.1, 1)] and again.noise[0.1] > 0 and not again.unknown
+
+
+def test_predictions_of_another_form_are_computed_anew(tmp_path, monkeypatch):
+    made, path = study((0.1,), (60,)), tmp_path / "s.sqlite"
+    made.run(path, progress=False).predicted
+    called = predictions(monkeypatch)
+    monkeypatch.setattr(recall, "PREDICTION_FORM", recall.PREDICTION_FORM + 1)
+    made.run(path, progress=False).predicted
+    assert len(called) == 3
+
+
+def test_a_disk_that_takes_no_prediction_costs_no_number(tmp_path, monkeypatch):
+    made, path = study((0.1,), (60,)), tmp_path / "s.sqlite"
+    kept, expected = made.run(path, progress=False), made.run(progress=False).predicted
+    execute = Store._execute
+
+    def full(self, said, values=()):
+        if self._path == str(path) and said.startswith("INSERT INTO cells") and values[1] == "prediction":
+            raise sqlite3.OperationalError("database or disk is full")
+        return execute(self, said, values)
+
+    monkeypatch.setattr(Store, "_execute", full)
+    with pytest.warns(
+        af.checks.PartialWarning, match="predictions are computed anew by the next run, for .*disk is full"
+    ) as told:
+        assert kept.predicted == expected
+    assert len(told) == 1
 
 
 def test_a_prediction_that_is_damaged_in_the_store_is_named(tmp_path):
