@@ -100,6 +100,11 @@ class Watch:
         """Whether anything is done with what is saved before the last."""
         return self.save != "final" or self.callback is not None or self.store is not None
 
+    def nbytes(self, count: int, y: np.ndarray) -> int:
+        """Held at the end of a run that saved `count` layers or times like y: each, and once more as the Solution's."""
+        told = 8 * len(_STATISTICS) * y.shape[-1] * count if self.save == "statistics" else 0
+        return 2 * ((y.nbytes + 8) * (1 if self.sparing else count) + told)
+
     def show(self, solution: Solution) -> Solution:
         """What was computed at once, as far as the callback lets it."""
         if self.callback is None:
@@ -170,12 +175,12 @@ class Recorder:
         """
         if self.grid is not None:
             y = y.reshape(*self.grid.shape, -1)
-        if self.watch.save == "statistics":
-            self.seen.append((t, layer, self._statistics(y)))
-        self.kept[0 if self.watch.sparing else self.count :] = [(t, y, layer)]
-        self.count += 1
         if self.writer is not None:
-            self.writer.write(t, y, layer)
+            self.writer.write(self.count, t, y, layer)
+        if self.watch.save == "statistics":
+            self.seen[self.count :] = [(t, layer, self._statistics(y))]
+        self.kept[0 if self.watch.sparing else self.count :] = [(t, y, layer)]
+        self.count += 1  # the last: what Ctrl-C cut short is written over
         if watched and self.watch.callback is not None:
             if self.watch.callback(Step(layer, t, _read_only(y))):
                 self.stopped = True

@@ -13,7 +13,6 @@ import json
 import os
 from bisect import bisect_left
 from importlib import import_module
-from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,8 +61,8 @@ def decode(text: str) -> dict[str, Any]:
 class Writer(Protocol):
     """An open store."""
 
-    def write(self, t: float, y: np.ndarray, layer: float | None) -> None:
-        """One saved layer or time."""
+    def write(self, k: int, t: float, y: np.ndarray, layer: float | None) -> None:
+        """The k-th saved layer or time, counted from 0; once more if the first try was cut short."""
 
     def end(self, meta: str) -> None:
         """How the run ended."""
@@ -102,13 +101,13 @@ def create(path: Path, meta: str, points: np.ndarray | None, length: int) -> Wri
 
 class _Pieces:
     def __init__(self, path: Path, meta: str, points: np.ndarray | None, length: int) -> None:
-        self.path, self.pieces = path, count()
+        self.path = path
         path.mkdir()
         self._save(_START, meta=np.array(meta), **({} if points is None else {"points": points}))
 
-    def write(self, t: float, y: np.ndarray, layer: float | None) -> None:
+    def write(self, k: int, t: float, y: np.ndarray, layer: float | None) -> None:
         layers = {} if layer is None else {"layers": np.array([layer])}
-        self._save(_piece(next(self.pieces)), t=np.array([t]), y=y[None], **layers)
+        self._save(_piece(k), t=np.array([t]), y=y[None], **layers)
 
     def end(self, meta: str) -> None:
         self._save(_END, meta=np.array(meta))
@@ -121,21 +120,20 @@ class _Pieces:
 class _Zarr:
     def __init__(self, path: Path, meta: str, points: np.ndarray | None, length: int) -> None:
         self.group = import_module("zarr").create_group(str(path), attributes={_KEY: meta})
-        self.length, self.done = length, 0
+        self.length = length
         if points is not None:
             self._array("points", points.shape, points.shape, ("place1", "coordinate"))[...] = points
 
-    def write(self, t: float, y: np.ndarray, layer: float | None) -> None:
-        if not self.done:
-            places = tuple(f"place{k + 1}" for k in range(y.ndim - 1))
+    def write(self, k: int, t: float, y: np.ndarray, layer: float | None) -> None:
+        if not k:
+            places = tuple(f"place{j + 1}" for j in range(y.ndim - 1))
             self._array("y", (self.length, *y.shape), (1, *y.shape), ("t", *places, "column"))
             self._array("t", (self.length,), (1,), ("t",))
             if layer is not None:
                 self._array("layers", (self.length,), (1,), ("t",))
         values = {"y": y, "layers": layer, "t": t}  # the time last: what has one is whole
         for name in ("y", "t") if layer is None else values:
-            self.group[name][self.done] = values[name]
-        self.done += 1
+            self.group[name][k] = values[name]
 
     def end(self, meta: str) -> None:
         self.group.attrs[_KEY] = meta
@@ -143,7 +141,7 @@ class _Zarr:
     def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dims: tuple[str, ...]):
         checked = import_module("zarr.codecs").ZstdCodec(checksum=True)
         kind = {"dtype": "float64", "fill_value": np.nan, "dimension_names": dims, "compressors": [checked]}
-        return self.group.create_array(name, shape=shape, chunks=chunks, **kind)
+        return self.group.create_array(name, shape=shape, chunks=chunks, overwrite=True, **kind)
 
 
 def is_store(path: str | os.PathLike) -> bool:

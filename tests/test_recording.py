@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow import stores
+from attnflow import capacity, stores
 
 CIRCLE = af.Attention(af.SquaredDistance(af.Circle()), 0.1)
 PLANE = af.Attention(af.SquaredDistance(af.Euclidean(2)), 0.3)
@@ -100,6 +100,25 @@ def test_memory_does_not_grow_with_the_layers(save):
     most(1)  # what is compiled and cached once
     statistics = 4 * 8 * 2000 * (save == "statistics")  # of a layer
     assert most(120) < most(20) + 2 * values.nbytes + 3 * 100 * statistics  # all would be 100 times the values more
+
+
+@pytest.mark.parametrize("run", [af.propagate, af.evolve])
+def test_what_cannot_end_or_fit_is_refused_before_anything_begins(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(capacity, "available", lambda: 2**33)
+    given, seen = (PLANE, CLOUD, CLOUD) if run is af.propagate else (PLANE, CLOUD), []
+    for layers, why, how in [
+        (10**12, "layers must end within 30 days", {"save_every": 10**10, "save": "final"}),
+        (10**9, "layers must fit into memory", {"save": "statistics"}),
+    ]:
+        with pytest.raises(ValueError, match=f"^{why}"):
+            run(*given, layers, **how, store=tmp_path / "run", callback=seen.append)
+        assert not seen and not list(tmp_path.iterdir())
+
+
+def test_billions_of_layers_that_are_looked_at_take_no_memory(monkeypatch):
+    monkeypatch.setattr(capacity, "available", lambda: 2**27)
+    run = af.propagate(PLANE, CLOUD, CLOUD, 10**10, save="final", callback=lambda step: step.layer == 3)
+    assert run.message == "stopped by callback after 3 of 10000000000 layers; they are here"
 
 
 @EACH

@@ -12,7 +12,7 @@ from ..attention import Attention, BoundHeads, BoundLayer, MultiHead
 from ..attention.heads import check_columns
 from ..norms import norm
 from .extrapolation import halved, order
-from .many_layers import many_layers
+from .many_layers import many_layers, plan_layers
 from .responses import centre, check_jackknife, standard_errors
 
 
@@ -205,7 +205,10 @@ def _after(
     count = layers - (queries is not None)
     if count:
         kept: list[np.ndarray] = []
-        many_layers(bound, features, np.array([0, count]), kept.append, progress)
+        steps = plan_layers(bound, features, count, count)
+        _, refused = many_layers(bound, features, count, count, kept.append, steps, progress)
+        if refused:
+            raise ValueError(refused)
         if len(kept) < 2:
             raise KeyboardInterrupt
         features = kept[-1]

@@ -21,6 +21,7 @@ from ..provenance import provenance
 from ..recording import Step, Watch
 from ..solution import Solution
 from .blocks import NORMS, Block, LostTokens, following
+from .many_layers import outputs
 
 
 def evolve(
@@ -99,12 +100,12 @@ def evolve(
     layers = checks.integer(layers, "layers")
     watch = Watch.of_layers(save_every, save, callback, store)
     capacity.ends(layers, "layers", 5e-5 + 1e-9 * tokens.size, "layers")
-    capacity.fits(2 * tokens.nbytes * (1 if watch.sparing else layers // watch.every + 2), "layers")
+    capacity.fits(watch.nbytes(outputs(layers, watch.every), tokens), "layers")
     clock = layer.clock
     block = Block(layer.residual, V, constrain is not None, norm, scale, map)
     asked = {"value_matrix": V, "constrain": constrain, "norm": norm, "gain": scale, "map": map}
     call = provenance("evolve", layer=layer, tokens=tokens, layers=layers, save_every=watch.every, **asked)
-    record = watch.begin(layers // watch.every + 2, provenance=call)
+    record = watch.begin(outputs(layers, watch.every), provenance=call)
     stats: dict[str, Any] = {}
     x, done = tokens, 0
     status, message = 0, "finished"

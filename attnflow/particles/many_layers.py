@@ -20,62 +20,106 @@ _FEW = 16  # saved layers that take no memory worth saving
 _ROWS, _PAIRS = 64, 2**22  # of the weights that are computed anew to see how accurate the engine is
 
 
-def many_layers(
-    bound: BoundLayer | BoundHeads,
-    features: np.ndarray,
-    count: np.ndarray,
-    keep: Callable[[np.ndarray], None],
-    progress: bool = False,
-    sparing: bool = False,
-) -> dict[str, Any]:
-    """Give features (N, c) after each of `count` layers to `keep`, in order as they are done; tell how they came about.
-
-    Interrupted, those that were done, the start among them.
+def plan_layers(
+    bound: BoundLayer | BoundHeads, features: np.ndarray, layers: int, every: int, sparing: bool = False
+) -> int | None:
+    """How to go through `layers` layers, of which each `every`-th is given away, before any of it is done.
 
     Parameters
     ----------
     bound : BoundLayer or BoundHeads
         Heads go layer by layer: they are no polynomials of one self-adjoint matrix.
     features : (N, c) array
-    count : (L,) array of int
-        Increasing, from 0.
-    keep : callable
-        A KeyboardInterrupt that it raises ends the run.
-    progress : bool
+    layers : int
+    every : int
     sparing : bool
         Hold no more than a few of them: polynomials, which hold all, only where there are no more.
 
     Returns
     -------
-    dict
+    int or None
+        Lanczos steps that polynomials begin with, if these are likely to be cheaper; None: layer by layer.
+
+    Raises
+    ------
+    ValueError
+        Naming layers, if layer by layer would take longer than a month.
+    """
+    steps = None
+    if isinstance(bound, BoundLayer) and not (sparing and outputs(layers, every) > _FEW):
+        steps = _worthwhile(bound, features, layers, outputs(layers, every))
+    if steps is None:
+        _ends(features, layers)
+    return steps
+
+
+def many_layers(
+    bound: BoundLayer | BoundHeads,
+    features: np.ndarray,
+    layers: int,
+    every: int,
+    keep: Callable[[np.ndarray], None],
+    steps: int | None,
+    progress: bool = False,
+) -> tuple[dict[str, Any], str]:
+    """Give features (N, c) after 0, every, 2 every, ... and all `layers` layers to `keep`, in order as they are done.
+
+    Interrupted, those that were done.
+
+    Parameters
+    ----------
+    bound : BoundLayer or BoundHeads
+    features : (N, c) array
+    layers, every : int
+    keep : callable
+        A KeyboardInterrupt that it raises ends the run.
+    steps : int or None
+        As `plan_layers` says.
+    progress : bool
+
+    Returns
+    -------
+    stats : dict
         See `propagate`.
+    refused : str
+        Why it could not go on where polynomials could not: layer by layer would take too long. Else empty.
     """
     stats: dict[str, Any] = {"method": "iteration", "applications": 0}
     try:
         keep(features)
-        done = 1
-        steps = None
-        if isinstance(bound, BoundLayer) and not (sparing and len(count) > _FEW):
-            steps = _worthwhile(bound, features, count)
+        done = 0
         if isinstance(bound, BoundLayer) and steps is not None:
-            done, features = _by_polynomials(bound, features, count, keep, steps, progress, stats)
-        if done < len(count):
-            stats["method"] = "iteration"
-            capacity.ends(int(count[-1]), "layers", 2e-5 + 1e-9 * features.size, "layers")
-        for k in track(range(int(count[done - 1]) + 1, int(count[-1]) + 1), progress and done < len(count)):
+            done, features = _by_polynomials(bound, features, layers, every, keep, steps, progress, stats)
+            if done < layers:
+                stats["method"] = "iteration"
+                try:
+                    _ends(features, layers)
+                except ValueError as error:
+                    return stats, str(error)
+        for k in track(range(done + 1, layers + 1), progress and done < layers):
             features = bound.step(features)
             stats["applications"] += 1
-            if k == count[done]:
-                done += 1
+            if k % every == 0 or k == layers:
                 keep(features)
     except KeyboardInterrupt:
         pass
-    return stats
+    return stats, ""
 
 
-def _worthwhile(bound: BoundLayer, features: np.ndarray, count: np.ndarray) -> int | None:
+def outputs(layers: int, every: int) -> int:
+    """How many of 0, every, 2 every, ... and `layers` there are."""
+    return -(-layers // every) + 1
+
+
+def _ends(features: np.ndarray, layers: int) -> None:
+    capacity.ends(layers, "layers", 2e-5 + 1e-9 * features.size, "layers")
+
+
+def _worthwhile(bound: BoundLayer, features: np.ndarray, layers: int, outputs: int) -> int | None:
     """Lanczos steps to begin with, if polynomials are likely to be cheaper than the layers; None if not."""
-    layer, layers, outputs = bound.layer, int(count[-1]), len(count)
+    if layers > 2**53:  # no float
+        return None
+    layer = bound.layer
 
     def degree(lower: float) -> int:
         return int(degree_bound(layers, _move(layer, lower), _tolerance(layer, layers)))
@@ -92,19 +136,21 @@ def _worthwhile(bound: BoundLayer, features: np.ndarray, count: np.ndarray) -> i
 def _by_polynomials(
     bound: BoundLayer,
     features: np.ndarray,
-    count: np.ndarray,
+    layers: int,
+    every: int,
     keep: Callable[[np.ndarray], None],
     steps: int,
     progress: bool,
     stats: dict[str, Any],
 ) -> tuple[int, np.ndarray]:
-    """How many of `count` are done, from the second on by polynomials, and features after the last of them.
+    """How many layers are done by polynomials, and features after the last that was given to `keep`.
 
     Fewer than all where the polynomials grow too large at single points for rounding to stay small. That happens where
     the conserved weights of tokens differ by many orders of magnitude, as in the far tails of a Density: T_k(P) is bounded
     in their inner product only, entry by entry by sqrt(w_j / w_i) (Carne 1985).
     """
     layer = bound.layer
+    count = np.append(np.arange(0, layers, every), layers)
     sums: list[np.ndarray] = []
     stats |= {"method": "chebyshev", "applications": steps + 1}
 
@@ -149,7 +195,7 @@ def _by_polynomials(
         stats["error_bound"] = float(run.growth * (run.tail + count[-1] * layer.residual * rounding))
     if run.interrupted:
         raise KeyboardInterrupt
-    return (run.finished, sums[-1]) if run.finished > 1 else (1, features)
+    return (int(count[run.finished - 1]), sums[-1]) if run.finished > 1 else (0, features)
 
 
 def _move(layer: Attention, lower: float) -> float:

@@ -15,7 +15,7 @@ from ..geometry import Density
 from ..provenance import provenance
 from ..recording import Step, Watch
 from ..solution import Solution
-from .many_layers import many_layers
+from .many_layers import many_layers, outputs, plan_layers
 
 
 def propagate(
@@ -58,8 +58,8 @@ def propagate(
     save : {"all", "final", "statistics"} or int
         What the Solution holds of the layers that `save_every` names: all, the last, or the last and of each layer and
         column mean, variance, min and max over the tokens (of a Density weighted by it), in stats["statistics"]. Memory does
-        not grow with the layers then; where more than 16 are looked at they are gone through one by one. A number
-        is short for save_every.
+        not grow with the layers then, but for those numbers; where more than 16 are looked at they are gone through one
+        by one. A number is short for save_every.
     callback : callable, optional
         Called with each of these layers as it is done, the start first, as callback(step): step.layer, step.t and step.y.
         The run ends where it returns something true, with status 1.
@@ -132,15 +132,13 @@ def propagate(
         check_columns(layer, features.shape[1], "values", again=True)
         bound = layer.bind(points)
 
-    kept = 1 if watch.sparing else layers // watch.every + 2
-    capacity.fits(2 * (features.nbytes + 8) * kept, "layers")
-    if layers > 2**53:
-        capacity.ends(layers, "layers", what="layers")
-    count = np.append(np.arange(0, layers, watch.every), layers) if watch.looks else np.unique([0, layers])
+    every = watch.every if watch.looks else max(layers, 1)
+    capacity.fits(watch.nbytes(outputs(layers, every), features), "layers")
+    steps = plan_layers(bound, features, layers, every, watch.sparing)
     asked = {"layers": layers, "save_every": watch.every, "grid": grid, "n_tokens": n_tokens}
     start = values if callable(values) else features
     call = provenance("propagate", layer=layer, tokens=tokens, values=start, **asked)
-    record = watch.begin(len(count), points, nodes, share, provenance=call)
+    record = watch.begin(outputs(layers, every), points, nodes, share, provenance=call)
     lost = False
 
     def keep(y: np.ndarray) -> None:
@@ -148,16 +146,17 @@ def propagate(
         lost = not np.isfinite(y).all()
         if lost:
             raise KeyboardInterrupt
-        k = int(count[record.count])
+        k = min(record.count * every, layers)
         record.add(k * clock, y, k)
 
-    stats = many_layers(bound, features, count, keep, progress, watch.sparing)
-    done, status, message = int(count[record.count - 1]), 0, "finished"
-    if lost:
+    stats, refused = many_layers(bound, features, layers, every, keep, steps, progress)
+    if not record.count:  # a Solution has at least the start
+        record.add(0.0, features, 0, watched=False)
+    done, status, message = min((record.count - 1) * every, layers), 0, "finished"
+    if lost or refused:
         status = -1
-        message = (
-            f"stopped after {done} of {layers} layers, which are here: values grew beyond the range of numbers; scale them down"
-        )
+        why = refused or "values grew beyond the range of numbers; scale them down"
+        message = f"stopped after {done} of {layers} layers, which are here: {why}"
     elif done < layers:
         status, message = 1, f"{record.how} after {done} of {layers} layers; they are here"
     space = None if points is None else heads[0].f.space

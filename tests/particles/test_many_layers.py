@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import attnflow as af
+from attnflow import capacity
 from attnflow.particles.polynomials import expand_powers, sum_powers
 from attnflow.particles.spectrum import lower_end
 
@@ -166,6 +167,18 @@ def test_an_interrupted_run_returns_the_sums_that_are_complete(calls, monkeypatc
     if calls in (60, 90):
         # the walk of l steps is within 60 of the origin for l up to about 60^2 / 26
         assert (calls / 2) ** 2 / 26 < run.layers[-1] < calls**2 / 26
+
+
+def test_where_polynomials_fail_and_layers_would_not_end_the_start_is_what_is_left(monkeypatch, tmp_path):
+    monkeypatch.setattr("attnflow.particles.many_layers._rounding", lambda *_: 1e9)
+    monkeypatch.setattr(capacity, "DAYS", 1e-8)
+    layer = reference_layer(af.SquaredDistance(PLANE), 0.2)
+    run = af.propagate(layer, CLOUD, FEATURES, 400, 200, store=tmp_path / "run")
+    assert run.status == -1 and "after 0 of 400 layers, which are here: layers must end within" in run.message
+    assert af.load(tmp_path / "run").message == run.message
+    np.testing.assert_array_equal(run.y, FEATURES[None])
+    with pytest.raises(ValueError, match="^layers must end within"):
+        af.error_bars(layer, CLOUD, FEATURES, 400)
 
 
 def test_the_far_tails_of_a_density_are_as_accurate_as_its_middle():
