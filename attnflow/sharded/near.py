@@ -104,4 +104,5 @@ class Near:
         for _ in each(self.client, near, calls):
             pass
         for first, last, block in self.queries.unsort(found):
-            yield first, last, Attended(block[:, :-1], block[:, -1])
+            found_there = Attended(block[:, :-1], block[:, -1])
+            yield first, last, self.kernel.check(found_there, np.arange(first, last))

@@ -150,3 +150,45 @@ def test_the_engine_is_chosen_from_a_sample_as_from_all_tokens(epsilon, cheapest
 def test_float32_and_values_that_are_the_tokens():
     single = layer(PLANE, 1e-2, dtype="float32", backend="cells")
     assert abs(af.Sharded(single, block=400)(TOKENS) - layer(PLANE, 1e-2)(TOKENS)).max() < 1e-5
+
+
+def test_what_is_no_number_does_not_merge_and_means_of_nothing_are_nothing():
+    with pytest.raises(ValueError, match="log-sum-exps that are finite or -inf, got nan in row 0 of partial 0"):
+        merge([([[np.nan]], [np.nan]), ([[2.0]], [0.0])])
+    with pytest.raises(ValueError, match="log-sum-exps that are finite or -inf, got inf in row 1 of partial 1"):
+        merge([([[1.0], [1.0]], [0.0, 0.0]), ([[2.0], [2.0]], [0.0, np.inf])])
+    with pytest.raises(ValueError, match=r"finite means, got \[nan\] in row 0 of partial 1"):
+        merge([([[1.0]], [0.0]), ([[np.nan]], [0.0])])
+    for parts in ([([[np.nan]], [-np.inf]), ([[2.0]], [0.0])], [([[2.0]], [0.0]), ([[np.nan]], [-np.inf])]):
+        assert merge(parts).mean.tolist() == [[2.0]] and merge(parts).log_sum_exp.tolist() == [0.0]
+
+
+def short_sighted(x, y):
+    f = np.square(x - y).sum(axis=-1)
+    return np.where(f < 0.2**2, f, np.inf)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_a_query_need_not_see_a_key_in_every_shard_but_one_in_all(backend):
+    one = layer(af.PseudoMetric(short_sighted, 1), 0.01, backend=backend)
+    line = np.linspace(0.0, 1.0, 40)[:, None]
+    assert abs(af.Sharded(one, block=10)(line) - one(line)).max() < 1e-12
+    with pytest.raises(ValueError, match="f must be finite between query 33 and at least one key"):
+        af.Sharded(one, block=10)(line, queries=np.where(np.arange(40)[:, None] == 33, 7.0, line))
+
+
+def test_a_shard_beyond_the_range_of_float32_weighs_nothing():
+    one = layer(af.SquaredDistance(af.Euclidean(1)), 1e-6, dtype="float32")
+    tokens = np.concatenate([np.linspace(0.0, 1e-3, 20), 1e17 + np.zeros(20)])[:, None]
+    assert abs(af.Sharded(one, block=20)(tokens) - one(tokens)).max() <= 1e-5 * 1e17
+
+
+def test_errors_say_of_which_rows_they_speak():
+    def broken(x, y):
+        f = np.square(x - y).sum(axis=-1)
+        return np.where((x[..., 0] == 36.0) & (y[..., 0] == 13.0), np.nan, f)
+
+    one = layer(af.PseudoMetric(broken, 1), 1.0)
+    line = np.arange(40.0)[:, None]
+    with pytest.raises(ValueError, match="got nan for query 6 and key 3, of queries 30 to 39 and keys 10 to 19"):
+        af.Sharded(one, block=10)(line)
