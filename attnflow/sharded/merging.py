@@ -38,18 +38,17 @@ def merge(partials: Iterable[Attended]) -> Attended:
     >>> merge([one, three]).mean, np.exp(merge([one, three]).log_sum_exp)
     (array([[3.]]), array([4.]))
     """
-    weighted = top = total = None
-    for number, part in enumerate(partials):
-        mean, log_sum_exp = _checked(part, number)
-        if weighted is None:
-            weighted, top, total = mean, log_sum_exp, np.where(log_sum_exp > -np.inf, 1.0, 0.0)
-            continue
+    checked = (_checked(part, number) for number, part in enumerate(partials))
+    one = next(checked, None)
+    if one is None:
+        raise ValueError("partials must be at least one, got none")
+    weighted, top = one
+    total = np.where(top > -np.inf, 1.0, 0.0)
+    for mean, log_sum_exp in checked:
         highest = np.maximum(top, log_sum_exp)
         before, now = _weight(top, highest), _weight(log_sum_exp, highest)
         weighted = before[:, None] * weighted + now[:, None] * mean
         top, total = highest, before * total + now
-    if weighted is None:
-        raise ValueError("partials must be at least one, got none")
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(total[:, None] > 0, weighted / total[:, None], 0.0)
         return Attended(mean, top + np.log(total))

@@ -65,7 +65,7 @@ class Kernel:
             last = first + max(_TOGETHER // len(left), 1)
             for some in np.array_split(left, -(-len(left) // _TOGETHER)):
                 with np.errstate(all="ignore"):
-                    far = self.f.evaluate(u[some], v[first:last], (some, first)) / (2 * self.epsilon) >= most
+                    far = self.f.evaluate(u[some], v[first:last], (some, np.arange(first, len(v)))) / (2 * self.epsilon) >= most
                 left = np.setdiff1d(left, some[~far.all(axis=1)], assume_unique=True)
             first = last
         seeing = np.ones(len(u), bool)

@@ -33,6 +33,11 @@ class Rows:
         """What a task is sent: where to read, or what is only here."""
         return self.read(first, last)
 
+    @property
+    def places(self) -> list[Path]:
+        """The files, or folders, that they are known to be read from."""
+        return []
+
 
 @dataclass(frozen=True)
 class _Span:
@@ -64,12 +69,25 @@ class Sliced(Rows):
     def read(self, first: int, last: int) -> np.ndarray:
         return np.asarray(self.array[first:last], dtype=np.float64).reshape(last - first, self.columns)
 
+    @property
+    def places(self) -> list[Path]:
+        array = self.array
+        while array is not None and not isinstance(array, np.memmap):  # a view of a mapped file
+            array = getattr(array, "base", None)
+        filename = getattr(array, "filename", None)
+        return [] if filename is None else [Path(filename)]
+
 
 class Stored(Sliced):
     """A Zarr array: workers read it themselves."""
 
     def piece(self, first: int, last: int) -> Piece:
         return _Span(self, first, last)
+
+    @property
+    def places(self) -> list[Path]:
+        root = getattr(self.array.store, "root", None)
+        return [] if root is None else [Path(root) / self.array.path]
 
 
 class Npy(Rows):
@@ -100,6 +118,10 @@ class Npy(Rows):
 
     def piece(self, first: int, last: int) -> Piece:
         return _Span(self, first, last)
+
+    @property
+    def places(self) -> list[Path]:
+        return [self.path]
 
     def write(self, first: int, values: np.ndarray) -> None:
         """Rows from `first` on, of a file made by `create`."""
@@ -133,6 +155,10 @@ class Joined(Rows):
     def piece(self, first: int, last: int) -> Piece:
         elsewhere = all(isinstance(shard, (Npy, Stored)) for shard in self.shards)
         return _Span(self, first, last) if elsewhere else self.read(first, last)
+
+    @property
+    def places(self) -> list[Path]:
+        return [place for shard in self.shards for place in shard.places]
 
 
 def open_rows(value: Any, name: str, bools: bool = False) -> Rows:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import capacity, checks
-from .rows import Npy, needs_zarr
+from .rows import Npy, Rows, needs_zarr
 
 
 class Sink:
@@ -74,6 +74,13 @@ def check_out(out: str | os.PathLike) -> Path:
     elif path.exists() and not path.is_file():
         raise ValueError(f"out must be a file to write, got {str(path)!r}, which is something else")
     return path
+
+
+def check_apart(out: Path, rows: Rows, name: str) -> None:
+    """ValueError if the result would replace what it is computed from, or be written into its folder."""
+    for place in rows.places:
+        if place.exists() and any(path.exists() and path.samefile(place) for path in (out, *out.absolute().parents)):
+            raise ValueError(f"out must be another file than {name}, got {str(out)!r} for both")
 
 
 def like(given: Any, result: Any, block: int) -> Any:

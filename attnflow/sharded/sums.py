@@ -99,17 +99,19 @@ class Sampled(Request):
         return self.held
 
 
-def make(
-    layer: Attention, queries: Surveyed, keys: Surveyed, folder: Path, block: int, client: Any, f: PseudoMetric | None = None
-) -> Sums:
-    """Sums of the layer's similarity, or of another one, by the layer's engine or the cheapest."""
-    f = layer.f if f is None else f
-    engine = layer.backend
+def kernel_of(layer: Attention, queries: Surveyed, keys: Surveyed, f: PseudoMetric | None = None) -> Kernel:
+    """The layer's similarity, or another one, and its engine, or the cheapest."""
+    f, engine = layer.f if f is None else f, layer.backend
     if engine == "auto":
         sample = None if queries is keys else queries.sample
         asked = f, layer.epsilon, sample, keys.sample, layer.dtype, layer.rtol, 1, 2
         engine = cheapest(Sampled(*asked, queried=queries.rows.size, held=keys.rows.size)).engine
-    kernel = Kernel(f, layer.epsilon, engine, layer.dtype, layer.rtol)
+    return Kernel(f, layer.epsilon, engine, layer.dtype, layer.rtol)
+
+
+def make(kernel: Kernel, queries: Surveyed, keys: Surveyed, folder: Path, block: int, client: Any) -> Sums:
+    """Sums by a kernel's engine, with what that sorts in a folder."""
+    f, engine = kernel.f, kernel.backend
     if engine == "nufft":
         return Fourier(kernel, queries.rows, keys.rows, (queries.of_queries, keys.of_keys), block, client)
     if engine != "cells":
