@@ -34,7 +34,8 @@ class Sums(Protocol):
 
 @dataclass(frozen=True)
 class Surveyed:
-    """Rows that were read once and are in order: the corners of their features as queries and as keys, and some of them."""
+    """Rows that were read once and are in order: the corners of their features as queries and as keys, and some of them,
+    among these the ones that the corners are of."""
 
     rows: Rows
     of_queries: tuple[np.ndarray, np.ndarray]
@@ -52,24 +53,33 @@ def survey(f: PseudoMetric, rows: Rows, name: str, block: int, client: Any) -> S
     """
     stride = -(-rows.size // _SAMPLE)
     calls = ((f, rows.piece(*some), *some, stride, name, rows.size > block) for some in spans(rows.size, block))
-    corners, samples = zip(*each(client, _look, calls))
-    ends = np.array(corners)
-    low, high = ends[:, :, 0].min(axis=0), ends[:, :, 1].max(axis=0)
-    return Surveyed(rows, (low[0], high[0]), (low[-1], high[-1]), np.concatenate(samples))
+    samples, ends, at = [], np.empty(0), np.empty(0)
+    for found, there, sample in each(client, _look, calls):
+        samples.append(sample)
+        if len(samples) == 1:
+            ends, at = found, there
+        else:
+            further = np.stack([found[:, 0] < ends[:, 0], found[:, 1] > ends[:, 1]], axis=1)
+            ends, at = np.where(further, found, ends), np.where(further[..., None], there, at)
+    low, high = ends[:, 0], ends[:, 1]
+    sample = np.concatenate([*samples, np.unique(at.reshape(-1, rows.columns), axis=0)])
+    return Surveyed(rows, (low[0], high[0]), (low[-1], high[-1]), sample)
 
 
 def _look(
     f: PseudoMetric, piece: Piece, first: int, last: int, stride: int, name: str, several: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The corners (1 or 2, 2, m) of a block's features as queries and as keys, where these differ; and some points: a task."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The corners (1 or 2, 2, m) of a block's features as queries and as keys, where these differ; the points (1 or 2, 2, m, n)
+    that they are of; and some points: a task."""
     points = check_finite(load(piece), first, name)
     try:
         points = f.check(points, name)
     except ValueError as error:
         raise ValueError(str(error) + (f", of rows {first} to {last - 1}" if several else "")) from None
     features = [f.query_features(points)] + ([] if f.symmetric else [f.key_features(points)])
-    corners = [[[end(column) for column in which.T] for end in (np.min, np.max)] for which in features]
-    return np.array(corners), points[-first % stride :: stride].copy()  # not a view, which would keep the block
+    ends = np.array([[[end(column) for column in which.T] for end in (np.argmin, np.argmax)] for which in features])
+    corners = np.array([np.take_along_axis(which, rows, axis=0) for which, rows in zip(features, ends)])
+    return corners, points[ends], points[-first % stride :: stride].copy()  # not a view, which would keep the block
 
 
 def check_values(rows: Rows, block: int, client: Any) -> None:

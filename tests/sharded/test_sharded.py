@@ -10,7 +10,7 @@ from attnflow.kernels import Attended, attend, choice
 from attnflow.sharded import merge
 from attnflow.sharded.rows import open_rows
 from attnflow.sharded.slabs import axis_of, cut
-from attnflow.sharded.sums import Sampled, survey
+from attnflow.sharded.sums import Sampled, kernel_of, survey
 
 TORUS, PLANE = (af.SquaredDistance(space) for space in (af.Torus([1.0, 1.0]), af.Euclidean(2)))
 RNG = np.random.default_rng(0)
@@ -192,3 +192,22 @@ def test_errors_say_of_which_rows_they_speak():
     line = np.arange(40.0)[:, None]
     with pytest.raises(ValueError, match="got nan for query 6 and key 3, of queries 30 to 39 and keys 10 to 19"):
         af.Sharded(one, block=10)(line)
+
+
+@pytest.mark.optional
+def test_the_engine_is_chosen_for_the_whole_extent_of_the_tokens():
+    pytest.importorskip("finufft")
+    tokens = np.random.default_rng(4).random((140_000, 2))  # of which every third is looked at
+    tokens[1] = 3e4
+    one = layer(PLANE, 1e-3, backend="auto", rtol=1e-9)
+    seen = survey(PLANE, open_rows(tokens, "tokens"), "tokens", 50_000, None)
+    assert (seen.of_keys[1] == 3e4).all() and (seen.sample.max(axis=0) == 3e4).all()
+    assert kernel_of(one, seen, seen).backend == one.plan(tokens).engine == "cells"
+
+
+def test_corners_and_their_tokens_are_those_of_features_in_any_block():
+    f = af.DotProduct([[1.0, 0.0], [2.0, 1.0]])
+    seen = survey(f, open_rows(TOKENS, "tokens"), "tokens", 333, None)
+    for corners, features in ((seen.of_queries, f.query_features), (seen.of_keys, f.key_features)):
+        assert (np.array(corners) == [end(features(TOKENS), axis=0) for end in (np.min, np.max)]).all()
+        assert set(map(float, np.ravel(corners))) <= set(map(float, np.ravel(features(seen.sample[-8:]))))
