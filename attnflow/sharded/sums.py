@@ -11,6 +11,7 @@ import numpy as np
 
 from ..attention import Attention
 from ..kernels import Attended
+from ..kernels.cells_engine.search import check
 from ..kernels.choice import cheapest
 from ..kernels.costs import Request
 from ..similarity import PseudoMetric
@@ -126,11 +127,13 @@ def make(kernel: Kernel, queries: Surveyed, keys: Surveyed, folder: Path, block:
         return Fourier(kernel, queries.rows, keys.rows, (queries.of_queries, keys.of_keys), block, client)
     if engine != "cells":
         return Pairs(kernel, queries.rows, keys.rows, block, client)
+    check(f)
     low, high = (end(parts, axis=0) for end, parts in zip((np.min, np.max), zip(queries.of_queries, keys.of_keys)))
-    axis = axis_of(f, low, high, -(-max(keys.rows.size, queries.rows.size) // block))
-    of_keys = cut(keys.rows, f.key_features, axis, block, folder, "keys", client)
+    axis = axis_of(f, low, high)
+    of_keys = cut(keys.rows, keys.sample, f.key_features, axis, block, folder, "keys", client)
     same = queries is keys and f.symmetric
-    of_queries = of_keys if same else cut(queries.rows, f.query_features, axis, block, folder, "queries", client)
+    order = queries.rows, queries.sample, f.query_features, axis, block, folder, "queries", client
+    of_queries = of_keys if same else cut(*order)
     return Near(kernel, axis, of_queries, of_keys, folder, client)
 
 

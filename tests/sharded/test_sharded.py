@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import attnflow as af
 from attnflow.kernels import Attended, attend, choice
 from attnflow.sharded import merge
-from attnflow.sharded.rows import open_rows
+from attnflow.sharded.pairs import Kernel
+from attnflow.sharded.rows import Npy, open_rows
 from attnflow.sharded.slabs import axis_of, cut
 from attnflow.sharded.sums import Sampled, kernel_of, survey
 
@@ -106,8 +107,8 @@ def test_an_asymmetric_f(normalization):
 
 def test_rows_come_back_in_their_order_from_slabs(tmp_path):
     rows = open_rows(TOKENS, "tokens")
-    axis = axis_of(PLANE, TOKENS.min(axis=0), TOKENS.max(axis=0), 8)
-    order = cut(rows, lambda x: x, axis, 200, tmp_path, "keys", None)
+    axis = axis_of(PLANE, TOKENS.min(axis=0), TOKENS.max(axis=0))
+    order = cut(rows, TOKENS[::3], lambda x: x, axis, 200, tmp_path, "keys", None)
     sizes = np.diff(order.slabs.starts)
     assert sizes.sum() == 1500 and sizes.max() < 230 and (order.slabs.low[1:] > order.slabs.high[:-1]).all()
     there = order.sort(open_rows(VALUES, "values"), tmp_path / "v.npy")
@@ -211,3 +212,29 @@ def test_corners_and_their_tokens_are_those_of_features_in_any_block():
     for corners, features in ((seen.of_queries, f.query_features), (seen.of_keys, f.key_features)):
         assert (np.array(corners) == [end(features(TOKENS), axis=0) for end in (np.min, np.max)]).all()
         assert set(map(float, np.ravel(corners))) <= set(map(float, np.ravel(features(seen.sample[-8:]))))
+
+
+@pytest.mark.parametrize("f, extent", [(PLANE, 1.0), (PLANE, 0.1), (TORUS, 1.0)])
+def test_no_task_holds_more_than_some_blocks_however_far_keys_are_seen(f, extent, monkeypatch):
+    tokens, most = np.random.default_rng(5).random((6000, 2)), []
+    tokens[:, 0] *= extent
+    tokens[1500:4500] = tokens[1500]  # which no slab cuts apart
+    real = Kernel.attend
+    monkeypatch.setattr(Kernel, "attend", lambda self, *some: most.append(max(map(len, some[:2]))) or real(self, *some))
+    read = Npy.read
+    monkeypatch.setattr(Npy, "read", lambda self, first, last: most.append(last - first) or read(self, first, last))
+    found = af.Sharded(layer(f, 1e-3, af.DensityCorrected(0.5), backend="cells", rtol=1e-6), block=200)(tokens)
+    assert max(most) <= 400
+    assert abs(found - layer(f, 1e-3, af.DensityCorrected(0.5))(tokens)).max() < 1e-6
+
+
+@pytest.mark.parametrize("others", [[1e5], [-3e4, 1e12], [0.5] * 5000, np.geomspace(1e-12, 1e12, 3000)])
+def test_slabs_are_even_whatever_is_far_or_crowded(tmp_path, others):
+    x = np.concatenate([RNG.random(20_000), others, 0.5 + 1e-9 * RNG.random(5000)])[:, None]
+    line = af.SquaredDistance(af.Euclidean(1))
+    seen = survey(line, open_rows(x, "tokens"), "tokens", 1000, None)
+    order = cut(seen.rows, seen.sample, lambda x: x, axis_of(line, *seen.of_keys), 1000, tmp_path, "keys", None)
+    sizes = np.diff(order.slabs.starts)
+    assert np.sort(sizes)[-2] < 1100 and sizes.max() < (6200 if len(others) == 5000 else 1100)
+    parts = [last - first for slab in range(len(sizes)) for first, last in order.slabs.parts(slab)]
+    assert sum(parts) == len(x) and max(parts) <= 1500

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.sharded import layer as sharded_layer
 from attnflow.sharded import disk
+from attnflow.sharded import layer as sharded_layer
 from attnflow.sharded.rows import open_rows
 from attnflow.sharded.sinks import Sink
 
