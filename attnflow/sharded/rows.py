@@ -173,13 +173,13 @@ def open_rows(value: Any, name: str, bools: bool = False) -> Rows:
     ValueError, TypeError
         Naming the argument.
     """
-    if isinstance(value, (list, tuple)) and value and all(_is_shard(part) for part in value):
+    if is_shards(value):
         return Joined([open_rows(part, name, bools) for part in value], name)
     rows: Sliced | Npy
     if isinstance(value, (str, os.PathLike)):
         rows = _open(checks.path(value, name), name)
-    elif _library(value) in ("dask", "zarr"):
-        rows = Stored(value) if _library(value) == "zarr" else Sliced(value)
+    elif library_of(value) in ("dask", "zarr"):
+        rows = Stored(value) if library_of(value) == "zarr" else Sliced(value)
     else:
         rows = Sliced(value if isinstance(value, np.memmap) else checks.reals(value, name, bools))
     if len(rows.shape) not in (1, 2) or not all(count > 0 for count in rows.shape):  # Dask's may be unknown, nan
@@ -227,9 +227,15 @@ def _sizes(shape: tuple[int, ...]) -> tuple[int, int]:
     return size, columns
 
 
+def is_shards(value: Any) -> bool:
+    """Whether it is a list of shards; lists of numbers are arrays."""
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_shard(part) for part in value)
+
+
 def _is_shard(value: Any) -> bool:
-    return isinstance(value, (str, os.PathLike)) or getattr(value, "ndim", 0) == 2
+    return isinstance(value, (str, os.PathLike)) or getattr(value, "ndim", 0) in (1, 2)
 
 
-def _library(value: Any) -> str:
+def library_of(value: Any) -> str:
+    """The name of the package that it is of."""
     return type(value).__module__.partition(".")[0]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import capacity, checks
-from .rows import Npy, Rows, needs_zarr
+from .rows import Npy, Rows, is_shards, library_of, needs_zarr
 
 
 class Sink:
@@ -84,8 +84,8 @@ def check_apart(out: Path, rows: Rows, name: str) -> None:
 
 
 def like(given: Any, result: Any, block: int) -> Any:
-    """The result as a Dask array where one came in."""
-    if type(given).__module__.partition(".")[0] != "dask":
+    """The result as a Dask array where one came in, or a shard that is one."""
+    if not any(library_of(part) == "dask" for part in (given if is_shards(given) else [given])):
         return result
     from dask import array
 

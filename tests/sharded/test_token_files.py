@@ -9,6 +9,7 @@ import pytest
 import attnflow as af
 from attnflow.sharded import disk
 from attnflow.sharded import layer as sharded_layer
+from attnflow.sharded import sums as sharded_sums
 from attnflow.sharded.rows import open_rows
 from attnflow.sharded.sinks import Sink
 
@@ -32,7 +33,9 @@ def test_files_shards_of_them_and_mapped_arrays_give_the_same_bits(tmp_path):
     assert isinstance(out, np.memmap) and (out == EXPECTED).all() and (np.load(tmp_path / "out.npy") == EXPECTED).all()
     for tokens in ([first, rest], [TOKENS[:100], TOKENS[100:]], np.load(x, mmap_mode="r"), columns_first):
         assert (SHARDS(tokens, v) == EXPECTED).all()
-    assert (SHARDS(x, single) == EXPECTED[:, :1]).all()
+    column = VALUES[:, 0]
+    for values in (single, [column[:450], column[450:]], [column[:100], column[100:]]):
+        assert (SHARDS(x, values) == EXPECTED[:, :1]).all()
     assert sorted(path.name for path in tmp_path.iterdir() if path.stem == "out" or path.suffix != ".npy") == ["out.npy"]
 
 
@@ -122,6 +125,9 @@ def test_dask_arrays_in_dask_arrays_out():
     array = pytest.importorskip("dask.array")
     out = SHARDS(array.from_array(TOKENS, chunks=(400, 2)), array.from_array(VALUES, chunks=(300, 1)))
     assert isinstance(out, array.Array) and out.chunks[0] == (250, 250, 250, 150) and (out.compute() == EXPECTED).all()
+    halves = [array.from_array(part, chunks=(200, 2)) for part in (TOKENS[:450], TOKENS[450:])]
+    out = SHARDS(halves, [VALUES[:100], halves[0] * 0 + 1, VALUES[550:]])
+    assert isinstance(out, array.Array) and isinstance(SHARDS(halves), array.Array) and out.shape == (900, 2)
     with pytest.raises(ValueError, match="tokens must have shape"):
         SHARDS(array.from_array(TOKENS, chunks=(400, 2))[array.from_array(TOKENS[:, 0]) > 0.5])  # of a length not known yet
 
@@ -215,6 +221,14 @@ def spoilt(array, row, value=np.nan):
 def test_what_cannot_be_is_refused_by_name(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("f", [af.DotProduct(), af.SquaredDistance(af.Sphere(2))], ids=repr)
+def test_cells_refuse_another_similarity_before_tokens_are_sorted(f, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharded_sums, "cut", lambda *_: pytest.fail("tokens were sorted"))
+    ends = np.concatenate([np.eye(3), -np.eye(3)])
+    with pytest.raises(ValueError, match="near keys to be found in cells, got"):
+        af.Sharded(af.Attention(f, 1.0, backend="cells"), block=3)(ends)
 
 
 def test_an_archive_and_a_file_cut_short_are_refused(tmp_path):
