@@ -174,12 +174,10 @@ class Sharded:
         keys = open_rows(tokens, "tokens")
         features = keys if values is None else open_rows(values, "values", True)
         asked = None if queries is None else open_rows(queries, "queries")
-        if features.size != keys.size:
-            raise ValueError(f"values must have {keys.size} rows as tokens have, got {features.size}")
         for name, rows in (("tokens", keys), ("values", features), ("queries", asked)):
             if out is not None and rows is not None:
                 check_apart(out, rows, name)
-        with self._bind(keys, asked, features.columns, layers, out) as bound:
+        with self._bind(keys, asked, features, layers, out) as bound:
             if values is not None:
                 check_values(features, self.block, self.client)
             steps = track(range(layers), progress)
@@ -218,14 +216,16 @@ class Sharded:
 
     @contextmanager
     def _bind(
-        self, tokens: Rows, queries: Rows | None, columns: int = 1, layers: int = 1, out: Path | None = None
+        self, tokens: Rows, queries: Rows | None, values: Rows | None = None, layers: int = 1, out: Path | None = None
     ) -> Iterator[_Bound]:
         """The layer on its tokens: read once, checked, sorted where the engine needs it, with their key bias."""
         check_client(self.client)  # it may have been closed meanwhile
-        task, scratch = (tokens, queries, columns, layers), self.scratch or Path(tempfile.gettempdir())
+        task, scratch = (tokens, queries, values.columns if values else 1, layers), self.scratch or Path(tempfile.gettempdir())
         check_room(self.layer, self.layer.backend, *task, scratch=scratch, out=out)
         keys = survey(self.layer.f, tokens, "tokens", self.block, self.client)
         seen = keys if queries is None else survey(self.layer.f, queries, "queries", self.block, self.client)
+        if values is not None and values.size != tokens.size:
+            raise ValueError(f"values must have {tokens.size} rows as tokens have, got {values.size}")
         if seen.rows.columns != keys.rows.columns:
             raise ValueError(f"queries must have {keys.rows.columns} columns as tokens have, got {seen.rows.columns}")
         kernel = kernel_of(self.layer, seen, keys)
