@@ -1,6 +1,6 @@
 """What this machine cannot hold or finish is refused before any work, with the bytes or the time it would take.
 
-Both checks are lower bounds made generously small: what passes may still be slow, what is refused could not have
+Checks of memory and time are lower bounds made generously small: what passes may still be slow, what is refused could not have
 been done.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from decimal import Decimal
 from numbers import Integral
 from pathlib import Path
@@ -78,6 +79,36 @@ def ends(steps: float, name: str, seconds: float = 2e-5, what: str = "steps") ->
     days = count * Decimal(seconds) / 86400
     if days > DAYS:
         raise ValueError(f"{name} must end within {DAYS} days, got a request for {count:.3g} {what}, at least {days:.3g} days")
+
+
+def stored(needed: int, folder: Path, name: str) -> None:
+    """Refuse what needs more bytes on disk than are free there.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes.
+    folder : Path
+        One that exists.
+    name : str
+        The argument that says where.
+
+    Raises
+    ------
+    ValueError
+        With the bytes that are needed and those that are free.
+
+    Examples
+    --------
+    >>> stored(10**30, Path("."), "out")
+    Traceback (most recent call last):
+    ValueError: out must have room on disk, got a request for 1.00e+30 bytes in '.' where ... are free
+    """
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise ValueError(
+            f"{name} must have room on disk, got a request for {Decimal(int(needed)):.3g} bytes in {str(folder)!r} where "
+            f"{Decimal(free):.3g} are free"
+        )
 
 
 def available() -> int:

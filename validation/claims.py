@@ -27,17 +27,18 @@ class Row(NamedTuple):
 def rows(results: Path, parts: Iterable[str], figures: Path | None = FIGURES_AT) -> list[Row]:
     """Claims of the tables in the folder `results`, those of the named parts and of all benchmarks there, then of the figures.
 
-    A part without a table is a claim that does not hold.
+    A part without a table, or whose table claims nothing, is a claim that does not hold; benchmarks need not claim anything.
     """
     benchmarks = sorted(path.stem for path in results.glob("benchmarks-*.md"))
-    found = [(name, claim) for name in (*parts, *benchmarks) for claim in of_table(results / f"{name}.md")]
+    found = [(name, claim) for name in parts for claim in of_table(results / f"{name}.md") or [_nothing(name)]]
+    found += [(name, claim) for name in benchmarks for claim in of_table(results / f"{name}.md")]
     found += [(name, of_figure(figures / f"{name}.json")) for name in FIGURES] if figures is not None else []
     pages = _pages()
     return [Row(claim, name, tuple(page for page, text in pages.items() if _sends(text, name))) for name, claim in found]
 
 
 def of_table(path: Path) -> list[Claim]:
-    """The claims at the end of a stored table; of none that is missing, or has nothing to say of itself but benchmarks."""
+    """The claims at the end of a stored table, none where it has no table of claims; of one that is missing, that it is."""
     if not path.exists():
         return [Claim(f"{path.stem} was run", "no table", f"{path.name}", False)]
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -64,6 +65,11 @@ def text(found: list[Row]) -> str:
     missed = [row for row in found if not row.claim.holds]
     lines = aligned((*HEAD, "where", "result"), [[cell.replace("|", r"\|") for cell in row] for row in cells], str.ljust)
     return "\n".join([*lines, "", f"{len(found) - len(missed)} of {len(found)} claims hold."]) + "\n"
+
+
+def _nothing(name: str) -> Claim:
+    """What is said of a part whose table has no claims that can be read."""
+    return Claim(f"{name} claims something", "no table of claims", f"one with {', '.join(HEAD)}", False)
 
 
 def _used(check: Check) -> float:

@@ -12,7 +12,7 @@ from .. import capacity
 from ..attention import Attention, Column, DensityCorrected, Screening, Softmax, Unnormalized
 from ..attention.names import name_of
 from .rows import Npy, Rows, Sliced
-from .sums import InMemory, Sums, Surveyed, make, survey
+from .sums import InMemory, Sums, Surveyed, kernel_of, make, survey
 
 
 def refuse(layer: Attention) -> None:
@@ -45,7 +45,7 @@ def key_bias(
 
     @cache
     def rows() -> Sums:
-        return sums or make(layer, keys, keys, _folder(folder, "bias"), block, client)
+        return sums or make(kernel_of(layer, keys, keys), keys, keys, _folder(folder, "bias"), block, client)
 
     @cache
     def columns() -> Sums:
@@ -53,7 +53,7 @@ def key_bias(
             return rows()
         f = layer.f.transposed()
         again = survey(f, keys.rows, "tokens", block, client)
-        return make(layer, again, again, _folder(folder, "transposed"), block, client, f)
+        return make(kernel_of(layer, again, again, f), again, again, _folder(folder, "transposed"), block, client)
 
     if isinstance(rule, (Column, DensityCorrected)):
         bias = Npy.create(folder / "bias.npy", (size, 1))

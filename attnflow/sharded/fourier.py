@@ -142,8 +142,9 @@ class Fourier:
                 self.stats["rows_by_another_engine"] += len(left)
                 rows = self.queries.read(first, last)[left]
                 kernel = Kernel(self.kernel.f, self.kernel.epsilon, "numba", "float64", self.kernel.rtol)
-                seen = ((kernel, rows, *pieces(shard, self.keys, values, bias)) for shard in shards)
-                mean[left], log_sum_exp[left] = merge(each(self.client, partial, seen))
+                where = f", of {len(left)} among queries {first} to {last - 1}"
+                seen = ((kernel, where, rows, *pieces(shard, self.keys, values, bias)) for shard in shards)
+                mean[left], log_sum_exp[left] = kernel.check(merge(each(self.client, partial, seen)), first + left)
             yield first, last, Attended(mean, log_sum_exp)
 
     def _scale(self, values: Rows | None, bias: Rows | None) -> Scale:

@@ -18,9 +18,10 @@ from ..attention.bound import attends_alone, warn_isolated
 from ..attention.spectrum import layer_spectrum
 from ..progress import track
 from .bias import key_bias, refuse
+from .disk import check_room
 from .rows import Npy, Rows, open_rows
-from .sinks import Sink, check_out, like
-from .sums import InMemory, Sums, Surveyed, check_values, make, survey
+from .sinks import Sink, check_apart, check_out, like
+from .sums import InMemory, Sums, Surveyed, check_values, kernel_of, make, survey
 from .tasks import check_client
 
 
@@ -46,7 +47,9 @@ class Sharded:
     client : dask.distributed.Client, optional
         None: this process.
     scratch : path, optional
-        Folder for files that come and go: about 40 bytes per token, and twice the values'.
+        Folder for files that come and go. Of tokens with n columns and values with c, bytes per token are 8 n + 16 c + 28 at
+        most with "cells" (points, 8 n + 4, up to four times where queries are given or f is asymmetric) and 8 with other
+        engines, and for many layers 16 c more. Where there is no room for these, and for `out`, nothing is begun.
 
     Attributes
     ----------
@@ -156,7 +159,7 @@ class Sharded:
         k : int
         progress : bool
         """
-        with self._bind(tokens, None) as bound:
+        with self._bind(open_rows(tokens, "tokens"), None) as bound:
             size = bound.keys.rows.size
             k = checks.integer(k, "k", least=1, largest=size - 2)
             capacity.fits(8 * (2 * k + 64 + bound.keys.rows.columns) * size, "k")
@@ -168,10 +171,13 @@ class Sharded:
 
     def _run(self, tokens: Any, values: Any, queries: Any, layers: int, out: Any, progress: bool) -> Any:
         out = None if out is None else check_out(out)
-        features = open_rows(tokens if values is None else values, "tokens" if values is None else "values", values is not None)
-        with self._bind(tokens, queries) as bound:
-            if features.size != bound.keys.rows.size:
-                raise ValueError(f"values must have {bound.keys.rows.size} rows as tokens have, got {features.size}")
+        keys = open_rows(tokens, "tokens")
+        features = keys if values is None else open_rows(values, "values", True)
+        asked = None if queries is None else open_rows(queries, "queries")
+        for name, rows in (("tokens", keys), ("values", features), ("queries", asked)):
+            if out is not None and rows is not None:
+                check_apart(out, rows, name)
+        with self._bind(keys, asked, features, layers, out) as bound:
             if values is not None:
                 check_values(features, self.block, self.client)
             steps = track(range(layers), progress)
@@ -209,18 +215,24 @@ class Sharded:
             self.stats["isolated"] = warn_isolated(alone, bound.queries.size, self.layer.epsilon)
 
     @contextmanager
-    def _bind(self, tokens: Any, queries: Any) -> Iterator[_Bound]:
+    def _bind(
+        self, tokens: Rows, queries: Rows | None, values: Rows | None = None, layers: int = 1, out: Path | None = None
+    ) -> Iterator[_Bound]:
         """The layer on its tokens: read once, checked, sorted where the engine needs it, with their key bias."""
         check_client(self.client)  # it may have been closed meanwhile
-        keys = survey(self.layer.f, open_rows(tokens, "tokens"), "tokens", self.block, self.client)
-        seen = keys
-        if queries is not None:
-            seen = survey(self.layer.f, open_rows(queries, "queries"), "queries", self.block, self.client)
+        task, scratch = (tokens, queries, values.columns if values else 1, layers), self.scratch or Path(tempfile.gettempdir())
+        check_room(self.layer, self.layer.backend, *task, scratch=scratch, out=out)
+        keys = survey(self.layer.f, tokens, "tokens", self.block, self.client)
+        seen = keys if queries is None else survey(self.layer.f, queries, "queries", self.block, self.client)
+        if values is not None and values.size != tokens.size:
+            raise ValueError(f"values must have {tokens.size} rows as tokens have, got {values.size}")
         if seen.rows.columns != keys.rows.columns:
             raise ValueError(f"queries must have {keys.rows.columns} columns as tokens have, got {seen.rows.columns}")
+        kernel = kernel_of(self.layer, seen, keys)
+        check_room(self.layer, kernel.backend, *task, scratch=scratch, out=out)
         with tempfile.TemporaryDirectory(prefix="attnflow-", dir=self.scratch) as name:
             folder = Path(name)
-            sums = make(self.layer, seen, keys, folder, self.block, self.client)
+            sums = make(kernel, seen, keys, folder, self.block, self.client)
             own = sums if queries is None else None
             bias, stats = key_bias(self.layer, keys, own, folder, self.block, self.client)
             blocks = -(-seen.rows.size // self.block)

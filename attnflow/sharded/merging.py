@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .. import checks
 from ..kernels import Attended
 
 
@@ -27,7 +28,7 @@ def merge(partials: Iterable[Attended]) -> Attended:
     Raises
     ------
     ValueError
-        If there is none.
+        If there is none, or a log-sum-exp is NaN or inf, or the mean beside one that is not -inf is not finite.
 
     Examples
     --------
@@ -37,13 +38,13 @@ def merge(partials: Iterable[Attended]) -> Attended:
     >>> merge([one, three]).mean, np.exp(merge([one, three]).log_sum_exp)
     (array([[3.]]), array([4.]))
     """
-    others = iter(partials)
-    one = next(others, None)
+    checked = (_checked(part, number) for number, part in enumerate(partials))
+    one = next(checked, None)
     if one is None:
         raise ValueError("partials must be at least one, got none")
     weighted, top = one
     total = np.where(top > -np.inf, 1.0, 0.0)
-    for mean, log_sum_exp in others:
+    for mean, log_sum_exp in checked:
         highest = np.maximum(top, log_sum_exp)
         before, now = _weight(top, highest), _weight(log_sum_exp, highest)
         weighted = before[:, None] * weighted + now[:, None] * mean
@@ -51,6 +52,22 @@ def merge(partials: Iterable[Attended]) -> Attended:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(total[:, None] > 0, weighted / total[:, None], 0.0)
         return Attended(mean, top + np.log(total))
+
+
+def _checked(part: Attended, number: int) -> Attended:
+    """Means, 0 where nothing is seen, and log-sum-exps: both numbers."""
+    mean, log_sum_exp = (np.asarray(array, dtype=float) for array in part)
+    seen = log_sum_exp > -np.inf
+    if not (log_sum_exp < np.inf).all():  # NaN too
+        row = int((log_sum_exp < np.inf).argmin())
+        raise ValueError(
+            f"partials must have log-sum-exps that are finite or -inf, got {log_sum_exp[row]} in row {row} of partial {number}"
+        )
+    good = np.isfinite(mean).all(axis=1) | ~seen
+    if not good.all():
+        row = int(good.argmin())
+        raise ValueError(f"partials must have finite means, got {checks.entries(mean[row])} in row {row} of partial {number}")
+    return Attended(np.where(seen[:, None], mean, 0.0), log_sum_exp)
 
 
 def _weight(log_sum_exp: np.ndarray, top: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 Two points are no nearer than their values of one feature, so that beyond the reach R of a slab no
 key is nearer than R, and weighs at most exp(B - T), T = h(R^2) / (2 eps), B the largest bias. As in the engine `cells`,
 which sums what is left with half of rtol, a row is accepted if T >= log(2 N / (rtol / 2)) - (log-sum-exp - B); any other
-row is summed, slab by slab, over the reach that its log-sum-exp, a lower bound, says is enough.
+row is summed over the reach that its log-sum-exp, a lower bound, says is enough.
+Keys come in groups of at most two blocks, and partial sums are merged: memory is that of blocks, however many are in reach.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from ..kernels import Attended
-from ..kernels.cells_engine.search import MARGIN, SPARE, check
+from ..kernels.cells_engine.search import MARGIN, SPARE
 from ..kernels.rules import reach_of
 from .merging import merge
 from .pairs import Block, Kernel
 from .rows import Npy, Piece, Rows, load, spans
-from .slabs import Axis, Order, Slabs
+from .slabs import Axis, Features, Order, Slabs
 from .tasks import each
 
 
@@ -44,30 +45,66 @@ def near(
     enough = log(2 * size / half.rtol)
     depth = enough + (0.0 if bias is None else SPARE)
 
-    def within(depth: float) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]:
-        """Keys within the reach of a depth, with their values and bias, slab by slab."""
+    def seen(by: Kernel, who: np.ndarray, depth: float) -> Attended:
+        """What some queries see of keys within the reach of a depth; of those of a group, queries in reach of it."""
+        total = Attended(np.zeros((len(who), 0 if values is None else values.columns)), np.full(len(who), -np.inf))
         reach = float(reach_of(f.pair, kernel.epsilon, depth + MARGIN))
-        for k in range(len(slabs.low)):
-            if not _overlap(axis, slabs.low[k], slabs.high[k], interval, reach):
-                continue
-            span = int(slabs.starts[k]), int(slabs.starts[k + 1])
-            keys = slabs.points.read(*span)
-            some = axis.reach(axis.of(f.key_features(keys)), *interval, reach)
-            if some.any():
-                yield keys[some], *(None if part is None else part.read(*span)[some] for part in (values, bias))
 
-    found = list(zip(*within(depth)))
-    log_sum_exp = np.full(len(rows), -np.inf)
-    mean = np.zeros((len(rows), 0 if values is None else values.columns))
-    if found:
-        parts: Any = [None if part[0] is None else np.concatenate(part) for part in found]
-        mean, log_sum_exp = half.attend(rows, *parts)
+        def partials() -> Iterator[Attended]:
+            yield total
+            for near_by, parts in _groups(axis, slabs, f.key_features, values, bias, interval, reach, x[who]):
+                mean, log_sum_exp = np.zeros_like(total.mean), np.full(len(who), -np.inf)
+                mean[near_by], log_sum_exp[near_by] = by.attend(rows[who[near_by]], *parts)
+                yield Attended(mean, log_sum_exp)
+
+        return merge(partials())
+
+    mean, log_sum_exp = seen(half, np.arange(len(rows)), depth)
     left = np.flatnonzero(~(log_sum_exp - top >= enough - depth - MARGIN / 2))
     if len(left):
         needed = float(np.max(enough - (log_sum_exp[left] - top)))
         exact = replace(half, backend="numba", dtype="float64")  # logits of such rows are large
-        mean[left], log_sum_exp[left] = merge(exact.attend(rows[left], *part) for part in within(needed))
+        mean[left], log_sum_exp[left] = seen(exact, left, needed)
     out.write(first, np.column_stack([mean, log_sum_exp]))
+
+
+def _groups(
+    axis: Axis,
+    slabs: Slabs,
+    features: Features,
+    values: Npy | None,
+    bias: Npy | None,
+    interval: tuple[float, float],
+    reach: float,
+    x: np.ndarray,
+) -> Iterator[tuple[np.ndarray, list[Any]]]:
+    """Keys within reach of an interval, with their values and bias, in groups of at most two blocks; before them the numbers
+    of the queries, at `x`, that a group is within reach of."""
+    held: list[tuple] = []
+    near_by, count = np.zeros(len(x), bool), 0
+
+    def group() -> tuple[np.ndarray, list[Any]]:
+        return np.flatnonzero(near_by), [None if part[0] is None else np.concatenate(part) for part in zip(*held)]
+
+    for slab in range(len(slabs.low)):
+        if not _overlap(axis, slabs.low[slab], slabs.high[slab], interval, reach):
+            continue
+        for span in slabs.parts(slab):
+            keys = slabs.points.read(*span)
+            of_keys = axis.of(features(keys))
+            some = axis.reach(of_keys, *interval, reach)
+            here = axis.reach(x, of_keys[some].min(initial=np.inf), of_keys[some].max(initial=-np.inf), reach)
+            if not here.any():
+                continue
+            if held and count + some.sum() > 2 * slabs.block:
+                yield group()
+                held, count = [], 0
+                near_by[:] = False
+            held.append((keys[some], *(None if part is None else part.read(*span)[some] for part in (values, bias))))
+            count += int(some.sum())
+            near_by |= here
+    if held:
+        yield group()
 
 
 def _overlap(axis: Axis, low: float, high: float, interval: tuple[float, float], reach: float) -> bool:
@@ -87,21 +124,20 @@ class Near:
     folder: Path
     client: Any = None
 
-    def __post_init__(self) -> None:
-        check(self.kernel.f)
-
     def blocks(self, values: Rows | None, bias: Rows | None) -> Iterator[Block]:
         """What every block of queries sees, in order."""
         of_keys = [
             None if rows is None else self.keys.sort(rows, self.folder / f"sorted-{name}.npy")
             for name, rows in (("values", values), ("bias", bias))
         ]
-        top = 0.0 if bias is None else max(float(bias.read(*some).max()) for some in spans(bias.size, self.keys.block))
-        points, starts = self.queries.slabs.points, self.queries.slabs.starts.tolist()
-        found = Npy.create(self.folder / "sorted-found.npy", (points.size, 1 + (0 if values is None else values.columns)))
+        top = 0.0 if bias is None else max(float(bias.read(*some).max()) for some in spans(bias.size, self.keys.slabs.block))
+        slabs = self.queries.slabs
+        found = Npy.create(self.folder / "sorted-found.npy", (slabs.points.size, 1 + (0 if values is None else values.columns)))
         context = self.kernel, self.axis, self.keys.slabs
-        calls = ((*context, points.piece(*slab), *of_keys, top, slab[0], found) for slab in zip(starts, starts[1:]))
+        parts = (part for slab in range(len(slabs.low)) for part in slabs.parts(slab))
+        calls = ((*context, slabs.points.piece(*part), *of_keys, top, part[0], found) for part in parts)
         for _ in each(self.client, near, calls):
             pass
         for first, last, block in self.queries.unsort(found):
-            yield first, last, Attended(block[:, :-1], block[:, -1])
+            found_there = Attended(block[:, :-1], block[:, -1])
+            yield first, last, self.kernel.check(found_there, np.arange(first, last))

@@ -33,6 +33,11 @@ class Rows:
         """What a task is sent: where to read, or what is only here."""
         return self.read(first, last)
 
+    @property
+    def places(self) -> list[Path]:
+        """The files, or folders, that they are known to be read from."""
+        return []
+
 
 @dataclass(frozen=True)
 class _Span:
@@ -64,12 +69,25 @@ class Sliced(Rows):
     def read(self, first: int, last: int) -> np.ndarray:
         return np.asarray(self.array[first:last], dtype=np.float64).reshape(last - first, self.columns)
 
+    @property
+    def places(self) -> list[Path]:
+        array = self.array
+        while array is not None and not isinstance(array, np.memmap):  # a view of a mapped file
+            array = getattr(array, "base", None)
+        filename = getattr(array, "filename", None)
+        return [] if filename is None else [Path(filename)]
+
 
 class Stored(Sliced):
     """A Zarr array: workers read it themselves."""
 
     def piece(self, first: int, last: int) -> Piece:
         return _Span(self, first, last)
+
+    @property
+    def places(self) -> list[Path]:
+        root = getattr(self.array.store, "root", None)
+        return [] if root is None else [Path(root) / self.array.path]
 
 
 class Npy(Rows):
@@ -100,6 +118,10 @@ class Npy(Rows):
 
     def piece(self, first: int, last: int) -> Piece:
         return _Span(self, first, last)
+
+    @property
+    def places(self) -> list[Path]:
+        return [self.path]
 
     def write(self, first: int, values: np.ndarray) -> None:
         """Rows from `first` on, of a file made by `create`."""
@@ -134,6 +156,10 @@ class Joined(Rows):
         elsewhere = all(isinstance(shard, (Npy, Stored)) for shard in self.shards)
         return _Span(self, first, last) if elsewhere else self.read(first, last)
 
+    @property
+    def places(self) -> list[Path]:
+        return [place for shard in self.shards for place in shard.places]
+
 
 def open_rows(value: Any, name: str, bools: bool = False) -> Rows:
     """Rows of whatever a user has: not read yet, but of the right kind.
@@ -147,13 +173,13 @@ def open_rows(value: Any, name: str, bools: bool = False) -> Rows:
     ValueError, TypeError
         Naming the argument.
     """
-    if isinstance(value, (list, tuple)) and value and all(_is_shard(part) for part in value):
+    if is_shards(value):
         return Joined([open_rows(part, name, bools) for part in value], name)
     rows: Sliced | Npy
     if isinstance(value, (str, os.PathLike)):
         rows = _open(checks.path(value, name), name)
-    elif _library(value) in ("dask", "zarr"):
-        rows = Stored(value) if _library(value) == "zarr" else Sliced(value)
+    elif library_of(value) in ("dask", "zarr"):
+        rows = Stored(value) if library_of(value) == "zarr" else Sliced(value)
     else:
         rows = Sliced(value if isinstance(value, np.memmap) else checks.reals(value, name, bools))
     if len(rows.shape) not in (1, 2) or not all(count > 0 for count in rows.shape):  # Dask's may be unknown, nan
@@ -201,9 +227,15 @@ def _sizes(shape: tuple[int, ...]) -> tuple[int, int]:
     return size, columns
 
 
+def is_shards(value: Any) -> bool:
+    """Whether it is a list of shards; lists of numbers are arrays."""
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_shard(part) for part in value)
+
+
 def _is_shard(value: Any) -> bool:
-    return isinstance(value, (str, os.PathLike)) or getattr(value, "ndim", 0) == 2
+    return isinstance(value, (str, os.PathLike)) or getattr(value, "ndim", 0) in (1, 2)
 
 
-def _library(value: Any) -> str:
+def library_of(value: Any) -> str:
+    """The name of the package that it is of."""
     return type(value).__module__.partition(".")[0]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import capacity, checks
-from .rows import Npy, needs_zarr
+from .rows import Npy, Rows, is_shards, library_of, needs_zarr
 
 
 class Sink:
@@ -76,9 +76,16 @@ def check_out(out: str | os.PathLike) -> Path:
     return path
 
 
+def check_apart(out: Path, rows: Rows, name: str) -> None:
+    """ValueError if the result would replace what it is computed from, or be written into its folder."""
+    for place in rows.places:
+        if place.exists() and any(path.exists() and path.samefile(place) for path in (out, *out.absolute().parents)):
+            raise ValueError(f"out must be another file than {name}, got {str(out)!r} for both")
+
+
 def like(given: Any, result: Any, block: int) -> Any:
-    """The result as a Dask array where one came in."""
-    if type(given).__module__.partition(".")[0] != "dask":
+    """The result as a Dask array where one came in, or a shard that is one."""
+    if not any(library_of(part) == "dask" for part in (given if is_shards(given) else [given])):
         return result
     from dask import array
 

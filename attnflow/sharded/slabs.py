@@ -1,7 +1,7 @@
 """How tokens that are not in memory are sorted into slabs along one feature, and what belongs to them there and back.
 
-Two passes over the file: a histogram of the feature for every block, which is cut into slabs of about a block of tokens
-each; then every block is split among the slabs, each run of it at a place of its own. Both ways are sequential and by
+Two passes over the file: a histogram of the feature for every block, between quantiles of a sample, which is cut into slabs
+of about a block of tokens each; then every block is split among the slabs, each run of it at a place of its own. Both ways are sequential and by
 blocks, whoever computes these: values go to the slabs and results come back run by run.
 """
 
@@ -19,28 +19,22 @@ from .rows import Npy, Piece, Rows, load, spans
 from .tasks import each
 
 Features = Callable[[np.ndarray], np.ndarray]
-_BINS, _MOST = 64, 2**16  # of the histogram, for each slab and in all: a slab is cut where a bin ends
+_BINS, _MOST = 64, 2**16  # of the histogram, for each slab and in all: slabs are cut where bins end
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The feature along which slabs are cut, its smallest and largest value, its period or 0, and bins for its values."""
+    """The feature along which slabs are cut, its smallest and largest value, and its period or 0."""
 
     number: int
     low: float
     high: float
     period: float
-    bins: int
 
     def of(self, features: np.ndarray) -> np.ndarray:
         """Its values (N,), on a torus between 0 and the period."""
         x = features[:, self.number]
         return x - self.period * np.floor(x / self.period) if self.period else x
-
-    def bin(self, x: np.ndarray) -> np.ndarray:
-        """The bins (N,) of values."""
-        width = (self.high - self.low) / self.bins or 1.0
-        return np.clip((x - self.low) / width, 0, self.bins - 1).astype(np.int64)
 
     def reach(self, x: np.ndarray, low: float, high: float, distance: float) -> np.ndarray:
         """Which values may be within a distance of the interval from low to high, rounding included."""
@@ -49,14 +43,13 @@ class Axis:
         return np.any([(x + shift >= low - far) & (x + shift <= high + far) for shift in shifts], axis=0)
 
 
-def axis_of(f: PseudoMetric, low: np.ndarray, high: np.ndarray, slabs: int) -> Axis:
-    """The feature with the largest extent, given the corners of all features, for about so many slabs."""
-    bins = min(_BINS * slabs, _MOST)
+def axis_of(f: PseudoMetric, low: np.ndarray, high: np.ndarray) -> Axis:
+    """The feature with the largest extent, given the corners of all features."""
     if f.pair.period is not None:
         number = int(np.argmax(f.pair.period))
-        return Axis(number, 0.0, f.pair.period[number], f.pair.period[number], bins)
+        return Axis(number, 0.0, f.pair.period[number], f.pair.period[number])
     number = int(np.argmax(high - low))
-    return Axis(number, float(low[number]), float(high[number]), 0.0, bins)
+    return Axis(number, float(low[number]), float(high[number]), 0.0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,14 @@ class Slabs:
     starts: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    block: int
+
+    def parts(self, slab: int) -> list[tuple[int, int]]:
+        """First and last points of a slab's even parts, of about a block: tokens of the same feature cannot be cut apart."""
+        begin, end = self.starts[slab : slab + 2].tolist()
+        count = max(round((end - begin) / self.block), 1)
+        edges = [begin + (end - begin) * k // count for k in range(count + 1)]
+        return list(zip(edges, edges[1:]))
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,6 @@ class Order:
     slabs: Slabs
     runs: np.ndarray  # (blocks + 1, slabs): where the run of a block begins in each slab
     place: Npy  # of the rows in a block's runs, one after the other: their places in the block
-    block: int
     client: Any
 
     def sort(self, rows: Rows, path: Path) -> Npy:
@@ -84,7 +84,7 @@ class Order:
         out = Npy.create(path, (rows.size, rows.columns))
         calls = (
             (self.place.piece(*some), rows.piece(*some), self.runs[k : k + 2], out)
-            for k, some in enumerate(spans(rows.size, self.block))
+            for k, some in enumerate(spans(rows.size, self.slabs.block))
         )
         for _ in each(self.client, _sort, calls):
             pass
@@ -92,15 +92,21 @@ class Order:
 
     def unsort(self, rows: Npy) -> Iterator[tuple[int, int, np.ndarray]]:
         """Blocks of rows in the order of the file, from those in the order of the slabs."""
-        calls = ((self.place.piece(*some), rows, self.runs[k : k + 2]) for k, some in enumerate(spans(rows.size, self.block)))
-        for (first, last), block in zip(spans(rows.size, self.block), each(self.client, _unsort, calls)):
+        calls = (
+            (self.place.piece(*some), rows, self.runs[k : k + 2]) for k, some in enumerate(spans(rows.size, self.slabs.block))
+        )
+        for (first, last), block in zip(spans(rows.size, self.slabs.block), each(self.client, _unsort, calls)):
             yield first, last, block
 
 
-def cut(rows: Rows, features: Features, axis: Axis, block: int, folder: Path, name: str, client: Any) -> Order:
-    """Points sorted into slabs of about `block` of them."""
+def cut(
+    rows: Rows, sample: np.ndarray, features: Features, axis: Axis, block: int, folder: Path, name: str, client: Any
+) -> Order:
+    """Points, of which there is a sample, sorted into slabs of about `block` of them."""
     blocks = list(spans(rows.size, block))
-    held = np.array(list(each(client, _histogram, ((axis, features, rows.piece(*some)) for some in blocks))))
+    some_x = np.sort(axis.of(features(sample)))
+    edges = np.unique(some_x[:: -(-len(some_x) // min(_BINS * len(blocks), _MOST))])[1:]
+    held = np.array(list(each(client, _histogram, ((axis, features, edges, rows.piece(*some)) for some in blocks))))
     total = held.sum(axis=0)
     before, wanted = np.cumsum(total) - total, rows.size / len(blocks)
     slab = np.maximum.accumulate(np.where(total > 0, before // wanted, 0))  # of a bin: an empty one begins none
@@ -110,28 +116,29 @@ def cut(rows: Rows, features: Features, axis: Axis, block: int, folder: Path, na
     runs = starts[:-1] + np.append(np.zeros_like(counts[:1]), np.cumsum(counts, axis=0), axis=0)
     points = Npy.create(folder / f"{name}-points.npy", (rows.size, rows.columns))
     place = Npy.create(folder / f"{name}-place.npy", (rows.size, 1), np.uint32)
-    slab_of = np.cumsum(begins) - 1
+    edges = edges[begins[1:]]
     calls = (
-        (axis, features, slab_of, rows.piece(*some), some[0], runs[k : k + 2], points, place) for k, some in enumerate(blocks)
+        (axis, features, edges, rows.piece(*some), some[0], runs[k : k + 2], points, place) for k, some in enumerate(blocks)
     )
     low, high = np.full(len(starts) - 1, np.inf), np.full(len(starts) - 1, -np.inf)
     for least, most in each(client, _arrange, calls):
         low, high = np.minimum(low, least), np.maximum(high, most)
-    return Order(Slabs(points, starts, low, high), runs, place, block, client)
+    return Order(Slabs(points, starts, low, high, block), runs, place, client)
 
 
-def _histogram(axis: Axis, features: Features, points: Piece) -> np.ndarray:
-    """How many of a block's points each bin holds: a task."""
-    return np.bincount(axis.bin(axis.of(features(load(points)))), minlength=axis.bins).astype(np.uint32)
+def _histogram(axis: Axis, features: Features, edges: np.ndarray, points: Piece) -> np.ndarray:
+    """How many of a block's points lie before, between and behind edges: a task."""
+    bins = np.searchsorted(edges, axis.of(features(load(points))), side="right")
+    return np.bincount(bins, minlength=len(edges) + 1).astype(np.uint32)
 
 
 def _arrange(
-    axis: Axis, features: Features, slab_of: np.ndarray, points: Piece, first: int, runs: np.ndarray, out: Npy, place: Npy
+    axis: Axis, features: Features, edges: np.ndarray, points: Piece, first: int, runs: np.ndarray, out: Npy, place: Npy
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split a block's points among the slabs; the interval that they cover in each: a task."""
     some = load(points)
     x = axis.of(features(some))
-    slab = slab_of[axis.bin(x)]
+    slab = np.searchsorted(edges, x, side="right")
     order = np.argsort(slab, kind="stable")
     place.write(first, order[:, None])
     _write(some[order], runs, out)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..attention import Attention
 from ..kernels import Attended
+from ..kernels.cells_engine.search import check
 from ..kernels.choice import cheapest
 from ..kernels.costs import Request
 from ..similarity import PseudoMetric
@@ -34,7 +35,8 @@ class Sums(Protocol):
 
 @dataclass(frozen=True)
 class Surveyed:
-    """Rows that were read once and are in order: the corners of their features as queries and as keys, and some of them."""
+    """Rows that were read once and are in order: the corners of their features as queries and as keys, and some of them,
+    among these the ones that the corners are of."""
 
     rows: Rows
     of_queries: tuple[np.ndarray, np.ndarray]
@@ -52,24 +54,33 @@ def survey(f: PseudoMetric, rows: Rows, name: str, block: int, client: Any) -> S
     """
     stride = -(-rows.size // _SAMPLE)
     calls = ((f, rows.piece(*some), *some, stride, name, rows.size > block) for some in spans(rows.size, block))
-    corners, samples = zip(*each(client, _look, calls))
-    ends = np.array(corners)
-    low, high = ends[:, :, 0].min(axis=0), ends[:, :, 1].max(axis=0)
-    return Surveyed(rows, (low[0], high[0]), (low[-1], high[-1]), np.concatenate(samples))
+    samples, ends, at = [], np.empty(0), np.empty(0)
+    for found, there, sample in each(client, _look, calls):
+        samples.append(sample)
+        if len(samples) == 1:
+            ends, at = found, there
+        else:
+            further = np.stack([found[:, 0] < ends[:, 0], found[:, 1] > ends[:, 1]], axis=1)
+            ends, at = np.where(further, found, ends), np.where(further[..., None], there, at)
+    low, high = ends[:, 0], ends[:, 1]
+    sample = np.concatenate([*samples, np.unique(at.reshape(-1, rows.columns), axis=0)])
+    return Surveyed(rows, (low[0], high[0]), (low[-1], high[-1]), sample)
 
 
 def _look(
     f: PseudoMetric, piece: Piece, first: int, last: int, stride: int, name: str, several: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The corners (1 or 2, 2, m) of a block's features as queries and as keys, where these differ; and some points: a task."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The corners (1 or 2, 2, m) of a block's features as queries and as keys, where these differ; the points (1 or 2, 2, m, n)
+    that they are of; and some points: a task."""
     points = check_finite(load(piece), first, name)
     try:
         points = f.check(points, name)
     except ValueError as error:
         raise ValueError(str(error) + (f", of rows {first} to {last - 1}" if several else "")) from None
     features = [f.query_features(points)] + ([] if f.symmetric else [f.key_features(points)])
-    corners = [[[end(column) for column in which.T] for end in (np.min, np.max)] for which in features]
-    return np.array(corners), points[-first % stride :: stride].copy()  # not a view, which would keep the block
+    ends = np.array([[[end(column) for column in which.T] for end in (np.argmin, np.argmax)] for which in features])
+    corners = np.array([np.take_along_axis(which, rows, axis=0) for which, rows in zip(features, ends)])
+    return corners, points[ends], points[-first % stride :: stride].copy()  # not a view, which would keep the block
 
 
 def check_values(rows: Rows, block: int, client: Any) -> None:
@@ -99,26 +110,30 @@ class Sampled(Request):
         return self.held
 
 
-def make(
-    layer: Attention, queries: Surveyed, keys: Surveyed, folder: Path, block: int, client: Any, f: PseudoMetric | None = None
-) -> Sums:
-    """Sums of the layer's similarity, or of another one, by the layer's engine or the cheapest."""
-    f = layer.f if f is None else f
-    engine = layer.backend
+def kernel_of(layer: Attention, queries: Surveyed, keys: Surveyed, f: PseudoMetric | None = None) -> Kernel:
+    """The layer's similarity, or another one, and its engine, or the cheapest."""
+    f, engine = layer.f if f is None else f, layer.backend
     if engine == "auto":
         sample = None if queries is keys else queries.sample
         asked = f, layer.epsilon, sample, keys.sample, layer.dtype, layer.rtol, 1, 2
         engine = cheapest(Sampled(*asked, queried=queries.rows.size, held=keys.rows.size)).engine
-    kernel = Kernel(f, layer.epsilon, engine, layer.dtype, layer.rtol)
+    return Kernel(f, layer.epsilon, engine, layer.dtype, layer.rtol)
+
+
+def make(kernel: Kernel, queries: Surveyed, keys: Surveyed, folder: Path, block: int, client: Any) -> Sums:
+    """Sums by a kernel's engine, with what that sorts in a folder."""
+    f, engine = kernel.f, kernel.backend
     if engine == "nufft":
         return Fourier(kernel, queries.rows, keys.rows, (queries.of_queries, keys.of_keys), block, client)
     if engine != "cells":
         return Pairs(kernel, queries.rows, keys.rows, block, client)
+    check(f)
     low, high = (end(parts, axis=0) for end, parts in zip((np.min, np.max), zip(queries.of_queries, keys.of_keys)))
-    axis = axis_of(f, low, high, -(-max(keys.rows.size, queries.rows.size) // block))
-    of_keys = cut(keys.rows, f.key_features, axis, block, folder, "keys", client)
+    axis = axis_of(f, low, high)
+    of_keys = cut(keys.rows, keys.sample, f.key_features, axis, block, folder, "keys", client)
     same = queries is keys and f.symmetric
-    of_queries = of_keys if same else cut(queries.rows, f.query_features, axis, block, folder, "queries", client)
+    order = queries.rows, queries.sample, f.query_features, axis, block, folder, "queries", client
+    of_queries = of_keys if same else cut(*order)
     return Near(kernel, axis, of_queries, of_keys, folder, client)
 
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 import attnflow as af
 from attnflow.kernels import Attended, attend, choice
 from attnflow.sharded import merge
-from attnflow.sharded.rows import open_rows
+from attnflow.sharded.pairs import Kernel
+from attnflow.sharded.rows import Npy, open_rows
 from attnflow.sharded.slabs import axis_of, cut
-from attnflow.sharded.sums import Sampled, survey
+from attnflow.sharded.sums import Sampled, kernel_of, survey
 
 TORUS, PLANE = (af.SquaredDistance(space) for space in (af.Torus([1.0, 1.0]), af.Euclidean(2)))
 RNG = np.random.default_rng(0)
@@ -106,8 +107,8 @@ def test_an_asymmetric_f(normalization):
 
 def test_rows_come_back_in_their_order_from_slabs(tmp_path):
     rows = open_rows(TOKENS, "tokens")
-    axis = axis_of(PLANE, TOKENS.min(axis=0), TOKENS.max(axis=0), 8)
-    order = cut(rows, lambda x: x, axis, 200, tmp_path, "keys", None)
+    axis = axis_of(PLANE, TOKENS.min(axis=0), TOKENS.max(axis=0))
+    order = cut(rows, TOKENS[::3], lambda x: x, axis, 200, tmp_path, "keys", None)
     sizes = np.diff(order.slabs.starts)
     assert sizes.sum() == 1500 and sizes.max() < 230 and (order.slabs.low[1:] > order.slabs.high[:-1]).all()
     there = order.sort(open_rows(VALUES, "values"), tmp_path / "v.npy")
@@ -150,3 +151,90 @@ def test_the_engine_is_chosen_from_a_sample_as_from_all_tokens(epsilon, cheapest
 def test_float32_and_values_that_are_the_tokens():
     single = layer(PLANE, 1e-2, dtype="float32", backend="cells")
     assert abs(af.Sharded(single, block=400)(TOKENS) - layer(PLANE, 1e-2)(TOKENS)).max() < 1e-5
+
+
+def test_what_is_no_number_does_not_merge_and_means_of_nothing_are_nothing():
+    with pytest.raises(ValueError, match="log-sum-exps that are finite or -inf, got nan in row 0 of partial 0"):
+        merge([([[np.nan]], [np.nan]), ([[2.0]], [0.0])])
+    with pytest.raises(ValueError, match="log-sum-exps that are finite or -inf, got inf in row 1 of partial 1"):
+        merge([([[1.0], [1.0]], [0.0, 0.0]), ([[2.0], [2.0]], [0.0, np.inf])])
+    with pytest.raises(ValueError, match=r"finite means, got \[nan\] in row 0 of partial 1"):
+        merge([([[1.0]], [0.0]), ([[np.nan]], [0.0])])
+    for parts in ([([[np.nan]], [-np.inf]), ([[2.0]], [0.0])], [([[2.0]], [0.0]), ([[np.nan]], [-np.inf])]):
+        assert merge(parts).mean.tolist() == [[2.0]] and merge(parts).log_sum_exp.tolist() == [0.0]
+
+
+def short_sighted(x, y):
+    f = np.square(x - y).sum(axis=-1)
+    return np.where(f < 0.2**2, f, np.inf)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_a_query_need_not_see_a_key_in_every_shard_but_one_in_all(backend):
+    one = layer(af.PseudoMetric(short_sighted, 1), 0.01, backend=backend)
+    line = np.linspace(0.0, 1.0, 40)[:, None]
+    assert abs(af.Sharded(one, block=10)(line) - one(line)).max() < 1e-12
+    with pytest.raises(ValueError, match="f must be finite between query 33 and at least one key"):
+        af.Sharded(one, block=10)(line, queries=np.where(np.arange(40)[:, None] == 33, 7.0, line))
+
+
+def test_a_shard_beyond_the_range_of_float32_weighs_nothing():
+    one = layer(af.SquaredDistance(af.Euclidean(1)), 1e-6, dtype="float32")
+    tokens = np.concatenate([np.linspace(0.0, 1e-3, 20), 1e17 + np.zeros(20)])[:, None]
+    assert abs(af.Sharded(one, block=20)(tokens) - one(tokens)).max() <= 1e-5 * 1e17
+
+
+def test_errors_say_of_which_rows_they_speak():
+    def broken(x, y):
+        f = np.square(x - y).sum(axis=-1)
+        return np.where((x[..., 0] == 36.0) & (y[..., 0] == 13.0), np.nan, f)
+
+    one = layer(af.PseudoMetric(broken, 1), 1.0)
+    line = np.arange(40.0)[:, None]
+    with pytest.raises(ValueError, match="got nan for query 6 and key 3, of queries 30 to 39 and keys 10 to 19"):
+        af.Sharded(one, block=10)(line)
+
+
+@pytest.mark.optional
+def test_the_engine_is_chosen_for_the_whole_extent_of_the_tokens():
+    pytest.importorskip("finufft")
+    tokens = np.random.default_rng(4).random((140_000, 2))  # of which every third is looked at
+    tokens[1] = 3e4
+    one = layer(PLANE, 1e-3, backend="auto", rtol=1e-9)
+    seen = survey(PLANE, open_rows(tokens, "tokens"), "tokens", 50_000, None)
+    assert (seen.of_keys[1] == 3e4).all() and (seen.sample.max(axis=0) == 3e4).all()
+    assert kernel_of(one, seen, seen).backend == one.plan(tokens).engine == "cells"
+
+
+def test_corners_and_their_tokens_are_those_of_features_in_any_block():
+    f = af.DotProduct([[1.0, 0.0], [2.0, 1.0]])
+    seen = survey(f, open_rows(TOKENS, "tokens"), "tokens", 333, None)
+    for corners, features in ((seen.of_queries, f.query_features), (seen.of_keys, f.key_features)):
+        assert (np.array(corners) == [end(features(TOKENS), axis=0) for end in (np.min, np.max)]).all()
+        assert set(map(float, np.ravel(corners))) <= set(map(float, np.ravel(features(seen.sample[-8:]))))
+
+
+@pytest.mark.parametrize("f, extent", [(PLANE, 1.0), (PLANE, 0.1), (TORUS, 1.0)])
+def test_no_task_holds_more_than_some_blocks_however_far_keys_are_seen(f, extent, monkeypatch):
+    tokens, most = np.random.default_rng(5).random((6000, 2)), []
+    tokens[:, 0] *= extent
+    tokens[1500:4500] = tokens[1500]  # which no slab cuts apart
+    real = Kernel.attend
+    monkeypatch.setattr(Kernel, "attend", lambda self, *some: most.append(max(map(len, some[:2]))) or real(self, *some))
+    read = Npy.read
+    monkeypatch.setattr(Npy, "read", lambda self, first, last: most.append(last - first) or read(self, first, last))
+    found = af.Sharded(layer(f, 1e-3, af.DensityCorrected(0.5), backend="cells", rtol=1e-6), block=200)(tokens)
+    assert max(most) <= 400
+    assert abs(found - layer(f, 1e-3, af.DensityCorrected(0.5))(tokens)).max() < 1e-6
+
+
+@pytest.mark.parametrize("others", [[1e5], [-3e4, 1e12], [0.5] * 5000, np.geomspace(1e-12, 1e12, 3000)])
+def test_slabs_are_even_whatever_is_far_or_crowded(tmp_path, others):
+    x = np.concatenate([RNG.random(20_000), others, 0.5 + 1e-9 * RNG.random(5000)])[:, None]
+    line = af.SquaredDistance(af.Euclidean(1))
+    seen = survey(line, open_rows(x, "tokens"), "tokens", 1000, None)
+    order = cut(seen.rows, seen.sample, lambda x: x, axis_of(line, *seen.of_keys), 1000, tmp_path, "keys", None)
+    sizes = np.diff(order.slabs.starts)
+    assert np.sort(sizes)[-2] < 1100 and sizes.max() < (6200 if len(others) == 5000 else 1100)
+    parts = [last - first for slab in range(len(sizes)) for first, last in order.slabs.parts(slab)]
+    assert sum(parts) == len(x) and max(parts) <= 1500

@@ -1,12 +1,16 @@
 """Tokens on disk, in Zarr and in Dask; workers of a cluster; and what of these is refused."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import attnflow as af
+from attnflow.sharded import disk
 from attnflow.sharded import layer as sharded_layer
+from attnflow.sharded import sums as sharded_sums
+from attnflow.sharded.rows import open_rows
 from attnflow.sharded.sinks import Sink
 
 LAYER = af.Attention(af.SquaredDistance(af.Torus([1.0, 1.0])), 1e-3, backend="cells")
@@ -29,7 +33,9 @@ def test_files_shards_of_them_and_mapped_arrays_give_the_same_bits(tmp_path):
     assert isinstance(out, np.memmap) and (out == EXPECTED).all() and (np.load(tmp_path / "out.npy") == EXPECTED).all()
     for tokens in ([first, rest], [TOKENS[:100], TOKENS[100:]], np.load(x, mmap_mode="r"), columns_first):
         assert (SHARDS(tokens, v) == EXPECTED).all()
-    assert (SHARDS(x, single) == EXPECTED[:, :1]).all()
+    column = VALUES[:, 0]
+    for values in (single, [column[:450], column[450:]], [column[:100], column[100:]]):
+        assert (SHARDS(x, values) == EXPECTED[:, :1]).all()
     assert sorted(path.name for path in tmp_path.iterdir() if path.stem == "out" or path.suffix != ".npy") == ["out.npy"]
 
 
@@ -59,11 +65,69 @@ def test_an_interrupted_run_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"] and (np.load(tmp_path / "out.npy") == 1).all()
 
 
+def test_a_result_does_not_replace_what_it_is_computed_from(tmp_path):
+    x, v, first, rest = saved(tmp_path, x=TOKENS, v=VALUES, first=TOKENS[:333], rest=TOKENS[333:])
+    (tmp_path / "link.npy").symlink_to(x)
+    mapped = np.load(x, mmap_mode="r")[:800]
+    for name, tokens, values, queries, out in [
+        ("tokens", x, None, None, x),
+        ("tokens", x, v, None, tmp_path / "link.npy"),
+        ("tokens", [first, rest], v, None, rest),
+        ("tokens", mapped, None, None, x),
+        ("values", x, v, None, v),
+        ("queries", TOKENS, VALUES, x, x),
+    ]:
+        with pytest.raises(ValueError, match=f"out must be another file than {name}, got '.*npy' for both"):
+            SHARDS(tokens, values, queries, out=out)
+    with pytest.raises(ValueError, match="out must be another file than values"):
+        SHARDS.propagate(x, v, 2, out=v)
+    assert (np.load(x) == TOKENS).all() and (np.load(v) == VALUES).all() and (np.load(rest) == TOKENS[333:]).all()
+
+
+@pytest.mark.parametrize(
+    "rule, layers, asked", [(af.DensityCorrected(0.5), 3, False), ("column", 1, True), ("softmax", 2, False)]
+)
+@pytest.mark.parametrize("backend", ["cells", "numba"])
+def test_what_is_on_disk_is_what_was_predicted(tmp_path, monkeypatch, rule, layers, asked, backend):
+    layer = af.Attention(LAYER.f, 1e-3, rule, backend=backend)
+    values, queries, held = np.cos(TOKENS[:, :1] * np.arange(8)), TOKENS[:500] if asked else None, []
+    real = Sink.finish
+
+    def finish(self):
+        held.extend(path.stat().st_size for path in tmp_path.rglob("*.npy"))
+        return real(self)
+
+    monkeypatch.setattr(sharded_layer.Sink, "finish", finish)
+    shards = af.Sharded(layer, block=250, scratch=tmp_path)
+    shards(TOKENS, values, queries) if layers == 1 else shards.propagate(TOKENS, values, layers)
+    heads = 128 * len(held)
+    asked_rows = None if queries is None else open_rows(queries, "queries")
+    expected = disk.needed(layer, backend, open_rows(TOKENS, "tokens"), asked_rows, 8, layers)
+    assert sum(held) - heads == expected
+    if backend == "cells" and layers == 3:
+        assert expected == 300 * len(TOKENS)
+
+
+def test_what_has_no_room_on_disk_is_not_begun(tmp_path, monkeypatch):
+    (x,) = saved(tmp_path, x=TOKENS)
+    free = 900 * (8 * 2 + 4 + 16 * 2 + 8)  # in scratch; 900 * 16 for the result are lacking
+    monkeypatch.setattr(af.capacity.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    monkeypatch.setattr(sharded_layer, "survey", lambda *_: pytest.fail("tokens were read"))
+    shards = af.Sharded(LAYER, block=250, scratch=tmp_path)
+    with pytest.raises(
+        ValueError, match=r"scratch must have room on disk, got a request for 6.84e\+4 bytes in .* 5.40e\+4 are free"
+    ):
+        shards(x, out=tmp_path / "out.npy")
+
+
 @pytest.mark.optional
 def test_dask_arrays_in_dask_arrays_out():
     array = pytest.importorskip("dask.array")
     out = SHARDS(array.from_array(TOKENS, chunks=(400, 2)), array.from_array(VALUES, chunks=(300, 1)))
     assert isinstance(out, array.Array) and out.chunks[0] == (250, 250, 250, 150) and (out.compute() == EXPECTED).all()
+    halves = [array.from_array(part, chunks=(200, 2)) for part in (TOKENS[:450], TOKENS[450:])]
+    out = SHARDS(halves, [VALUES[:100], halves[0] * 0 + 1, VALUES[550:]])
+    assert isinstance(out, array.Array) and isinstance(SHARDS(halves), array.Array) and out.shape == (900, 2)
     with pytest.raises(ValueError, match="tokens must have shape"):
         SHARDS(array.from_array(TOKENS, chunks=(400, 2))[array.from_array(TOKENS[:, 0]) > 0.5])  # of a length not known yet
 
@@ -78,6 +142,8 @@ def test_zarr_in_zarr_out(tmp_path):
     assert isinstance(out, zarr.Array) and (out[:] == EXPECTED).all()
     with pytest.raises(ValueError, match="out must be new for a Zarr array"):
         SHARDS(tokens, out=tmp_path / "out.zarr")
+    with pytest.raises(ValueError, match="out must be another file than tokens"):
+        SHARDS(tokens, out=tmp_path / "x.zarr" / "out.npy")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="tokens must be a Zarr array, got the folder"):
         SHARDS(tmp_path / "empty")
@@ -155,6 +221,14 @@ def spoilt(array, row, value=np.nan):
 def test_what_cannot_be_is_refused_by_name(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.mark.parametrize("f", [af.DotProduct(), af.SquaredDistance(af.Sphere(2))], ids=repr)
+def test_cells_refuse_another_similarity_before_tokens_are_sorted(f, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharded_sums, "cut", lambda *_: pytest.fail("tokens were sorted"))
+    ends = np.concatenate([np.eye(3), -np.eye(3)])
+    with pytest.raises(ValueError, match="near keys to be found in cells, got"):
+        af.Sharded(af.Attention(f, 1.0, backend="cells"), block=3)(ends)
 
 
 def test_an_archive_and_a_file_cut_short_are_refused(tmp_path):

@@ -45,6 +45,15 @@ def fail_a_table(stored):
     assert yes
 
 
+def test_a_part_without_a_table_of_claims_does_not_hold_and_is_named(tmp_path, capsys):
+    (tmp_path / "noise.md").write_text("# Noise\n\n| n |\n|--:|\n| 1 |\n\n- [x] everything is as it should be\n")
+    (tmp_path / "benchmarks-sums.md").write_text("# Sums\n\n| n |\n|--:|\n| 1 |\n")
+    assert main(["noise", "--stored", "--out", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("validation: noise: noise claims something: no table of claims, required one with claim, measured,")
+    assert "0 of 1 claims hold." in out
+
+
 def fail_a_number_of_a_figure(stored):
     path = stored / "figures/f03_depth.json"
     summary = json.loads(path.read_text(encoding="utf-8"))

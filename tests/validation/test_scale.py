@@ -38,3 +38,8 @@ def test_a_layer_from_file_to_file_takes_the_memory_of_its_blocks(engine):
     assert max(few.error, many.error) < scale.RTOL
     assert many.peak < few.peak + 2**24  # the rows of so many more are four times as much
     assert many.moved / many.size == pytest.approx(few.moved / few.size, rel=0.2)
+
+
+def test_near_keys_are_predicted_as_far_as_their_sort_goes():
+    cells, nufft = ([row[1] for row in scale.table([known(engine)])] for engine in ("cells", "nufft"))
+    assert cells == ["1e+09", "1e+10"] and nufft[-1] == "1e+12"
