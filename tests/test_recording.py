@@ -138,6 +138,30 @@ def test_a_store_reads_back_as_the_run_whatever_is_kept_in_memory(run, name, sav
     assert (back.stats, back.provenance) == (whole.stats, whole.provenance)
 
 
+@EACH
+@pytest.mark.parametrize("name, calls", [("run", 2), ("run", 4), pytest.param("run.zarr", 2, marks=pytest.mark.optional)])
+def test_ctrl_c_while_a_layer_is_written_leaves_no_gap(run, name, calls, tmp_path, monkeypatch):
+    if name.endswith(".zarr"):
+        pytest.importorskip("zarr")
+    owner, part = (stores._Zarr, "_array") if name.endswith(".zarr") else (np, "savez")
+    real, count = getattr(owner, part), []
+
+    def write(*args, **kwargs):
+        count.append(1)
+        if len(count) == calls:  # the second is of the start, even where the first is of the points
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, part, write)
+    cut = run(store=tmp_path / name)
+    back = af.load(tmp_path / name)
+    assert cut.status == back.status == 1 and "interrupted" in cut.message == back.message
+    assert (len(cut.t) == 1) == (calls == 2)
+    np.testing.assert_array_equal(back.t, cut.t)
+    np.testing.assert_array_equal(back.y, cut.y)
+    np.testing.assert_array_equal(cut.y[0], run().y[0])
+
+
 @pytest.mark.optional
 def test_a_zarr_store_is_an_xarray_dataset(tmp_path):
     xarray = pytest.importorskip("xarray")
