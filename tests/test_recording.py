@@ -115,6 +115,16 @@ def test_what_cannot_end_or_fit_is_refused_before_anything_begins(run, tmp_path,
         assert not seen and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("normalization, mask, why", [("topk:30", None, "k must be below"), ("softmax", [0, 1], "mask must hold")])
+def test_a_layer_that_the_tokens_do_not_suit_is_refused_before_anything_begins(normalization, mask, why, tmp_path):
+    layer = af.Attention(PLANE.f, 0.3, normalization, mask=None if mask is None else np.array(mask))
+    seen, how = [], {"store": tmp_path / "run"}
+    for norm in (None, "pre"):
+        with pytest.raises(ValueError, match=f"^{why}"):
+            af.evolve(layer, CLOUD, 3, norm=norm, callback=seen.append, **how)
+        assert not seen and not list(tmp_path.iterdir())
+
+
 def test_billions_of_layers_that_are_looked_at_take_no_memory(monkeypatch):
     monkeypatch.setattr(capacity, "available", lambda: 2**27)
     run = af.propagate(PLANE, CLOUD, CLOUD, 10**10, save="final", callback=lambda step: step.layer == 3)
