@@ -175,10 +175,10 @@ class Recorder:
         """
         if self.grid is not None:
             y = y.reshape(*self.grid.shape, -1)
+        seen = [(t, layer, self._statistics(y))] if self.watch.save == "statistics" else []
         if self.writer is not None:
             self.writer.write(self.count, t, y, layer)
-        if self.watch.save == "statistics":
-            self.seen[self.count :] = [(t, layer, self._statistics(y))]
+        self.seen[self.count :] = seen
         self.kept[0 if self.watch.sparing else self.count :] = [(t, y, layer)]
         self.count += 1  # the last: what Ctrl-C cut short is written over
         if watched and self.watch.callback is not None:

@@ -55,7 +55,7 @@ class Block:
 
     def __call__(self, x: np.ndarray, attend: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Tokens (N, n) after one layer; attend(x) are the weighted means, (N, n), of tokens that attend to each other."""
-        seen = self._enter(x)
+        seen = self.enter(x)
         mean = attend(seen)
         if self.norm == "peri":  # the only sum that is normalised by itself
             mean = _without_rounding(mean, np.full(len(mean), _lengths(seen).max()))
@@ -66,10 +66,11 @@ class Block:
         x = self._add(x, self.residual * self._leave(target))
         if self.map is None:
             return x
-        seen = self._enter(x)
+        seen = self.enter(x)
         return self._add(x, self._leave(checks.array(self.map(seen), "map(tokens)", seen.shape)))
 
-    def _enter(self, x: np.ndarray) -> np.ndarray:
+    def enter(self, x: np.ndarray) -> np.ndarray:
+        """What attention sees of the tokens."""
         return self._normalise(x) if self.norm in ("pre", "peri") else x
 
     def _leave(self, x: np.ndarray) -> np.ndarray:

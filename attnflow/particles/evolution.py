@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,8 @@ def evolve(
     capacity.fits(watch.nbytes(outputs(layers, watch.every), tokens), "layers")
     clock = layer.clock
     block = Block(layer.residual, V, constrain is not None, norm, scale, map)
+    with suppress(LostTokens):  # which the first layer reports
+        layer.bind(block.enter(tokens))  # kept for it; what it refuses is refused before anything begins
     asked = {"value_matrix": V, "constrain": constrain, "norm": norm, "gain": scale, "map": map}
     call = provenance("evolve", layer=layer, tokens=tokens, layers=layers, save_every=watch.every, **asked)
     record = watch.begin(outputs(layers, watch.every), provenance=call)
