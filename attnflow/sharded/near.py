@@ -47,13 +47,13 @@ def near(
 
     def seen(by: Kernel, who: np.ndarray, depth: float) -> Attended:
         """What some queries see of keys within the reach of a depth; of those of a group, queries in reach of it."""
-        total = Attended(np.zeros((len(who), 0 if values is None else values.columns)), np.full(len(who), -np.inf))
+        nothing = Attended(np.zeros((len(who), 0 if values is None else values.columns)), np.full(len(who), -np.inf))
         reach = float(reach_of(f.pair, kernel.epsilon, depth + MARGIN))
 
         def partials() -> Iterator[Attended]:
-            yield total
+            yield nothing
             for near_by, parts in _groups(axis, slabs, f.key_features, values, bias, interval, reach, x[who]):
-                mean, log_sum_exp = np.zeros_like(total.mean), np.full(len(who), -np.inf)
+                mean, log_sum_exp = np.zeros_like(nothing.mean), np.full(len(who), -np.inf)
                 mean[near_by], log_sum_exp[near_by] = by.attend(rows[who[near_by]], *parts)
                 yield Attended(mean, log_sum_exp)
 
