@@ -192,7 +192,7 @@ class Recorder:
         if self.watch.save == "statistics":
             stats = {**stats, "statistics": self._told()}
         if self.writer is not None:
-            self.writer.end(stores.encode(self.grid, status, message, stats, self.provenance))
+            self.writer.end(stores.encode(self.grid, status, message, stats, self.provenance, self.count))
         counted = None if layers[0] is None else np.array(layers)
         return Solution(
             np.array(t), np.stack(y), counted, self.points, self.grid, status, message, stats, provenance=self.provenance

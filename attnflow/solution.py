@@ -325,7 +325,8 @@ def load(path: str | os.PathLike) -> Solution:
     """
     arrays: dict[str, Any] = stores.read(path) if stores.is_store(path) else files.read_archive(path, READ, "path", stores.WHAT)
     try:
-        return Solution(**stores.decode(arrays.pop("meta").item()), **arrays)
+        told = stores.decode(arrays.pop("meta").item(), len(arrays["t"]))
+        return Solution(**told, **arrays)
     except KeyError as error:
         raise ValueError(f"path must be {stores.WHAT}, got {os.fspath(path)!r} (it lacks {error})") from None
     except (TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -28,8 +28,8 @@ _START, _END = "start.npz", "end.npz"
 _KEY = "attnflow"  # of the description among the attributes of a Zarr group
 
 
-def encode(grid: Grid | None, status: int, message: str, stats: dict, provenance: dict) -> str:
-    """All of a Solution that is no array."""
+def encode(grid: Grid | None, status: int, message: str, stats: dict, provenance: dict, saved: int = 0) -> str:
+    """All of a Solution that is no array, and how many layers or times a store holds at least once its run has ended."""
     meta = {
         "axes": [] if grid is None else [[a.kind, a.size, a.low, a.high] for a in grid.axes],
         "sphere": bool(grid and grid.sphere),
@@ -38,24 +38,27 @@ def encode(grid: Grid | None, status: int, message: str, stats: dict, provenance
         "message": message,
         "stats": stats,
         "provenance": provenance,
+        "saved": saved,
     }
     return json.dumps(meta, default=exports.plain)
 
 
-def decode(text: str) -> dict[str, Any]:
-    """The arguments of a Solution that `encode` wrote.
+def decode(text: str, found: int) -> dict[str, Any]:
+    """The arguments of a Solution that `encode` wrote, of which so many layers or times were found.
 
     Raises
     ------
     KeyError, TypeError, ValueError, AttributeError, RecursionError
-        If it did not.
+        If it did not, or some are missing.
     """
     meta = json.loads(text)
+    if found < meta.get("saved", 0):  # which older files lack
+        raise ValueError(f"it lacks saved layers or times: {meta['saved']} were written, {found} are whole")
     axes = tuple(Axis(*axis) for axis in meta["axes"])
     endless = tuple((bool(low), bool(high)) for low, high in meta["endless"])
     grid = Grid(axes, bool(meta["sphere"]), endless) if axes else None
     plain = {name: meta[name] for name in ("status", "message", "stats")}
-    return {"grid": grid, **plain, "provenance": meta.get("provenance", {})}  # which older files lack
+    return {"grid": grid, **plain, "provenance": meta.get("provenance", {})}
 
 
 class Writer(Protocol):
@@ -200,7 +203,7 @@ def _read_zarr(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # zarr lets through whatever damaged files lead to
         raise _refused(path, files.one_line(error)) from None
     layers = found.get("layers")
-    whole = layers is not None and (layers == layers.astype(int)).all()
+    whole = layers is not None and (layers == np.floor(layers)).all()
     return found | ({"layers": found["layers"].astype(int)} if whole else {})
 
 

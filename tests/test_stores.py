@@ -61,3 +61,14 @@ def test_a_store_without_a_layer_says_so(tmp_path):
         path.unlink()
     with pytest.raises(ValueError, match="nothing was finished"):
         af.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("lost", ["run/000000002.npz", pytest.param("run.zarr/t/c/2", marks=pytest.mark.optional)])
+def test_a_run_that_ended_is_not_read_without_its_last_layers(lost, tmp_path):
+    store = tmp_path / lost.split("/")[0]
+    if store.suffix == ".zarr":
+        pytest.importorskip("zarr")
+    af.evolve(PLANE, CLOUD, 3, store=store)
+    (tmp_path / lost).unlink()
+    with pytest.raises(ValueError, match=r"\(it lacks saved layers or times: 4 were written, 2 are whole\)"):
+        af.load(store)
