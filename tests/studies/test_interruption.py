@@ -317,7 +317,7 @@ def interrupt(arguments, number, store, cells_done, delay):
 
     def stored():
         try:
-            with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
+            with sqlite3.connect(f"file:{store}?mode=rw", uri=True) as connection:
                 return connection.execute("SELECT count(*) FROM cells WHERE key != ''").fetchone()[0]
         except sqlite3.Error:
             return -1

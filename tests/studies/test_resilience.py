@@ -29,9 +29,9 @@ def rows(result):
 
 def finished(path):
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        with sqlite3.connect(f"file:{path}?mode=rw", uri=True) as connection:
             return connection.execute("SELECT count(*) FROM cells WHERE status = 'finished'").fetchone()[0]
-    except sqlite3.Error:  # it is not there yet
+    except sqlite3.Error:  # it is not there yet; read-only, a journal that a kill left could not be played back
         return 0
 
 
