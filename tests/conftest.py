@@ -24,6 +24,13 @@ def pytest_runtest_setup(item):
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """Figures that a test or an example leaves open are no later test's."""
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Tests that are listed as lengthy are marked so, before marks choose."""

@@ -22,12 +22,6 @@ CUBE = Grid((Axis("cells", 8, 0.0, 1.0), Axis("gauss", 8, 0.0, 2.0), Axis("fouri
 SQUARE = Grid((Axis("fourier", 12, 0.0, 1.0), Axis("cells", 10, 0.0, 3.0)))
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def polar(x):
     return np.stack([x[..., 0] * np.cos(x[..., 1]), x[..., 0] * np.sin(x[..., 1])], axis=-1)
 

@@ -14,12 +14,6 @@ RNG = np.random.default_rng(0)
 T = np.array([0.0, 0.5, 1.0])
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def moving(start, factors=(1.0, 0.7, 0.4), status=0):
     return Solution(t=T, y=np.stack([start * k for k in factors]), status=status)
 

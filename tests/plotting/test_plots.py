@@ -22,12 +22,6 @@ def wave(x):
     return np.cos(2 * np.pi * x[..., 0]) * np.sin(2 * np.pi * x[..., 1])
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def drawn(ax):
     ax.figure.canvas.draw()
     assert ax.get_xlabel() and ax.get_ylabel() and ax.get_title(loc="left")

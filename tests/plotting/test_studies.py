@@ -7,7 +7,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -18,12 +17,6 @@ from attnflow.studies.comparison import Comparison
 from attnflow.studies.result import Prediction, StudyResult
 
 EPSILONS, SIZES = (0.4, 0.2, 0.1), (100, 400)
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

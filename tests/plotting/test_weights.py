@@ -15,12 +15,6 @@ TOKENS = af.VonMises(1.0).sample(60, rng=0)
 WEIGHTS = af.Attention(af.SquaredDistance(af.Circle()), 0.05, af.TopK(6)).weights(TOKENS)
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def test_pixels_are_the_sorted_weights_and_zeros_are_white():
     ax = plot_weights(WEIGHTS, TOKENS[:, 0])
     ax.figure.canvas.draw()
