@@ -38,3 +38,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid.partition("[")[0] in names:
             item.add_marker("lengthy")
+
+
+@pytest.fixture(params=["run", pytest.param("run.zarr", marks=pytest.mark.optional)])
+def store_name(request):
+    """Of a store of either kind."""
+    if request.param.endswith(".zarr"):
+        pytest.importorskip("zarr")
+    return request.param

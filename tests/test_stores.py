@@ -11,24 +11,21 @@ PLANE = af.Attention(af.SquaredDistance(af.Euclidean(2)), 0.3)
 CLOUD = np.random.default_rng(0).normal(size=(30, 2))
 
 
-@pytest.mark.parametrize("name", ["run", pytest.param("run.zarr", marks=pytest.mark.optional)])
-def test_a_damaged_store_is_refused_in_one_line(name, tmp_path):
-    if name.endswith(".zarr"):
-        pytest.importorskip("zarr")
-    run = af.propagate(PLANE, CLOUD, CLOUD, 3, store=tmp_path / name)
-    for path in sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()):
+def test_a_damaged_store_is_refused_in_one_line(store_name, tmp_path):
+    run = af.propagate(PLANE, CLOUD, CLOUD, 3, store=tmp_path / store_name)
+    for path in sorted(path for path in (tmp_path / store_name).rglob("*") if path.is_file()):
         content = path.read_bytes()
         for damaged in (content[: len(content) // 2], content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]):
             path.write_bytes(damaged)
             try:
-                np.testing.assert_array_equal(af.load(tmp_path / name).y, run.y)
+                np.testing.assert_array_equal(af.load(tmp_path / store_name).y, run.y)
             except ValueError as error:
                 assert str(error).startswith("path must be a file written by Solution.save, or the store of a run")
                 assert "\n" not in str(error)
             else:
                 assert len(damaged) == len(content)  # a bit that nobody reads
         path.write_bytes(content)
-    np.testing.assert_array_equal(af.load(tmp_path / name).y, run.y)
+    np.testing.assert_array_equal(af.load(tmp_path / store_name).y, run.y)
 
 
 @pytest.mark.optional
