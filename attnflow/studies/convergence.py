@@ -185,7 +185,9 @@ class ConvergenceStudy(Design):
         )
         least = 2 if goal.kind == "slope" else 1
         if sum(map(np.isfinite, self.sizes)) < least:
-            raise ValueError(f"sizes must have at least {least} finite for a {goal.kind} in them, got {self.sizes}")
+            raise ValueError(
+                f"sizes must have at least {least} finite for a {goal.kind} in them, got {checks.short(self.sizes)}"
+            )
         means = Means(n_jobs, client, progress, callback)
         means.check()
         with Store(store) as kept:

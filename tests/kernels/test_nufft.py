@@ -10,7 +10,9 @@ pytest.importorskip("finufft")
 
 import attnflow as af
 from attnflow.checks import AccuracyWarning
+from attnflow.kernels import cells_engine
 from attnflow.kernels import reference_engine as reference
+from attnflow.kernels.costs import Request
 from attnflow.kernels.nufft_engine import certified as nufft
 from attnflow.kernels.nufft_engine import series as gauss_sums
 
@@ -284,3 +286,18 @@ def test_two_threads_and_two_callers_get_the_same_numbers(two_threads):
     with ThreadPoolExecutor(4) as pool:
         for mean, _ in pool.map(lambda k: plan(values, np.full(2000, float(k))), range(8)):
             np.testing.assert_allclose(mean, alone, atol=1e-10)
+
+
+def test_rows_that_images_leave_to_another_engine_are_reckoned_with():
+    torus = af.Torus([2 * np.pi, 2 * np.pi])
+    f = af.SquaredDistance(torus)
+    x = af.Density(torus, lambda x: 0.7 * np.cos(x[..., 0]) + 0.4 * np.sin(x[..., 1])).sample(3000, rng=0)
+    shares = []
+    for epsilon in (0.15, 0.148, 0.14):
+        plan = nufft.plan(f, epsilon, None, x, np.float64, 1e-12)
+        plan(None, None)
+        shares.append(nufft._below(nufft._series_of(f, epsilon, x, 1e-12), 1e-12))
+        assert shares[-1] == pytest.approx(plan.stats["rows_by_another_engine"] / len(x), abs=0.35)
+    assert shares[0] > 0.5 > shares[1] > 0.1 > shares[2]  # measured .46, .22 and none
+    request = Request(f, 0.15, None, x, "float64", 1e-12, 1, 1)
+    assert nufft.predict(request) > shares[0] * cells_engine.predict(request)

@@ -33,6 +33,7 @@ _PREPARED, _BEGUN = (1.3e6, 55), 3.5e5  # what comes before the sums, in all and
 PROBES = 4  # rows summed directly to check the certificate
 FEW = 64  # rows that the dense engine sums before cells have sorted the keys; rows without a certificate see few keys
 PIECE = 2**15  # rows at a time: they stay in the second-level cache
+_FEW_ROWS = 0.01  # a share that is not reckoned with
 LOOSEST = 1e-2  # errors of errors are neglected
 Corners = tuple[np.ndarray, np.ndarray]  # the least and the largest of each coordinate (m,)
 _PARENTS: list = []  # plans of a process that this one was forked from
@@ -72,7 +73,8 @@ def predict(request: Request) -> float:
         As `plan`.
     """
     f, epsilon = request.scaled
-    counts = modes(f, epsilon, request.keys, request.rtol)
+    series = _series_of(f, epsilon, request.keys, request.rtol)
+    counts = series.modes
     request.facts["modes"] = " x ".join(map(str, counts))
     sums = counts, (request.size + request.count) / 2, max(request.rtol / 64, FINEST)
     step = work(*sums) / min(threads(), parts_of(*sums))
@@ -80,7 +82,18 @@ def predict(request: Request) -> float:
     left = 6 * (request.rtol / 64 + 1.1e-16 * max(counts) * 0.7) * 2.5 ** (len(counts) / 2)
     transforms = -(-(request.columns + 1) // 2) + (request.applications - 1) * -(-request.columns // 2)
     pairs = _PREPARED[0] + _PREPARED[1] * request.tokens + transforms * (_BEGUN + step)
-    return pairs + (cells_engine.predict(request) if left > request.rtol else 0.0)
+    share = 1.0 if left > request.rtol else 0.0 if f.pair.period is None else _below(series, request.rtol)
+    return pairs + (share * cells_engine.predict(request) if share else 0.0)
+
+
+def _below(series: Series, rtol: float) -> float:
+    """About which share of rows on a torus have so few weights that what images add is more than a certificate allows.
+
+    Their weights are the mean's times p over its mean; tokens with less than a part of that are about its square of all.
+    """
+    mean = np.prod(np.sqrt(2 * np.pi * series.epsilon) / series.period)
+    share = min(1.0, 2 * series.leak / (min(rtol, LOOSEST) * float(mean))) ** 2
+    return share if share > _FEW_ROWS else 0.0
 
 
 def modes(f: PseudoMetric, epsilon: float, keys: np.ndarray, rtol: float) -> tuple[int, ...]:
@@ -92,8 +105,12 @@ def modes(f: PseudoMetric, epsilon: float, keys: np.ndarray, rtol: float) -> tup
     >>> modes(af.SquaredDistance(af.Torus([1.0, 2.0])), 1e-3, [[0.0, 0.0], [0.5, 1.0]], 1e-9)
     (69, 137)
     """
+    return _series_of(f, epsilon, keys, rtol).modes
+
+
+def _series_of(f: PseudoMetric, epsilon: float, keys, rtol: float) -> Series:
     v = coordinates(f, f.key_features(np.asarray(keys, dtype=float)))
-    return _series(f.pair.period, epsilon, v, v, rtol)[0].modes
+    return _series(f.pair.period, epsilon, v, v, rtol)[0]
 
 
 class _Certified(NamedTuple):
