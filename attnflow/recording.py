@@ -12,7 +12,7 @@ import numpy as np
 
 from . import checks, stores
 from .grid import Grid
-from .solution import MONITORS, Solution
+from .solution import Solution
 
 SAVE = ("all", "final", "statistics")
 _STATISTICS: dict[str, Callable] = {
@@ -96,6 +96,11 @@ class Watch:
         return self.save != "all"
 
     @property
+    def idle(self) -> bool:
+        """Whether all is kept, and nothing else is done with it."""
+        return self == Watch("all", self.every)
+
+    @property
     def looks(self) -> bool:
         """Whether anything is done with what is saved before the last."""
         return self.save != "final" or self.callback is not None or self.store is not None
@@ -105,20 +110,6 @@ class Watch:
         told = 8 * len(_STATISTICS) * y.shape[-1] * count if self.save == "statistics" else 0
         return 2 * ((y.nbytes + 8) * (1 if self.sparing else count) + told)
 
-    def show(self, solution: Solution) -> Solution:
-        """What was computed at once, as far as the callback lets it."""
-        if self.callback is None:
-            return solution
-        for k, (t, y) in enumerate(zip(solution.t.tolist(), solution.y), start=1):
-            if self.callback(Step(None, t, _read_only(y))) and k < len(solution.t):
-                monitors = {name: solution.stats[name][:k] for name in MONITORS if name in solution.stats}
-                message = f"stopped by callback at t = {t:.4g}; {solution.message}"
-                stats = {**solution.stats, **monitors}
-                return replace(
-                    solution, t=solution.t[:k], y=solution.y[:k], status=solution.status or 1, message=message, stats=stats
-                )
-        return solution
-
     def begin(
         self,
         length: int,
@@ -126,6 +117,7 @@ class Watch:
         grid: Grid | None = None,
         share: np.ndarray | None = None,
         *,
+        embedding: np.ndarray | None = None,
         provenance: dict[str, Any],
     ) -> Recorder:
         """The run begins.
@@ -134,26 +126,28 @@ class Watch:
         ----------
         length : int
             How many layers or times will be saved, at most.
-        points, grid
+        points, grid, embedding
             As of the Solution.
         share : (nodes,) array or None
             Of the tokens at each node of a grid, for the statistics; None: equal ones.
         provenance : dict
         """
-        return Recorder(self, length, points, grid, share, provenance)
+        return Recorder(self, length, points, grid, share, embedding, provenance)
 
 
 class Recorder:
     """What was saved so far."""
 
-    def __init__(self, watch: Watch, length: int, points, grid, share, provenance) -> None:
-        self.watch, self.points, self.grid, self.share, self.provenance = watch, points, grid, share, provenance
+    def __init__(self, watch: Watch, length: int, points, grid, share, embedding, provenance) -> None:
+        self.watch, self.grid, self.share, self.provenance = watch, grid, share, provenance
+        self.still = {"points": points, "embedding": embedding}
         self.kept: list[tuple[float, np.ndarray, float | None]] = []
         self.seen: list[tuple[float, float | None, list[np.ndarray]]] = []
         self.count, self.stopped = 0, False
         self.writer = None
         if watch.store is not None:
-            self.writer = stores.create(watch.store, stores.encode(grid, 1, stores.CUT_OFF, {}, provenance), points, length)
+            meta = stores.encode(grid, 1, stores.CUT_OFF, {}, provenance)
+            self.writer = stores.create(watch.store, meta, length, **self.still)
 
     @property
     def how(self) -> str:
@@ -194,9 +188,8 @@ class Recorder:
         if self.writer is not None:
             self.writer.end(stores.encode(self.grid, status, message, stats, self.provenance, self.count))
         counted = None if layers[0] is None else np.array(layers)
-        return Solution(
-            np.array(t), np.stack(y), counted, self.points, self.grid, status, message, stats, provenance=self.provenance
-        )
+        what = {"layers": counted, "grid": self.grid, "status": status, "message": message, "stats": stats}
+        return Solution(np.array(t), np.stack(y), **what, **self.still, provenance=self.provenance)
 
     def _statistics(self, y: np.ndarray) -> list[np.ndarray]:
         flat = y.reshape(-1, y.shape[-1])

@@ -238,7 +238,7 @@ class Solution:
         """The fields at the times: saved ones as they are, all others from one run of the dense output."""
         times = [checks.real(time, "t") for time in times]
         found = [int(np.argmin(np.abs(self.t - time))) for time in times]
-        missing = [time for time, k in zip(times, found) if abs(self.t[k] - time) > 1e-9 * max(abs(self.t[-1]), abs(time))]
+        missing = [time for time, k in zip(times, found) if abs(self.t[k] - time) > 1e-9 * abs(time) + 1e-15 * abs(self.t[-1])]
         if missing and (self.dense is None or min(missing) < 0):
             raise ValueError(
                 f"t must be a saved time, got {missing[0]}; the nearest saved one is "

@@ -23,7 +23,9 @@ from .grid import Axis, Grid
 
 WHAT = "a file written by Solution.save, or the store of a run"
 CUT_OFF = "cut off: the run was ended from outside; what it had finished is here"
-_ARRAYS = ("t", "y", "layers", "points")
+_STILL = ("points", "embedding")  # arrays without an entry per layer or time
+_ARRAYS = ("t", "y", "layers", *_STILL)
+_PLACED = {"points": ("place1", "coordinate"), "embedding": ("node", "direction")}  # names of their axes in Zarr
 _START, _END = "start.npz", "end.npz"
 _KEY = "attnflow"  # of the description among the attributes of a Zarr group
 
@@ -97,16 +99,17 @@ def check_new(store: str | os.PathLike) -> Path:
     return path
 
 
-def create(path: Path, meta: str, points: np.ndarray | None, length: int) -> Writer:
-    """A store of up to `length` saved layers, Zarr where its name ends in .zarr."""
-    return (_Zarr if path.suffix == ".zarr" else _Pieces)(path, meta, points, length)
+def create(path: Path, meta: str, length: int, **still: np.ndarray | None) -> Writer:
+    """A store of up to `length` saved layers or times, Zarr where its name ends in .zarr; `still` are points and embedding."""
+    known = {name: array for name, array in still.items() if array is not None}
+    return (_Zarr if path.suffix == ".zarr" else _Pieces)(path, meta, length, known)
 
 
 class _Pieces:
-    def __init__(self, path: Path, meta: str, points: np.ndarray | None, length: int) -> None:
+    def __init__(self, path: Path, meta: str, length: int, still: dict[str, np.ndarray]) -> None:
         self.path = path
         path.mkdir()
-        self._save(_START, meta=np.array(meta), **({} if points is None else {"points": points}))
+        self._save(_START, meta=np.array(meta), **still)
 
     def write(self, k: int, t: float, y: np.ndarray, layer: float | None) -> None:
         layers = {} if layer is None else {"layers": np.array([layer])}
@@ -121,11 +124,11 @@ class _Pieces:
 
 
 class _Zarr:
-    def __init__(self, path: Path, meta: str, points: np.ndarray | None, length: int) -> None:
+    def __init__(self, path: Path, meta: str, length: int, still: dict[str, np.ndarray]) -> None:
         self.group = import_module("zarr").create_group(str(path), attributes={_KEY: meta})
         self.length = length
-        if points is not None:
-            self._array("points", points.shape, points.shape, ("place1", "coordinate"))[...] = points
+        for name, array in still.items():
+            self._array(name, array.shape, array.shape, _PLACED[name])[...] = array
 
     def write(self, k: int, t: float, y: np.ndarray, layer: float | None) -> None:
         if not k:
@@ -179,7 +182,7 @@ def _read_pieces(path: Path) -> dict[str, np.ndarray]:
     pieces = [files.read_archive(path / name, ("meta", *_ARRAYS), "path", WHAT) for name in names]
     found = {name: [piece[name] for piece in pieces if name in piece] for name in ("meta", *_ARRAYS)}
     try:
-        once = {name: found.pop(name)[-1] for name in ("meta", "points") if found[name]}
+        once = {name: found.pop(name)[-1] for name in ("meta", *_STILL) if found[name]}
         return once | {name: np.concatenate(parts) for name, parts in found.items() if parts}
     except ValueError as error:
         raise _refused(path, files.one_line(error)) from None
@@ -197,9 +200,9 @@ def _read_zarr(path: Path) -> dict[str, np.ndarray]:
         for name, array in kept.items():
             _check_form(name, array, times.shape)
         done = bisect_left(range(times.shape[0]), True, key=lambda k: not np.isfinite(times[k]))
-        needed = [a.nbytes if name == "points" else a.nbytes // a.shape[0] * done for name, a in kept.items()]
+        needed = [a.nbytes if name in _STILL else a.nbytes // a.shape[0] * done for name, a in kept.items()]
         capacity.fits(2 * sum(needed), "path")
-        found |= {name: np.asarray(array[:] if name == "points" else array[:done]) for name, array in kept.items()}
+        found |= {name: np.asarray(array[:] if name in _STILL else array[:done]) for name, array in kept.items()}
     except Exception as error:  # zarr lets through whatever damaged files lead to
         raise _refused(path, files.one_line(error)) from None
     layers = found.get("layers")
@@ -209,9 +212,9 @@ def _read_zarr(path: Path) -> dict[str, np.ndarray]:
 
 def _check_form(name: str, array, times: tuple[int, ...]) -> None:
     """Refuse metadata that `_Zarr` did not write: with damaged ones, the same bytes read as other numbers."""
-    chunks = array.shape if name == "points" else (1, *array.shape[1:])
+    chunks = array.shape if name in _STILL else (1, *array.shape[1:])
     little = import_module("zarr.codecs").BytesCodec(endian="little")
-    lengths = times if name == "points" else array.shape[:1]
+    lengths = times if name in _STILL else array.shape[:1]
     if (array.dtype, array.chunks, lengths) != (np.float64, chunks, times) or little not in array.metadata.codecs:
         raise ValueError(f"the array {name} has another form than was written")
 

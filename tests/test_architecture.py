@@ -80,7 +80,7 @@ def test_files_import_only_from_lower_floors(path):
 # top first: a file imports only from below, or from what stands beside it in its own folder
 ORDER = {
     "pde": (
-        "coupled forward conformal", "equations masses", "equation spectrum", "methods", "volumes nodes harmonics hermite", "report",
+        "coupled forward conformal", "equations masses", "equation spectrum", "methods watched", "volumes nodes harmonics hermite", "report",
         "eigenvalues refinement", "problem reach", "generator", "grids propagator", "backends boundaries chebyshev sources",
     ),
     "kernels": (

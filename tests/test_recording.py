@@ -12,12 +12,15 @@ import pytest
 
 import attnflow as af
 from attnflow import capacity, stores
+from attnflow.pde import watched
+from attnflow.pde.nodes import solve as nodes_solve
 
 CIRCLE = af.Attention(af.SquaredDistance(af.Circle()), 0.1)
 PLANE = af.Attention(af.SquaredDistance(af.Euclidean(2)), 0.3)
 TOKENS = af.VonMises(1.0).sample(40, rng=0)
 CLOUD = np.random.default_rng(0).normal(size=(30, 2))
 TIMES = np.array([0.0, 0.5, 1.0, 1.5])
+WIDE = af.Gaussian(0.5, 4.0)
 
 
 def start(x):
@@ -32,12 +35,13 @@ RUNS = {
     "flow": lambda **how: af.evolve_continuous(PLANE, CLOUD, TIMES, **how),
     "noisy flow": lambda **how: af.evolve_continuous(PLANE, CLOUD, TIMES, noise=0.1, rng=1, **how),
     "langevin": lambda **how: af.langevin(af.Gaussian(0.0, 1.0), [[2.0], [0.0]], TIMES, 5, rng=1, **how),
+    "solve": lambda **how: af.DriftDiffusion(af.VonMises(1.0), drift=1.0).solve(start, TIMES, grid=32, **how),
+    "masses": lambda **how: af.FokkerPlanck(af.Gaussian(0.0, 1.0)).solve(WIDE.pdf, TIMES, grid=1024, **how),
 }
-SOLVE = {"solve": lambda **how: af.Heat(af.Circle()).solve(start, TIMES, **how)}
 EACH = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 
 
-@pytest.mark.parametrize("run", (RUNS | SOLVE).values(), ids=RUNS | SOLVE)
+@EACH
 def test_a_callback_sees_what_is_saved_and_ends_the_run_there(run):
     whole, seen = run(), []
     run(callback=lambda step: seen.append((step.layer, step.t, step.y.copy())))
@@ -72,7 +76,8 @@ def test_the_last_and_statistics_are_those_of_all_that_is_saved(run):
     np.testing.assert_array_equal(told["t"], whole.t)
     share = None
     if whole.grid is not None:
-        share = af.VonMises(1.0).pdf(whole.grid.points) * whole.grid.weights
+        flow = whole.stats.get("quantity") != "density"
+        share = whole.grid.weights * (af.VonMises(1.0).pdf(whole.grid.points) if flow else 1.0)
     mean = np.stack([np.average(y, axis=0, weights=share) for y in flat])
     variance = np.stack([np.average((y - m) ** 2, axis=0, weights=share) for y, m in zip(flat, mean)])
     for name, expected in zip(("mean", "variance", "min", "max"), (mean, variance, flat.min(axis=1), flat.max(axis=1))):
@@ -83,6 +88,48 @@ def test_every_so_manyth_layer_has_two_spellings():
     np.testing.assert_array_equal(af.evolve(PLANE, CLOUD, 7, save=3).layers, [0, 3, 6, 7])
     with pytest.raises(ValueError, match="save must be a word beside save_every, which is 2"):
         af.evolve(PLANE, CLOUD, 7, save_every=2, save=3)
+
+
+SURFACE = af.DriftDiffusion(af.VonMisesFisher([0.0, 0.6, 0.8], 1.0))
+CUT = af.FokkerPlanck(af.Gaussian(0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "solve",
+    [
+        lambda t, **how: SURFACE.solve(lambda x: x[:, :2], t, rtol=1e-6, **how),
+        lambda t, **how: SURFACE.solve(lambda x: x[:, :2], t, grid=16, method="chebyshev", **how),
+        lambda t, **how: CUT.solve(WIDE.pdf, t, rtol=1e-6, **how),
+    ],
+    ids=["harmonics", "cells", "masses"],
+)
+@pytest.mark.parametrize("held", [0, watched._HELD])
+def test_an_equation_is_solved_some_times_at_a_time(solve, held, store_name, tmp_path, monkeypatch):
+    monkeypatch.setattr(watched, "_HELD", held)
+    times, seen = np.geomspace(0.01, 2.0, 60), []
+    whole = solve(times)
+    run = solve(times, save="final", callback=lambda step: seen.append((step.t, step.y.copy())), store=tmp_path / store_name)
+    back = af.load(tmp_path / store_name)
+    np.testing.assert_array_equal([t for t, _ in seen], times)
+    np.testing.assert_array_equal(back.t, times)
+    np.testing.assert_array_equal(back.y, [y for _, y in seen])
+    np.testing.assert_array_equal(run.y, back.y[-1:])
+    x = whole.grid.points[::7]
+    for t in times[[0, 5, 31, -1]]:  # grids need not be the same
+        np.testing.assert_allclose(back.at(x, t), whole.at(x, t), atol=2e-6)
+    name = "mass" if whole.stats.get("quantity") == "density" else "deviation"
+    assert len(run.stats[name]) == 1
+    np.testing.assert_allclose(run.stats[name][0], whole.stats[name][-1], atol=1e-5)
+
+
+def test_times_beyond_where_an_equation_is_stopped_are_not_solved_for(monkeypatch):
+    monkeypatch.setattr(watched, "_HELD", 0)
+    times, asked = np.linspace(0.0, 5.0, 200), []
+    real = nodes_solve._fields_at
+    monkeypatch.setattr(nodes_solve, "_fields_at", lambda *args: asked.extend(args[-1]) or real(*args))
+    cut = af.DriftDiffusion(af.VonMises(1.0)).solve(start, times, callback=lambda step: step.t > 1.0)
+    assert cut.status == 1 and cut.message.startswith("stopped by callback at t = 1.005; finished")
+    assert len(cut.t) == len(cut.stats["deviation"]) == 41 and max(asked) < 1.3
 
 
 @pytest.mark.parametrize("save", ["final", "statistics"])
@@ -141,9 +188,10 @@ def test_a_store_reads_back_as_the_run_whatever_is_kept_in_memory(run, store_nam
     for part in ("t", "y", "layers"):
         if getattr(whole, part) is not None:
             np.testing.assert_array_equal(getattr(back, part)[-len(whole.t) :], getattr(whole, part))
-    np.testing.assert_array_equal(back.points, whole.points)
+    for still in ("points", "embedding"):
+        np.testing.assert_array_equal(getattr(back, still), getattr(whole, still))
     assert len(back.t) == len(run().t)
-    assert (back.grid, back.status, back.message) == (whole.grid, 0, "finished")
+    assert (back.grid, back.status, back.message) == (whole.grid, 0, whole.message)
     assert (back.stats, back.provenance) == (whole.stats, whole.provenance)
 
 

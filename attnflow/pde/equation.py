@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 
 from .. import checks, display
 from ..geometry import Density, Remetrised, Space
+from ..grid import Grid
 from ..provenance import provenance
 from ..recording import Step, Watch
 from ..solution import Solution
@@ -19,8 +21,9 @@ from .generator import Generator
 from .grids import on_sphere
 from .methods import METHODS, solve_problem
 from .problem import Problem, moderated, read_problem, read_shape
-from .report import restored
+from .report import moments, restored
 from .volumes.operator import Cells, assemble
+from .watched import TOGETHER, watched
 
 
 class Equation(display.Typeset):
@@ -75,7 +78,9 @@ class Equation(display.Typeset):
         backend: str = "numpy",
         source: Callable | None = None,
         *,
+        save: str = "all",
         callback: Callable[[Step], object] | None = None,
+        store: str | os.PathLike | None = None,
     ) -> Solution:
         """Features at the times t, exact in time and to rtol in space.
 
@@ -114,9 +119,17 @@ class Equation(display.Typeset):
             at points, times and features of several sizes and at last at all nodes and output times, the equation is
             solved exactly in time, as without; else on finite volumes by "Radau" or "BDF". What it does for less than
             1/300 of the time may be missed: ask for output times there.
+        save : {"all", "final", "statistics"}
+            Which output times the solution holds: "final" the last one only; "statistics" that one, and in stats["statistics"]
+            "t" and the columns' "mean" and "variance" (weighted by w), "min" and "max" at each (T, c).
         callback : callable, optional
             Called with each output time as callback(step): step.t and step.y, the field there. Where it returns something
-            true, later times are left out (status 1). All are computed together: this saves no time.
+            true, later times are left out (status 1).
+        store : path, optional
+            A new folder that each output time is written to as it is done; a Zarr group if its name ends in .zarr.
+            `attnflow.load` reads it, also while the run goes on.
+            With any of these three a grid is found for sixteen of the times, first and last among them, and the others are
+            solved for on it some at a time, in 64 MB or sixteen fields; with a `source` all are solved for at once.
 
         Returns
         -------
@@ -129,6 +142,8 @@ class Equation(display.Typeset):
         ------
         ValueError, TypeError
             If an argument is not as above, or p vanishes somewhere.
+        ImportError
+            If the store ends in .zarr and zarr is not installed.
         NotImplementedError
             In more than three dimensions, and on spheres beyond S^2.
 
@@ -156,12 +171,34 @@ class Equation(display.Typeset):
         >>> H.at([[0.5]]).ravel().round(6)   # 1 / (1 + 9 exp(-2))
         array([0.450853])
         """
-        watch = Watch.of_times("all", callback, None)
+        watch = Watch.of_times(save, callback, store)
         self.check_solvable()
         method = checks.choice(method, "method", METHODS)
         rtol = checks.positive(rtol, "rtol")
         shape = read_shape(grid, self.space)
-        problem, powers = moderated(self._asked(initial, t, shape, boundary, backend, progress, source))
+
+        def solve(times: float | Sequence[float]) -> Solution:
+            problem, powers = moderated(self._asked(initial, times, shape, boundary, backend, progress, source))
+            return self._presented(restored(self._answer(problem, shape, rtol, method), powers))
+
+        asked = {"t": t, "grid": shape, "boundary": boundary, "rtol": rtol, "method": method, "source": source}
+        return self._watched(watch, solve, initial, progress, **asked, backend=backend)
+
+    def _watched(self, watch: Watch, solve: Callable, initial, progress: bool, **asked) -> Solution:
+        """What `solve` finds at the times that were asked for, as the watch says, with what the call was given."""
+
+        def call() -> dict:
+            given = initial if callable(initial) else np.asarray(initial)
+            return provenance(f"{type(self).__name__}.solve", equation=self, initial=given, **asked)
+
+        if watch.idle:
+            return replace(solve(asked["t"]), provenance=call())
+        times = checks.output_times(asked["t"])
+        together = len(times) if asked.get("source") is not None else TOGETHER
+        return watched(watch, times, together, solve, self._weighted, call, bool(progress))
+
+    def _answer(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> Solution:
+        """Of the problem of moderate size."""
         solution = self._solved(problem, shape, rtol, method)
         added = problem.source
         if added is not None and added.affine and self.self_adjoint:
@@ -174,14 +211,7 @@ class Equation(display.Typeset):
         rate = solution.stats.get("growth_between", NO_GROWTH if self.self_adjoint else None)
         reacts = problem.source is not None and not problem.source.affine
         warn_of_growth(problem.walls, self.space, None if rate and rate[1] > 0 and reacts else rate)
-        asked = {"initial": initial, "t": t, "grid": shape, "boundary": boundary, "rtol": rtol, "method": method}
-        return watch.show(self._told(self._presented(restored(solution, powers)), **asked, backend=backend, source=source))
-
-    def _told(self, solution: Solution, **asked) -> Solution:
-        """With what the call was given."""
-        if not callable(asked["initial"]):
-            asked["initial"] = np.asarray(asked["initial"])
-        return replace(solution, provenance=provenance(f"{type(self).__name__}.solve", equation=self, **asked))
+        return solution
 
     def _solved(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> Solution:
         assemble = partial(self._assembled, problem)  # no closure, which could not be pickled with the solution
@@ -197,6 +227,11 @@ class Equation(display.Typeset):
 
     def _presented(self, solution: Solution) -> Solution:
         return solution
+
+    def _weighted(self, grid: Grid) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, np.ndarray]]]:
+        """What means over the nodes are weighted by, (size,) of sum 1, and what stats say of fields (T, size, c)."""
+        share = self.generator.error_weights(grid)
+        return share, partial(moments, share)
 
 
 def flow_latex(space: Space, drift: float, mobile: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,6 +12,7 @@ from scipy import sparse
 
 from .. import checks, display
 from ..geometry import Density
+from ..grid import Grid
 from ..recording import Step, Watch
 from ..solution import Solution
 from .boundaries import NO_GROWTH, read_boundary, sides, warn_of_growth
@@ -132,7 +134,9 @@ class FokkerPlanck(Equation):
         backend: str = "numpy",
         source: Callable | None = None,
         *,
+        save: str = "all",
         callback: Callable[[Step], object] | None = None,
+        store: str | os.PathLike | None = None,
     ) -> Solution:
         """As `DriftDiffusion.solve`, of rho: the density at the times t.
 
@@ -159,11 +163,11 @@ class FokkerPlanck(Equation):
         True
         """
         arguments = (initial, t, grid, boundary, rtol, method, progress, backend, source)
-        watch = Watch.of_times("all", callback, None)
+        watch = Watch.of_times(save, callback, store)
         self.check_solvable()
         self._check_walls(boundary)
         if not (callable(initial) and self._is_wide(initial)):
-            return super().solve(*arguments, callback=callback)
+            return super().solve(*arguments, save=save, callback=callback, store=store)
         if self.space.dim > 1:
             raise ValueError(
                 "initial must fall off faster than p^(drift/2) and be gone where that ends, in more than one dimension; use a "
@@ -179,17 +183,20 @@ class FokkerPlanck(Equation):
         rtol = checks.positive(rtol, "rtol")
         shape = read_shape(grid, self.space)
         ranges_to = partial(reach, self.generator, initial)
-        asked = read_problem(self.generator, ranges_to, initial, t, shape, boundary, backend, progress, None)
-        for _ in range(_CUTS):
-            assert asked.ranges is not None  # a line has some
-            cells = partial(self.cells, walls=asked.walls, columns=asked.columns, ranges=asked.ranges)
-            solution = Masses(self.generator, asked, cells, rtol if shape is None else 0.0).solve(shape)
-            if solution.status or not is_cut(solution):
-                break
-            asked = replace(asked, ranges=wider(asked.ranges, self.space))
-        warn_of_growth(asked.walls, self.space, solution.stats.get("growth_between", NO_GROWTH))
-        told = self._told(solution, initial=initial, t=t, grid=shape, boundary=boundary, rtol=rtol, method=method)
-        return watch.show(told)
+
+        def solve(times: float | Sequence[float]) -> Solution:
+            asked = read_problem(self.generator, ranges_to, initial, times, shape, boundary, backend, progress, None)
+            for _ in range(_CUTS):
+                assert asked.ranges is not None  # a line has some
+                cells = partial(self.cells, walls=asked.walls, columns=asked.columns, ranges=asked.ranges)
+                solution = Masses(self.generator, asked, cells, rtol if shape is None else 0.0).solve(shape)
+                if solution.status or not is_cut(solution):
+                    break
+                asked = replace(asked, ranges=wider(asked.ranges, self.space))
+            warn_of_growth(asked.walls, self.space, solution.stats.get("growth_between", NO_GROWTH))
+            return solution
+
+        return self._watched(watch, solve, initial, progress, t=t, grid=shape, boundary=boundary, rtol=rtol, method=method)
 
     def _check_walls(self, boundary) -> None:
         for side in sides(read_boundary(boundary, self.space)):
@@ -233,6 +240,10 @@ class FokkerPlanck(Equation):
             dense=None if solution.dense is None else partial(_multiplied, solution.dense, factor),
             local_error=None if solution.local_error is None else partial(_scaled_errors, solution, factor),
         )
+
+    def _weighted(self, grid: Grid) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, np.ndarray]]]:
+        cells = grid.weights * self._volume(grid.points)
+        return cells / cells.sum(), lambda fields: {"mass": np.einsum("i,tic->tc", cells, fields)}
 
     def _invariant(self, x: np.ndarray) -> np.ndarray:
         """p^drift (over the mobility): (N,)."""

@@ -59,14 +59,19 @@ def report(
             stats = {**stats, "estimated_error": error}
     mass = generator.error_weights(grid) if mass is None else mass
     flat = fields.reshape(len(fields), grid.size, -1)
-    mean = np.einsum("i,tic->tc", mass, flat) if mean is None else mean
-    deviation = np.sqrt(np.einsum("i,tic->tc", mass, (flat - mean[:, None]) ** 2))
-    stats = {**stats, "mean": mean.tolist(), "deviation": deviation.tolist()}
+    monitors = moments(mass, flat, mean)
+    stats = {**stats, **{name: values.tolist() for name, values in monitors.items()}}
     return Solution(
         problem.times, fields, grid=grid, status=status, message=message, stats=stats,
         embedding=embedded(generator.space, grid), dense=dense,
         local_error=None if status else partial(pointwise_error, generator, problem, fields, grid, error, mass),
     )  # fmt: skip
+
+
+def moments(mass: np.ndarray, fields: np.ndarray, mean: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The weighted mean of fields (T, n, c), or the one that is known better, and the deviation from it: each (T, c)."""
+    mean = np.einsum("i,tic->tc", mass, fields) if mean is None else mean
+    return {"mean": mean, "deviation": np.sqrt(np.einsum("i,tic->tc", mass, (fields - mean[:, None]) ** 2))}
 
 
 def report_interrupted(times: np.ndarray, fields: np.ndarray, grid: Grid, stats: dict) -> Solution:

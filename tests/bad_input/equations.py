@@ -80,10 +80,6 @@ EQUATIONS = [
         Row(f"{type(pde).__name__}.solve", "t", lambda v, pde=pde: solve(pde, t=v), TIME)
         for pde in (PDE, af.FokkerPlanck(P), af.General(P, np.ones_like))
     ),
-    *(
-        optional("DriftDiffusion.solve", "callback", lambda v, pde=pde: solve(pde, callback=v), OBJECT, "class")
-        for pde in (PDE, af.FokkerPlanck(P))
-    ),
     optional("DriftDiffusion.solve", "grid", lambda v: solve(grid=v), GRID | {"two": 2}),
     optional("Heat.solve", "grid", lambda v: solve(af.Heat(GLOBE), grid=v), GRID),
     Row("DriftDiffusion.solve", "rtol", lambda v: solve(rtol=v), POSITIVE),

@@ -33,6 +33,8 @@ WATCHED = {
     "evolve": lambda **how: af.evolve(FLAT, TOKENS, 1, **how),
     "evolve_continuous": lambda **how: af.evolve_continuous(FLAT, TOKENS, 1, **how),
     "langevin": lambda **how: paths(af.langevin, **how),
+    "DriftDiffusion.solve": lambda **how: af.Heat(af.Circle()).solve(START, 0.1, **how),
+    "FokkerPlanck.solve": lambda **how: af.FokkerPlanck(P).solve(START, 0.1, **how),
 }
 FEWER = {"number": 0} | {key: value for key, value in NAME.items() if key != "number"}  # a number of layers is one
 
