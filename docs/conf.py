@@ -1,5 +1,7 @@
 """Sphinx's settings. Build with `python -m sphinx -W docs build/docs`."""
 
+import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -21,7 +23,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "formulas",
     "numpydoc",
-    "myst_parser",
+    "myst_nb",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["generated/front.md"]  # the first page includes it
@@ -33,6 +35,14 @@ html_copy_source = False
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
+
+os.environ.pop("MPLBACKEND", None)  # a notebook's own backend shows pictures inline
+nb_execution_mode = "force"  # of each page that is read: all of them, but for those that did not change since the last build
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_output_stderr = "remove-warn"  # a warning: there should be none
+if not importlib.util.find_spec("torch"):
+    nb_execution_excludepatterns = ["generated/notebooks/09_*"]  # is shown without its pictures
 
 default_role = "py:obj"  # `name` in a docstring
 autosummary_generate = True

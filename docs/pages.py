@@ -20,7 +20,7 @@ _PLACES = (  # of what pages link to in the repository, from any of its folders
     (r"\]\((?:\.\./)*paper_figures/results/([\w-]+)\.png\)", r"](/generated/figures/\1.md)"),
     (r"\]\((?:\.\./)*paper_figures/results/README\.md\)", "](/generated/figures.md)"),
     (r"\]\((?:\.\./)*validation/results/([\w-]+)\.(md|png)\)", r"](/generated/measurements/\1.\2)"),
-    (r"\]\((?:\.\./)*notebooks/(\w+)\.ipynb\)", r"](/generated/notebooks/\1.md)"),
+    (r"\]\((?:\.\./)*notebooks/(\w+)\.ipynb\)", r"](/generated/notebooks/\1.ipynb)"),
     (r"\]\((?:\.\./)*CONTRIBUTING\.md\)", "](/generated/contributing.md)"),
     (r"\]\(docs/([\w/]+\.md)\)", r"](/\1)"),
 )
@@ -38,7 +38,6 @@ def write(root: Path, out: Path) -> None:
         "commands.md": commands(),
         "figures.md": gallery([picture.stem for picture in pictures], root),
         **{f"figures/{picture.stem}.md": figure(picture.stem, root) for picture in pictures},
-        **{f"notebooks/{path.stem}.md": notebook(path) for path in notebooks},
         "notebooks.md": tour(notebooks),
         "measurements.md": measurements(measured),
         "claims.md": claimed(),
@@ -169,19 +168,11 @@ def _read(name: str, root: Path) -> tuple[str, str, str, list[dict]]:
 
 def tour(notebooks: list[Path]) -> str:
     """The list of notebooks."""
-    text = """A guided tour, which the tests run. Here is what they say and do; their pictures appear as you run them:
+    text = """A guided tour, which the tests run, and which was run for these pages. To change it, take the files below, or in a clone
 `pip install -e ".[notebooks]"`, then `jupyter lab notebooks`."""
-    return _listing("Notebooks", text, [f"notebooks/{path.stem}" for path in notebooks])
+    files = "\n".join(f"- {{download}}`{path.name} <notebooks/{path.name}>`" for path in notebooks)
+    return _listing("Notebooks", text, [f"notebooks/{path.stem}" for path in notebooks]) + "\n" + files + "\n"
 
 
 def _listing(title: str, text: str, pages: list[str]) -> str:
     return "\n".join([f"# {title}", "", text, "", "```{toctree}", "", *pages, "```", ""])
-
-
-def notebook(path: Path) -> str:
-    """A notebook's text and code, and a link to itself."""
-    parts = []
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        source = "".join(cell["source"])
-        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
-    return "\n\n".join([*parts, f"[Download this notebook]({path.name})"]) + "\n"

@@ -99,7 +99,7 @@ def test_a_part_that_readme_lost_is_named():
         ("[a](../../paper_figures/results/f01_bias.png)", "[a](/generated/figures/f01_bias.md)"),
         ("[a](paper_figures/results/README.md)", "[a](/generated/figures.md)"),
         ("[a](../validation/results/noise.md)", "[a](/generated/measurements/noise.md)"),
-        ("[a](../notebooks/01_first_limit.ipynb)", "[a](/generated/notebooks/01_first_limit.md)"),
+        ("[a](../notebooks/01_first_limit.ipynb)", "[a](/generated/notebooks/01_first_limit.ipynb)"),
         ("[a](docs/guides/limits.md)", "[a](/guides/limits.md)"),
         ("[a](../theory/bias.md)", "[a](../theory/bias.md)"),
     ],
