@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -73,6 +74,11 @@ def word(value: object) -> str:
         opening, closing = "[]" if isinstance(value, list) else "()"
         return f"{opening}{', '.join(map(word, value))}{',' * (closing == ')' and len(value) == 1)}{closing}"
     return function_name(value) if callable(value) and "<" in repr(value) else repr(value)
+
+
+def lasting(value: object) -> str:
+    """`word`, the same in every process: without the place in memory that Python's own repr tells."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", word(value))
 
 
 def number(value: float) -> str:

@@ -6,12 +6,14 @@ import hashlib
 import inspect
 import platform
 import re
+from dataclasses import fields, is_dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from . import display
+from . import display, functions
 
 _ENTRIES = 16  # of an array that is written out; a larger one is known by its digest
 
@@ -43,7 +45,8 @@ def seeded(seed: Any, rng: np.random.Generator) -> Any:
 def described(value: Any) -> Any:
     """A value as JSON: an object by the kind that its class has in study files and by what it was made of.
 
-    What has no such description is a text; an array of many entries is its shape, type and digest.
+    What has no such description is a text, with a digest of its code and data if it is no part of this package; an array of
+    many entries is its shape, type and digest.
 
     Examples
     --------
@@ -51,36 +54,51 @@ def described(value: Any) -> Any:
     >>> described(af.PowerDistance(af.Torus([1.0, 2.0]), 1.5))
     {'kind': 'power-distance', 'space': {'kind': 'torus', 'lengths': [1.0, 2.0]}, 'q': 1.5}
     """
+    return _described(value, ())
+
+
+def _described(value: Any, above: tuple[int, ...]) -> Any:
+    """`above` are the objects that it is in."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
         return value.tolist() if value.size <= _ENTRIES else _digest(value)
+    if id(value) in above:
+        return "..."
+    inside = partial(_described, above=(*above, id(value)))
     if isinstance(value, (list, tuple)):
-        return [described(part) for part in value]
+        return [inside(part) for part in value]
     if isinstance(value, np.random.Generator):
-        return {"kind": "generator", "state": described(value.bit_generator.state)}
+        return {"kind": "generator", "state": inside(value.bit_generator.state)}
     if isinstance(value, dict):
-        return {str(key): described(part) for key, part in value.items()}
+        return {str(key): inside(part) for key, part in value.items()}
     if hasattr(value, "_description_"):
-        return {"kind": _kind(value), **described(value._description_())}
-    if inspect.isroutine(value) or not type(value).__module__.startswith(f"{__package__}."):
-        return {"kind": "function" if callable(value) else _kind(value), "text": _text(value)}
-    names = list(inspect.signature(type(value)).parameters)
-    if not all(hasattr(value, name) for name in names):
-        return {"kind": _kind(value), "text": _text(value)}
-    return {"kind": _kind(value), **{name: described(getattr(value, name)) for name in names}}
+        return {"kind": _kind(value), **inside(value._description_())}
+    if _ours(value) and (given := _given(value)) is not None:
+        return {"kind": _kind(value), **{name: inside(part) for name, part in given.items()}}
+    text = {"kind": "function" if callable(value) else _kind(value), "text": display.lasting(value)}
+    return text | {"sha256": functions.digest(value, lambda part: inside(part) if part is not value and _ours(part) else None)}
+
+
+def _ours(value: Any) -> bool:
+    return type(value).__module__.startswith(f"{__package__}.") and not inspect.isroutine(value)
+
+
+def _given(value: Any) -> dict[str, Any] | None:
+    """What an object was made of, kept under `_name` where the name is that of something else; None if it was not kept."""
+    derived = {part.name for part in fields(value) if not part.compare} if is_dataclass(value) else set()
+    names = [name for name in inspect.signature(type(value)).parameters if name not in derived]
+    kept = {name: name if hasattr(value, name) and not inspect.ismethod(getattr(value, name)) else f"_{name}" for name in names}
+    return (
+        {name: getattr(value, key) for name, key in kept.items()} if all(hasattr(value, key) for key in kept.values()) else None
+    )
 
 
 def _kind(value: Any) -> str:
     """squared-distance of a SquaredDistance; study files write a name of two words as one."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(value).__name__.replace("VonMises", "Vonmises")).lower()
-
-
-def _text(value: Any) -> str:
-    """In words that are the same in every process: without the place in memory that Python's own repr tells."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", display.word(value))
 
 
 def _digest(array: np.ndarray) -> dict[str, Any]:

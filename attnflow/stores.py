@@ -60,6 +60,9 @@ def decode(text: str, found: int) -> dict[str, Any]:
     endless = tuple((bool(low), bool(high)) for low, high in meta["endless"])
     grid = Grid(axes, bool(meta["sphere"]), endless) if axes else None
     plain = {name: meta[name] for name in ("status", "message", "stats")}
+    told = plain["stats"].get("statistics") if isinstance(plain["stats"], dict) else None
+    if isinstance(told, dict):
+        plain["stats"]["statistics"] = {name: np.array(values) for name, values in told.items()}
     return {"grid": grid, **plain, "provenance": meta.get("provenance", {})}
 
 

@@ -17,6 +17,7 @@ FLOORS = {
     "compilation": 0,
     "exports": 0,
     "files": 0,
+    "functions": 0,
     "progress": 0,
     "provenance": 0,
     "recording": 0,

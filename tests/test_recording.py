@@ -196,6 +196,15 @@ def test_a_store_reads_back_as_the_run_whatever_is_kept_in_memory(run, store_nam
 
 
 @EACH
+def test_statistics_read_back_as_arrays(run, store_name, tmp_path):
+    whole = run(store=tmp_path / store_name, save="statistics").stats["statistics"]
+    back = af.load(tmp_path / store_name).stats["statistics"]
+    assert back.keys() == whole.keys() and all(isinstance(values, np.ndarray) for values in back.values())
+    for name, values in whole.items():
+        np.testing.assert_array_equal(back[name], values)
+
+
+@EACH
 @pytest.mark.parametrize("calls", [2, 4])
 def test_ctrl_c_while_a_layer_is_written_leaves_no_gap(run, store_name, calls, tmp_path, monkeypatch):
     if calls == 4 and store_name.endswith(".zarr"):

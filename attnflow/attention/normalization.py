@@ -71,6 +71,17 @@ class Normalization:
                 raise self._unknown(name, "limit")
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """TypeError where a class changes what the weights are of a rule whose limit and errors are known: they are not its own."""
+        super().__init_subclass__(**options)
+        ours = [parent for parent in cls.__mro__[1:] if parent.__module__.startswith(f"{__package__}.")]
+        known = [parent for parent in ours if "key_bias" in vars(parent) and parent is not Normalization]
+        if known and "key_bias" in vars(cls):
+            raise TypeError(
+                f"key_bias must not be overridden in a class derived from {known[0].__name__}, whose limit and predictions "
+                f"{cls.__name__} would inherit: derive it from attnflow.attention.Normalization"
+            )
+
     def __repr__(self) -> str:
         """By its parameters, not its place in memory: studies are known by it."""
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in sorted(vars(self).items()))})"

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from ..studies.design import installed_version
+from ..provenance import versions
 from ..studies.signals import Signals, Terminated
 from . import budget, converge, learned, machine, rerun, tokens
 
@@ -44,7 +44,7 @@ def _say(error: BaseException) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="attnflow", description="The drift-diffusion limit of attention.")
-    parser.add_argument("--version", action="version", version=f"attnflow {installed_version()}")
+    parser.add_argument("--version", action="version", version=f"attnflow {versions()['attnflow']}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for part in (converge, budget, tokens, learned, rerun, machine):
         part.add_to(commands)

@@ -61,11 +61,11 @@ class Density(display.Typeset):
         if not callable(log_pdf):
             raise TypeError(f"log_pdf must be callable on points (..., n), got {type(log_pdf).__name__}")
         self.space = space
-        self._log_density = log_pdf
+        self._log_pdf = log_pdf
         self._check_periodic(space.probe_points())
 
     def __repr__(self) -> str:
-        return display.shown(type(self).__name__, self.space, self._log_density)
+        return display.shown(type(self).__name__, self.space, self._log_pdf)
 
     @property
     def latex(self) -> str:
@@ -79,7 +79,7 @@ class Density(display.Typeset):
     @property
     def shape_latex(self) -> str:
         """What it is proportional to."""
-        name = display.latex_name(self._log_density, "\\ell")
+        name = display.latex_name(self._log_pdf, "\\ell")
         return f"e^{{{name}({self.point_latex})}}"
 
     @property
@@ -120,7 +120,7 @@ class Density(display.Typeset):
 
     def _unnormalised(self, x: np.ndarray) -> np.ndarray:
         x = checks.coordinates(x, "x", self.space.columns)
-        return checks.scalar_field(self._log_density, x, "log_pdf")
+        return checks.scalar_field(self._log_pdf, x, "log_pdf")
 
     @cached_property
     def _log_mass(self) -> float:
@@ -133,7 +133,7 @@ class Density(display.Typeset):
                 f"density must have dimension at most 3 to be normalised or sampled, got {self.space.dim}; "
                 "use Uniform, Gaussian, VonMisesFisher, KernelDensity or a Mixture of them"
             )
-        return Frame(self.space, self._log_density, "log_pdf")
+        return Frame(self.space, self._log_pdf, "log_pdf")
 
     def _check_periodic(self, x: np.ndarray) -> None:
         here = self._unnormalised(x)

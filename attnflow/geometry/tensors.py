@@ -36,6 +36,9 @@ class SympyMetric:
     def __repr__(self) -> str:
         return str(self._matrix.tolist())
 
+    def _description_(self) -> dict[str, str]:
+        return {"entries": repr(self)}
+
     @property
     def latex(self) -> str:
         import sympy

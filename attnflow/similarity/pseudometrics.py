@@ -76,7 +76,8 @@ class PseudoMetric(display.Typeset):
     def __init__(self, f: Callable, dim: int) -> None:
         self.dim = checks.integer(dim, "dim", least=1)
         self.symmetric: bool | None = None
-        self.pair = Pair("general", function=_as_function(f, self.dim))
+        self._f: Any = _as_function(f, self.dim)
+        self.pair = Pair("general", function=self._f)
 
     def __repr__(self) -> str:
         return display.shown(type(self).__name__, self.pair.function, **({} if self.dim is None else {"dim": self.dim}))

@@ -7,8 +7,10 @@ computes them once (keyed by the study's fingerprint, never by identity). Only w
 from __future__ import annotations
 
 import time
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +29,14 @@ COLUMNS = ("normalization", "epsilon", "size", "seed", "layers", "t", "error", "
 _ENGINES = (*ENGINES, circulant.ENGINE)
 _LEAST = 1e-10  # the tolerance of the equation's integrator, which its estimate, of grids, does not see
 _KEPT = 64
+
+
+class Answer(NamedTuple):
+    """A cell's row, or the exception it raised; and its warnings, as (message, category)."""
+
+    row: dict | None
+    error: BaseException | None = None
+    warned: Sequence[tuple[str, type[Warning]]] = ()
 
 
 _kept: OrderedDict[tuple, Solution] = OrderedDict()
@@ -83,6 +93,32 @@ def run_cell(study: Design, cell: Cell) -> dict:
         "seconds": round(time.perf_counter() - began, 4),
         "engine": stats["engine"],
     }
+
+
+def answer_of(study: Design, cell: Cell) -> Answer:
+    """`run_cell`, with what it raises and warns of."""
+    row = error = None
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", checks.AttnflowWarning)
+        try:
+            row = run_cell(study, cell)
+        except BaseException as raised:
+            error = raised
+    return Answer(row, error, [(str(w.message), w.category) for w in warned])
+
+
+def words_of(study: Design) -> list[str]:
+    """Of each of its parts: what `check_same` compares."""
+    return [part.words for part in study.parts]
+
+
+def check_same(study: Design, words: list[str]) -> None:
+    """RuntimeError unless a study is the one that was asked for: its functions may come from a file that has changed."""
+    if words_of(study) != words:
+        raise RuntimeError(
+            "the study is another one where it is computed: a module that a function of it comes from was changed since it "
+            "was imported here, or is another one there; import it again, in a new session"
+        )
 
 
 def check_row(study: Design, cell: Cell, row: dict) -> None:

@@ -60,7 +60,8 @@ def compare(a: Solution, b: Solution, density: Density | None = None) -> Compari
     Raises
     ------
     ValueError
-        If the solutions have no time in common, live on different tokens, or carry different columns.
+        If the solutions have no time in common, live on different tokens, or carry different columns; if points of one lie
+        outside the other's domain, or further apart than its axes are long where they wrap.
 
     Examples
     --------
@@ -96,12 +97,27 @@ def compare(a: Solution, b: Solution, density: Density | None = None) -> Compari
         if a.points is None or b.points is None or not np.array_equal(a.points, b.points):
             raise ValueError("a and b must live on the same fixed tokens, or one of them on a grid")
     points, weights = _nodes(b if sampled[1] else a, density)
+    for solution in (a, b):
+        if solution.grid is not None:
+            _check_turns(solution.grid, points)
     error = []
     for i, j in zip(rows, columns):
         u, v = (_values(solution, k, points) for solution, k in ((a, i), (b, j)))
         apart, scale = norm(weights, u - v), norm(weights, v)
         error.append(apart / scale if scale > 0 else np.inf if apart > 0 else 0.0)
     return Comparison(a.t[rows], np.array(error))
+
+
+def _check_turns(grid: Grid, points: np.ndarray) -> None:
+    """Points that go round an axis more than once may be those of a longer one: who has turned them can turn them back."""
+    spans = np.ptp(points, axis=0)
+    for axis, span in () if grid.sphere else zip(grid.axes, spans.tolist()):
+        length = axis.high - axis.low
+        if axis.kind in ("fourier", "periodic") and span > length * (1 + 1e-9):
+            raise ValueError(
+                f"a and b must live on the same space, got points over a length of {span:.4g} where the other wraps after "
+                f"{length:.4g}"
+            )
 
 
 def _check_space(density: Density, solution: Solution) -> None:
@@ -147,4 +163,4 @@ def _values(solution: Solution, index: int | np.integer, points: np.ndarray) -> 
         return solution.y[index]
     if np.array_equal(points, solution.grid.points):
         return solution.y[index].reshape(len(points), -1)
-    return solution.grid.interpolate(solution.y[index], points)
+    return solution.grid.interpolate(solution.y[index], solution.grid.check(points))

@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from .. import capacity, checks, display
-from ..attention import Attention, Normalization
+from ..attention import Attention, Normalization, Screening
 from ..attention.infinite import check_same_space, first_grid
 from ..attention.names import name_of
 from ..attention.names import normalization as as_normalization
 from ..continuum import limit
 from ..continuum.limits import depth
 from ..geometry import Density
-from ..provenance import described
+from ..provenance import described, versions
 from ..similarity import PseudoMetric
 from .store import content_key
 
-FORM = 3  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
+FORM = 4  # of a cell: raise it when the same study comes to mean other numbers, so that stores don't mix them
 MOST_CELLS = 10**6
+_SEEN = 64  # tokens at which callables are asked for their values
+_DIGITS = 10  # that a fingerprint sees: the last bits may differ between machines that share a store
 
 
 class Cell(NamedTuple):
@@ -93,9 +94,15 @@ class Design:
                 f"normalization must be a key bias for a study of epsilon, got {layer.normalization}, whose layers are a unit of "
                 "time each; compare propagate with limit(layer, density, n_tokens=N)"
             )
+        if isinstance(layer.normalization, Screening):
+            raise ValueError(
+                f"normalization must keep all tokens for a study, got {layer.normalization}, whose equation lives where those "
+                "that are kept are; compare propagate on these with limit(layer, density, n_tokens=N)"
+            )
         check_same_space(layer, density)
         self.grid = None if grid is None else density.grid(grid).shape
-        if not checks.evaluate(self.initial, density.space.probe_points(), "initial").any():
+        places = (density.space.probe_points, lambda: density.sample(_SEEN, np.random.default_rng(0)))
+        if not any(checks.evaluate(self.initial, place(), "initial").any() for place in places):
             raise ValueError("initial must not vanish everywhere: errors are relative to the solution")
         _check_feasible(self)
         for epsilon in self.epsilons:
@@ -192,33 +199,29 @@ class Design:
         return made if self.tables is None else made.made_of({**self.tables, "study": {**self.tables["study"], "seeds": seeds}})
 
     @cached_property
+    def words(self) -> str:
+        """Digest of what it was made of, functions by their code."""
+        names = ("_rules", "f", "density", "initial", "t", "grid", "seed", "residual", "dtype")  # all engines are as accurate
+        parts = [_nameless(described(getattr(self, name))) for name in names]
+        return content_key([versions()["attnflow"], FORM, *parts])
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Digest of everything the results depend on, callables by their values at fixed probe points."""
-        probe = self.density.space.probe_points()
+        """Digest of everything the results depend on: `words`, and the values of callables, whose code may not say all.
+
+        They are asked at fixed points of the space, and where the tokens are.
+        """
         space = self.density.space
-        values = (
-            self.f(probe, probe),
-            self.density.log_pdf(probe),
-            checks.evaluate(self.initial, probe, "initial"),
-            space.metric(probe),
-            space.volume_element(probe),
-        )
-        return content_key(
-            {
-                "version": installed_version(),
-                "form": FORM,
-                "space": [type(space).__name__, space.bounds, space.periodic],
-                "normalization": _parameters(self._rules[0]),
-                "residual": self.residual,
-                "dtype": self.dtype,  # not the engine: all agree to the accuracy that a cell states
-                "t": self.t,
-                "grid": self.grid,
-                "seed": self.seed,
-                "time_step": self.layer(self.epsilons[0]).time_step,
-                # 12 digits: the last bits may differ between machines that share a store
-                "values": [[f"{v:.11e}" for v in np.ravel(value)] for value in values],
-            }
-        )
+        probe, tokens = space.probe_points(), self.density.sample(_SEEN, np.random.default_rng(0))
+        values = [tokens, self.f(probe, probe), self.f(tokens, tokens)]
+        for x in (probe, tokens):
+            initial = checks.evaluate(self.initial, x, "initial")
+            values += [self.density.log_pdf(x), initial, space.metric(x), space.volume_element(x)]
+        return content_key([self.words, [[f"{v:.{_DIGITS - 1}e}" for v in np.ravel(value)] for value in values]])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is computed: where it is read back, a function of the same name may be another one."""
+        return {name: value for name, value in vars(self).items() if name not in ("words", "fingerprint")}
 
     def cells(self) -> list[Cell]:
         """All cells, the cheapest first; the infinite-token ones before all."""
@@ -271,6 +274,14 @@ READ: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _nameless(description: Any) -> Any:
+    """A description in which functions are known by their code alone."""
+    if isinstance(description, dict):
+        kept = {key: part for key, part in description.items() if not (key == "text" and "sha256" in description)}
+        return {key: _nameless(part) for key, part in kept.items()}
+    return [_nameless(part) for part in description] if isinstance(description, list) else description
+
+
 def rules_of(normalization) -> tuple[Normalization, ...]:
     """One, or several that differ."""
     if not checks.listed(normalization):
@@ -280,16 +291,3 @@ def rules_of(normalization) -> tuple[Normalization, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"normalization must name each once, got {checks.short(names)}")
     return rules
-
-
-def _parameters(rule: Normalization) -> str:
-    """Its repr, and arrays in full: printed ones are abbreviated."""
-    return repr(rule) + "".join(f"{v.shape}{v.tolist()}" for v in vars(rule).values() if isinstance(v, np.ndarray))
-
-
-def installed_version() -> str:
-    """Of this package, which stands in attnflow/__init__.py alone."""
-    try:
-        return version("attnflow")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "uninstalled"

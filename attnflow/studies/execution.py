@@ -7,18 +7,17 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 from ..provenance import versions
-from .cells import run_cell
+from .cells import Answer, answer_of, check_same, words_of
 from .design import Cell, Design
 from .signals import Signals
 from .workers import cores, in_processes
 
 
 class Outcome(NamedTuple):
-    """A cell's row, or the error that it failed with; on which machine, by which versions."""
+    """A cell's answer; on which machine, by which versions."""
 
     cell: Cell
-    row: dict | None
-    error: Exception | None
+    answer: Answer
     host: str
     versions: dict[str, str]
 
@@ -59,31 +58,31 @@ def _where() -> tuple[str, dict[str, str]]:
 def _here(study: Design, cells: list[Cell]) -> Generator[Outcome, None, None]:
     where = _where()
     for cell in cells:
-        try:
-            row, error = run_cell(study, cell), None
-        except Exception as raised:
-            row, error = None, raised
-        yield Outcome(cell, row, error, *where)
+        answer = answer_of(study, cell)
+        if not (answer.error is None or isinstance(answer.error, Exception)):
+            raise answer.error
+        yield Outcome(cell, answer, *where)
 
 
 def _beside(study: Design, cells: list[Cell], n_jobs: int, signals: Signals) -> Generator[Outcome, None, None]:
     where = _where()
-    for cell, row, error in in_processes(study, cells, n_jobs, signals):
-        yield Outcome(cell, row, error, *where)
+    for cell, answer in in_processes(study, cells, n_jobs, signals):
+        yield Outcome(cell, answer, *where)
 
 
 def _by_client(study: Design, cells: list[Cell], client) -> Generator[Outcome, None, None]:
-    pending = [(cell, client.submit(_there, study, cell)) for cell in cells]
+    words = words_of(study)
+    pending = [(cell, client.submit(_there, study, words, cell)) for cell in cells]
     try:
         while pending:
             # whatever is finished first, where futures can tell; else in order
             ready = [p for p in pending if getattr(p[1], "done", lambda: False)()] or pending[:1]
             for cell, future in ready:
                 try:
-                    row, where = client.gather([future])[0]
-                    outcome = Outcome(cell, row, None, *where)
+                    answer, where = client.gather([future])[0]
+                    outcome = Outcome(cell, Answer(*answer), *where)
                 except Exception as error:
-                    outcome = Outcome(cell, None, error, "", {})
+                    outcome = Outcome(cell, Answer(None, error), "", {})
                 pending.remove((cell, future))
                 yield outcome
     finally:
@@ -91,8 +90,12 @@ def _by_client(study: Design, cells: list[Cell], client) -> Generator[Outcome, N
             _drop(future)
 
 
-def _there(study: Design, cell: Cell) -> tuple[dict, tuple[str, dict[str, str]]]:
-    return run_cell(study, cell), _where()
+def _there(study: Design, words: list[str], cell: Cell) -> tuple[Answer, tuple[str, dict[str, str]]]:
+    check_same(study, words)
+    answer = answer_of(study, cell)
+    if answer.error is not None:
+        raise answer.error
+    return answer, _where()
 
 
 def _gathered(client, future) -> list:

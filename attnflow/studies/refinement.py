@@ -13,6 +13,8 @@ from .result import StudyResult
 from .store import Store
 from .sweep import Budget, Means, sweep
 
+_FEWEST = 3  # seeds with which every fit that there can be has cells enough
+
 
 class Goal(NamedTuple):
     """How wide the interval of the slope or constant in size may be, and what may be spent on it; None for what it takes."""
@@ -36,7 +38,10 @@ def narrowed(study: Design, goal: Goal, kept: Store, path, means: Means) -> Stud
         try:
             now = max(found.high - found.low for found in (getattr(part, goal.kind)("size") for part in result.parts))
         except ValueError:
-            if result.status == 0:
+            if result.status == 0 and study.seeds < _FEWEST and left - computed >= per_seed and not budget.over():
+                study = study.with_seeds(study.seeds + 1)
+                continue
+            if result.status == 0 and study.seeds >= _FEWEST:
                 raise
             return result  # too few cells are there for it
         wide = f"the {goal.kind} in N is known to {now:.3g}, with {study.seeds} seeds"

@@ -111,7 +111,7 @@ class StudyResult:
             import pandas
         except ImportError:
             raise ImportError("to_dataframe needs pandas: pip install pandas, or read .cells or .to_csv(path)") from None
-        return pandas.DataFrame(self.cells).assign(size=lambda table: table["size"].astype(float))
+        return pandas.DataFrame(self.cells, columns=list(COLUMNS)).assign(size=lambda table: table["size"].astype(float))
 
     def to_xarray(self):
         """The cells as an xarray Dataset over normalization, epsilon, size (inf included) and seed; NaN where there is none."""
@@ -179,10 +179,12 @@ class StudyResult:
             columns = np.stack([np.ones_like(tau), tau], axis=1)
             return fit_values(columns, errors / tau ** order(self.study), "epsilons")
         epsilon = max(self.study.epsilons) if epsilon is None else checks.positive(epsilon, "epsilon")
+        if epsilon not in self.study.epsilons:
+            raise ValueError(f"epsilon must be one of {self.study.epsilons}, got {epsilon}")
         epsilons, sizes, squares = self._squares()
         at = epsilons == epsilon
         if at.sum() < 2:
-            raise ValueError(f"epsilon must be one of {self.study.epsilons} with at least two finite cells, got {epsilon}")
+            raise ValueError(f"too few cells of finitely many tokens: {at.sum()} at this temperature, where 2 are needed")
         log = fit_squares(np.ones((at.sum(), 1)), (sizes * squares)[at], "seeds")
         return Estimate(*(float(np.exp(v / 2)) for v in log))
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from .. import checks
@@ -39,7 +39,7 @@ _PATIENCE, _ATTEMPTS = 1.0, 60  # seconds to wait for another process that write
 class Entry(NamedTuple):
     """A row of the store: one cell or one prediction, and where its number comes from.
 
-    `result` is None where it failed; `message` then says how.
+    `result` is None where it failed; `message` then says how, and else what was warned of (`warnings_kept`).
     """
 
     key: str
@@ -85,7 +85,8 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike | None) -> None:
-        self._path = ":memory:" if path is None else str(checks.path(path, "store"))
+        name = None if path is None else str(checks.path(path, "store"))
+        self._path = ":memory:" if name is None else os.path.join(".", name) if name.startswith(":") else name
         self._connection: sqlite3.Connection | None = None
         try:
             trouble = self._open()
@@ -137,6 +138,16 @@ class Store:
                     found[key] = json.loads(row[0])
                     check(found[key])
         return found
+
+    def warned(self, keys: Iterable[str]) -> list[tuple[str, type[Warning]]]:
+        """What was warned of in finished cells, as (message, category), each once."""
+        said: dict[str, None] = {}
+        with self._reading():
+            for key in keys if self._columns() == _COLUMNS else ():
+                for (message,) in self._execute("SELECT message FROM cells WHERE key = ?", (key,)):
+                    said |= dict.fromkeys((message or "").splitlines())
+        parts = [line.partition(": ") for line in said]
+        return [(text, category) for kind, _, text in parts if (category := _category(kind))]
 
     def made_by(self, study: str) -> list[dict]:
         """The versions that made each finished cell of a study of one normalisation."""
@@ -194,6 +205,9 @@ class Store:
         """Remember a study, as the last one."""
         values = [json.dumps(value, default=plain) for value in study]
         with self._writing("a study"):
+            last = self._execute("SELECT parts, description, tables FROM studies ORDER BY rowid DESC LIMIT 1").fetchone()
+            if last == tuple(values):
+                return
             insert = "INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?)"
             self._execute(insert, (content_key([study.parts, values[1]]), *values))
 
@@ -239,6 +253,17 @@ class Store:
                 if "locked" not in str(error) or attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError  # the last attempt returns or raises
+
+
+def warnings_kept(warned: Iterable[tuple[str, type[Warning]]]) -> str:
+    """This package's warnings as text, a line each."""
+    ours = dict.fromkeys((text, kind.__name__) for text, kind in warned if _category(kind.__name__))
+    return "\n".join(f"{kind}: {' '.join(text.split())}" for text, kind in ours)
+
+
+def _category(kind: str) -> type[Warning] | None:
+    category = getattr(checks, kind, None)
+    return category if isinstance(category, type) and issubclass(category, checks.AttnflowWarning) else None
 
 
 def content_key(content) -> str:

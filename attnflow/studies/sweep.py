@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from .. import checks
 from ..progress import track_seconds
-from .cells import check_row
+from .cells import Answer, check_row
 from .cost import cost_of_cells
 from .design import MOST_CELLS, Cell, Design
 from .execution import Outcome, check_client, compute, processes
 from .result import StudyResult
 from .signals import Signals, Terminated
-from .store import Asked, Entry, Store, content_key
+from .store import Asked, Entry, Store, content_key, warnings_kept
 
 _SAID = 2000  # characters of an error that are kept
 
@@ -62,7 +62,7 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
     found: dict[str, dict] = {}
     done: dict[Cell, dict] = {}
     seen = StudyResult(study, [], "running", store=path, progress=means.progress)
-    failed, first = 0, Exception()  # the others are not kept: an error holds what its cell held
+    failed, first = 0, None  # the others are not kept: an error holds what its cell held
 
     def in_order() -> list[dict]:
         return [done[cell] for cell in cells if cell in done]
@@ -80,11 +80,13 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
             keys = {cell: key_of(prints, cell) for cell in cells}
             found = kept.find({key: partial(check_row, study, cell) for cell, key in keys.items()})
             done = {cell: found[key] for cell, key in keys.items() if key in found}
+            _say(kept.warned(found))
             missing = [cell for cell in cells if cell not in done][: 0 if budget.over() else budget.cells]
             if missing:
                 if means.client is not None:
                     check_client(means.client)
                 kept.prepare()
+            with contextlib.nullcontext() if missing else contextlib.suppress(OSError):  # a disk that can only be read
                 kept.ask(Asked(prints, study.description(), study.tables))
             stopped = bool(done) and not going_on()  # what there is already
             missing = [] if stopped else missing
@@ -93,15 +95,16 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
                     signals.check()  # one that was lost in a callback: the cell may be half a one
                     outcome = _checked(study, outcome)
                     kept.add(_entry(study, keys[outcome.cell], outcome))
-                    if outcome.row is not None:
-                        done[outcome.cell] = outcome.row
-                    elif outcome.error is not None:
-                        first = first if failed else outcome.error
+                    _say(outcome.answer.warned)
+                    if outcome.answer.row is not None:
+                        done[outcome.cell] = outcome.answer.row
+                    else:
+                        first = first if failed else outcome.answer.error
                         failed += 1
                     stopped = not going_on()
                     if stopped or budget.over():
                         break
-                if failed and not done:
+                if first is not None and not done:
                     raise first
             if stopped:
                 message, status = f"stopped by callback after {_so_far(done, cells, path)}", 1
@@ -109,7 +112,7 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
             message, status = f"interrupted after {_so_far(done, cells, path)}", 1
     if not status and len(done) + failed < len(cells):
         message, status = f"budget spent after {_so_far(done, cells, path)}", 1
-    if failed:
+    if first is not None:
         what = f"{failed} of {len(cells)} cells failed, the first with {_said(first)}"
         checks.warn(f"{what}; a run with the same store tries them again", checks.PartialWarning)
         message, status = (f"partial: {what}", -1) if not status else (f"{message}; {what}", status)
@@ -119,11 +122,17 @@ def sweep(study: Design, kept: Store, path, means: Means, budget: Budget = EVERY
 def _checked(study: Design, outcome: Outcome) -> Outcome:
     """With an error in place of a row that is none of its cell: NaN, or whatever a client has handed back."""
     try:
-        if outcome.row is not None:
-            check_row(study, outcome.cell, outcome.row)
+        if outcome.answer.row is not None:
+            check_row(study, outcome.cell, outcome.answer.row)
     except ValueError as error:
-        return outcome._replace(row=None, error=error)
+        return outcome._replace(answer=Answer(None, error))
     return outcome
+
+
+def _say(warned: Iterable[tuple[str, type[Warning]]]) -> None:
+    """Each warning once."""
+    for message, category in dict.fromkeys(warned):
+        checks.warn(message, category)
 
 
 @contextlib.contextmanager
@@ -147,7 +156,7 @@ def key_of(prints: list[str], cell: Cell) -> str:
 
 
 def _entry(study: Design, key: str, outcome: Outcome) -> Entry:
-    cell, row, part = outcome.cell, outcome.row, study.parts[outcome.cell.part]
+    cell, (row, error, warned), part = outcome.cell, outcome.answer, study.parts[outcome.cell.part]
     parameters = {
         "normalization": part.names[0],
         "epsilon": cell.epsilon,
@@ -167,7 +176,7 @@ def _entry(study: Design, key: str, outcome: Outcome) -> Entry:
         seconds=None if row is None else row["seconds"],
         status="failed" if row is None else "finished",
         host=outcome.host,
-        message="" if outcome.error is None else _said(outcome.error),
+        message=warnings_kept(warned) if error is None else _said(error),
         result=row,
     )
 

@@ -13,17 +13,14 @@ import os
 import subprocess
 import sys
 import threading
-import warnings
 from collections import deque
 from collections.abc import Generator
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
 
 import cloudpickle  # functions of a script or a notebook, lambdas; read only from a pipe to one's own child or parent
 
-from .. import checks
 from ..kernels.costs import reckon_with, threads
-from .cells import run_cell
+from .cells import Answer, answer_of, check_same, words_of
 from .design import Cell, Design
 from .signals import Signals
 
@@ -33,30 +30,18 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA
 _START = "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); from {module} import serve; serve()"
 
 
-class _Answer(NamedTuple):
-    """A cell's row, or the exception it raised; and its warnings. The first answer, to the study itself, has no row."""
-
-    row: dict | None
-    error: BaseException | None
-    warned: list[tuple[str, type[Warning]]]
-
-
-def in_processes(
-    study: Design, cells: list[Cell], n_jobs: int, signals: Signals
-) -> Generator[tuple[Cell, dict | None, Exception | None], None, None]:
-    """Each cell's row, or its error, as they come; closed, it leaves no process behind."""
+def in_processes(study: Design, cells: list[Cell], n_jobs: int, signals: Signals) -> Generator[tuple[Cell, Answer], None, None]:
+    """Each cell and its answer, as they come; closed, it leaves no process behind."""
     signals.deferred = True  # an exception in the middle of a start would lose the process
     crew = _Crew(study, cells, n_jobs)
     try:
         crew.start()
         for _ in cells:
-            cell, (row, error, warned) = crew.next(signals)
-            for message, category in warned:
-                checks.warn(message, category)
-            if cell is None or not (error is None or isinstance(error, Exception)):
-                assert error is not None
-                raise error
-            yield cell, row, error
+            cell, answer = crew.next(signals)
+            if cell is None or not (answer.error is None or isinstance(answer.error, Exception)):
+                assert answer.error is not None
+                raise answer.error
+            yield cell, answer
     finally:
         crew.stop()
         signals.deferred = False
@@ -67,9 +52,9 @@ class _Crew:
     """Processes at work on the same cells, each with a thread that feeds it."""
 
     def __init__(self, study: Design, cells: list[Cell], n_jobs: int) -> None:
-        self._begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps((study, threads()))
+        self._begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps((study, words_of(study), threads()))
         self._tasks = deque(cells)
-        self._answers: SimpleQueue[tuple[Cell | None, _Answer]] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[Cell | None, Answer]] = SimpleQueue()
         self._n_jobs = n_jobs
         self._processes: list[subprocess.Popen] = []
         self._lock, self._over = threading.Lock(), False
@@ -78,7 +63,7 @@ class _Crew:
         for _ in range(self._n_jobs):
             threading.Thread(target=self._keep_one, daemon=True).start()
 
-    def next(self, signals: Signals) -> tuple[Cell | None, _Answer]:
+    def next(self, signals: Signals) -> tuple[Cell | None, Answer]:
         """A cell and its answer; no cell where no process can be had."""
         while True:
             signals.check()
@@ -181,17 +166,18 @@ def serve() -> None:
     inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints must not come between the answers
 
-    def say(answer: _Answer) -> None:
+    def say(answer: Answer) -> None:
         outbox.write(_packed(answer))
         outbox.flush()
 
     try:
-        study, count = cloudpickle.load(inbox)
+        study, words, count = cloudpickle.load(inbox)
+        check_same(study, words)
     except Exception as error:  # a module that is not there
-        say(_Answer(None, error, []))
+        say(Answer(None, error, []))
         return
     reckon_with(count)
-    say(_Answer(None, None, []))
+    say(Answer(None, None, []))
     tasks: SimpleQueue[Cell] = SimpleQueue()
 
     def read() -> None:
@@ -203,20 +189,10 @@ def serve() -> None:
 
     threading.Thread(target=read, daemon=True).start()
     while True:
-        say(_answer(study, tasks.get()))
+        say(answer_of(study, tasks.get()))
 
 
-def _answer(study: Design, cell: Cell) -> _Answer:
-    row = error = None
-    with warnings.catch_warnings(record=True) as warned:
-        try:
-            row = run_cell(study, cell)
-        except BaseException as raised:  # the parent raises it
-            error = raised
-    return _Answer(row, error, [(str(w.message), w.category) for w in warned])
-
-
-def _packed(answer: _Answer) -> bytes:
+def _packed(answer: Answer) -> bytes:
     try:
         packed = cloudpickle.dumps(answer)
         cloudpickle.loads(packed)  # exceptions may refuse that
@@ -225,5 +201,5 @@ def _packed(answer: _Answer) -> bytes:
         return cloudpickle.dumps(_failed(f"{type(answer.error).__name__}: {answer.error}"))
 
 
-def _failed(how: str) -> _Answer:
-    return _Answer(None, RuntimeError(how), [])
+def _failed(how: str) -> Answer:
+    return Answer(None, RuntimeError(how), [])

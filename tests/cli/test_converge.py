@@ -54,16 +54,16 @@ def test_converge_adds_seeds_until_a_slope_is_known(tmp_path, capsys):
 
 @pytest.mark.filterwarnings("always::attnflow.checks.AttnflowWarning")
 def test_cells_that_fail_are_told_and_the_others_written(tmp_path, capsys, monkeypatch):
-    from attnflow.studies import execution
+    from attnflow.studies import cells as cells_of
 
-    real = execution.run_cell
+    real = cells_of.run_cell
 
     def fail(study, cell):
         if cell.seed == 1:
             raise RuntimeError("the disk of the moon is full")
         return real(study, cell)
 
-    monkeypatch.setattr(execution, "run_cell", fail)
+    monkeypatch.setattr(cells_of, "run_cell", fail)
     (tmp_path / "study.toml").write_text("[study]\nt = 0.2\nepsilons = [0.2]\nsizes = [40]\nseeds = 3")
     assert main(["converge", str(tmp_path / "study.toml"), "--out", str(tmp_path)]) == 1
     said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "fail" in line]

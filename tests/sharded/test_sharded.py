@@ -35,8 +35,9 @@ def test_any_split_of_the_keys_merges_to_one_call(cuts, epsilon, spread, seed):
     f = af.SquaredDistance(af.Euclidean(3))
     parts = [attend(f, epsilon, queries, keys[a:b], values[a:b], bias[a:b], "reference") for a, b in zip(edges, edges[1:])]
     merged, whole = merge(parts), attend(f, epsilon, queries, keys, values, bias, "reference")
-    # a log-sum-exp of size L is known to L times the unit of rounding, and so are the weights that it scales
-    size = 1 + abs(whole.log_sum_exp)
+    # logits of size L are known to L times the unit of rounding, and so are the weights; products of other shapes round otherwise
+    lengths = np.linalg.norm(queries, axis=1) + np.linalg.norm(keys, axis=1).max()
+    size = 1 + abs(whole.log_sum_exp) + lengths**2 / (2 * epsilon)
     assert (abs(merged.log_sum_exp - whole.log_sum_exp) < 1e-15 * size + 1e-14).all()
     assert (abs(merged.mean - whole.mean) < 1e-13 * (1 + size[:, None] / 100)).all()
 

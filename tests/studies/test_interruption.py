@@ -17,7 +17,7 @@ import attnflow as af
 from attnflow.attention import BoundLayer
 from attnflow.checks import PartialWarning
 from attnflow.cli import main
-from attnflow.studies import cells, execution
+from attnflow.studies import cells
 from attnflow.studies.signals import Signals, Terminated
 from attnflow.studies.workers import cores, shares
 
@@ -104,10 +104,13 @@ def test_predictions_do_not_rest_on_half_a_solution(monkeypatch):
 
 
 class Fails:
-    """Fails for many tokens; at module level, so that processes can have it."""
+    """Fails for many tokens until there is a file; at module level, so that processes can have it."""
+
+    def __init__(self, mended):
+        self.mended = mended
 
     def __call__(self, x):
-        if len(x) == 61:
+        if len(x) == 61 and not self.mended.exists():
             raise ValueError("initial must be something else")
         return np.cos(x[..., 0])
 
@@ -115,21 +118,23 @@ class Fails:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_cell_that_fails_costs_itself_and_is_tried_again(tmp_path, jobs):
     path, right = tmp_path / "s.sqlite", rows(study(sizes=(60, 61)).run(progress=False))
+    start = Fails(tmp_path / "mended")
     with pytest.warns(PartialWarning, match="4 of 10 cells failed, the first with ValueError: initial must be something else"):
-        partial = study(Fails(), (60, 61)).run(path, n_jobs=jobs, progress=False)
+        partial = study(start, (60, 61)).run(path, n_jobs=jobs, progress=False)
     assert partial.status == -1 and partial.message.startswith("partial: 4 of 10 cells failed")
     assert rows(partial) == [row for row in right if row["size"] != 61]
     with sqlite3.connect(path) as connection:
         kept = connection.execute("SELECT message, result, seed FROM cells WHERE status = 'failed'").fetchall()
     assert len(kept) == 4 and {row[:2] for row in kept} == {("ValueError: initial must be something else", None)}
-    whole = study(sizes=(60, 61)).run(path, n_jobs=jobs, progress=False)
+    start.mended.touch()
+    whole = study(start, (60, 61)).run(path, n_jobs=jobs, progress=False)
     assert whole.resumed == 6 and whole.status == 0 and rows(whole) == right
 
 
 def test_a_row_that_is_none_fails_like_a_cell(tmp_path, monkeypatch):
-    real, path = execution.run_cell, tmp_path / "s.sqlite"
+    real, path = cells.run_cell, tmp_path / "s.sqlite"
     with monkeypatch.context() as today:
-        today.setattr(execution, "run_cell", lambda made, cell: real(made, cell) | ({"error": np.nan} if cell.seed else {}))
+        today.setattr(cells, "run_cell", lambda made, cell: real(made, cell) | ({"error": np.nan} if cell.seed else {}))
         with pytest.warns(PartialWarning, match="4 of 10 cells failed, the first with ValueError: error must be a number"):
             partial = study(sizes=(60, 61)).run(path, progress=False)
     assert partial.status == -1 and len(partial.cells) == 6
@@ -143,14 +148,14 @@ def test_a_row_that_is_none_fails_like_a_cell(tmp_path, monkeypatch):
 def test_a_callback_that_has_seen_enough_in_the_store_ends_the_study_there(tmp_path, monkeypatch):
     path = tmp_path / "s.sqlite"
     study(sizes=(60,)).run(path, progress=False)
-    monkeypatch.setattr(execution, "run_cell", lambda *_: pytest.fail("a cell was begun"))
+    monkeypatch.setattr(cells, "run_cell", lambda *_: pytest.fail("a cell was begun"))
     result = study(sizes=(60, 61)).run(path, progress=False, callback=lambda seen: len(seen.cells) == 6)
     assert result.status == 1 and result.message.startswith("stopped by callback after 6 of 10 cells")
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_where_no_cell_can_be_finished_the_first_error_is_raised(tmp_path, jobs):
-    made = study(lambda x: np.cos(x[..., 0]) + (0 if len(x) < 20 else np.nan))  # a study itself looks at a few points only
+    made = study(lambda x: np.cos(x[..., 0]) + (0 if len(x) <= 64 else np.nan))  # a study itself looks at a few points only
     with pytest.raises(ValueError, match=r"initial\(points\) must be finite") as caught:
         made.run(tmp_path / "s.sqlite", n_jobs=jobs, progress=False)
     (note,) = caught.value.__notes__
@@ -367,7 +372,7 @@ def test_thirty_random_moments_leave_the_same_table(tmp_path, whole, jobs):
 IN_PYTHON = """
 import os, random, signal, sys, threading, time
 import numpy as np, attnflow as af
-from attnflow.studies import cells, execution
+from attnflow.studies import cells
 study = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), af.VonMises(1.0), lambda x: np.cos(x[..., 0]), 0.47,
                             [0.1, 0.05], [200, 800], 8)
 rows = lambda result: [{k: v for k, v in c.items() if k != "seconds"} for c in result.cells]

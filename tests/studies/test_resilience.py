@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import attnflow as af
-from attnflow.studies import execution, sweep
+from attnflow.studies import cells as cells_of
+from attnflow.studies import sweep
 from attnflow.studies.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")]
@@ -108,13 +109,13 @@ def slowly(x):
 
 def test_keeping_and_handing_out_cells_takes_less_than_a_twentieth_of_a_second_each(tmp_path, monkeypatch):
     made = study(seeds=6)
-    known = {execution.Cell(c["epsilon"], float(c["size"]), c["seed"]): c for c in made.run(progress=False).cells}
+    known = {cells_of.Cell(c["epsilon"], float(c["size"]), c["seed"]): c for c in made.run(progress=False).cells}
 
     def sleep(study, cell):
         time.sleep(1)
         return known[cell]
 
-    monkeypatch.setattr(execution, "run_cell", sleep)
+    monkeypatch.setattr(cells_of, "run_cell", sleep)
     began = time.monotonic()
     made.run(tmp_path / "s.sqlite", progress=False)
     assert time.monotonic() - began < 1.05 * len(known)

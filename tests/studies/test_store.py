@@ -128,7 +128,7 @@ def test_what_is_no_store_is_refused_and_left_as_it_is(tmp_path, name, monkeypat
     path = tmp_path / "s.sqlite"
     FILES[name](path)
     before = path.read_bytes()
-    monkeypatch.setattr("attnflow.studies.execution.run_cell", lambda *_: pytest.fail("computed before it was looked at"))
+    monkeypatch.setattr("attnflow.studies.cells.run_cell", lambda *_: pytest.fail("computed before it was looked at"))
     with pytest.raises(ValueError, match="store must be a file of finished cells, got .*s.sqlite") as caught:
         study().run(path, progress=False)
     assert "\n" not in str(caught.value)
@@ -155,7 +155,7 @@ def limited(pragma):
 def test_a_store_that_cannot_be_written_is_found_before_the_first_cell(tmp_path, monkeypatch):
     study().run(tmp_path / "s.sqlite", progress=False)
     monkeypatch.setattr(store.sqlite3, "connect", limited("PRAGMA query_only = ON"))
-    monkeypatch.setattr("attnflow.studies.execution.run_cell", lambda *_: pytest.fail("computed before it was looked at"))
+    monkeypatch.setattr("attnflow.studies.cells.run_cell", lambda *_: pytest.fail("computed before it was looked at"))
     with pytest.raises(ValueError, match="store must be a file that can be written, got .*readonly"):
         study(seed=1).run(tmp_path / "s.sqlite", progress=False)
     assert len(study().run(tmp_path / "s.sqlite", progress=False).cells) == 6  # nothing to write

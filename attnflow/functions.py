@@ -1,0 +1,112 @@
+"""What a function of somebody's own computes, as far as it can be read: by which two of one name are told apart."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import hashlib
+import json
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import display
+
+_DEEPEST = 12  # objects within objects that are looked into
+_MOST = 20_000  # objects in all
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
+
+
+def digest(value: Any, known: Callable[[Any], Any]) -> str:
+    """Of a function or object: its code, the defaults, closures and globals that it uses, and its data.
+
+    It depends on the version of Python, as its code does. What is computed elsewhere, in compiled libraries, is a name.
+
+    Parameters
+    ----------
+    value : object
+    known : callable
+        Object -> its description as JSON, or None where it has none of its own.
+
+    Examples
+    --------
+    >>> of = lambda c: digest(lambda x: np.clip(x, -c, c), lambda value: None)
+    >>> of(3) == of(3) != of(6)
+    True
+    """
+    text = json.dumps(_Reader(known).read(value, ()), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Reader:
+    def __init__(self, known: Callable[[Any], Any]) -> None:
+        self._known, self._left = known, _MOST
+
+    def read(self, value: Any, above: tuple[int, ...]) -> Any:
+        """Plain data; `above` are the objects that this one is in."""
+        if isinstance(value, _PLAIN):
+            return repr(value)
+        self._left -= 1
+        if id(value) in above or len(above) > _DEEPEST or self._left < 0:
+            return "..."
+        above = (*above, id(value))
+
+        def read(part: Any) -> Any:
+            return self.read(part, above)
+
+        if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind != "O":
+            content = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+            return [str(value.dtype), list(value.shape), content]
+        if isinstance(value, (list, tuple)):
+            return [read(part) for part in value]
+        if isinstance(value, (set, frozenset)):
+            return sorted(json.dumps(read(part)) for part in value)
+        if isinstance(value, dict):
+            return {str(key): read(part) for key, part in value.items()}
+        if isinstance(value, types.CodeType):  # names of variables, and what it says of itself, make no difference
+            steps = [step for step in dis.get_instructions(value) if step.arg is not None]
+            local = {*dis.haslocal, *dis.hasfree}
+            return [[step.opname, step.arg if step.opcode in local else read(step.argval)] for step in steps]
+        if isinstance(value, types.FunctionType):
+            cells = [_content(cell) for cell in value.__closure__ or ()]
+            used = {name: read(value.__globals__[name]) for name in _globals(value.__code__) if name in value.__globals__}
+            return [read(value.__code__), read(value.__defaults__), read(value.__kwdefaults__), read(cells), used]
+        if isinstance(value, types.MethodType):
+            return [read(value.__func__), read(value.__self__)]
+        if isinstance(value, functools.partial):
+            return [read(value.func), read(value.args), read(value.keywords)]
+        if isinstance(getattr(value, "py_func", None), types.FunctionType):  # compiled by numba
+            return read(value.py_func)
+        if isinstance(value, (types.ModuleType, type)):
+            return value.__name__
+        if (described := self._known(value)) is not None:
+            return described
+        kind = type(value)
+        if kind.__module__.startswith("sympy."):  # expressions, which say all they are
+            return [kind.__qualname__, str(value)]
+        own = [parent for parent in reversed(kind.__mro__) if not parent.__module__.startswith(f"{__package__}.")]
+        parts = {name: part for parent in own for name, part in vars(parent).items()}
+        methods = {name: read(_function(part)) for name, part in parts.items() if _function(part) is not None}
+        text = "" if methods else display.lasting(value)  # what has no code that can be read is known by its name
+        return [kind.__qualname__, text, methods, read(getattr(value, "__dict__", {}))]
+
+
+def _function(part: Any) -> types.FunctionType | None:
+    """Of a method, or of what is read like a variable."""
+    inner = part.fget if isinstance(part, property) else getattr(part, "__func__", getattr(part, "func", part))
+    return inner if isinstance(inner, types.FunctionType) else None
+
+
+def _globals(code: types.CodeType) -> set[str]:
+    """Names that it and the functions within it read from their module."""
+    read = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return read.union(*(_globals(part) for part in code.co_consts if isinstance(part, types.CodeType)))
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is not set yet
+        return None
