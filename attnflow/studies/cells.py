@@ -107,18 +107,23 @@ def answer_of(study: Design, cell: Cell) -> Answer:
     return Answer(row, error, [(str(w.message), w.category) for w in warned])
 
 
-def words_of(study: Design) -> list[str]:
-    """Of each of its parts: what `check_same` compares."""
-    return [part.words for part in study.parts]
+def known_by(study: Design) -> list[tuple[str, str]]:
+    """Of each of its parts: what it says, and its key, for `check_same`."""
+    return [(part.words, part.fingerprint) for part in study.parts]
 
 
-def check_same(study: Design, words: list[str]) -> None:
-    """RuntimeError unless a study is the one that was asked for: its functions may come from a file that has changed."""
-    if words_of(study) != words:
-        raise RuntimeError(
-            "the study is another one where it is computed: a module that a function of it comes from was changed since it "
-            "was imported here, or is another one there; import it again, in a new session"
-        )
+def check_same(study: Design, known: list[tuple[str, str]]) -> None:
+    """RuntimeError unless a study is the one that was asked for, whose keys it then has.
+
+    Its functions may come from a file that has changed.
+    """
+    for part, (words, fingerprint) in zip(study.parts, known):
+        if part.words != words:
+            raise RuntimeError(
+                "the study is another one where it is computed: a module that a function of it comes from was changed since "
+                "it was imported here, or is another one there; import it again, in a new session"
+            )
+        vars(part)["fingerprint"] = fingerprint
 
 
 def check_row(study: Design, cell: Cell, row: dict) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import NamedTuple
 
 from ..provenance import versions
-from .cells import Answer, answer_of, check_same, words_of
+from .cells import Answer, answer_of, check_same, known_by
 from .design import Cell, Design
 from .signals import Signals
 from .workers import cores, in_processes
@@ -71,8 +71,8 @@ def _beside(study: Design, cells: list[Cell], n_jobs: int, signals: Signals) -> 
 
 
 def _by_client(study: Design, cells: list[Cell], client) -> Generator[Outcome, None, None]:
-    words = words_of(study)
-    pending = [(cell, client.submit(_there, study, words, cell)) for cell in cells]
+    known = known_by(study)
+    pending = [(cell, client.submit(_there, study, known, cell)) for cell in cells]
     try:
         while pending:
             # whatever is finished first, where futures can tell; else in order
@@ -90,8 +90,8 @@ def _by_client(study: Design, cells: list[Cell], client) -> Generator[Outcome, N
             _drop(future)
 
 
-def _there(study: Design, words: list[str], cell: Cell) -> tuple[Answer, tuple[str, dict[str, str]]]:
-    check_same(study, words)
+def _there(study: Design, known: list[tuple[str, str]], cell: Cell) -> tuple[Answer, tuple[str, dict[str, str]]]:
+    check_same(study, known)
     answer = answer_of(study, cell)
     if answer.error is not None:
         raise answer.error

@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 import cloudpickle  # functions of a script or a notebook, lambdas; read only from a pipe to one's own child or parent
 
 from ..kernels.costs import reckon_with, threads
-from .cells import Answer, answer_of, check_same, words_of
+from .cells import Answer, answer_of, check_same, known_by
 from .design import Cell, Design
 from .signals import Signals
 
@@ -52,7 +52,7 @@ class _Crew:
     """Processes at work on the same cells, each with a thread that feeds it."""
 
     def __init__(self, study: Design, cells: list[Cell], n_jobs: int) -> None:
-        self._begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps((study, words_of(study), threads()))
+        self._begin = json.dumps(sys.path).encode() + b"\n" + cloudpickle.dumps((study, known_by(study), threads()))
         self._tasks = deque(cells)
         self._answers: SimpleQueue[tuple[Cell | None, Answer]] = SimpleQueue()
         self._n_jobs = n_jobs
@@ -171,8 +171,8 @@ def serve() -> None:
         outbox.flush()
 
     try:
-        study, words, count = cloudpickle.load(inbox)
-        check_same(study, words)
+        study, known, count = cloudpickle.load(inbox)
+        check_same(study, known)
     except Exception as error:  # a module that is not there
         say(Answer(None, error, []))
         return
