@@ -40,7 +40,7 @@ os.environ.pop("MPLBACKEND", None)  # a notebook's own backend shows pictures in
 nb_execution_mode = "force"  # of each page that is read: all of them, but for those that did not change since the last build
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
-nb_output_stderr = "remove-warn"  # a warning: there should be none
+nb_output_stderr = "remove"  # progress bars, of what takes more than two seconds
 if not importlib.util.find_spec("torch"):
     nb_execution_excludepatterns = ["generated/notebooks/09_*"]  # is shown without its pictures
 
