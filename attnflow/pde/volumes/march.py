@@ -23,7 +23,9 @@ from ... import capacity
 from ...progress import track
 from .. import chebyshev
 from ..backends import namespace
+from ..eigenvalues import SMALLEST
 from ..propagator import EPS, grown, told_growth
+from .chain import Chain
 from .operator import Cells
 from .rational import DEGREE, Exponential, LineExponential
 from .stencil import advance, apply
@@ -172,11 +174,12 @@ def _rational(cells: Cells, values, times, tol: float, method: str, backend: str
     grown(growth, times)
     less = cells.less(growth) if growth else cells
     if len(cells.grid.shape) == 1:
-        exponential: LineExponential | Exponential = LineExponential(*less.bands(), less.loss, less.source, growth)
+        exponential: LineExponential | Exponential = LineExponential(Chain.of(less), less.source, growth)
+        longest = 1 / SMALLEST
     else:
         exponential = Exponential(less.operator(), less.source, growth)
-    # beyond, modes would decay that are zero to rounding errors, and products of two rates overflow
-    steps = np.minimum(np.diff(times, prepend=0.0), _FOREVER / max(cells.bound, 1e-200))
+        longest = _FOREVER / max(cells.bound, 1e-200)  # beyond, products of two rates overflow
+    steps = np.minimum(np.diff(times, prepend=0.0), longest)
     repeated = [k + 1 < len(steps) and abs(steps[k + 1] - steps[k]) <= 1e-13 * times[-1] for k in range(len(steps))]
     result = []
     try:
