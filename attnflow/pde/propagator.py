@@ -74,7 +74,7 @@ def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: 
         if pushed is not None and bool((pushed != 0).any()):
             weights = chebyshev.integral_coefficients(times, form.bound, tol, growth)
             fields = [a + b for a, b in zip(fields, chebyshev.propagate(twice, pushed, weights, progress))]
-    norms = np.stack([_norms(field) if form.xp is np else form.xp.asnumpy(_norms(field)) for field in fields])
+    norms = np.stack([_norms(field, form.root.ndim) for field in (fields if form.xp is np else map(form.xp.asnumpy, fields))])
     lost = np.minimum(EPS * form.typical * times, 1.0)[:, None] * norms
     fields = [a + (still if gained is None else still + t * gained) for t, a in zip(times.tolist(), fields)]
     return fields, stats, lost
@@ -87,9 +87,9 @@ def _constant(form, fields):
     return form.xp.multiply.outer(form.xp.tensordot(fields, form.root, form.root.ndim), form.root)
 
 
-def _norms(fields):
-    """Of fields (..., c, *any), those of each column: (c,)."""
-    return (fields.reshape(len(fields), -1) ** 2).sum(axis=1) ** 0.5
+def _norms(fields, dim: int):
+    """Of fields (..., *grid) on a grid of that many axes: (...)."""
+    return (fields**2).sum(axis=tuple(range(-dim, 0))) ** 0.5
 
 
 def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> tuple[list, dict, np.ndarray]:
@@ -124,19 +124,20 @@ class _Growth:
     amplitude: np.ndarray
     pushed: np.ndarray | None
 
-    def by(self, t: float) -> np.ndarray:
-        """Amplitudes (c, ...) at a time."""
+    def by(self, t: float | np.ndarray) -> np.ndarray:
+        """Amplitudes (c, ...) at a time, or (T, c, ...) at some (T, 1, ...)."""
         return self._with(self.values, t)
 
-    def lost_by(self, t: float, here: np.ndarray) -> np.ndarray:
-        """How far the norms (c,) of those amplitudes may be off."""
+    def lost_by(self, t: float | np.ndarray, here: np.ndarray) -> np.ndarray:
+        """How far the norms (c,) or (T, c) of those amplitudes may be off."""
+        dim = self.values.ndim
         if not self.doubts.any():
-            return np.zeros(len(here))
+            return np.zeros(here.shape[:-dim])
         more = self.values + self.doubts
         ends = self.values - self.doubts, more if self.form.gains else np.minimum(more, 0.0)
-        return np.max([_norms(self._with(values, t) - here) for values in ends], axis=0)
+        return np.max([_norms(self._with(values, t) - here, dim) for values in ends], axis=0)
 
-    def _with(self, values: np.ndarray, t: float) -> np.ndarray:
+    def _with(self, values: np.ndarray, t: float | np.ndarray) -> np.ndarray:
         fields = np.exp(t * values) * self.amplitude
         return fields if self.pushed is None else fields + t * _phi(t * values) * self.pushed
 
@@ -173,9 +174,8 @@ def _by_modes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndar
     doubts = np.where((values == 0) & form.conserves, 0.0, doubt(values))
     pushed = None if source is None else source.reshape(columns, -1) @ vectors
     grow = _Growth(form, values, doubts, start.reshape(columns, -1) @ vectors, pushed)
-    result = [grow.by(t) for t in times]
-    lost = np.array([grow.lost_by(t, here) for t, here in zip(times, result)])
-    return list((np.stack(result) @ vectors.T).reshape(len(times), *start.shape)), stats, lost
+    result = grow.by(times[:, None, None])
+    return list((result @ vectors.T).reshape(len(times), *start.shape)), stats, grow.lost_by(times[:, None, None], result)
 
 
 def doubt(values: np.ndarray) -> float:

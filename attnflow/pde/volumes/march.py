@@ -25,7 +25,7 @@ from ...progress import track
 from .. import chebyshev
 from ..backends import namespace
 from ..eigenvalues import SMALLEST
-from ..grids import relative_error, weighted_norm
+from ..grids import weighted_norm
 from ..propagator import EPS, grown, told_growth
 from .chain import Chain
 from .operator import Cells
@@ -38,6 +38,7 @@ _EXPLICIT = ("RK45", "RK23", "DOP853")
 _LOST, _FOREVER = 1e15, 1e100  # times over 1 / bound, the time of the fastest mode
 _ADVICE = ("; try 'auto'", "; the source may let features grow without bound there")  # without and with one
 _ROUNDINGS = 8  # of a rate, until a solve is done
+_NEGLIGIBLE = 1e-11  # of the largest norm
 _CHUNK = 0.1  # seconds, roughly, between two looks at the keyboard and the progress bar
 _STEEP = 100.0  # range of log w beyond which sqrt(w) H keeps no digit of H where w is least
 _FAINT = 1e-8  # sqrt(w) over its maximum below which sqrt(w) H keeps too few digits of H: extrema still bound it
@@ -83,35 +84,34 @@ def march(
         fields -= np.einsum("i,tic->tc", cells.mass, fields)[:, None]
     exact = method == "rational" and len(cells.grid.shape) == 1  # relative to every rate
     if len(fields) and cells.coupled is None and not exact:
-        lost = _lost(cells, start, fields, times, lambda t: run(cells, start, t, tol, method, backend, False)[0])
-        norms = weighted_norm(fields + (mean + times[:, None] * gained)[:, None], cells.mass)
-        stats["round_off"] = relative_error(lost, np.concatenate([weighted_norm(values[None], cells.mass), norms]))
+        whole = [values[None], fields + (mean + times[:, None] * gained)[:, None]]
+        scale = np.concatenate([weighted_norm(known, cells.mass) for known in whole]).max(axis=0)
+        at = partial(run, cells, start, tol=tol, method=method, backend=backend, progress=False)
+        lost = _lost(cells, fields, times, np.where(scale > 0, scale, 1.0), max(10 * tol, _NEGLIGIBLE), at)
+        stats["round_off"] = float(lost.max())
     fields += (mean + times[:, None] * gained)[:, None]
     if len(fields) and times[0] == 0:
         fields[0] = values
     return fields.reshape(len(fields), *initial.shape), {"integrator": method, **stats}
 
 
-def _lost(
-    cells: Cells, start: np.ndarray, fields: np.ndarray, times: np.ndarray, at: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """What rounding errors of L may take by then from the norm of fields (T, n, c), (T, c), on their way from `start`.
+def _lost(cells: Cells, fields: np.ndarray, times: np.ndarray, scale: np.ndarray, enough: float, at: Callable) -> np.ndarray:
+    """What rounding errors of L may take by then from the norm of fields (T, n, c), relative to a scale (c,): (T, c).
 
-    A mode's rate is off by a few EPS times the rates that it passes over. That leaves what has decayed alone, unless it was this
-    error by which it did: where features may have lingered for so long, they are looked `at` at the time when they cannot.
+    A mode's rate is off by a few EPS times the rates that it passes over. What has decayed, or come to rest, did so long
+    before: fields are looked `at` when rounding errors have taken `enough`, and what has not changed since has not suffered.
     """
     norms = weighted_norm(fields, cells.mass)
     passed = np.einsum("i,tic->tc", _ROUNDINGS * cells.mass * cells.loss, fields**2) / np.where(norms > 0, norms, 1.0) ** 2
     off = EPS * times[:, None] * passed
-    lost = np.expm1(np.minimum(off, 700.0)) * norms
-    if not cells.symmetric or cells.gains:
-        return lost
-    most = weighted_norm(start[None], cells.mass)
-    if cells.source is not None:
-        most = most + times[:, None] * weighted_norm(cells.source[None], cells.mass)
-    elif off.max(initial=0.0) > 1 and len(there := at(early := times[-1:] / off.max())):
-        most = np.where(times[:, None] > early, np.minimum(most, np.exp(1.0) * weighted_norm(there, cells.mass)), most)
-    return np.minimum(lost, most)
+    lost = np.minimum(np.expm1(np.minimum(off, 1.0)), 1.0) * norms / scale
+    if ((lost > 10 * enough) | (off > 1)).any() and cells.symmetric and not cells.gains:
+        there = at(times=times[-1:] * enough / off.max())[0]
+        if len(there):
+            changed = enough + 2 * weighted_norm(fields - there, cells.mass) / scale
+            forgotten = changed + (norms / scale if cells.source is None else 0.0)  # what should have decayed may be left
+            lost = np.where(off > 1, forgotten, np.minimum(lost, changed))
+    return lost
 
 
 def choose(cells: Cells, times: np.ndarray, tol: float) -> str:

@@ -91,7 +91,7 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, method: s
         if found.error <= rtol:
             found = _checked(generator, problem, found)
         best = found if best is None or best.checked or found.error < best.error else best
-        if best.error <= rtol:
+        if best.error <= rtol or 2 * level.stats.get("round_off", 0.0) > found.error:  # which finer grids do not lower
             break
         if generator.space.dim == 1 and shape[0] >= _FINEST_ROUGH and not found.smooth.all():
             break
