@@ -84,7 +84,8 @@ def _constant(form, fields):
     """The part of fields (c, ...) that stays: their mean's, or nothing."""
     if not form.conserves:
         return form.xp.zeros_like(fields)
-    return form.xp.multiply.outer(form.xp.tensordot(fields, form.root, form.root.ndim), form.root)
+    dim = form.root.ndim
+    return form.xp.tensordot(fields, form.root, dim).reshape(-1, *(1,) * dim) * form.root
 
 
 def _norms(fields, dim: int):
