@@ -96,7 +96,10 @@ def test_the_slowest_rate_of_a_box_is_shifted_by_its_walls():
 def test_where_the_mass_of_a_wall_nearly_vanishes_the_bias_is_that_of_the_layers(alpha):
     # 40 layers on nodes twice as dense, of weights x0 on the unit interval
     box = af.Box([(0, 1)])
-    layer, density = af.Attention(af.SquaredDistance(box), 5e-4, af.DensityCorrected(alpha)), af.Density(box, lambda x: x[..., 0])
+    layer, density = (
+        af.Attention(af.SquaredDistance(box), 5e-4, af.DensityCorrected(alpha)),
+        af.Density(box, lambda x: x[..., 0]),
+    )
     wave, x = lambda x: np.cos(np.pi * x[..., 0]), np.linspace(0.05, 0.95, 7)[:, None]
     t, depth = 40 * layer.time_step, 40
     run = af.propagate(layer, density, wave, depth, save_every=depth, grid=400)
