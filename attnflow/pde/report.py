@@ -46,10 +46,15 @@ def report(
     elif rtol is None:
         message = f"finished on the given grid; estimated relative error {error:.1g} in {problem.norm_name}"
     elif error > rtol:
+        lost = stats.get("round_off", 0.0)
+        why = (
+            f"rounding errors of L by that time may take {lost:.1g}; pass a larger rtol or an earlier t"
+            if lost > rtol and 2 * lost > error
+            else "initial or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to accept its error"
+        )
         message = (
             f"estimated relative error {error:.1g} in {problem.norm_name}, on the finest grid {stats['grid']}, above rtol = "
-            f"{rtol:g}: initial or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to "
-            "accept its error"
+            f"{rtol:g}: {why}"
         )
     if status or (rtol is not None and error > rtol):
         checks.warn(message, checks.AccuracyWarning)
