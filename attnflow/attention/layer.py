@@ -326,6 +326,8 @@ class Attention:
         Sources: Coifman & Lafon 2006 (the symmetrised operator); Wu & Simon 2000 (restarts).
         """
         tokens = self.f.check(tokens, "tokens")
+        if len(tokens) < 3:
+            raise ValueError(f"tokens must be at least 3 for a spectrum, got {len(tokens)}")
         k = checks.integer(k, "k", least=1, largest=len(tokens) - 2)
         capacity.fits(8 * (2 * k + 64) * len(tokens), "k")
         return layer_spectrum(self.bind(tokens), k, progress)

@@ -6,6 +6,7 @@ import argparse
 
 from ..studies.budget import error_budget
 from ..studies.files import layer_table, read_tables, study_from_tables, write_tables
+from .output import folder, writable_file
 
 
 def add_to(commands) -> None:
@@ -26,16 +27,17 @@ def _budget(options: argparse.Namespace) -> int:
         raise ValueError(
             f"[layer] residual must be 1 for a budget, got {asked.residual:g}: a smaller one costs layers and makes the same noise"
         )
+    out = None if options.out is None else writable_file(options.out)
     normalization = asked.normalization if "normalization" in tables.get("layer", {}) else None
     plan = error_budget(asked.f, asked.density, asked.initial, asked.t, options.error, normalization, progress=True)
     options.running = True
     print(plan)
-    if options.out is not None:
+    if out is not None:
         study = plan.study(asked.seeds)
         sizes = ["inf" if size == float("inf") else int(size) for size in study.sizes]
         around = {"t": study.t, "epsilons": list(study.epsilons), "sizes": sizes, "seeds": study.seeds}
         kept = {key: value for key, value in tables.get("layer", {}).items() if key in ("backend", "dtype")}
         layer = {"layer": {**layer_table(plan.normalization), **kept}}
-        write_tables({**tables, **layer, "study": {**tables["study"], **around}}, options.out)
-        print(f"wrote {options.out}")
+        write_tables({**tables, **layer, "study": {**tables["study"], **around}}, folder(out.parent) / out.name)
+        print(f"wrote {out}")
     return 0

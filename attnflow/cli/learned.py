@@ -10,7 +10,7 @@ import numpy as np
 from .. import checks, files
 from ..learning.head_survey import survey
 from ..learning.sentences import SENTENCES, read_sentences
-from .output import folder, new_figure, save
+from .output import begin, new_figure, save, writable
 
 
 def add_to(commands) -> None:
@@ -52,7 +52,8 @@ def _learn(options: argparse.Namespace) -> int:
     seen, held_out = order[len(X) // 5 :], order[: len(X) // 5]
     if not 0 < len(held_out) or not set(y[held_out]) <= set(y[seen]):
         raise ValueError(f"{options.target} must hold each class several times, got {checks.short(y)}")
-    options.running = True
+    model.check(X[seen], y[seen])
+    out = begin(options)
     model.fit(X[seen], y[seen])
     rows = [("attention", options.attention), ("tokens", len(seen)), ("epochs", model.n_iter_), ("epsilon", model.epsilon_)]
     rows += [
@@ -62,7 +63,6 @@ def _learn(options: argparse.Namespace) -> int:
     rows += list(model.pseudometric_.defects(X[seen]).items())
     for name, value in rows:
         print(f"{name:24} {value if isinstance(value, (str, int)) else format(value, '.4g')}")
-    out = folder(options.out)
     with files.whole(out / "learn.csv", "w") as file:
         csv.writer(file).writerows([("quantity", "value"), *rows])
     model.save(out / "learn.safetensors")
@@ -90,10 +90,10 @@ def _classifier(options: argparse.Namespace):
 
 def _anatomy(options: argparse.Namespace) -> int:
     sentences = SENTENCES if options.text is None else read_sentences(options.text)
+    writable(options.out)
     found = survey(options.model, sentences, progress=True)
-    options.running = True
+    out = begin(options)
     print(found.summary())
-    out = folder(options.out)
     found.to_csv(out / "anatomy.csv")
     figure = new_figure(9.6, 3.9)
     found.plot(figure.subplots())

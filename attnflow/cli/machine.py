@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from importlib import metadata
@@ -10,6 +11,7 @@ from importlib import metadata
 from .. import checks
 from ..kernels import backends
 from ..kernels.numba_engine.tiles import absorb
+from ..kernels.reference_engine import LARGEST
 from ..studies import parity
 from ..studies.parity_cases import cases
 
@@ -24,7 +26,7 @@ def add_to(commands) -> None:
 
 
 def _parity(options: argparse.Namespace) -> int:
-    size = checks.integer(options.tokens, "tokens", least=32)
+    size = checks.integer(options.tokens, "tokens", least=32, largest=math.isqrt(LARGEST))
     options.running = True
     for case in cases(size):
         print(f"{case.words}, {size} tokens\n{parity(case.layer, case.tokens, case.values)}\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,37 @@ def load(path: str, name: str) -> np.ndarray:
         raise ValueError(f"{name} must be an .npy file, but there is none at {path!r}") from None
 
 
-def folder(path: str) -> Path:
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def begin(options: argparse.Namespace) -> Path:
+    """The folder --out, made once all input has been read and checked: what fails from here on is the run."""
+    out = folder(options.out)
+    options.running = True
+    return out
+
+
+def folder(path: str | Path) -> Path:
+    """A folder that --out names, made where there is none."""
+    out = writable(path)
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def writable(path: str | Path) -> Path:
+    """A folder that --out names, or that can be made there, if files can be written to it; nothing is made."""
+    out = checks.path(path, "--out")
+    try:
+        there = next(place for place in (out, *out.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=there):  # permissions alone do not tell
+            return out
+    except OSError as error:
+        raise ValueError(f"--out must be in a folder that can be written to, got {str(out)!r} ({error.strerror})") from None
+
+
+def writable_file(path: str) -> Path:
+    """A file that --out names, if it can be written; nothing is made."""
+    out = checks.path(path, "--out")
+    if out.exists() and not out.is_file():
+        raise ValueError(f"--out must be a file to write, got {path!r}, which is something else")
+    return writable(out.parent) / out.name
 
 
 def new_figure(width: float, height: float):

@@ -19,7 +19,7 @@ from ..particles.responses import probes
 from ..provenance import described
 from ..solution import load as load_solution
 from ..studies import words
-from .output import folder, load, new_figure, save
+from .output import begin, folder, load, new_figure, save, writable
 
 _MOST = 300.0  # seconds that error bars may take unasked
 _WORDS = ("pseudometric", "epsilon", "normalization", "heads", "mask")  # of `words.make_layer`
@@ -52,7 +52,7 @@ def add_to(commands) -> None:
 
     modes = commands.add_parser("spectrum", help="what attention on your own tokens forgets last")
     _add_layer(modes)
-    modes.add_argument("-k", type=int, default=10, help="eigenvalues (default 10)")
+    modes.add_argument("-k", type=int, help="eigenvalues (default 10, or all but two of fewer tokens)")
     modes.add_argument("--out", default="attnflow-output", help="folder for spectrum.npz, spectrum.csv, spectrum.png")
     modes.set_defaults(command=_spectrum)
 
@@ -69,20 +69,23 @@ def _add_layer(command: argparse.ArgumentParser) -> None:
 
 
 def _layer(options: argparse.Namespace, tokens: np.ndarray) -> tuple[Attention | MultiHead, dict[str, Any]]:
-    """The layer, and the words that make it again: a temperature that was chosen as a number."""
+    """The layer, and the words that make it again: a temperature that was chosen as a number, a mask as what its file held."""
     asked: dict[str, Any] = {name: getattr(options, name, None) for name in _WORDS}
+    asked["mask"] = words.read_mask(options.mask)
     layer, notes = words.make_layer(tokens, **asked)
     for note in notes:
         print(note)
+    asked["mask"] = words.kept_mask(asked["mask"])
     return layer, asked | ({"epsilon": ",".join(repr(head.epsilon) for head in heads_of(layer))} if notes else {})
 
 
 def _propagate(options: argparse.Namespace) -> int:
+    writable(options.out)
     tokens = checks.points(load(options.tokens, "tokens"), "tokens")
     values = tokens if options.values is None else checks.features(load(options.values, "values"), "values", len(tokens))
     layers = checks.integer(options.layers, "layers", least=1)
     layer, asked = _layer(options, tokens)
-    options.running = True
+    out = begin(options)
     run = propagate(layer, tokens, values, layers, progress=True)
     run.provenance["command"] = asked
     assert run.layers is not None
@@ -91,7 +94,6 @@ def _propagate(options: argparse.Namespace) -> int:
     share = np.full(len(tokens), 1 / len(tokens))
     spread = np.array([norm(share, y - y.mean(axis=0)) for y in run.y])
     attended = [perplexity(head.bind(tokens)) for head in heads_of(layer)]
-    out = folder(options.out)
     run.save(out / "propagate.npz")
     with files.whole(out / "propagate.csv", "w") as file:
         writer = csv.writer(file)
@@ -124,8 +126,7 @@ def rerun_solution(path: str, out: str | None = None) -> int:
     Parameters
     ----------
     path : str
-        A propagate.npz: tokens, features at the start, and the layer in words. A mask of labels or edges is read again from
-        its own file.
+        A propagate.npz: tokens, features at the start, and the layer in words, with the labels or edges of a mask.
     out : str, optional
         Folder for the new propagate.npz.
 
@@ -137,8 +138,10 @@ def rerun_solution(path: str, out: str | None = None) -> int:
     Raises
     ------
     ValueError
-        If the file was not made by the command, or its mask is another one by now.
+        If the file was not made by the command, or its words make another layer.
     """
+    if out is not None:
+        writable(out)
     wanted = "file must be propagate.npz of attnflow propagate, or study.sqlite of attnflow converge"
     try:
         before = load_solution(path)
@@ -152,7 +155,7 @@ def rerun_solution(path: str, out: str | None = None) -> int:
     layers = checks.integer(told["layers"], "layers")
     layer, _ = words.make_layer(before.points, **asked)
     if json.loads(json.dumps(described(layer))) != told["layer"]:
-        raise ValueError(f"file must be of the layer that its words make, got {path!r}: the mask {asked['mask']!r} has changed")
+        raise ValueError(f"file must be of the layer that its words make, got {path!r}, whose words make another one")
     run = propagate(layer, before.points, before.y[0], layers, progress=True)
     common = min(len(run.y), len(before.y))
     size = float(np.abs(before.y).max()) or 1.0
@@ -208,12 +211,14 @@ def _chosen(stats: dict) -> str:
 
 
 def _spectrum(options: argparse.Namespace) -> int:
+    writable(options.out)
     tokens = checks.points(load(options.tokens, "tokens"), "tokens")
-    k = checks.integer(options.k, "k", least=1, largest=len(tokens) - 2)
+    most = max(len(tokens) - 2, 1)
+    k = min(10, most) if options.k is None else checks.integer(options.k, "k", least=1, largest=most)
     layer, _ = _layer(options, tokens)
     if isinstance(layer, MultiHead):
         raise ValueError(f"epsilon must be one number for a spectrum, got {options.epsilon!r}")
-    options.running = True
+    out = begin(options)
     spectrum = layer.spectrum(tokens, k, progress=True)
     share = spectrum.weight * np.abs(spectrum.eigenvectors) ** 2
     held = 1 / np.square(share).sum(axis=1)  # tokens that would carry a mode if all did alike
@@ -223,7 +228,6 @@ def _spectrum(options: argparse.Namespace) -> int:
         print(f"{index:4d}  {eigenvalue:14.10f}  {rate:12.5g}  {tokens_held:8.0f}")
     if (alone := int((held[1:] < _ALONE).sum())) and len(tokens) > 10 * _ALONE:
         print(f"{alone} of the modes are of fewer than {_ALONE} tokens, far from all others: a larger --epsilon connects them")
-    out = folder(options.out)
     with files.whole(out / "spectrum.npz") as file:
         np.savez(file, eigenvalues=spectrum.eigenvalues, rates=spectrum.rates, eigenvectors=spectrum.eigenvectors)
     with files.whole(out / "spectrum.csv", "w") as file:

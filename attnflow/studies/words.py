@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +36,27 @@ def read_epsilons(text: str) -> list[float] | None:
         raise ValueError(f"epsilon must be a number or 'auto', or numbers separated by commas, got {text[:40]!r}") from None
 
 
-def read_mask(text: str | None) -> Any:
-    """What a layer takes as its mask: None, "causal", or the labels or edges of an .npy file."""
-    if text is None or text == "causal":
-        return text
+def read_mask(mask: Any) -> Any:
+    """What a layer takes as its mask: None, "causal", or labels or edges, those of an .npy file by its name."""
+    if not isinstance(mask, str) or mask == "causal":
+        return mask
     try:
-        return files.read_array(text, "mask")
+        return files.read_array(mask, "mask")
     except FileNotFoundError:
-        raise ValueError(f"mask must be 'causal' or an .npy file, but there is none at {text!r}") from None
+        raise ValueError(f"mask must be 'causal' or an .npy file, but there is none at {mask!r}") from None
+
+
+def kept_mask(mask: Any) -> Any:
+    """A mask that `read_mask` has read, as JSON that it reads again: labels by numbers, edges as they are.
+
+    Examples
+    --------
+    >>> kept_mask(np.array(["b", "a", "b"])), kept_mask("causal")
+    ([1, 0, 1], 'causal')
+    """
+    if not isinstance(mask, np.ndarray):
+        return mask
+    return (np.unique(mask, return_inverse=True)[1] if mask.ndim == 1 else mask).tolist()
 
 
 def make_layer(
@@ -52,7 +65,7 @@ def make_layer(
     epsilon: str = "auto",
     normalization: str = "softmax",
     heads: int | None = None,
-    mask: str | None = None,
+    mask: str | Sequence | np.ndarray | None = None,
 ) -> tuple[Attention | MultiHead, list[str]]:
     """The layer that a command asks for, and how its temperatures were found, in words.
 
@@ -69,7 +82,7 @@ def make_layer(
     normalization : str
         See `attnflow.attention.names`.
     heads : int, optional
-    mask : str, optional
+    mask : str, labels (N,) or edges (E, 2), optional
         See `read_mask`.
 
     Raises
