@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from .. import files
-from ..attention import DensityCorrected, Normalization, Sinkhorn
+from ..attention import Attention, DensityCorrected, Normalization, Sinkhorn
 from ..attention.names import name_of
 from ..attention.names import normalization as as_normalization
+from ..geometry import Circle
+from ..geometry.spaces import axis_sizes
+from ..similarity import SquaredDistance
 from .convergence import ConvergenceStudy
 from .design import READ
-from .kinds import KINDS, LONGEST, Missing, kind_of, make, only
+from .kinds import KINDS, Faults, kind_of, make, only
 
 LAYER = ("normalization", "alpha", "tol", "max_iter", "potentials", "residual", "backend", "dtype")
 STUDY = ("t", "epsilons", "sizes", "seeds", "grid", "seed")
@@ -121,7 +124,7 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
     ValueError
         With all faults of the tables, one after the other, by table and key.
     """
-    faults, given = _Faults(), dict(tables)
+    faults, given = Faults(), dict(tables)
     faults.catch(only, tables, BUILT_IN, "the study file")
     for name in BUILT_IN:
         if not isinstance(tables.get(name, {}), dict):
@@ -145,38 +148,19 @@ def study_from_tables(tables: Mapping) -> ConvergenceStudy:
         study["sizes"] = [np.inf if n == "inf" else n for n in study["sizes"]]
     elif "sizes" in study:
         faults.add(f"[study] sizes must be a list, got {kind_of(study.pop('sizes'))}")
-    for name, value in {**study, **layer}.items():
+    for name, value in study.items():
         if name in READ:
-            faults.catch(READ[name], value)
+            for part in [[entry] for entry in value] if isinstance(value, list) and value else [value]:
+                faults.catch(READ[name], part)
+    if "grid" in study and space is not None:
+        faults.catch(axis_sizes, study["grid"], space.dim)
+    for name in ("residual", "backend", "dtype"):
+        if name in layer:
+            faults.catch(Attention, SquaredDistance(Circle()), 1.0, **{name: layer[name]})
     faults.end()
     made = ConvergenceStudy(f, density, initial, **study, **layer)
     made.made_of(given)
     return made
-
-
-class _Faults:
-    """What is wrong with a file, all of it."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def add(self, fault: str) -> None:
-        if fault not in self.found:  # once where a table that is wrong takes another with it
-            self.found.append(fault)
-
-    def catch(self, make: Callable, *data, **context):
-        """What `make` returns, or None and a fault; nothing where something that it needs is missing already."""
-        try:
-            return make(*data, **context)
-        except Missing:
-            return None
-        except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
-            return self.add(files.one_line(error, LONGEST))
-
-    def end(self) -> None:
-        """Raise them, if there are any."""
-        if self.found:
-            raise ValueError("; ".join(self.found))
 
 
 def _normalization(names, layer: dict):

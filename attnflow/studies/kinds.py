@@ -29,10 +29,12 @@ from ..similarity import Cosine, DotProduct, LogDistance, Mahalanobis, PowerDist
 from .surfaces import ellipsoid, hyperbolic, hyperbolic_disc, squared_map, torus_of_revolution
 
 LONGEST = 300  # characters of a fault: our own lists of accepted names are longer than what others say
+REFUSALS = (TypeError, ValueError, NotImplementedError, OverflowError, ImportError)
+_NAMED = 30  # faults that a message holds
 
 
 def _mixture(space: Space, parts: list, weights: list | None = None) -> Mixture:
-    """Several densities, each with its share of the tokens.
+    """FaultyTables densities, each with its share of the tokens.
 
     Parameters
     ----------
@@ -41,7 +43,9 @@ def _mixture(space: Space, parts: list, weights: list | None = None) -> Mixture:
     weights : list of float
         Their shares, which add up to one; equal ones where they are left out.
     """
-    densities = [make("density", part, "density.parts", space=space) for part in _tables(parts, "density")]
+    faults = Faults()
+    densities = [faults.catch(make, "density", part, "density.parts", space=space) for part in _tables(parts, "density")]
+    faults.end()
     return Mixture(densities, np.full(len(densities), 1 / len(densities)) if weights is None else np.asarray(weights))
 
 
@@ -106,7 +110,7 @@ def _coordinate(space: Space, axis: int = 0, power: int = 1) -> _Wave:
 
 
 def _sum(space: Space, parts: list) -> _Sum:
-    """Several starts, added up.
+    """FaultyTables starts, added up.
 
     Parameters
     ----------
@@ -118,9 +122,13 @@ def _sum(space: Space, parts: list) -> _Sum:
 
 def _added(space: Space, parts: list, name: str) -> _Sum:
     """The sum of the starts that a table of that name has as its parts."""
-    factors = [checks.real(part.get("factor", 1.0), "factor") for part in _tables(parts, name)]
-    plain = [{key: value for key, value in part.items() if key != "factor"} for part in parts]
-    return _Sum(tuple((factor, make("initial", part, f"{name}.parts", space=space)) for factor, part in zip(factors, plain)))
+    faults, made, at = Faults(), [], f"{name}.parts"
+    for part in _tables(parts, name):
+        factor = faults.catch(checks.real, part.get("factor", 1.0), f"[{at}] factor")
+        plain = {key: value for key, value in part.items() if key != "factor"}
+        made.append((factor, faults.catch(make, "initial", plain, at, space=space)))
+    faults.end()
+    return _Sum(tuple(made))
 
 
 SPACES: dict[str, Callable] = {
@@ -165,6 +173,44 @@ class Missing(Exception):
     """A table cannot be looked at before another one is right."""
 
 
+class FaultyTables(ValueError):
+    """All that is wrong with a file or table, one line each in `faults`."""
+
+    def __init__(self, faults: list[str]) -> None:
+        rest = len(faults) - _NAMED
+        super().__init__("; ".join([*faults[:_NAMED], *[f"and {rest} more"] * (rest > 0)]))
+        self.faults = faults
+
+
+class Faults:
+    """Gathers what is wrong, where one fault does not hide the next."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, fault: str) -> None:
+        """One more; once where a table that is wrong takes another with it."""
+        if fault not in self.found:
+            self.found.append(fault)
+
+    def catch(self, make: Callable, *data, **context):
+        """What `make` returns, or None and its faults; nothing where something that it needs is missing already."""
+        try:
+            return make(*data, **context)
+        except Missing:
+            return None
+        except FaultyTables as error:
+            for fault in error.faults:
+                self.add(fault)
+        except REFUSALS as error:
+            self.add(files.one_line(error, LONGEST))
+
+    def end(self) -> None:
+        """Raise them, if there are any."""
+        if self.found:
+            raise FaultyTables(self.found)
+
+
 def make(name: str, table: Mapping, at: str | None = None, **context):
     """Call the constructor that a table names with its other keys, and with the context it asks for, if that is there.
 
@@ -185,7 +231,9 @@ def make(name: str, table: Mapping, at: str | None = None, **context):
         raise Missing
     try:
         return kinds[kind](**{key: value for key, value in context.items() if key in wanted}, **table)
-    except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
+    except FaultyTables:
+        raise
+    except REFUSALS as error:
         where = "" if str(error).startswith("[") else f"{at} of kind {kind!r}: "
         raise ValueError(f"{where}{files.one_line(error, LONGEST)}") from None
 
@@ -200,12 +248,18 @@ def only(table: Mapping, accepted, where: str) -> None:
 
 def kind_of(value) -> str:
     """What it is, for a message."""
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"a{'n' * name.startswith(tuple('aeiou'))} {name}"
 
 
 def _tables(parts, name: str) -> list[dict]:
-    if not (isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts)):
-        raise TypeError(f"parts must be a list of tables, [[{name}.parts]], got {kind_of(parts)}")
+    wanted = f"parts must be a list of tables, [[{name}.parts]], got"
+    if not isinstance(parts, list):
+        raise TypeError(f"{wanted} {kind_of(parts)}")
+    if not parts:
+        raise ValueError(f"{wanted} an empty one")
+    if others := [part for part in parts if not isinstance(part, dict)]:
+        raise TypeError(f"{wanted} one with {kind_of(others[0])}")
     return parts
 
 

@@ -155,6 +155,31 @@ def test_all_faults_of_a_file_are_named_at_once(tmp_path):
     assert str(caught.value).count("; ") == 5
 
 
+def test_no_entry_or_part_that_is_wrong_hides_the_next(tmp_path):
+    faulty = with_table("layer", 'backend = "gpu"\nresidual = 2\ndtype = "float16"')
+    parts = '{kind = "cos", mode = 0}, {kind = "sin", axis = 4}, {kind = "bla"}, {kind = "cos", factor = "a"}'
+    faulty = faulty.replace('kind = "sin"\nmode = 2', f'kind = "sum"\nparts = [{parts}]')
+    densities = '{kind = "vonmises", kappa = -1.0}, {kind = "gaussian", mean = [0.0], cov = [[-1.0]]}'
+    faulty = faulty.replace('kind = "vonmises"\nkappa = 1.0', f'kind = "mixture"\nparts = [{densities}]')
+    faulty = faulty.replace("0.1, 0.05]", '-2, "a", 0]').replace('50, 100, "inf"]', '1, "many"]') + "grid = -3\n"
+    (tmp_path / "s.toml").write_text(faulty)
+    with pytest.raises(ValueError) as caught:
+        read_study(tmp_path / "s.toml")
+    assert [" ".join(fault.split()[: 2 + fault.startswith("[")]) for fault in str(caught.value).split("; ")] == [
+        "[density.parts] of kind", "[density.parts] of kind",
+        "[initial.parts] of kind", "[initial.parts] of kind", "[initial.parts] kind must", "[initial.parts] factor must",
+        "epsilons must", "epsilons must", "epsilons must", "sizes must", "sizes must", "grid must",
+        "residual must", "backend must", "dtype must",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("parts, got", [("[]", "an empty one"), ("[1]", "one with an int"), ("3", "an int"), ("{}", "a dict")])
+def test_parts_are_tables_and_at_least_one(parts, got, tmp_path):
+    (tmp_path / "s.toml").write_text(with_table("initial", f'kind = "sum"\nparts = {parts}'))
+    with pytest.raises(ValueError, match=rf"\[initial\] of kind 'sum': parts must be a list of tables, .*, got {got}$"):
+        read_study(tmp_path / "s.toml")
+
+
 def test_a_table_that_is_wrong_does_not_take_others_with_it(tmp_path):
     (tmp_path / "s.toml").write_text(STUDY.replace('"circle"', '"cirle"').replace("mode = 2", "mode = 0"))
     with pytest.raises(ValueError, match=r"^\[space\] kind must be one of [^;]*$"):
