@@ -65,11 +65,13 @@ def cut(text: str, longest: int = LONGEST) -> str:
 def word(value: object) -> str:
     """A value in a few characters: numbers to six digits, arrays by their entries or their shape, functions by their name."""
     if isinstance(value, np.ndarray):
-        if value.size > _FEW or value.dtype.kind not in "fiu":
+        if value.size > _FEW or value.dtype.kind not in "fiuc":
             return f"<{' x '.join(map(str, value.shape))} array>"
         value = value.tolist()
     if isinstance(value, (float, np.floating)):
         return number(float(value))
+    if isinstance(value, (complex, np.complexfloating)):
+        return number(value.real) if value.imag == 0 else f"{value.real:.6g}{value.imag:+.6g}j"
     if isinstance(value, (list, tuple)):
         opening, closing = "[]" if isinstance(value, list) else "()"
         return f"{opening}{', '.join(map(word, value))}{',' * (closing == ')' and len(value) == 1)}{closing}"

@@ -210,6 +210,11 @@ def _chosen(stats: dict) -> str:
     return "".join(f"; {word}" for word in told)
 
 
+def _plain(value: complex) -> complex | float:
+    """The real part of what has no other: weights that are not symmetric may still have real eigenvalues."""
+    return value if value.imag else value.real
+
+
 def _spectrum(options: argparse.Namespace) -> int:
     writable(options.out)
     tokens = checks.points(load(options.tokens, "tokens"), "tokens")
@@ -222,10 +227,12 @@ def _spectrum(options: argparse.Namespace) -> int:
     spectrum = layer.spectrum(tokens, k, progress=True)
     share = spectrum.weight * np.abs(spectrum.eigenvectors) ** 2
     held = 1 / np.square(share).sum(axis=1)  # tokens that would carry a mode if all did alike
-    rows = list(zip(range(k), spectrum.eigenvalues.tolist(), spectrum.rates.tolist(), held.tolist()))
-    print(f"{'mode':>4}  {'eigenvalue':>14}  {'rate':>12}  {'tokens':>8}")
+    values, rates = (list(map(_plain, numbers.tolist())) for numbers in (spectrum.eigenvalues, spectrum.rates))
+    rows = list(zip(range(k), values, rates, held.tolist()))
+    wide = 14 * (2 if any(isinstance(value, complex) for value in values) else 1)
+    print(f"{'mode':>4}  {'eigenvalue':>{wide}}  {'rate':>{wide}}  {'tokens':>8}")
     for index, eigenvalue, rate, tokens_held in rows:
-        print(f"{index:4d}  {eigenvalue:14.10f}  {rate:12.5g}  {tokens_held:8.0f}")
+        print(f"{index:4d}  {eigenvalue:{wide}.10f}  {rate:{wide}.5g}  {tokens_held:8.0f}")
     if (alone := int((held[1:] < _ALONE).sum())) and len(tokens) > 10 * _ALONE:
         print(f"{alone} of the modes are of fewer than {_ALONE} tokens, far from all others: a larger --epsilon connects them")
     with files.whole(out / "spectrum.npz") as file:

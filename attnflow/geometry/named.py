@@ -35,8 +35,15 @@ class Uniform(Density):
 
     def __init__(self, space: Space) -> None:
         super().__init__(space, self._zero)
-        if not np.isfinite(space.volume):
-            raise ValueError(f"space must have finite volume, got {space}; use Gaussian, or Density with a log_pdf")
+        infinite = f"space must have finite volume, got {space}; use Gaussian, or Density with a log_pdf"
+        try:
+            volume = space.volume
+        except ValueError as error:
+            if np.isfinite(space.bounds).all():
+                raise
+            raise ValueError(f"{infinite} ({error})") from None
+        if not np.isfinite(volume):
+            raise ValueError(infinite)
 
     def __repr__(self) -> str:
         return display.shown("Uniform", self.space)

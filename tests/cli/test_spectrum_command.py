@@ -40,9 +40,14 @@ def test_spectrum_chooses_epsilon_as_propagate_does_and_refuses_bad_input(tokens
 
 
 def test_spectra_of_weights_that_are_not_symmetric_are_complex(tokens, tmp_path, capsys):
-    options = ["--normalization", "topk:60", "--epsilon", "0.5", "-k", "12", "--out", str(tmp_path / "out")]
+    options = ["--normalization", "topk:10", "--epsilon", "0.5", "-k", "12", "--out", str(tmp_path / "out")]
     assert main(["spectrum", str(tokens), *options]) == 0
     shown = capsys.readouterr()
-    assert "j" in shown.out.splitlines()[1] and shown.err.count("warning") == 0
+    lines = shown.out.splitlines()[:13]
+    assert shown.err.count("warning") == 0 and len({len(line) for line in lines}) == 1
     with np.load(tmp_path / "out" / "spectrum.npz") as archive:
-        assert np.iscomplexobj(archive["eigenvalues"])
+        eigenvalues = archive["eigenvalues"]
+    assert np.iscomplexobj(eigenvalues) and lines[1].split()[1] == "1.0000000000"
+    assert 0 < sum("j" in line for line in lines) == (eigenvalues.imag != 0).sum() < 12
+    with open(tmp_path / "out" / "spectrum.csv") as file:
+        np.testing.assert_array_equal([complex(row["eigenvalue"]) for row in csv.DictReader(file)], eigenvalues)
