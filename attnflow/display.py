@@ -71,7 +71,7 @@ def word(value: object) -> str:
     if isinstance(value, (float, np.floating)):
         return number(float(value))
     if isinstance(value, (complex, np.complexfloating)):
-        return number(value.real) if value.imag == 0 else f"{value.real:.6g}{value.imag:+.6g}j"
+        return number(float(value.real)) if value.imag == 0 else f"{value.real:.6g}{value.imag:+.6g}j"
     if isinstance(value, (list, tuple)):
         opening, closing = "[]" if isinstance(value, list) else "()"
         return f"{opening}{', '.join(map(word, value))}{',' * (closing == ')' and len(value) == 1)}{closing}"

@@ -9,18 +9,18 @@ from .normalizations import Column, DensityCorrected, Sinkhorn, Softmax, Unnorma
 from .sparse import Perplexity, Screening, Sparse, TopK
 
 _PLAIN: dict[str, Callable[[], Normalization]] = {
-    "softmax": Softmax,
-    "sinkhorn": Sinkhorn,
-    "column": Column,
-    "none": Unnormalized,
-    "sparse:auto": lambda: Sparse("auto"),
+    **{rule.name: rule for rule in (Softmax, Sinkhorn, Column, Unnormalized)},
+    f"{Sparse.name}:auto": lambda: Sparse("auto"),
 }
 _NUMBERED: dict[str, tuple[Callable[..., Normalization], type, str]] = {
-    "density-corrected": (DensityCorrected, float, "ALPHA"),
-    "topk": (TopK, int, "K"),
-    "sparse": (Sparse, float, "FRACTION"),
-    "perplexity": (Perplexity, float, "TARGET"),
-    "screening": (Screening, float, "FRACTION"),
+    rule.name: (rule, kind, what)
+    for rule, kind, what in (
+        (DensityCorrected, float, "ALPHA"),
+        (TopK, int, "K"),
+        (Sparse, float, "FRACTION"),
+        (Perplexity, float, "TARGET"),
+        (Screening, float, "FRACTION"),
+    )
 }
 NORMALIZATIONS = ", ".join([*_PLAIN, *(f"{name}:{number}" for name, (_, _, number) in _NUMBERED.items())])
 

@@ -21,6 +21,8 @@ class Normalization:
 
     Attributes
     ----------
+    name : str
+        By which it is asked for in words, if it is.
     drift : float
         Of the limit generator Delta + drift grad log p . grad, for symmetric f; the conserved weight is p^drift.
     needs_symmetry : bool
@@ -52,6 +54,7 @@ class Normalization:
     True
     """
 
+    name = ""
     needs_symmetry = False
     general = False
     doubly_stochastic = False
@@ -218,5 +221,5 @@ class Normalization:
 
     def _unknown(self, member: str, what: str) -> NotImplementedError:
         return NotImplementedError(
-            f"normalization must have `{member}` for a {what}, got {type(self).__name__}, which has none"
+            f"normalization must have `{member}` for a {what}, got {self.name or type(self).__name__}, which has none"
         )

@@ -54,6 +54,7 @@ class _Divided(Normalization):
 class Softmax(_Divided):
     """Rows sum to one: the transformer's own. The limit drifts up the density, drift factor 2."""
 
+    name = "softmax"
     alpha = 0.0
     drift = 2.0
     general = True
@@ -87,6 +88,7 @@ class Softmax(_Divided):
 class Column(_Divided):
     """Columns first, then rows (doubly-normalised attention); no drift up the density."""
 
+    name = "column"
     alpha = 1.0
     drift = 0.0
     general = True
@@ -126,6 +128,7 @@ class DensityCorrected(_Divided):
         Exponent; the drift factor of the limit is 2 (1 - alpha).
     """
 
+    name = "density-corrected"
     alpha: float
     general = True
 
@@ -189,6 +192,7 @@ class Sinkhorn(Normalization):
     True
     """
 
+    name = "sinkhorn"
     tol: float | None = None
     max_iter: int = 1000
     potentials: int = 1
@@ -307,6 +311,8 @@ class Unnormalized(Normalization):
     array([[1.859141],
            [1.859141]])
     """
+
+    name = "none"
 
     @property
     def drift(self) -> float:

@@ -88,6 +88,7 @@ class TopK(Selective):
     array([0.5, 0.5, 2. , 5. ])
     """
 
+    name = "topk"
     k: int
 
     def __post_init__(self) -> None:
@@ -137,6 +138,7 @@ class Sparse(Selective):
     0.1
     """
 
+    name = "sparse"
     fraction: float | str | None = None
     alpha: float = 2.0
 
@@ -191,6 +193,7 @@ class Perplexity(Selective):
     True
     """
 
+    name = "perplexity"
     target: float
 
     def __post_init__(self) -> None:
@@ -239,6 +242,7 @@ class Screening(Normalization):
     75
     """
 
+    name = "screening"
     fraction: float
     drift = 2.0
 

@@ -9,8 +9,16 @@ import numpy as np
 from .. import checks, display
 
 
-@dataclass(frozen=True, eq=False)
-class AffineMap:
+class _Map:
+    """Called in words where a pseudo-metric of it is shown; formulas take a letter."""
+
+    @property
+    def __name__(self) -> str:
+        return repr(self)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AffineMap(_Map):
     """phi(x) = W x + b, W (m, n), b (m,), of points (..., n).
 
     Examples
@@ -23,7 +31,8 @@ class AffineMap:
     weight: np.ndarray
     bias: np.ndarray
 
-    __repr__ = display.of_fields
+    def __repr__(self) -> str:
+        return f"affine map of {display.counted(self.weight.shape[1], 'column')} to {len(self.weight)}"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return checks.coordinates(x, "x", self.weight.shape[1]) @ self.weight.T + self.bias
@@ -33,8 +42,8 @@ class AffineMap:
         return np.broadcast_to(self.weight, (*checks.coordinates(x, "x", self.weight.shape[1]).shape[:-1], *self.weight.shape))
 
 
-@dataclass(frozen=True, eq=False)
-class ResidualMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class ResidualMap(_Map):
     """phi(x) = x + W_2 tanh(W_1 x + b_1) + b_2 of points (..., m): the map of metric-attention (Ruan & Zhang 2024, algorithm 1).
 
     Injective, and a bijection, if the spectral norms of W_1 and W_2 have a product below one.
@@ -51,7 +60,8 @@ class ResidualMap:
     weight_2: np.ndarray
     bias_2: np.ndarray
 
-    __repr__ = display.of_fields
+    def __repr__(self) -> str:
+        return f"residual map of {display.counted(len(self.bias_2), 'column')}"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         x = checks.coordinates(x, "x", len(self.bias_2))
@@ -64,14 +74,15 @@ class ResidualMap:
         return np.eye(len(self.bias_2)) + (self.weight_2 * slope[..., None, :]) @ self.weight_1
 
 
-@dataclass(frozen=True, eq=False)
-class Composition:
+@dataclass(frozen=True, eq=False, repr=False)
+class Composition(_Map):
     """outer(inner(x)), with the Jacobian by the chain rule."""
 
     outer: AffineMap | ResidualMap
     inner: AffineMap
 
-    __repr__ = display.of_fields
+    def __repr__(self) -> str:
+        return f"{self.outer!r} after {self.inner!r}"
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return self.outer(self.inner(x))

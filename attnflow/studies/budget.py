@@ -132,7 +132,7 @@ class ErrorBudget:
     def __str__(self) -> str:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
         lines = [
-            f"ErrorBudget for {self.error:g}: {self.normalization}, epsilon = {self.epsilon:.6g}, {self.layers} layers, "
+            f"ErrorBudget for {self.error:g}: {name_of(self.normalization)}, epsilon = {self.epsilon:.6g}, {self.layers} layers, "
             f"{self.n_tokens} tokens",
             f"  predicted error {self.predicted.relative:.3g} ({shares} of its square), {self.predicted.regime}, "
             f"N_eff >= {self.predicted.n_eff:.3g}",
@@ -142,7 +142,7 @@ class ErrorBudget:
             lines.append(f"  its equation has drift {self.normalization.drift:g}; against equations of their own:")
         for other in self.alternatives:
             lines.append(
-                f"    {other.normalization}, drift {other.normalization.drift:g}: {other.seconds:.2g} s, "
+                f"    {name_of(other.normalization)}, drift {other.normalization.drift:g}: {other.seconds:.2g} s, "
                 f"epsilon = {other.epsilon:.4g}, {other.layers} layers, {other.n_tokens} tokens"
             )
         return "\n".join(lines + [f"  {self.message}"] * bool(self.message))
@@ -201,7 +201,7 @@ def error_budget(
     rules = COMPARED if normalization is None else rules_of(normalization)
     for rule in map(as_normalization, rules):
         if rule.selects:
-            raise ValueError(f"normalization must be a key bias for a budget of epsilon, got {rule}")
+            raise ValueError(f"normalization must be a key bias for a budget of epsilon, got {name_of(rule)}")
     if normalization is not None and len(rules) == 1:
         (normalization,) = rules
         return _budget(Search(f, density, initial, t, error, normalization, progress))
@@ -210,7 +210,7 @@ def error_budget(
         try:
             plans.append(_budget(Search(f, density, initial, t, error, rule)))
         except (ValueError, NotImplementedError) as reason:
-            refused[str(rule)] = reason
+            refused[name_of(as_normalization(rule))] = reason
     if not plans:
         raise next(iter(refused.values()))
     best, *others = sorted(plans, key=lambda plan: plan.seconds)

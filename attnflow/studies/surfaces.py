@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..geometry import Chart, Remetrised, Space, Sphere
 from ..similarity import PseudoMetric, SquaredMap
 
@@ -107,12 +107,16 @@ def hyperbolic() -> PseudoMetric:
     return PseudoMetric((x - y).dot(x - y) - (heights[0] - heights[1]) ** 2, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Ring:
     """Angles (..., 2) -> places (..., 3) on a torus of revolution."""
 
     R: float
     r: float
+    __name__ = "torus_of_revolution"  # as formulas call it
+
+    def __repr__(self) -> str:
+        return display.shown("torus of revolution", R=self.R, r=self.r)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         radius = self.R + self.r * np.cos(x[..., 1])
@@ -126,11 +130,15 @@ class _Ring:
         return np.stack([around, self.r * np.stack([-t * c, -t * s, d], axis=-1)], axis=-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Stretch:
     """Unit vectors (..., 3) -> places (..., 3) on an ellipsoid."""
 
     axes: tuple[float, ...]
+    __name__ = "ellipsoid"  # as formulas call it
+
+    def __repr__(self) -> str:
+        return display.shown("ellipsoid", axes=list(self.axes))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return x * np.array(self.axes)

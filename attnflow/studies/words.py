@@ -135,12 +135,19 @@ def _metrics(name: str, columns: int, heads: int | None, temperatures: int) -> l
     return [part(slice(first, first + width), columns) for first in range(0, columns, width)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Part:
     """Some columns of the points, or what a pseudo-metric makes of them."""
 
     columns: slice
     features: Callable = np.asarray
+
+    def __repr__(self) -> str:
+        return f"columns {self.columns.start} to {self.columns.stop - 1}"
+
+    @property
+    def __name__(self) -> str:
+        return repr(self)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return self.features(x[..., self.columns])

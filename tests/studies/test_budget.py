@@ -100,7 +100,7 @@ def test_what_cannot_be_reached_is_refused_with_the_reason(monkeypatch):
     least, most = map(float, re.match(floor, str(refused.value)).groups())
     cold = af.predicted_error(af.Attention(CIRCLE, 0.6 / 64), p, wave, 0.3, 10**7)
     assert most == 1e7 and cold.noise_share < least < cold.relative < 2 * cold.noise_share
-    with pytest.raises(ValueError, match="normalization must be a key bias for a budget of epsilon, got TopK"):
+    with pytest.raises(ValueError, match="normalization must be a key bias for a budget of epsilon, got topk:8"):
         af.error_budget(CIRCLE, p, wave, 0.3, 0.1, af.TopK(8))
     with pytest.raises(ValueError, match="density must have at most 3 dimensions for a prediction from a sample, got 4"):
         af.error_budget(CIRCLE, np.ones((9, 4)), wave, 0.3, 0.1)
@@ -214,7 +214,7 @@ def test_the_command_keeps_what_the_study_says_of_its_layer(tmp_path, capsys):
     asked.write_text(STUDY + '\n[layer]\nnormalization = ["softmax", "column"]\nbackend = "numba"\ndtype = "float32"\n')
     assert main(["budget", str(asked), "--error", "0.1", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "Softmax" in printed and "column" in printed.lower() and "Sinkhorn" not in printed
+    assert ": softmax, epsilon = " in printed and "    column, drift 0: " in printed and "inkhorn" not in printed
     study = read_study(out)
     assert (study.backend, study.dtype) == ("numba", "float32")
     asked.write_text(STUDY + "\n[layer]\nresidual = 0.5\n")
