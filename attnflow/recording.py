@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checks, stores
+from . import checks, display, stores
 from .grid import Grid
 from .solution import Solution
 
@@ -23,7 +23,7 @@ _STATISTICS: dict[str, Callable] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Step:
     """What a callback sees.
 
@@ -40,6 +40,8 @@ class Step:
     layer: float | None
     t: float
     y: np.ndarray
+
+    __repr__ = display.of_fields
 
 
 class Stopped(KeyboardInterrupt):

@@ -3,6 +3,7 @@
 import html.parser
 import inspect
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from matplotlib.mathtext import MathTextParser
 import attnflow as af
 from attnflow import display, theory
 from attnflow.geometry import Reexpressed, Remetrised
+from attnflow.learning.maps import AffineMap
+from attnflow.studies.surfaces import ellipsoid, squared_map
 
 X0, Y0 = sympy.Symbol("x0", real=True), sympy.Symbol("y0", real=True)
 CIRCLE, P, LINE = af.Circle(), af.VonMises(1.5), af.Euclidean(1)
@@ -113,6 +116,39 @@ def things():
         theory.layer(theory.isotropic_kernel(1), "softmax"),
         af.families.mean_shift(TOKENS, 0.5),
     )
+    yield from results(study, result)
+
+
+def results(study, result):
+    """What runs and layers return, and hand to callbacks."""
+    two = af.MultiHead([LAYER, af.Attention(F, 0.1, af.TopK(5))])
+    yield from (af.feynman_kac(P, start, TOKENS[:9], [0.1, 0.2], 200, rng=0), af.langevin(P, TOKENS[:2], 0.1, 3, rng=0))
+    yield from (af.parity(LAYER, TOKENS, TOKENS), af.attention_costs(64, 100), af.standard_attention(*[np.eye(4)] * 4, heads=2))
+    yield from af.parity(LAYER, TOKENS, TOKENS, ["reference", "cupy"]).rows
+    yield from (
+        two.bind(TOKENS),
+        *two.bind(TOKENS).heads,
+        two.bind(TOKENS).attend(TOKENS),
+        two.bind(TOKENS).heads[0].attend(TOKENS),
+    )
+    yield from (
+        af.Attention(ELLIPSE, 0.1).vjp(TOKENS, TOKENS, TOKENS),
+        af.extrapolate(LAYER, P, start, 2),
+        af.predicted_rates(LAYER, P, 3, 500),
+    )
+    yield af.Attention(F, 0.05, mask="causal").spectrum(TOKENS, 4)
+    steps = []
+    af.propagate(LAYER, TOKENS, TOKENS, 2, callback=lambda step: steps.append(step))
+    yield from (steps[-1], af.NoisyTokens(af.Attention(af.DotProduct(), 0.5), 1).states(1.5))
+    yield from (
+        study.cells()[0],
+        af.ConvergenceStudy(F, P, start, 0.1, [0.05, 0.02, 0.01], [np.inf]).run(progress=False).slope("epsilon"),
+    )
+    if find_spec("IPython"):  # without which there is none
+        figure = af.LiveFigure()
+        assert repr(figure) == "LiveFigure(nothing is finished yet)"
+        figure._seen = result
+        yield figure
 
 
 def across_and_up(x):
@@ -130,6 +166,22 @@ def test_there_is_one_of_every_public_class(held):
     assert {c.__name__ for c in missing} <= {"FuzzyCMeans", "MarkovClustering"}  # as MeanShift
 
 
+# of Python and others, and those that only our solvers and engines hold
+NOT_HELD = set(
+    "Any Callable None Self bool dict float int list str np random ndarray Generator sparse csr_array LinearOperator".split()
+)
+NOT_HELD |= {"Cells", "Law"}
+
+
+def test_there_is_one_of_everything_that_is_returned(held):
+    public = [getattr(af, name) for name in af.__all__]
+    members = [m for cls in public if inspect.isclass(cls) for name, m in inspect.getmembers(cls) if name[0] != "_"]
+    makers = [*public, *(getattr(member, "fget", member) for member in members)]
+    said = {str(inspect.get_annotations(maker).get("return")) for maker in makers if inspect.isfunction(maker)}
+    there = {base.__name__ for thing in held for base in type(thing).__mro__}
+    assert set(re.findall(r"\w+", " ".join(said))) <= there | NOT_HELD
+
+
 def test_reprs_are_short_and_in_the_users_words(held):
     for thing in held:
         text = repr(thing)
@@ -145,6 +197,31 @@ def test_what_was_given_is_said():
         "DriftDiffusion(Gaussian([0], [[1]]) under Mahalanobis([[4]]).metric, drift=2)"
     )
     assert repr(af.General(P, across, drift=1.0)) == "General(VonMises(1.5), across, drift=1)"
+
+
+def test_results_say_what_came_out():
+    means = af.feynman_kac(P, start, TOKENS[:9], [0.1, 0.2], 200, rng=0)
+    assert repr(means) == "FeynmanKac(9 points, 2 times, 200 paths, 'finished')"
+    assert ["largest standard error", f"{means.standard_error.max():.3g}"] in Table(means._repr_html_()).rows
+    engines = af.parity(LAYER, TOKENS, TOKENS, ["reference", "graph"])
+    assert repr(engines) == "ParityTable(1 of 2 engines ran, differ by at most 0.0e+00)"
+    rows = [line.split() for line in str(engines).splitlines()]
+    assert [row[:5] for row in Table(engines._repr_html_()).rows] == [row[:5] for row in rows]
+    assert rows[2][:5] == ["graph", "yes", "no", "-", "-"]
+    assert repr(af.attention_costs(64, 100)) == "CostTable(4 variants, d = 64, N = 100)"
+    assert repr(af.SquaredMap(AffineMap(np.eye(10)[:, :2], np.zeros(10)))) == "SquaredMap(affine map of 2 columns to 10)"
+    assert af.SquaredMap(AffineMap(np.eye(10), np.zeros(10))).latex == r"f(x, y) = |\varphi(x) - \varphi(y)|^2"
+    assert repr(squared_map(ellipsoid([1.0, 1.0, 2.0]))) == "SquaredMap(ellipsoid(axes=[1, 1, 2]))"
+
+
+def test_complex_numbers_are_short_and_real_where_they_are():
+    assert [display.word(z) for z in (np.complex128(0.99 + 0j), 1 / 3 - 2j / 3, np.array([1j, 2.0]))] == [
+        "0.99",
+        "0.333333-0.666667j",
+        "[0+1j, 2]",
+    ]
+    spectrum = af.Attention(F, 0.05, mask="causal").spectrum(TOKENS, 4)
+    assert Table(spectrum._repr_html_()).rows[1] == ["0", "1", "0"]
 
 
 @pytest.mark.parametrize(

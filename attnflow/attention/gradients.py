@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..similarity import PseudoMetric
 from .bound import BoundLayer
 
@@ -30,7 +30,7 @@ _NUMBERS = 2**24  # that the columns of one sum hold at most
 _ROUNDING = 1e-7  # of weights, the most that is not reported
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Gradients:
     """Of a loss, with respect to what went into a layer.
 
@@ -50,6 +50,8 @@ class Gradients:
     values: np.ndarray
     epsilon: float
     parameters: Any
+
+    __repr__ = display.of_fields
 
 
 def vjp(layer: Any, tokens: np.ndarray, values: np.ndarray | None, cotangent: np.ndarray) -> Gradients:

@@ -146,13 +146,16 @@ class MultiHead:
         return BoundHeads(self, tuple(layer.bind(tokens, log_mass) for layer in self.layers))
 
 
-@dataclass
+@dataclass(repr=False)
 class BoundHeads:
     """A `MultiHead` with its tokens: what a `BoundLayer` is to one layer."""
 
     layer: MultiHead
     heads: tuple[BoundLayer, ...]
     stats: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return display.cut(f"BoundHeads({display.cut(repr(self.layer), 85)} on {len(self.tokens)} tokens)")
 
     def __post_init__(self) -> None:
         W_A = self.layer.token_mixing

@@ -27,7 +27,7 @@ _CLOSE = 10
 _SHARE = 1e-4  # of a share, and of its temperature, where nodes stand for infinitely many tokens
 
 
-@dataclass
+@dataclass(repr=False)
 class SelectedLayer(BoundLayer):
     """As `BoundLayer`; `selection` has the weights. The logarithms of row sums are 0: rows sum to one as they are."""
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..similarity import DotProduct
 from .heads import MultiHead
 from .layer import Attention
@@ -42,13 +42,20 @@ class Cost:
     operations: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CostTable:
     """Rows of `attention_costs`; prints as a table, with ratios to standard attention."""
 
     width: int
     n_tokens: int
     rows: tuple[Cost, ...]
+
+    def __repr__(self) -> str:
+        return f"CostTable({len(self.rows)} variants, d = {self.width}, N = {self.n_tokens})"
+
+    def _repr_html_(self) -> str:
+        rows = [(row.variant, f"{row.parameters:,}", f"{row.operations:,}") for row in self.rows]
+        return display.table(f"d = {self.width}, N = {self.n_tokens}", rows, ("variant", "parameters", "multiply-adds"))
 
     def __str__(self) -> str:
         first = self.rows[0]

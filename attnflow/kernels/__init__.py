@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import display
 from ..similarity import PseudoMetric
 from .choice import Choice, choose
 from .masks import Edges, Mask, Ranges
@@ -44,6 +45,9 @@ class Attended(NamedTuple):
 
     mean: np.ndarray
     log_sum_exp: np.ndarray
+
+    def __repr__(self) -> str:
+        return display.of_fields(self)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import capacity, checks
+from .. import capacity, checks, display
 from ..geometry import Density
 from ..progress import track
 from ..provenance import provenance, seeded
@@ -149,6 +149,20 @@ class FeynmanKac(NamedTuple):
     status: int
     message: str
     stats: dict[str, Any]
+
+    def __repr__(self) -> str:
+        points, times = (display.counted(self.mean.shape[k], name) for k, name in ((1, "point"), (0, "time")))
+        return display.cut(f"FeynmanKac({points}, {times}, {display.counted(self.stats['paths'], 'path')}, {self.message!r})")
+
+    def _repr_html_(self) -> str:
+        rows = [
+            *zip(("times", "points", "columns"), self.mean.shape),
+            *((name, display.word(value)) for name, value in self.stats.items() if name != "points"),
+            ("largest standard error", f"{np.abs(self.standard_error).max():.3g}"),
+            ("largest bias of a step", f"{np.abs(self.bias).max():.3g}"),
+            ("message", self.message),
+        ]
+        return display.table("Means over paths", rows)
 
 
 def feynman_kac(

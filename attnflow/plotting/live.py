@@ -36,6 +36,9 @@ class _Watch:
     def __init__(self) -> None:
         self._next, self._seen = 0.0, None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'nothing is finished yet' if self._seen is None else _title(self._seen)})"
+
     def __call__(self, result) -> None:
         """Show what is finished; a callback of `ConvergenceStudy.run`."""
         for part in result.parts:
@@ -171,14 +174,18 @@ class LivePage(_Watch):
         drawn = io.StringIO()
         _picture(result).savefig(drawn, format="svg")
         svg = drawn.getvalue()
-        done, total, whole = len(result.cells), len(result.study.cells()), _whole(result)
-        title = f"All {display.counted(total, 'cell')} are finished" if whole else f"{done} of {display.counted(total, 'cell')}"
+        done, total, title = len(result.cells), len(result.study.cells()), _title(result)
         found = "" if going else f"<pre>{escape(result.summary())}</pre>"
         self._html = _html(title, svg[svg.index("<svg") :], found, _cells(result.cells), done, total, going)
 
 
 def _whole(result) -> bool:
     return len(result.cells) == len(result.study.cells())
+
+
+def _title(result) -> str:
+    count = display.counted(len(result.study.cells()), "cell")
+    return f"All {count} are finished" if _whole(result) else f"{len(result.cells)} of {count}"
 
 
 def _picture(result):

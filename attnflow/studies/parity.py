@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import checks
+from .. import checks, display
 from ..attention import Attention, MultiHead, heads_of
 from ..attention.heads import replace_heads
 from ..kernels import ENGINES
 from ..kernels import backends as describe_backends
 
+_HEADER = ("engine", "available", "ran", "difference", "seconds", "note")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ParityRow:
     """One engine: did it run, how far from the reference, how long."""
 
@@ -26,20 +28,32 @@ class ParityRow:
     seconds: float
     note: str
 
+    __repr__ = display.of_fields
 
-@dataclass(frozen=True)
+    def words(self) -> tuple[str, ...]:
+        """As a table has it: engine, available, ran, difference, seconds, note."""
+        yes = {True: "yes", False: "no"}
+        numbers = (f"{self.difference:.1e}", f"{self.seconds:.3f}") if self.ran else ("-", "-")
+        return (self.engine, yes[self.available], yes[self.ran], *numbers, self.note)
+
+
+@dataclass(frozen=True, repr=False)
 class ParityTable:
     """Rows of `parity`; prints as a table."""
 
     rows: tuple[ParityRow, ...]
 
     def __str__(self) -> str:
-        lines = [f"{'engine':12}{'available':>10}{'ran':>6}{'difference':>13}{'seconds':>10}  note"]
-        for row in self.rows:
-            yes = {True: "yes", False: "no"}
-            numbers = f"{row.difference:13.1e}{row.seconds:10.3f}" if row.ran else f"{'-':>13}{'-':>10}"
-            lines.append(f"{row.engine:12}{yes[row.available]:>10}{yes[row.ran]:>6}{numbers}  {row.note}")
-        return "\n".join(lines)
+        lines = [_HEADER, *(row.words() for row in self.rows)]
+        return "\n".join(f"{a:12}{b:>10}{c:>6}{d:>13}{e:>10}  {note}" for a, b, c, d, e, note in lines)
+
+    def __repr__(self) -> str:
+        ran = [row.difference for row in self.rows if row.ran]
+        differ = f", differ by at most {max(ran):.1e}" if ran else ""
+        return f"ParityTable({len(ran)} of {display.counted(len(self.rows), 'engine')} ran{differ})"
+
+    def _repr_html_(self) -> str:
+        return display.table("Engines beside the reference", [row.words() for row in self.rows], _HEADER)
 
 
 def parity(
