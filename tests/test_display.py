@@ -259,6 +259,12 @@ FORMULAS = {
     r"\partial_t \rho = \nabla \cdot \left(p \nabla (\rho / p)\right), \quad p = \frac{1}{2 \pi}": (
         lambda: af.FokkerPlanck(af.Uniform(CIRCLE), 1.0)
     ),
+    r"\partial_t H = \Delta_g H, \quad x \in (S^{2}, g), \quad g = \frac{1}{2} g_{\mathrm{round}}, \quad f(x, y) = -x^\top y, \quad x, y \in S^{2}": (
+        lambda: af.limit(af.Attention(af.DotProduct(), 0.1, af.DensityCorrected(1.0)), af.VonMisesFisher([0.0, 0.0, 1.0], 1.0))
+    ),
+    r"\partial_t H = \Delta H, \quad x \in S^1": lambda: af.ConformalHeat(P, drift=0),
+    r"\partial_t H = \Delta H, \quad x \in S^{2}": lambda: af.ConformalHeat(af.Uniform(af.Sphere(2))),
+    r"\partial_t \rho = \Delta \rho, \quad x \in S^1": lambda: af.FokkerPlanck(P, 0.0),
     r"p(\theta) \propto e^{\cos (\theta - 0.5)}": lambda: af.VonMises(1.0, 0.5),
     r"p = 0.25 \, p_1 + 0.75 \, p_2, \quad p_1 = \mathcal{N}\left(0, 1\right), \quad p_2 = \mathcal{N}\left(2, 9\right)": (
         lambda: af.Mixture([af.Gaussian(0.0, 1.0), af.Gaussian(2.0, 9.0)], [0.25, 0.75])

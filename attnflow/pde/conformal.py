@@ -54,19 +54,25 @@ class ConformalHeat(DriftDiffusion):
 
     @property
     def latex(self) -> str:
-        n = self.density.space.dim
-        power = display.latex_number(0.0 if n == 2 else 2 * self.drift / (n - 2))
+        if not self._power:
+            return DriftDiffusion(self.density, 0.0).latex
+        power = display.latex_number(self._power)
         return f"\\partial_t H = p^{{{power}}} \\Delta_G H, \\quad G = p^{{{power}}} g{where_latex(self.density)}"
 
     @cached_property
     def generator(self) -> Generator:
         """m Delta_G with m = c: without drift, in the metric G."""
         space = self.density.space
-        power = 0.0 if space.dim == 2 else 2 * self.drift / (space.dim - 2)
-        factor = _Factor(self.density, power, float(self.density.log_pdf(self._probe()).max()))
+        factor = _Factor(self.density, self._power, float(self.density.log_pdf(self._probe()).max()))
         remetrised = Remetrised(space, factor.metric)
         scale = self.drift * factor.log_top  # w = p^drift sqrt(det g), as for the drift-diffusion equation
         return Generator(remetrised, _Constant(remetrised, self.density), 0.0, factor, self.drift, scale)
+
+    @property
+    def _power(self) -> float:
+        """Of p in c; p is uniform for n = 2."""
+        n = self.density.space.dim
+        return 0.0 if n == 2 or not self.drift else 2 * self.drift / (n - 2)
 
     def _probe(self) -> np.ndarray:
         space = self.density.space

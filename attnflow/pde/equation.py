@@ -251,4 +251,6 @@ def where_latex(density: Density, drifts: bool = True) -> str:
     parts = [density.latex] if drifts else [rf"x \in {space.latex}"]
     if isinstance(space, Remetrised) and space.metric_latex:
         parts.append(f"g = {space.metric_latex}")
+        if space.columns != space.dim:  # vectors, of which g sees what is tangential
+            parts.append(rf"x{', y' * ('f(x, y)' in parts[-1])} \in {space.space.latex}")
     return "".join(rf", \quad {part}" for part in parts)

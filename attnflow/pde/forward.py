@@ -76,9 +76,9 @@ class FokkerPlanck(Equation):
 
     @property
     def latex(self) -> str:
-        walkers = "\\rho" if self.mobility is None else "m \\rho"
+        walkers, many = ("\\rho", "\\rho") if self.mobility is None else ("m \\rho", "(m \\rho)")
         power = "p" if self.drift == 1 else f"p^{{{display.latex_number(self.drift)}}}"
-        flow = f"\\nabla \\cdot \\left({power} \\nabla ({walkers} / {power})\\right)" if self.drift else f"\\Delta ({walkers})"
+        flow = f"\\nabla \\cdot \\left({power} \\nabla ({walkers} / {power})\\right)" if self.drift else f"\\Delta {many}"
         return f"\\partial_t \\rho = {flow}{where_latex(self.density, bool(self.drift))}"
 
     @cached_property

@@ -74,6 +74,16 @@ class DotProduct(PseudoMetric):
         bias = "" if self.bias is None else " + b"
         return f"f(x, y) = -(W_Q x{bias})^\\top W_K y"
 
+    @property
+    def metric_latex(self) -> str:
+        if self.factors is not None:
+            half = r"\frac{1}{2} W_Q^\top W_K"
+        else:  # |x| is constant where f = -x'y has a limit
+            half = (
+                r"\frac{1}{2} g_{\mathrm{round}}" if self.W is None else rf"\frac{{1}}{{2}} {display.latex_array(self.W, 'W')}"
+            )
+        return rf"{half}, \quad {self.latex}"
+
     def _of_queries(self, bias: np.ndarray) -> np.ndarray:
         if self.dim is None:
             self.W = np.eye(len(checks.array(bias, "bias", (None,))))
