@@ -157,6 +157,13 @@ class Recorder:
         return "stopped by callback" if self.stopped else "interrupted"
 
     @property
+    def here(self) -> str:
+        """What the Solution of a run that did not finish has of those that were, in words."""
+        if not self.watch.sparing:
+            return "they are here"
+        return "the last is here" if self.writer is None else "they are in the store, the last here too"
+
+    @property
     def last(self) -> float:
         """The last time that was saved; -inf before the first."""
         return self.kept[-1][0] if self.kept else -np.inf

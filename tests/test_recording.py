@@ -177,7 +177,18 @@ def test_a_layer_that_the_tokens_do_not_suit_is_refused_before_anything_begins(n
 def test_billions_of_layers_that_are_looked_at_take_no_memory(monkeypatch):
     monkeypatch.setattr(capacity, "available", lambda: 2**27)
     run = af.propagate(PLANE, CLOUD, CLOUD, 10**10, save="final", callback=lambda step: step.layer == 3)
-    assert run.message == "stopped by callback after 3 of 10000000000 layers; they are here"
+    assert run.message == "stopped by callback after 3 of 10000000000 layers; the last is here"
+
+
+@pytest.mark.parametrize("save, here", [("all", "they are here"), ("final", "the last is here")])
+def test_a_run_that_stopped_says_what_of_it_is_here(save, here, tmp_path):
+    how = {"save": save, "callback": lambda step: step.t > 0}
+    runs = [af.evolve(PLANE, CLOUD, 9, **how), af.propagate(PLANE, CLOUD, CLOUD, 9, **how)]
+    assert [run.message for run in runs] == [f"stopped by callback after 1 of 9 layers; {here}"] * 2
+    walk = af.langevin(af.Gaussian([0.0], [[1.0]]), np.zeros((2, 1)), [0.1, 0.2], 3, rng=0, **how)
+    assert walk.message == f"stopped by callback after 1 of 2 times; {here}"
+    kept = af.evolve(PLANE, CLOUD, 9, store=tmp_path / "run", **how).message
+    assert kept.endswith("they are here" if save == "all" else "they are in the store, the last here too")
 
 
 @EACH

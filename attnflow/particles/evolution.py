@@ -131,9 +131,9 @@ def evolve(
                 record.add(k * clock, x, k)
     except KeyboardInterrupt:
         if done < layers:
-            status, message = 1, f"{record.how} after {done} of {layers} layers; they are here"
+            status, message = 1, f"{record.how} after {done} of {layers} layers; {record.here}"
     except LostTokens as error:
-        status, message = -1, f"stopped after {done} of {layers} layers, which are here: {error}"
+        status, message = -1, f"stopped after {done} of {layers} layers; {record.here}: {error}"
     if done * clock > record.last:
         record.add(done * clock, x, done, watched=False)
     return record.solution(status, message, stats)

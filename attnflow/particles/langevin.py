@@ -113,9 +113,9 @@ def langevin(
             record.add(time, x)
     except KeyboardInterrupt:
         if record.count < len(times):
-            status, message = 1, f"{record.how} after {record.count} of {len(times)} times; they are here"
+            status, message = 1, f"{record.how} after {record.count} of {len(times)} times; {record.here}"
     except _LostPath as error:
-        status, message = -1, f"{error}; the {record.count} of {len(times)} times before are here"
+        status, message = -1, f"{error}; after {record.count} of {len(times)} times; {record.here}"
     if not record.count:  # a Solution has at least one time
         record.add(0.0, np.repeat(start, paths, axis=0), watched=False)
     stats = {"points": len(start), "paths": paths, **_describe(legs, scheme)}

@@ -102,7 +102,7 @@ def propagate(
     >>> run = af.propagate(layer, af.VonMises(1.0), lambda x: np.cos(x[..., 0]), 1000, save="final",
     ...                    callback=lambda step: np.ptp(step.y) < 0.01)
     >>> run.message
-    'stopped by callback after 68 of 1000 layers; they are here'
+    'stopped by callback after 68 of 1000 layers; the last is here'
     """
     heads = heads_of(layer)
     layers = checks.integer(layers, "layers")
@@ -156,9 +156,9 @@ def propagate(
     if lost or refused:
         status = -1
         why = refused or "values grew beyond the range of numbers; scale them down"
-        message = f"stopped after {done} of {layers} layers, which are here: {why}"
+        message = f"stopped after {done} of {layers} layers; {record.here}: {why}"
     elif done < layers:
-        status, message = 1, f"{record.how} after {done} of {layers} layers; they are here"
+        status, message = 1, f"{record.how} after {done} of {layers} layers; {record.here}"
     space = None if points is None else heads[0].f.space
     where = {"coordinate": "angle"} if space is not None and space.angular else {}
     return record.solution(status, message, {**bound.stats, **stats, **where})

@@ -174,7 +174,7 @@ def test_where_polynomials_fail_and_layers_would_not_end_the_start_is_what_is_le
     monkeypatch.setattr(capacity, "DAYS", 1e-8)
     layer = reference_layer(af.SquaredDistance(PLANE), 0.2)
     run = af.propagate(layer, CLOUD, FEATURES, 400, 200, store=tmp_path / "run")
-    assert run.status == -1 and "after 0 of 400 layers, which are here: layers must end within" in run.message
+    assert run.status == -1 and "after 0 of 400 layers; they are here: layers must end within" in run.message
     assert af.load(tmp_path / "run").message == run.message
     np.testing.assert_array_equal(run.y, FEATURES[None])
     with pytest.raises(ValueError, match="^layers must end within"):
