@@ -220,6 +220,5 @@ class Normalization:
             raise self._unknown(member, what)
 
     def _unknown(self, member: str, what: str) -> NotImplementedError:
-        return NotImplementedError(
-            f"normalization must have `{member}` for a {what}, got {self.name or type(self).__name__}, which has none"
-        )
+        asked = repr(self.name) if self.name else type(self).__name__
+        return NotImplementedError(f"normalization must have `{member}` for a {what}, got {asked}, which has none")

@@ -13,6 +13,7 @@ import numpy as np
 from .. import checks, files
 from ..attention import Attention, MultiHead, heads_of, perplexity
 from ..attention.names import NORMALIZATIONS
+from ..attention.spectrum import check_modes
 from ..norms import norm
 from ..particles import ErrorBars, error_bars, propagate
 from ..particles.responses import probes
@@ -218,8 +219,7 @@ def _plain(value: complex) -> complex | float:
 def _spectrum(options: argparse.Namespace) -> int:
     writable(options.out)
     tokens = checks.points(load(options.tokens, "tokens"), "tokens")
-    most = max(len(tokens) - 2, 1)
-    k = min(10, most) if options.k is None else checks.integer(options.k, "k", least=1, largest=most)
+    k = check_modes(min(10, len(tokens) - 2) if options.k is None else options.k, len(tokens))
     layer, _ = _layer(options, tokens)
     if isinstance(layer, MultiHead):
         raise ValueError(f"epsilon must be one number for a spectrum, got {options.epsilon!r}")

@@ -232,7 +232,7 @@ class Plain(Normalization):
         (af.SquaredDistance(af.Sphere(1)), "softmax", r"^f must be a squared distance .* got SquaredDistance\(Sphere"),
         (af.PowerDistance(af.Euclidean(2), 1.5), "softmax", "^f must be a squared distance .* got PowerDistance"),
         (af.Additive([1.0], [2.0], [[1.0, 0.0]]), "softmax", "^f must be a squared distance .* got Additive"),
-        (af.Mahalanobis(G), af.TopK(5), "^normalization must have `key_bias_vjp` for a gradient, got topk"),
+        (af.Mahalanobis(G), af.TopK(5), "^normalization must have `key_bias_vjp` for a gradient, got 'topk'"),
         (af.Mahalanobis(G), Plain(), "^normalization must have `key_bias_vjp` for a gradient, got Plain"),
     ],
 )

@@ -4,9 +4,80 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from attnflow.cli import main
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    np.savez(tmp_path / "two.npz", X=X, y=X[:, 0] > 0)
+    np.savez(tmp_path / "one.npz", X=X, y=np.zeros(40))
+    return tmp_path
+
+
+def refuse(*_, **__):
+    raise AssertionError("work has begun")
+
+
+@pytest.mark.parametrize("out", ["/proc/q", "file", "file/below"])
+def test_where_nothing_can_be_written_no_command_begins(tokens, labelled, out, monkeypatch, capsys):
+    for work in ("tokens.propagate", "budget.error_budget", "learned.survey"):
+        monkeypatch.setattr(f"attnflow.cli.{work}", refuse)
+    monkeypatch.setattr("attnflow.attention.layer.layer_spectrum", refuse)
+    monkeypatch.setattr("attnflow.learning.L2Attention.fit", refuse, raising=False)
+    (labelled / "file").write_text("")
+    (labelled / "study.toml").write_text('[study]\nt = 0.1\nepsilons = [0.1]\nsizes = ["inf"]')
+    files = sorted(labelled.iterdir())
+    to = ["--out", out if out.startswith("/") else str(labelled / out)]
+    commands = [
+        ["propagate", str(tokens), *to],
+        ["spectrum", str(tokens), *to],
+        ["learn", str(labelled / "two.npz"), "--attention", "l2", *to],
+        ["anatomy", str(labelled), *to],
+        ["converge", str(labelled / "study.toml"), *to],
+        ["budget", str(labelled / "study.toml"), "--error", "0.1", *to[:1], f"{to[1]}/plan.toml"],
+    ]
+    for command in commands:
+        assert main(command) == 2, command
+        assert capsys.readouterr().err.splitlines()[-1].startswith("attnflow: --out must be "), command
+    assert sorted(labelled.iterdir()) == files
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        (["learn", "two.npz", "--lipschitz", "2"], "lipschitz must be in (0, 1), got 2.0"),
+        (["learn", "two.npz", "--learning-rate", "0"], "learning_rate must be positive and finite, got 0.0"),
+        (["learn", "one.npz", "--attention", "l2"], "y must hold at least two classes, got one class, 0.0"),
+        (["parity", "--tokens", "20000"], "tokens must be at most 8192, got 20000"),
+        (["parity", "--tokens", "8"], "tokens must be at least 32, got 8"),
+        (["spectrum", "pair.npy", "--epsilon", "1"], "tokens must be at least 3 for a spectrum, got 2"),
+        (["spectrum", "lone.npy", "--epsilon", "1"], "tokens must be at least 3 for a spectrum, got 1"),
+    ],
+)
+def test_bad_input_ends_with_status_2_before_anything_is_made(labelled, command, message, monkeypatch, capsys):
+    monkeypatch.chdir(labelled)
+    np.save("pair.npy", np.ones((2, 2)))
+    np.save("lone.npy", np.ones((1, 2)))
+    assert main(command) == 2
+    assert capsys.readouterr().err == f"attnflow: {message}\n"
+    assert not (labelled / "attnflow-output").exists()
+
+
+def test_a_disc_without_end_has_no_uniform_tokens(tmp_path, capsys):
+    text = '[space]\nkind = "hyperbolic-disc"\n[density]\nkind = "uniform"\n[pseudometric]\nkind = "hyperbolic"\n'
+    (tmp_path / "study.toml").write_text(text + '[study]\nt = 0.1\nepsilons = [0.1]\nsizes = ["inf"]')
+    assert main(["converge", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert "[density] of kind 'uniform': space must have finite volume" in capsys.readouterr().err
+
+
+def test_a_rule_is_called_as_it_was_asked_for(tokens, tmp_path, capsys):
+    command = ["propagate", str(tokens), "--normalization", "none", "--epsilon", "1", "--layers", "1"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert "must have `key_bias_jvp` for a standard error, got 'none', which has none" in capsys.readouterr().out
 
 
 def test_what_fails_while_running_is_one_line_and_status_1(tokens, tmp_path, monkeypatch, capsys):

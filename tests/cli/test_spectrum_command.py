@@ -51,3 +51,9 @@ def test_spectra_of_weights_that_are_not_symmetric_are_complex(tokens, tmp_path,
     assert 0 < sum("j" in line for line in lines) == (eigenvalues.imag != 0).sum() < 12
     with open(tmp_path / "out" / "spectrum.csv") as file:
         np.testing.assert_array_equal([complex(row["eigenvalue"]) for row in csv.DictReader(file)], eigenvalues)
+
+
+def test_few_tokens_have_as_many_modes_as_they_can(tmp_path, capsys):
+    np.save(tmp_path / "five.npy", np.arange(5.0)[:, None])
+    assert main(["spectrum", str(tmp_path / "five.npy"), "--epsilon", "1", "--out", str(tmp_path / "out")]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[:4]] == ["mode", "0", "1", "2"]

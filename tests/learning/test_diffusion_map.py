@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from sklearn.datasets import make_swiss_roll
+from sklearn.semi_supervised import LabelPropagation
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import attnflow as af
@@ -77,3 +78,25 @@ def test_scikit_learn_is_asked_for_only_then_and_by_the_extra_when_absent():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 'pip install "attnflow[learning]"' in said
+
+
+def test_rates_are_the_eigenvalues_that_pydiffmap_gives_to_half_the_temperature():
+    X, e = np.random.default_rng(0).normal(size=(120, 2)), 0.1
+    K = np.exp(-np.square(X[:, None] - X).sum(axis=-1) / (4 * e))  # its Gaussian, alpha = 1, and L = (P - 1) / e
+    K /= K.sum(axis=1)
+    evals = np.sort(np.linalg.eigvals((K / K.sum(axis=1)[:, None] - np.eye(120)) / e).real)[::-1]
+    fitted = af.DiffusionMap(3, epsilon=2 * e, alpha=1.0).fit(X)
+    np.testing.assert_allclose(fitted.spectrum_.rates[1:], evals[1:4], rtol=1e-9)
+    np.testing.assert_allclose(fitted.eigenvalues_, 1 + e * evals[1:4], rtol=1e-12)
+
+
+def test_layers_that_reset_what_is_known_are_scikit_learns_label_propagation():
+    X, g = np.random.default_rng(0).normal(size=(80, 2)), 2.0
+    y, known = (X[:, 0] > 0).astype(int), np.arange(80) < 10
+    layer, labels = af.Attention(af.SquaredDistance(af.Euclidean(2)), 1 / (2 * g)), np.eye(2)[y] * known[:, None]
+    H = labels
+    for _ in range(400):
+        H = layer(X, H)
+        H[known] = labels[known]
+    peer = LabelPropagation(gamma=g, max_iter=5000, tol=1e-12).fit(X, np.where(known, y, -1))
+    np.testing.assert_allclose(H, peer.label_distributions_, atol=1e-9)
