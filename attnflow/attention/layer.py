@@ -22,7 +22,7 @@ from .normalization import Normalization
 from .normalizations import Unnormalized
 from .operators import linear_operator
 from .selected import bind_selected
-from .spectrum import LayerSpectrum, check_modes, layer_spectrum
+from .spectrum import LayerSpectrum, layer_spectrum
 from .sums import bind_sums
 
 _RTOL = {"float64": 1e-12, "float32": 1e-5}
@@ -326,7 +326,9 @@ class Attention:
         Sources: Coifman & Lafon 2006 (the symmetrised operator); Wu & Simon 2000 (restarts).
         """
         tokens = self.f.check(tokens, "tokens")
-        k = check_modes(k, len(tokens))
+        if len(tokens) < 3:
+            raise ValueError(f"tokens must be at least 3 for a spectrum, got {len(tokens)}")
+        k = checks.integer(k, "k", least=1, largest=len(tokens) - 2)
         capacity.fits(8 * (2 * k + 64) * len(tokens), "k")
         return layer_spectrum(self.bind(tokens), k, progress)
 

@@ -140,13 +140,6 @@ class LayerSpectrum(_Pair):
         return plot_rates(self, ax)
 
 
-def check_modes(k: int, size: int) -> int:
-    """How many eigenvalues are asked for, of a layer on so many tokens."""
-    if size < 3:
-        raise ValueError(f"tokens must be at least 3 for a spectrum, got {size}")
-    return checks.integer(k, "k", least=1, largest=size - 2)
-
-
 def layer_spectrum(bound: BoundLayer, k: int, progress: bool = False) -> LayerSpectrum:
     """The k largest eigenvalues of a `BoundLayer`; see `Attention.spectrum`.
 

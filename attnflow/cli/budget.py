@@ -6,7 +6,7 @@ import argparse
 
 from ..studies.budget import error_budget
 from ..studies.files import layer_table, read_tables, study_from_tables, write_tables
-from .output import folder, writable_file
+from .output import folder, running, writable_file
 
 
 def add_to(commands) -> None:
@@ -29,8 +29,8 @@ def _budget(options: argparse.Namespace) -> int:
         )
     out = None if options.out is None else writable_file(options.out)
     normalization = asked.normalization if "normalization" in tables.get("layer", {}) else None
-    plan = error_budget(asked.f, asked.density, asked.initial, asked.t, options.error, normalization, progress=True)
-    options.running = True
+    with running(options):
+        plan = error_budget(asked.f, asked.density, asked.initial, asked.t, options.error, normalization, progress=True)
     print(plan)
     if out is not None:
         study = plan.study(asked.seeds)

@@ -10,7 +10,7 @@ import numpy as np
 from .. import checks, files
 from ..learning.head_survey import survey
 from ..learning.sentences import SENTENCES, read_sentences
-from .output import begin, new_figure, save, writable
+from .output import folder, new_figure, running, save, writable
 
 
 def add_to(commands) -> None:
@@ -52,9 +52,10 @@ def _learn(options: argparse.Namespace) -> int:
     seen, held_out = order[len(X) // 5 :], order[: len(X) // 5]
     if not 0 < len(held_out) or not set(y[held_out]) <= set(y[seen]):
         raise ValueError(f"{options.target} must hold each class several times, got {checks.short(y)}")
-    model.check(X[seen], y[seen])
-    out = begin(options)
-    model.fit(X[seen], y[seen])
+    writable(options.out)
+    with running(options):
+        model.fit(X[seen], y[seen])
+    out = folder(options.out)
     rows = [("attention", options.attention), ("tokens", len(seen)), ("epochs", model.n_iter_), ("epsilon", model.epsilon_)]
     rows += [
         (f"accuracy on {len(part)} {name}", model.score(X[part], y[part]))
@@ -91,8 +92,9 @@ def _classifier(options: argparse.Namespace):
 def _anatomy(options: argparse.Namespace) -> int:
     sentences = SENTENCES if options.text is None else read_sentences(options.text)
     writable(options.out)
-    found = survey(options.model, sentences, progress=True)
-    out = begin(options)
+    with running(options):
+        found = survey(options.model, sentences, progress=True)
+    out = folder(options.out)
     print(found.summary())
     found.to_csv(out / "anatomy.csv")
     figure = new_figure(9.6, 3.9)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,15 @@ def load(path: str, name: str) -> np.ndarray:
         raise ValueError(f"{name} must be an .npy file, but there is none at {path!r}") from None
 
 
-def begin(options: argparse.Namespace) -> Path:
-    """The folder --out, made once all input has been read and checked: what fails from here on is the run."""
-    out = folder(options.out)
+@contextmanager
+def running(options: argparse.Namespace) -> Iterator[None]:
+    """Around the call that does the work, which refuses bad input before it begins; what else fails, then or later, is no input's."""
     options.running = True
-    return out
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError):
+        options.running = False
+        raise
 
 
 def folder(path: str | Path) -> Path:

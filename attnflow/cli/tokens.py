@@ -13,14 +13,13 @@ import numpy as np
 from .. import checks, files
 from ..attention import Attention, MultiHead, heads_of, perplexity
 from ..attention.names import NORMALIZATIONS
-from ..attention.spectrum import check_modes
 from ..norms import norm
 from ..particles import ErrorBars, error_bars, propagate
 from ..particles.responses import probes
 from ..provenance import described
 from ..solution import load as load_solution
 from ..studies import words
-from .output import begin, folder, load, new_figure, save, writable
+from .output import folder, load, new_figure, running, save, writable
 
 _MOST = 300.0  # seconds that error bars may take unasked
 _WORDS = ("pseudometric", "epsilon", "normalization", "heads", "mask")  # of `words.make_layer`
@@ -86,8 +85,9 @@ def _propagate(options: argparse.Namespace) -> int:
     values = tokens if options.values is None else checks.features(load(options.values, "values"), "values", len(tokens))
     layers = checks.integer(options.layers, "layers", least=1)
     layer, asked = _layer(options, tokens)
-    out = begin(options)
-    run = propagate(layer, tokens, values, layers, progress=True)
+    with running(options):
+        run = propagate(layer, tokens, values, layers, progress=True)
+    out = folder(options.out)
     run.provenance["command"] = asked
     assert run.layers is not None
     if run.status:
@@ -219,12 +219,13 @@ def _plain(value: complex) -> complex | float:
 def _spectrum(options: argparse.Namespace) -> int:
     writable(options.out)
     tokens = checks.points(load(options.tokens, "tokens"), "tokens")
-    k = check_modes(min(10, len(tokens) - 2) if options.k is None else options.k, len(tokens))
+    k = min(10, max(len(tokens) - 2, 1)) if options.k is None else options.k
     layer, _ = _layer(options, tokens)
     if isinstance(layer, MultiHead):
         raise ValueError(f"epsilon must be one number for a spectrum, got {options.epsilon!r}")
-    out = begin(options)
-    spectrum = layer.spectrum(tokens, k, progress=True)
+    with running(options):
+        spectrum = layer.spectrum(tokens, k, progress=True)
+    out = folder(options.out)
     share = spectrum.weight * np.abs(spectrum.eigenvectors) ** 2
     held = 1 / np.square(share).sum(axis=1)  # tokens that would carry a mode if all did alike
     values, rates = (list(map(_plain, numbers.tolist())) for numbers in (spectrum.eigenvalues, spectrum.rates))

@@ -12,7 +12,7 @@ from ..similarity import PseudoMetric
 from . import model_files, propagation, training
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, clone
+    from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.metrics import accuracy_score
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
@@ -61,7 +61,19 @@ class AttentionClassifier(ClassifierMixin, BaseEstimator):
             Query first: tokens attend along these only, to themselves where an edge says so. Several meshes are one
             graph of several parts.
         """
-        X, labels, edges = self._read_training(X, y, edges)
+        self._check_parameters()
+        y = validate_data(self, y=y)
+        X = validate_data(self, X, dtype=np.float64)
+        if len(y) != len(X):
+            raise ValueError(f"y must have shape ({len(X)},), one label for each row of X, got {y.shape}")
+        try:
+            check_classification_targets(y)
+            self.classes_, labels = np.unique(y, return_inverse=True)
+        except TypeError:
+            raise TypeError(f"y must hold labels that can be sorted, got {checks.short(y)}") from None
+        if len(self.classes_) < 2:
+            raise ValueError(f"y must hold at least two classes, got one class, {self.classes_.tolist()[0]!r}")
+        edges = None if edges is None else _read_edges(edges, len(X))
         sizes = propagation.shapes(self._attention, X.shape[1], len(self.classes_), self.width, self.blocks)
         start = propagation.initial(sizes, check_random_state(self.random_state))
         self.parameters_, history = self._train(start, X, labels, edges)
@@ -71,10 +83,6 @@ class AttentionClassifier(ClassifierMixin, BaseEstimator):
         self.graph_ = edges is not None
         self.states_ = propagation.forward(self.parameters_, self._attention, X, edges=edges)[0]
         return self
-
-    def check(self, X, y, edges=None) -> None:
-        """Raise what `fit` on the same would raise before it trains."""
-        clone(self)._read_training(X, y, edges)
 
     def predict_proba(self, X, edges=None) -> np.ndarray:
         """Probabilities (M, classes) of tokens X (M, n).
@@ -144,22 +152,6 @@ class AttentionClassifier(ClassifierMixin, BaseEstimator):
     def _forward(self, X, edges) -> tuple[list[np.ndarray], np.ndarray]:
         X, edges = self._read(X, edges)
         return propagation.forward(self.parameters_, self._attention, X, None if self.graph_ else self.states_, edges)
-
-    def _read_training(self, X, y, edges) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Tokens, the numbers of their labels' classes, which are kept, and edges."""
-        self._check_parameters()
-        y = validate_data(self, y=y)
-        X = validate_data(self, X, dtype=np.float64)
-        if len(y) != len(X):
-            raise ValueError(f"y must have shape ({len(X)},), one label for each row of X, got {y.shape}")
-        try:
-            check_classification_targets(y)
-            self.classes_, labels = np.unique(y, return_inverse=True)
-        except TypeError:
-            raise TypeError(f"y must hold labels that can be sorted, got {checks.short(y)}") from None
-        if len(self.classes_) < 2:
-            raise ValueError(f"y must hold at least two classes, got one class, {self.classes_.tolist()[0]!r}")
-        return X, labels, None if edges is None else _read_edges(edges, len(X))
 
     def _read(self, X, edges) -> tuple[np.ndarray, np.ndarray | None]:
         """Tokens, and edges exactly where the network was trained on some."""

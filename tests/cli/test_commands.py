@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+import attnflow as af
 from attnflow.cli import main
 
 
@@ -16,6 +17,9 @@ def labelled(tmp_path):
     np.savez(tmp_path / "two.npz", X=X, y=X[:, 0] > 0)
     np.savez(tmp_path / "one.npz", X=X, y=np.zeros(40))
     return tmp_path
+
+
+ZERO = "tokens must not be zero vectors for Cosine, got one at index 0"
 
 
 def refuse(*_, **__):
@@ -56,15 +60,25 @@ def test_where_nothing_can_be_written_no_command_begins(tokens, labelled, out, m
         (["parity", "--tokens", "8"], "tokens must be at least 32, got 8"),
         (["spectrum", "pair.npy", "--epsilon", "1"], "tokens must be at least 3 for a spectrum, got 2"),
         (["spectrum", "lone.npy", "--epsilon", "1"], "tokens must be at least 3 for a spectrum, got 1"),
+        (["propagate", "zero.npy", "--epsilon", "1", "--pseudometric", "cosine"], ZERO),
+        (["spectrum", "zero.npy", "--epsilon", "1", "--pseudometric", "cosine"], ZERO),
     ],
 )
 def test_bad_input_ends_with_status_2_before_anything_is_made(labelled, command, message, monkeypatch, capsys):
     monkeypatch.chdir(labelled)
     np.save("pair.npy", np.ones((2, 2)))
     np.save("lone.npy", np.ones((1, 2)))
+    np.save("zero.npy", np.zeros((40, 2)))
     assert main(command) == 2
     assert capsys.readouterr().err == f"attnflow: {message}\n"
     assert not (labelled / "attnflow-output").exists()
+
+
+def test_a_refusal_in_the_middle_of_a_call_is_of_the_input_and_all_else_is_not(tokens, tmp_path, monkeypatch):
+    for error, code in ((NotImplementedError("no"), 2), (ValueError("no"), 2), (RuntimeError("no"), 1), (KeyError("no"), 1)):
+        monkeypatch.setattr("attnflow.cli.tokens.propagate", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        assert main(["propagate", str(tokens), "--epsilon", "1", "--out", str(tmp_path / "out")]) == code
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_disc_without_end_has_no_uniform_tokens(tmp_path, capsys):
@@ -74,10 +88,10 @@ def test_a_disc_without_end_has_no_uniform_tokens(tmp_path, capsys):
     assert "[density] of kind 'uniform': space must have finite volume" in capsys.readouterr().err
 
 
-def test_a_rule_is_called_as_it_was_asked_for(tokens, tmp_path, capsys):
-    command = ["propagate", str(tokens), "--normalization", "none", "--epsilon", "1", "--layers", "1"]
-    assert main([*command, "--out", str(tmp_path / "out")]) == 0
-    assert "must have `key_bias_jvp` for a standard error, got 'none', which has none" in capsys.readouterr().out
+def test_a_rule_is_called_as_it_was_asked_for():
+    layer = af.Attention(af.SquaredDistance(af.Circle()), 1.0, "none")
+    with pytest.raises(NotImplementedError, match="must have `key_bias_jvp` for a standard error, got 'none', which has none"):
+        af.error_bars(layer, np.ones((5, 1)), np.ones(5), 1)
 
 
 def test_what_fails_while_running_is_one_line_and_status_1(tokens, tmp_path, monkeypatch, capsys):

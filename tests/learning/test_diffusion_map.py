@@ -81,10 +81,10 @@ def test_scikit_learn_is_asked_for_only_then_and_by_the_extra_when_absent():
 
 
 def test_rates_are_the_eigenvalues_that_pydiffmap_gives_to_half_the_temperature():
-    X, e = np.random.default_rng(0).normal(size=(120, 2)), 0.1
+    X, e = np.random.default_rng(0).normal(size=(60, 2)), 0.1
     K = np.exp(-np.square(X[:, None] - X).sum(axis=-1) / (4 * e))  # its Gaussian, alpha = 1, and L = (P - 1) / e
     K /= K.sum(axis=1)
-    evals = np.sort(np.linalg.eigvals((K / K.sum(axis=1)[:, None] - np.eye(120)) / e).real)[::-1]
+    evals = np.sort(np.linalg.eigvals((K / K.sum(axis=1)[:, None] - np.eye(60)) / e).real)[::-1]
     fitted = af.DiffusionMap(3, epsilon=2 * e, alpha=1.0).fit(X)
     np.testing.assert_allclose(fitted.spectrum_.rates[1:], evals[1:4], rtol=1e-9)
     np.testing.assert_allclose(fitted.eigenvalues_, 1 + e * evals[1:4], rtol=1e-12)
