@@ -20,6 +20,7 @@ from .boundaries import NO_GROWTH, Walls, warn_of_growth
 from .generator import Generator
 from .grids import on_sphere
 from .methods import METHODS, solve_problem
+from .peaks import Peaks
 from .problem import Problem, moderated, read_problem, read_shape
 from .report import moments, restored
 from .volumes.operator import Cells, assemble
@@ -49,6 +50,10 @@ class Equation(display.Typeset):
     def ranges(self, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
         """Where the equation is solved up to the time `horizon`: (low, high) per axis, None for spheres."""
         return self.generator.ranges(horizon)
+
+    def peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
+        """Narrow peaks of what the equation is made of, which grids on the ranges have to see."""
+        return self.generator.peaks(ranges)
 
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
@@ -219,10 +224,11 @@ class Equation(display.Typeset):
 
     def _assembled(self, problem: Problem, shape: tuple[int, ...]) -> Cells:
         cells = self.cells(shape, problem.walls, problem.columns, problem.ranges)
+        cells = replace(cells, timing=problem.timing)
         return cells if problem.source is None else cells.plus(problem.source)
 
     def _asked(self, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool, source) -> Problem:
-        problem = read_problem(self.generator, self.ranges, initial, t, shape, boundary, backend, progress, source)
+        problem = read_problem(self.generator, self.ranges, self.peaks, initial, t, shape, boundary, backend, progress, source)
         return replace(problem, mixed=self.mixes_columns)
 
     def _presented(self, solution: Solution) -> Solution:

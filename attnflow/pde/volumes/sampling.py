@@ -8,6 +8,7 @@ from ... import checks
 from ...resolution import among, interpolation_error
 from ..generator import Generator
 from ..grids import cell_grid, transfer
+from ..peaks import missed_peaks
 from ..problem import Problem
 from ..refinement import JUDGED
 from .operator import Cells
@@ -48,10 +49,10 @@ def missed_by_cells(
     (cells, start), (coarser, coarse_start) = fine, coarse
     grid, mass = cells.grid, generator.error_weights(cells.grid) if generator.outgrows_tokens else cells.mass
     points, shares = among(grid, mass)
-    missed = problem.missed_peaks(grid, start)
+    missed = missed_peaks(problem.peaks, grid)
     if missed > _HALF_SEEN:
         return missed
-    initial = callable(problem.initial) and problem.peaks is None  # points among cells say nothing of narrow peaks
+    initial = callable(problem.initial) and not problem.starts_narrow  # points among cells say nothing of narrow peaks
     known = cells.ingredients(grid.points, (cells.log_weight, cells.tensor))
     tops = known[0].max(axis=0)
 
@@ -97,5 +98,5 @@ def sees_nothing(generator: Generator, problem: Problem, shape: tuple[int, ...])
     """Whether cells of that shape see nothing of some column of the initial values."""
     grid = cell_grid(generator.space, shape, problem.ranges)
     values = checks.evaluate(problem.initial, grid.points, "initial")
-    error = interpolation_error(problem.initial, grid, values, "initial").max() if problem.peaks is None else 0.0
-    return bool(error >= _BLIND or problem.missed_peaks(grid, values) >= _HALF_SEEN)
+    error = 0.0 if problem.starts_narrow else interpolation_error(problem.initial, grid, values, "initial").max()
+    return bool(error >= _BLIND or missed_peaks(problem.peaks, grid) >= _HALF_SEEN)
