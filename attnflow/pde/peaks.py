@@ -11,14 +11,16 @@ import numpy as np
 from .. import checks
 from ..geometry import Space
 from ..grid import Grid
-from ..resolution import interpolation_error, narrow_peaks
+from ..resolution import between, interpolation_error, narrow_peaks
 from .boundaries import COEFFICIENT, Robin, Side, Walls, wall_places
 from .grids import cell_grid
+
+HALF_SEEN = 0.1  # error on a peak from which on the solution says nothing of it
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Points on narrow peaks of a function, which a grid has to see.
+    """Points where a grid has to see a function: on its narrow peaks, or all along a wall.
 
     Attributes
     ----------
@@ -92,6 +94,12 @@ def missed_peaks(peaks: Sequence[Peaks], grid: Grid, places: Callable | None = N
     return max((found.missed(grid, places, turned) for found in peaks), default=0.0)
 
 
+def unseen(peaks: Sequence[Peaks], grid: Grid) -> float:
+    """The same where the grid sees less than half of one; 0 where two grids that differ can tell."""
+    error = missed_peaks(peaks, grid)
+    return error if error > HALF_SEEN else 0.0
+
+
 def on_wall(x: np.ndarray, axis: int, end: float) -> np.ndarray:
     """Points (M, n) of a wall from their coordinates along it (M, n - 1)."""
     return np.insert(x, axis, end, axis=1)
@@ -112,17 +120,21 @@ def wall_peaks(
     columns: int,
     times: np.ndarray,
 ) -> tuple[Peaks, ...]:
-    """Those of what is said of the walls, at a few times where that moves; the points (M, n) tell what is usual."""
+    """Those of what is said of the walls, at a few times where that moves; the points (M, n) tell what is usual.
+
+    Where there are none, points everywhere: a wall is not part of what is asked between the nodes."""
     found: list[Peaks] = []
     for k, end, side in wall_places(walls, space) if space.dim > 1 else ():
-        known = on_wall(np.delete(places, k, axis=1), k, end)
+        known, wall = on_wall(np.delete(places, k, axis=1), k, end), _along(cell_grid(space, (8,) * space.dim, ranges), (k, end))
+        everywhere = on_wall(between(wall), k, end)
         said: list[tuple[Callable, str]] = []
         if callable(side.value):
             said += [(partial(_value, side, columns, float(t)), side.name) for t in (times if side.moves else times[:1])]
         if isinstance(side, Robin) and callable(side.coefficient):
             said.append((side.coefficient_at, COEFFICIENT))
         for function, name in said:
-            found += find_peaks(function, name, space, ranges, checks.evaluate(function, known, name), (k, end))
+            usual = checks.evaluate(function, known, name)
+            found += find_peaks(function, name, space, ranges, usual, (k, end)) or (Peaks(function, name, everywhere, (k, end)),)
     return tuple(found)
 
 

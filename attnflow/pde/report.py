@@ -13,6 +13,7 @@ from ..grid import Grid
 from ..solution import Solution
 from .generator import Generator
 from .grids import embedded, steepness, weighted_norm
+from .peaks import unseen
 from .problem import Problem, times_powers
 
 _STEPS = 0.01  # of rtol is left to the integration in time, which a comparison of grids does not see
@@ -46,10 +47,13 @@ def report(
     elif rtol is None:
         message = f"finished on the given grid; estimated relative error {error:.1g} in {problem.norm_name}"
     elif error > rtol:
+        hidden = dict.fromkeys(peaks.name for peaks in problem.peaks if unseen([peaks], grid))
+        cause = f"it does not see a narrow peak of {' and '.join(hidden)}" if hidden else (
+            "initial, a wall or the density is not smooth enough"
+        )
         message = (
             f"estimated relative error {error:.1g} in {problem.norm_name}, on the finest grid {stats['grid']}, above rtol = "
-            f"{rtol:g}: initial or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to "
-            "accept its error"
+            f"{rtol:g}: {cause}; pass a larger rtol, smoother data, or a grid to accept its error"
         )
     if status or (rtol is not None and error > rtol):
         checks.warn(message, checks.AccuracyWarning)

@@ -19,7 +19,7 @@ from ...solution import Solution
 from ..boundaries import Walls
 from ..generator import Generator, tensor_fields
 from ..grids import node_grid, relative_error, transfer, weighted_norm, wrapping
-from ..peaks import missed_peaks
+from ..peaks import missed_peaks, unseen
 from ..problem import Problem
 from ..propagator import compared_growth, predicted_seconds, propagate
 from ..refinement import BUDGET, EXACT, JUDGED, MOST_CELLS, ROUND_OFF, interpolation_round_off, refinements
@@ -163,6 +163,10 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
         most = [max(s * k for s, k in zip(shares, along)) for along in zip(*widths)]
         needed = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(most, wrapping(generator.space))]
         sizes = allowed_sizes(generator, tuple(int(np.ceil(k)) for k in needed))
+        while unseen(peaks, node_grid(generator.space, sizes)):  # walls, of which no width is known
+            sizes = next_sizes(generator, sizes)
+            if not is_affordable(generator, sizes, walls):
+                return None
         return (sizes, max(missed)) if is_affordable(generator, next_sizes(generator, sizes), walls) else None
     return None
 

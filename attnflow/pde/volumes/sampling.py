@@ -8,13 +8,12 @@ from ... import checks
 from ...resolution import among, interpolation_error
 from ..generator import Generator
 from ..grids import cell_grid, transfer
-from ..peaks import missed_peaks
+from ..peaks import unseen
 from ..problem import Problem
 from ..refinement import JUDGED
 from .operator import Cells
 
 _BLIND = 0.5  # relative error of samples that nothing explains
-_HALF_SEEN = 0.1  # the same on narrow peaks, which no finer grid follows
 _FALLS = 8.0  # by which the error of smooth samples falls at least from a grid to the next; 64 once it is small
 
 
@@ -49,8 +48,8 @@ def missed_by_cells(
     (cells, start), (coarser, coarse_start) = fine, coarse
     grid, mass = cells.grid, generator.error_weights(cells.grid) if generator.outgrows_tokens else cells.mass
     points, shares = among(grid, mass)
-    missed = missed_peaks(problem.peaks, grid)
-    if missed > _HALF_SEEN:
+    missed = unseen(problem.peaks, grid)
+    if missed:
         return missed
     initial = callable(problem.initial) and not problem.starts_narrow  # points among cells say nothing of narrow peaks
     known = cells.ingredients(grid.points, (cells.log_weight, cells.tensor))
@@ -99,4 +98,4 @@ def sees_nothing(generator: Generator, problem: Problem, shape: tuple[int, ...])
     grid = cell_grid(generator.space, shape, problem.ranges)
     values = checks.evaluate(problem.initial, grid.points, "initial")
     error = 0.0 if problem.starts_narrow else interpolation_error(problem.initial, grid, values, "initial").max()
-    return bool(error >= _BLIND or missed_peaks(problem.peaks, grid) >= _HALF_SEEN)
+    return bool(error >= _BLIND or unseen(problem.peaks, grid))
