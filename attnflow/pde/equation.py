@@ -105,7 +105,8 @@ class Equation(display.Typeset):
             the outward normal of unit length in g's metric: d_nu H = +- g^ka d_a H / sqrt(g^kk) at an end of axis k. Values
             and g are numbers, one per column, or callables on wall points (M, n), or on wall points and the time; b is a
             number or a callable on wall points -> (M,), in units of 1 / length. Through such walls the integral of H w
-            dx changes at the rate of that of p^drift (g - b H) dS, dS the walls' area in g.
+            dx changes at the rate of that of p^drift (g - b H) dS, dS the walls' area in g. What walls do for less than 1/300
+            of the time may be missed: ask for output times there.
         rtol : float
             Relative error in the L2 norm weighted by w, that is by p^drift, relative to the largest norm over time
             (on a line with drift < 1, weighted by p). Where p^drift is small the error at a point may be far larger:

@@ -132,7 +132,8 @@ class Generator:
             made_of.append((self._log_mobility, "mobility"))
         if not self.space.flat and type(self.space) is not Sphere:
             made_of.append((self._metric_fields, "metric"))
-        places, found = scattered_in(self.space, ranges), ()
+        found: tuple[Peaks, ...] = ()
+        places = scattered_in(self.space, ranges)
         for function, name in made_of:
             known = checks.evaluate(function, places, name)
             size = np.abs(known).max() if name == "metric" and on_sphere(self.space) else 1.0

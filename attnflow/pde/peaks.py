@@ -125,7 +125,10 @@ def wall_peaks(
     Where there are none, points everywhere: a wall is not part of what is asked between the nodes."""
     found: list[Peaks] = []
     for k, end, side in wall_places(walls, space) if space.dim > 1 else ():
-        known, wall = on_wall(np.delete(places, k, axis=1), k, end), _along(cell_grid(space, (8,) * space.dim, ranges), (k, end))
+        known, wall = (
+            on_wall(np.delete(places, k, axis=1), k, end),
+            _along(cell_grid(space, (8,) * space.dim, ranges), (k, end)),
+        )
         everywhere = on_wall(between(wall), k, end)
         said: list[tuple[Callable, str]] = []
         if callable(side.value):
@@ -134,7 +137,9 @@ def wall_peaks(
             said.append((side.coefficient_at, COEFFICIENT))
         for function, name in said:
             usual = checks.evaluate(function, known, name)
-            found += find_peaks(function, name, space, ranges, usual, (k, end)) or (Peaks(function, name, everywhere, (k, end)),)
+            found += find_peaks(function, name, space, ranges, usual, (k, end)) or (
+                Peaks(function, name, everywhere, (k, end)),
+            )
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ from ..norms import unit
 from .backends import namespace
 from .boundaries import Side, Walls, check_walls, read_boundary, sides
 from .generator import Generator
-from .grids import cell_grid, on_sphere, transfer
+from .grids import on_sphere, transfer
 from .peaks import Peaks, find_peaks, scattered_in, wall_peaks
 from .sources import Source, read_source
 from .timing import Timing, asked_times, wall_timing
@@ -141,7 +141,8 @@ def read_problem(
         sizes = np.abs(initial).max(axis=tuple(range(initial.ndim - 1)))
     if any(walls):
         check_walls(walls, space, len(sizes))
-    ranges, peaks = ranges_to(times[-1]), ()
+    ranges = ranges_to(times[-1])
+    peaks: tuple[Peaks, ...] = ()
     if callable(initial):
         peaks = find_peaks(initial, _INITIAL, space, ranges, known)
         for found in peaks:

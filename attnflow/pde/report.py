@@ -48,8 +48,10 @@ def report(
         message = f"finished on the given grid; estimated relative error {error:.1g} in {problem.norm_name}"
     elif error > rtol:
         hidden = dict.fromkeys(peaks.name for peaks in problem.peaks if unseen([peaks], grid))
-        cause = f"it does not see a narrow peak of {' and '.join(hidden)}" if hidden else (
-            "initial, a wall or the density is not smooth enough"
+        cause = (
+            f"it does not see a narrow peak of {' and '.join(hidden)}"
+            if hidden
+            else ("initial, a wall or the density is not smooth enough")
         )
         message = (
             f"estimated relative error {error:.1g} in {problem.norm_name}, on the finest grid {stats['grid']}, above rtol = "

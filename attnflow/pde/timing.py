@@ -75,7 +75,9 @@ def timing_of(function: Callable[[float], np.ndarray], times: np.ndarray) -> Tim
     return Timing(tuple(jumps), float(times[-1]) / _STEPS)
 
 
-def wall_timing(walls: Walls, space: Space, places: np.ndarray, peaks: Sequence[Peaks], columns: int, times: np.ndarray) -> Timing:
+def wall_timing(
+    walls: Walls, space: Space, places: np.ndarray, peaks: Sequence[Peaks], columns: int, times: np.ndarray
+) -> Timing:
     """Of what is said of walls that move, at the points (M, n) and on the peaks there."""
     asked = []
     for k, end, side in wall_places(walls, space):
