@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from inspect import Parameter, signature
 from typing import ClassVar
 
@@ -27,7 +27,7 @@ class Side:
     value: float | np.ndarray | Callable
     name: ClassVar[str] = ""
 
-    @property
+    @cached_property
     def moves(self) -> bool:
         """Whether the value changes in time."""
         if not callable(self.value):

@@ -97,9 +97,9 @@ class General(Equation):
         """That of its drift-diffusion part."""
         return Generator(self.density.space, self.density, self.drift, self.mobility)
 
-    def peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
+    def _peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
         known = self._velocity_field(scattered_in(self.space, ranges))
-        return super().peaks(ranges) + find_peaks(self._velocity_field, "velocity", self.space, ranges, known, size=1.0)
+        return super()._peaks(ranges) + find_peaks(self._velocity_field, "velocity", self.space, ranges, known, size=1.0)
 
     def _velocity_field(self, x: np.ndarray) -> np.ndarray:
         """Beside what diffusion does across the space."""
@@ -204,8 +204,8 @@ class Heads(Equation):
             return None
         return tuple((min(low for low, _ in axis), max(high for _, high in axis)) for axis in zip(*each))
 
-    def peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
-        return sum((equation.peaks(ranges) for equation in self.equations), ())
+    def _peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
+        return sum((equation._peaks(ranges) for equation in self.equations), ())
 
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         ranges = self.ranges() if ranges is None else ranges

@@ -51,7 +51,7 @@ class Equation(display.Typeset):
         """Where the equation is solved up to the time `horizon`: (low, high) per axis, None for spheres."""
         return self.generator.ranges(horizon)
 
-    def peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
+    def _peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
         """Narrow peaks of what the equation is made of, which grids on the ranges have to see."""
         return self.generator.peaks(ranges)
 
@@ -229,7 +229,7 @@ class Equation(display.Typeset):
         return cells if problem.source is None else cells.plus(problem.source)
 
     def _asked(self, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool, source) -> Problem:
-        problem = read_problem(self.generator, self.ranges, self.peaks, initial, t, shape, boundary, backend, progress, source)
+        problem = read_problem(self.generator, self.ranges, self._peaks, initial, t, shape, boundary, backend, progress, source)
         return replace(problem, mixed=self.mixes_columns)
 
     def _presented(self, solution: Solution) -> Solution:

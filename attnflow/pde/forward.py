@@ -186,7 +186,7 @@ class FokkerPlanck(Equation):
 
         def solve(times: float | Sequence[float]) -> Solution:
             asked = read_problem(
-                self.generator, ranges_to, self.peaks, initial, times, shape, boundary, backend, progress, None
+                self.generator, ranges_to, self._peaks, initial, times, shape, boundary, backend, progress, None
             )
             for _ in range(_CUTS):
                 assert asked.ranges is not None  # a line has some

@@ -47,16 +47,14 @@ class Peaks:
         Where the grid has other coordinates than points have, `places` are the points of some of the former, and `turned`
         the coordinates of some of the latter.
         """
-        nodes, there = _along(grid, self.wall).points, self.points
+        grid = _along(grid, self.wall)
+        nodes, points = grid.points, self.points if turned is None else turned(self.points)
         if self.wall is not None:
-            nodes = on_wall(nodes, *self.wall)
+            nodes, points = on_wall(nodes, *self.wall), np.delete(points, self.wall[0], axis=1)
         values = checks.evaluate(self.function, nodes if places is None else places(nodes), self.name)
         usual = np.median(values, axis=0)
         there = checks.evaluate(self.function, self.points, self.name) - usual
-        points = self.points if turned is None else turned(self.points)
-        if self.wall is not None:
-            points = np.delete(points, self.wall[0], axis=1)
-        error = interpolation_error(there, _along(grid, self.wall), values - usual, points=points)
+        error = interpolation_error(there, grid, values - usual, points=points)
         if self.size:
             error = error * np.minimum(1.0, np.sqrt(np.mean(there**2, axis=0)) / self.size)
         return float(error.max())
@@ -122,14 +120,12 @@ def wall_peaks(
 ) -> tuple[Peaks, ...]:
     """Those of what is said of the walls, at a few times where that moves; the points (M, n) tell what is usual.
 
-    Where there are none, points everywhere: a wall is not part of what is asked between the nodes."""
+    Where there are none, points everywhere: a wall is not part of what is asked between the nodes.
+    """
     found: list[Peaks] = []
     for k, end, side in wall_places(walls, space) if space.dim > 1 else ():
-        known, wall = (
-            on_wall(np.delete(places, k, axis=1), k, end),
-            _along(cell_grid(space, (8,) * space.dim, ranges), (k, end)),
-        )
-        everywhere = on_wall(between(wall), k, end)
+        known = on_wall(np.delete(places, k, axis=1), k, end)
+        everywhere = on_wall(between(_along(cell_grid(space, (8,) * space.dim, ranges), (k, end))), k, end)
         said: list[tuple[Callable, str]] = []
         if callable(side.value):
             said += [(partial(_value, side, columns, float(t)), side.name) for t in (times if side.moves else times[:1])]
