@@ -17,13 +17,13 @@ from .boundaries import Side, Walls, check_walls, read_boundary, sides
 from .generator import Generator
 from .grids import on_sphere, transfer
 from .peaks import Peaks, find_peaks, scattered_in, wall_peaks
-from .sources import Source, read_source
+from .sources import Source, read_source, source_peaks
 from .timing import Timing, asked_times, wall_timing
 
 _BYTES = {1: 350, 2: 140, 3: 230}  # a cell, at least: what finite volumes take for one feature at one time
 _INITIAL = "initial"
 _FAINT, _MANY = 1e-100, 2**12  # sizes below which as many points are asked
-_SELDOM = 12  # of the times at which moving walls are asked: one in so many at which they are searched
+_SELDOM = 12  # of the times at which what moves is asked: one in so many at which it is searched
 _USUAL = 1e-100, 1e100  # sizes whose squares neither overflow nor vanish
 
 
@@ -46,7 +46,7 @@ class Problem:
         Where fields are computed: "numpy" or "cupy".
     progress : bool
     peaks : tuple of Peaks
-        Of the initial values, the equation and the walls.
+        Of the initial values, the equation, the walls and the source.
     mixed : bool
         Whether the equation mixes columns: one then leaves the range of its initial values.
     norm_name : str
@@ -148,9 +148,14 @@ def read_problem(
         for found in peaks:
             sizes = np.maximum(sizes, np.abs(checks.evaluate(initial, found.points, _INITIAL)).max(axis=0))
     places, asked = scattered_in(space, ranges), asked_times(times)
+    added = read_source(source, places, asked, sizes)
+    if added is not None:
+        spots = source_peaks(added, space, ranges, places, asked)
+        if spots:
+            added = read_source(source, np.concatenate([places, *(spot.points for spot in spots)]), asked, sizes)
+        peaks += spots
     peaks += peaks_in(ranges) + wall_peaks(walls, space, ranges, places, len(sizes), asked[::_SELDOM])
     timing = wall_timing(walls, space, places, peaks, len(sizes), asked)
-    added = read_source(source, places, times, sizes)
     name = generator.norm_name
     return Problem(
         initial, sizes, times, walls, ranges, backend, bool(progress), peaks, norm_name=name, source=added, timing=timing

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from .. import checks
+from ..geometry import Space
+from .peaks import Peaks, find_peaks
 from .timing import Timing, asked_times, timing_of
 
+_SELDOM = 12  # of the times at which it is asked, one in so many at which it is searched
 _PLACES = 100  # of a grid, at which it is asked for jumps
 _SHARES = (-3.0, -0.3, 0.02, 1.0, 3.0)  # of the features' size, at which it is asked whether it is affine
 _SAME = 1e-11  # relative difference from s + r H that is rounding
@@ -99,7 +103,7 @@ class Source:
 
 
 def read_source(source: object, points: np.ndarray, times: np.ndarray, sizes: np.ndarray) -> Source | None:
-    """The `source` argument, asked at points (M, n), times up to the last and features of several sizes (c,).
+    """The `source` argument, asked at points (M, n), increasing times (T,) and features of several sizes (c,).
 
     Raises
     ------
@@ -110,7 +114,27 @@ def read_source(source: object, points: np.ndarray, times: np.ndarray, sizes: np
         return None
     function = checks.function(source, "source", "callable on points (M, n), the time and H (M, c)")
     found = Source(function, np.where(sizes > 0, sizes, 1.0))
-    asked = asked_times(times)
-    if found.seems_affine(points, asked):
+    if found.seems_affine(points, times):
         return replace(found, affine=True)
-    return found.timed(points, asked)
+    return found.timed(points, times)
+
+
+def source_peaks(
+    source: Source, space: Space, ranges: tuple[tuple[float, float], ...] | None, places: np.ndarray, times: np.ndarray
+) -> tuple[Peaks, ...]:
+    """Narrow peaks of what a source does up to the last time, relative to the features.
+
+    They are looked for at a few times, at two where it seems to be affine, which it then is at all.
+    """
+    found: tuple[Peaks, ...] = ()
+    for t in times[[0, len(times) // 2]] if source.affine else times[::_SELDOM]:
+        function = partial(_effect, source, float(times[-1]), float(t))
+        found += find_peaks(function, "source", space, ranges, function(places), size=1.0)
+    return found
+
+
+def _effect(source: Source, horizon: float, t: float, x: np.ndarray) -> np.ndarray:
+    none = np.zeros((len(x), len(source.sizes)))
+    return np.concatenate(
+        [source.at(x, t, features) * horizon / source.sizes for features in (none, none + source.sizes)], axis=1
+    )

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import attnflow as af
+from attnflow.grid import Axis, Grid
+from attnflow.resolution import narrow_peaks
 
 CIRCLE, TORUS = af.Circle(), af.Torus((2 * np.pi, 2 * np.pi))
 SQUARE = af.Heat(af.Box([(0, 1), (0, 1)]))
@@ -18,10 +20,10 @@ def peak(x, centre, width, spread=0.0):
     return width / np.sqrt(now) * np.exp(-(images**2) / (2 * now)).sum(axis=-1)
 
 
-def solved(pde, initial, t):
+def solved(pde, initial, t, source=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", af.checks.AccuracyWarning)
-        return pde.solve(initial, t)
+        return pde.solve(initial, t, source=source)
 
 
 @pytest.mark.parametrize("width, centre", [(3e-4, 2.3456), (1e-4, 1.0), (2e-5, 5.4321)])
@@ -146,3 +148,30 @@ def test_a_wave_along_a_wall_is_no_constant():
     sides = [(("neumann", lambda x: np.cos(k * x[..., 1])), "no-flux"), "no-flux"]
     run = SQUARE.solve(lambda x: 0 * x[..., 0], 1.0, rtol=1e-3, boundary=sides)
     assert run.at([[0.0, 0.5]]).item() == pytest.approx(1 / k, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda x, t, H: spot(x[:, ::-1]) + 0 * H,
+        lambda x, t, H: spot(x[:, ::-1]) * H,
+        lambda x, t, H: t * spot(x[:, ::-1]) + 0 * H,
+        lambda x, t, H: t * spot(x[:, ::-1]) - H**2,
+    ],
+)
+def test_given_grids_tell_of_spots_of_the_source_they_miss(source):
+    run = SQUARE.solve(lambda x: 1 + 0 * x[..., 0], 0.01, grid=12, source=source)
+    assert run.stats["estimated_error"] > 0.1
+
+
+def test_a_spot_of_a_source_adds_up():
+    run = solved(af.Heat(CIRCLE), lambda x: 0 * x[..., 0], 20.0, lambda x, t, H: peak(x[:, 0], 2.0123, 0.01)[:, None] + 0 * H)
+    assert run.at([[0.5]]).item() == pytest.approx(20 * 0.01 / np.sqrt(2 * np.pi), rel=1e-6)
+
+
+def test_a_node_on_the_top_of_a_peak_has_not_seen_it():
+    """Points to look at are on its slopes as well."""
+    grid = Grid((Axis("cells", 8, 0.0, 1.0),))
+    points = narrow_peaks(lambda x: peak(x[:, 0], 0.3123, 1e-3), grid, np.zeros((16, 1)))
+    heights = peak(points[:, 0], 0.3123, 1e-3)
+    assert heights.max() > 0.999 and np.mean(heights < 0.75) > 0.3
