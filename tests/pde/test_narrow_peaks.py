@@ -165,8 +165,10 @@ def test_given_grids_tell_of_spots_of_the_source_they_miss(source):
 
 
 def test_a_spot_of_a_source_adds_up():
-    run = solved(af.Heat(CIRCLE), lambda x: 0 * x[..., 0], 20.0, lambda x, t, H: peak(x[:, 0], 2.0123, 2e-3)[:, None] + 0 * H)
-    assert run.stats["mean"][-1][0] == pytest.approx(20 * 2e-3 / np.sqrt(2 * np.pi), rel=1e-6)
+    run = solved(
+        af.Heat(CIRCLE), lambda x: 0 * x[..., 0], 20.0, lambda x, t, H: np.exp(-(((x - 2.0123) / 1e-4) ** 2) / 2) + 0 * H
+    )
+    assert run.stats["mean"][-1][0] == pytest.approx(20 * 1e-4 / np.sqrt(2 * np.pi), rel=1e-6)
 
 
 def test_a_node_on_the_top_of_a_peak_has_not_seen_it():
