@@ -18,12 +18,11 @@ from .generator import Generator
 from .grids import on_sphere, transfer
 from .peaks import Peaks, find_peaks, scattered_in, wall_peaks
 from .sources import Source, read_source, source_peaks
-from .timing import Timing, asked_times, wall_timing
+from .timing import SELDOM, Timing, asked_times, wall_timing
 
 _BYTES = {1: 350, 2: 140, 3: 230}  # a cell, at least: what finite volumes take for one feature at one time
 _INITIAL = "initial"
 _FAINT, _MANY = 1e-100, 2**12  # sizes below which as many points are asked
-_SELDOM = 12  # of the times at which what moves is asked: one in so many at which it is searched
 _USUAL = 1e-100, 1e100  # sizes whose squares neither overflow nor vanish
 
 
@@ -154,7 +153,7 @@ def read_problem(
         if spots:
             added = read_source(source, np.concatenate([places, *(spot.points for spot in spots)]), asked, sizes)
         peaks += spots
-    peaks += peaks_in(ranges) + wall_peaks(walls, space, ranges, places, len(sizes), asked[::_SELDOM])
+    peaks += peaks_in(ranges) + wall_peaks(walls, space, ranges, places, len(sizes), asked[::SELDOM])
     timing = wall_timing(walls, space, places, peaks, len(sizes), asked)
     name = generator.norm_name
     return Problem(

@@ -11,9 +11,8 @@ import numpy as np
 from .. import checks
 from ..geometry import Space
 from .peaks import Peaks, find_peaks
-from .timing import Timing, asked_times, timing_of
+from .timing import SELDOM, Timing, asked_times, timing_of
 
-_SELDOM = 12  # of the times at which it is asked, one in so many at which it is searched
 _PLACES = 100  # of a grid, at which it is asked for jumps
 _SHARES = (-3.0, -0.3, 0.02, 1.0, 3.0)  # of the features' size, at which it is asked whether it is affine
 _SAME = 1e-11  # relative difference from s + r H that is rounding
@@ -127,7 +126,7 @@ def source_peaks(
     They are looked for at a few times, at two where it seems to be affine, which it then is at all.
     """
     found: tuple[Peaks, ...] = ()
-    for t in times[[0, len(times) // 2]] if source.affine else times[::_SELDOM]:
+    for t in times[[0, len(times) // 2]] if source.affine else times[::SELDOM]:
         function = partial(_effect, source, float(times[-1]), float(t))
         found += find_peaks(function, "source", space, ranges, function(places), size=1.0)
     return found

@@ -11,6 +11,7 @@ from ..geometry import Space
 from .boundaries import Walls, wall_places
 from .peaks import Peaks, on_wall
 
+SELDOM = 25  # of the times at which it is asked what moves, one in so many at which that is searched for peaks
 _TIMES = 300  # at which it is asked whether it changes
 _SAME = 1e-12  # relative change that is rounding
 _STEPS = 64  # of a solver at least, where it does
@@ -58,7 +59,7 @@ def timing_of(function: Callable[[float], np.ndarray], times: np.ndarray) -> Tim
         return float(np.abs(b / sizes - a / sizes).max())
 
     changes = [change(a, b) for a, b in zip(values, values[1:])]
-    if max(changes) <= _SAME:
+    if max(changes, default=0.0) <= _SAME:
         return Timing()
     jumps = []
     for k in np.flatnonzero(np.array(changes) > _JUMPS * max(change(values[0], v) for v in values)):

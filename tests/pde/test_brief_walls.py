@@ -76,6 +76,12 @@ def test_jumps_that_overlap_are_one():
     assert both == Timing(((0.1, 0.3), (0.5, 0.6), (0.7, 0.8)), 0.5)
 
 
+def test_at_time_0_there_is_nothing_to_ask():
+    run = ROD.solve(constant(2.0), 0.0, rtol=1e-2, boundary=[(("neumann", window(0.2, 0.25)), "no-flux")])
+    assert run.y == pytest.approx(2.0)
+    assert ROD.solve(constant(2.0), 0.0, rtol=1e-2, source=lambda x, t, H: -(H**2)).y == pytest.approx(2.0)
+
+
 def test_rounding_errors_in_time_are_no_changes():
     def flux(x, t):
         return np.sin(t) ** 2 + np.cos(t) ** 2 + 0 * x[..., 0]
