@@ -14,8 +14,9 @@ S^3                                              the same layers, a similarity o
 Gaussian tokens beyond three dimensions          closed form, `bias_gaussian`            time step
 Sinkhorn where its first order vanishes          as the others                           time step squared
 walls, one head, similar as a Gaussian           their own mass, `bias_walls`            root of the time step
-other walls: Sinkhorn, powers, heads, an         the layers less the equation,           none: it is the bias at
-asymmetric f, chosen keys                        `bias_walls`                            this eps
+other walls: Sinkhorn, density-corrected near    the layers less the equation,           none: it is the bias at
+alpha = 1/2, powers, heads, an asymmetric f,     `bias_walls`                            this eps
+chosen keys
 ================================================ ======================================= ==========================
 """
 
@@ -49,7 +50,8 @@ def predicted_bias(
 
     proportional to the layer's time step a tau; where this vanishes, as for plain Sinkhorn layers with a distance on a flat
     space, what is proportional to its square. At walls it is of order sqrt(tau), whatever a. Where its order there, or the
-    constant, is not known (Sinkhorn's is about 5/4 in eps), it is not the leading order but the bias itself at this eps.
+    constant, is not known (Sinkhorn's is about 5/4 in eps), or the constant nearly vanishes (density-corrected, alpha from 0.4
+    to 0.62), it is not the leading order but the bias itself at this eps.
 
     Where queries choose their keys (TopK, Sparse, Perplexity), what N tokens let a query see takes the place of eps: one
     layer is one unit of time, A = 1 + L + E + ..., L of the order of m2 and E of m2^2, and the bias is

@@ -14,7 +14,8 @@ inside, and to first order in it features deviate by
 
 with eigenfunctions L phi_j = -l_j phi_j and coefficients h_k of the start: the condition d_nu H = -sqrt(s) m d_nu^2 H in place
 of no flux. (As a condition it is ill-posed for m < 0.) The same whatever the residual: one layer moves features by a tau.
-Where m is 0 or not known the bias is what layers of infinitely many tokens say, at this eps. (Derived for this package and checked numerically.)
+Where m is about 0 the next order, of eps, leads at most temperatures that are asked for: there, and where m is not known, the
+bias is what layers of infinitely many tokens say, at this eps. (Derived for this package and checked numerically.)
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from .nodes import exact
 from .on_nodes import OnNodes
 
 _SIZES = {1: (25, 37, 55, 81, 121, 181, 271, 401), 2: (13, 19, 27, 37, 49), 3: (9, 11, 13)}  # nodes per axis
+_LEADS = 0.1  # m from which on the order sqrt(eps) is taken; the next has a constant of about 1
 _ENOUGH, _WARN = 1e-4, 1e-2  # relative change by the last nodes
 
 
@@ -71,14 +73,14 @@ def wall_bias(layer: Attention, density: Density, initial: Callable, t: float) -
 def has_wall_order(layer: Attention | MultiHead, density: Density) -> bool:
     """Whether the bias is of order sqrt(eps) with a constant that is known.
 
-    One head of a symmetric f whose similarity is a Gaussian as eps -> 0, on a bounded space, and a mass that is not 0.
+    One head of a symmetric f whose similarity is a Gaussian as eps -> 0, on a bounded space, and a mass that is not about 0.
     """
     if not isinstance(layer, Attention) or layer.normalization.selects or layer.f.exponent not in (2.0, None):
         return False
     bounded = bool(np.isfinite(density.space.bounds).all())
     if not (bounded and layer.normalization.knows("wall_mass") and layer.f.is_symmetric(density.space.probe_points())):
         return False
-    return layer.normalization.wall_mass() != 0
+    return abs(layer.normalization.wall_mass()) > _LEADS
 
 
 def own_bias(

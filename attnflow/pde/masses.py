@@ -25,6 +25,7 @@ from .peaks import unseen
 from .problem import Problem
 from .propagator import compared_growth, grown
 from .report import report_interrupted, warn_if_coarse
+from .volumes.chain import Chain
 from .volumes.march import growth_of
 from .volumes.operator import STEEPEST, Cells
 from .volumes.rational import DEGREE, LineExponential
@@ -139,8 +140,7 @@ class Masses:
         growth = cells.growth
         grown(growth, self.problem.times)
         less = cells.less(growth) if growth else cells
-        up, down = less.bands()
-        exponential = LineExponential(np.roll(down, -1), np.roll(up, 1), less.loss, None, growth)
+        exponential = LineExponential(Chain.of(less), None, growth, adjoint=True)
         result, total = [], masses.sum(axis=0)
         try:
             for length in track(np.diff(self.problem.times, prepend=0.0), self.problem.progress, unit="time"):

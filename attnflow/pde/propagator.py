@@ -1,6 +1,6 @@
 """exp(t S) of a symmetric form: modes along each axis where it has them, else Chebyshev polynomials or eigenvectors.
 
-A form has its `size`, `root` (the constant's image), `bound` of the spectrum, `doubled(scale)`, the function
+A form has its `size`, `root` (the constant's image), `bound` of the spectrum, its `typical` eigenvalue, `doubled(scale)`, the function
 v -> 2 (v + scale S v), the same as `plane(scale)`, matrices for fields on two axes (or None), and its `apply_seconds`,
 `dense` matrix, `modes` along each axis of (c, ...) fields (or None), `moves` (0 on Dirichlet walls, or None), whether
 it `conserves` the constant and `gains` somewhere, and namespace `xp`: `nodes.operator.SymmetricForm`,
@@ -9,7 +9,9 @@ it `conserves` the constant and `gains` somewhere, and namespace `xp`: `nodes.op
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
@@ -22,8 +24,13 @@ _CONVERGED = 1e-10  # of the spectrum's bound, to which its upper end is iterate
 _MOMENT = 3e-4  # seconds not worth a second thought
 
 
-def propagate(form, start, source, times: np.ndarray, tol: float, progress: bool = False) -> tuple[list, dict]:
-    """u at the times (T,) from du/dt = S u + source, and how it was computed."""
+def propagate(form, start, source, times: np.ndarray, tol: float, progress: bool = False) -> tuple[list, dict, np.ndarray]:
+    """u (c, ...) at the times (T,) from du/dt = S u + source, how it was computed, and what rounding errors of S may take
+    from its norm (T, c).
+
+    Rounding errors are spread over a matrix: they move eigenvalues by EPS times the root mean square of all of them. That
+    changes what has decayed by then no more, and the constant, where it stays, not at all.
+    """
     if form.modes is not None:
         return _by_axes(form, start, source, times)
     if form.xp is np and predicted_seconds(form, times, tol) == _eigen_seconds(form):
@@ -49,27 +56,46 @@ def _chebyshev_seconds(form, times: np.ndarray, tol: float) -> float:
     return degree * form.apply_seconds * (1 if form.moves is None else 2)
 
 
-def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: bool) -> tuple[list, dict]:
+def _by_chebyshev(form, start, source, times: np.ndarray, tol: float, progress: bool) -> tuple[list, dict, np.ndarray]:
     told = told_growth(_largest(form), _CONVERGED * form.bound) if form.gains else {}
     growth = told.get("growth", 0.0)
+    still, gained = _constant(form, start), None if source is None else _constant(form, source)
+    moving, pushed = start - still, None if source is None else source - gained
     form = form.less(growth) if growth else form
     weights = chebyshev.coefficients(times, form.bound, tol) * grown(growth, times)
     stats = {"integrator": "chebyshev", "applications": len(weights) - 1, **told}
     plane = form.plane(2 / form.bound) if form.bound and not progress and source is None else None
     if plane is not None:
-        fields = [chebyshev.propagate_plane(*plane, np.ascontiguousarray(field), weights) for field in start]
-        return list(np.stack(fields, axis=1)), stats
-    twice = form.doubled(2 / form.bound) if form.bound else np.copy
-    fields = chebyshev.propagate(twice, start, weights, progress)
-    if source is not None and bool((source != 0).any()):
-        weights = chebyshev.integral_coefficients(times, form.bound, tol, growth)
-        fields = [a + b for a, b in zip(fields, chebyshev.propagate(twice, source, weights, progress))]
-    return fields, stats
+        fields = [chebyshev.propagate_plane(*plane, np.ascontiguousarray(field), weights) for field in moving]
+        fields = list(np.stack(fields, axis=1))
+    else:
+        twice = form.doubled(2 / form.bound) if form.bound else np.copy
+        fields = chebyshev.propagate(twice, moving, weights, progress)
+        if pushed is not None and bool((pushed != 0).any()):
+            weights = chebyshev.integral_coefficients(times, form.bound, tol, growth)
+            fields = [a + b for a, b in zip(fields, chebyshev.propagate(twice, pushed, weights, progress))]
+    norms = np.stack([_norms(field, form.root.ndim) for field in (fields if form.xp is np else map(form.xp.asnumpy, fields))])
+    lost = np.minimum(EPS * form.typical * times, 1.0)[:, None] * norms
+    fields = [a + (still if gained is None else still + t * gained) for t, a in zip(times.tolist(), fields)]
+    return fields, stats, lost
 
 
-def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> tuple[list, dict]:
+def _constant(form, fields):
+    """The part of fields (c, ...) that stays: their mean's, or nothing."""
+    if not form.conserves:
+        return form.xp.zeros_like(fields)
+    dim = form.root.ndim
+    return form.xp.tensordot(fields, form.root, dim).reshape(-1, *(1,) * dim) * form.root
+
+
+def _norms(fields, dim: int):
+    """Of fields (..., *grid) on a grid of that many axes: (...)."""
+    return (fields**2).sum(axis=tuple(range(-dim, 0))) ** 0.5
+
+
+def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> tuple[list, dict, np.ndarray]:
     modes = form.modes
-    values = reduce(np.add.outer, [along.values for along in modes])
+    values, doubts = (reduce(np.add.outer, parts) for parts in zip(*((along.values, along.doubts) for along in modes)))
     values = values if form.gains else np.minimum(values, 0.0)
 
     def into(fields: np.ndarray) -> np.ndarray:
@@ -77,18 +103,44 @@ def _by_axes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarr
             fields = along.into(fields, axis)
         return fields
 
-    if form.conserves:  # the constant stays, however long: its eigenvalue is zero but for rounding
-        values[np.unravel_index(np.abs(into(form.root[None])).argmax(), values.shape)] = 0.0
-    amplitude, result, stats = into(start), [], _eigen_stats(form, values, times)
-    pushed = None if source is None else into(source)
+    stats = _eigen_stats(form, values, times)
+    grow = _Growth(form, values, doubts, into(start), None if source is None else into(source))
+    result, lost = [], []
     for t in times:
-        fields = np.exp(t * values) * amplitude
-        if pushed is not None:
-            fields += t * _phi(t * values) * pushed
+        fields = grow.by(t)
+        lost.append(grow.lost_by(t, fields))
         for axis, along in enumerate(modes, start=1):
             fields = along.back(fields, axis)
         result.append(fields)
-    return result, stats
+    return result, stats, np.array(lost)
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """Modes at any time: eigenvalues (...) and what they may be off by, amplitudes (c, ...) at time 0 and what is added."""
+
+    form: Any
+    values: np.ndarray
+    doubts: np.ndarray
+    amplitude: np.ndarray
+    pushed: np.ndarray | None
+
+    def by(self, t: float | np.ndarray) -> np.ndarray:
+        """Amplitudes (c, ...) at a time, or (T, c, ...) at some (T, 1, ...)."""
+        return self._with(self.values, t)
+
+    def lost_by(self, t: float | np.ndarray, here: np.ndarray) -> np.ndarray:
+        """How far the norms (c,) or (T, c) of those amplitudes may be off."""
+        dim = self.values.ndim
+        if not self.doubts.any():
+            return np.zeros(here.shape[:-dim])
+        more = self.values + self.doubts
+        ends = self.values - self.doubts, more if self.form.gains else np.minimum(more, 0.0)
+        return np.max([_norms(self._with(values, t) - here, dim) for values in ends], axis=0)
+
+    def _with(self, values: np.ndarray, t: float | np.ndarray) -> np.ndarray:
+        fields = np.exp(t * values) * self.amplitude
+        return fields if self.pushed is None else fields + t * _phi(t * values) * self.pushed
 
 
 def _eigen_stats(form, values: np.ndarray, times: np.ndarray) -> dict:
@@ -117,17 +169,19 @@ def _phi(z: np.ndarray) -> np.ndarray:
     return np.where(z != 0, np.expm1(z) / np.where(z != 0, z, 1.0), 1.0)
 
 
-def _by_modes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> tuple[list, dict]:
+def _by_modes(form, start: np.ndarray, source: np.ndarray | None, times: np.ndarray) -> tuple[list, dict, np.ndarray]:
     values, vectors = eigenpairs(form)
-    stats = _eigen_stats(form, values, times)
-    columns = len(start)
-    amplitude = start.reshape(columns, -1) @ vectors
-    decay = np.exp(times[:, None] * values)
-    result = decay[:, None] * amplitude
-    if source is not None:
-        phi = _phi(times[:, None] * values)
-        result = result + (times[:, None] * phi)[:, None] * (source.reshape(columns, -1) @ vectors)
-    return list((result @ vectors.T).reshape(len(times), *start.shape)), stats
+    stats, columns = _eigen_stats(form, values, times), len(start)
+    doubts = np.where((values == 0) & form.conserves, 0.0, doubt(values))
+    pushed = None if source is None else source.reshape(columns, -1) @ vectors
+    grow = _Growth(form, values, doubts, start.reshape(columns, -1) @ vectors, pushed)
+    result = grow.by(times[:, None, None])
+    return list((result @ vectors.T).reshape(len(times), *start.shape)), stats, grow.lost_by(times[:, None, None], result)
+
+
+def doubt(values: np.ndarray) -> float:
+    """By how much rounding errors of a symmetric matrix move its eigenvalues (n,)."""
+    return float(EPS * np.sqrt(np.mean(values**2)))
 
 
 def eigenpairs(form) -> tuple[np.ndarray, np.ndarray]:

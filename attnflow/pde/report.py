@@ -47,15 +47,21 @@ def report(
     elif rtol is None:
         message = f"finished on the given grid; estimated relative error {error:.1g} in {problem.norm_name}"
     elif error > rtol:
+        lost = stats.get("round_off", 0.0)
         hidden = dict.fromkeys(peaks.name for peaks in problem.peaks if unseen([peaks], grid))
-        cause = (
+        data = (
             f"it does not see a narrow peak of {' and '.join(hidden)}"
             if hidden
-            else ("initial, a wall or the density is not smooth enough")
+            else "initial, a wall or the density is not smooth enough"
+        )
+        why = (
+            f"rounding errors of L by that time may take {lost:.1g}; pass a larger rtol or an earlier t"
+            if lost > rtol and 2 * lost > error
+            else f"{data}; pass a larger rtol, smoother data, or a grid to accept its error"
         )
         message = (
             f"estimated relative error {error:.1g} in {problem.norm_name}, on the finest grid {stats['grid']}, above rtol = "
-            f"{rtol:g}: {cause}; pass a larger rtol, smoother data, or a grid to accept its error"
+            f"{rtol:g}: {why}"
         )
     if status or (rtol is not None and error > rtol):
         checks.warn(message, checks.AccuracyWarning)

@@ -92,6 +92,21 @@ def test_the_slowest_rate_of_a_box_is_shifted_by_its_walls():
     assert measured == pytest.approx(predicted, rel=0.02)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 0.6])
+def test_where_the_mass_of_a_wall_nearly_vanishes_the_bias_is_that_of_the_layers(alpha):
+    # 40 layers on nodes twice as dense, of weights x0 on the unit interval
+    box = af.Box([(0, 1)])
+    layer, density = (
+        af.Attention(af.SquaredDistance(box), 5e-4, af.DensityCorrected(alpha)),
+        af.Density(box, lambda x: x[..., 0]),
+    )
+    wave, x = lambda x: np.cos(np.pi * x[..., 0]), np.linspace(0.05, 0.95, 7)[:, None]
+    t, depth = 40 * layer.time_step, 40
+    run = af.propagate(layer, density, wave, depth, save_every=depth, grid=400)
+    measured = run.at(x) - af.limit(layer, density).solve(wave, t).at(x)
+    np.testing.assert_allclose(af.predicted_bias(layer, density, wave, t)(x), measured, atol=0.01 * np.abs(measured).max())
+
+
 def test_sinkhorn_between_walls_has_the_bias_of_its_layers():
     # uniform tokens, t = .5, relative L2 at tau = .01, .005, .0025, .00125
     grid, t, errors = LINE.grid(200), 0.5, []

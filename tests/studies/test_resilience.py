@@ -1,5 +1,6 @@
 """Studies that are killed, and clusters that lose a worker, end with the numbers of an undisturbed run; and what that costs."""
 
+import inspect
 import os
 import signal
 import sqlite3
@@ -36,15 +37,18 @@ def finished(path):
         return 0
 
 
-SCRIPT = """
-import sys, time, numpy as np, attnflow as af
-
-def slowly(x):
+def pausing(x):
     time.sleep(0.02 * (len(x) == 30))
     return np.cos(x[..., 0])
 
-study = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), af.VonMises(1.0), slowly, 0.2, (0.2, 0.1), (30,), 199)
-study.run(sys.argv[1], n_jobs=int(sys.argv[2]), progress=False)
+
+SCRIPT = f"""
+import sys, time, numpy as np, attnflow as af
+
+{inspect.getsource(pausing)}
+study = af.ConvergenceStudy(af.SquaredDistance(af.Circle()), af.VonMises(1.0), pausing, 0.2, (0.2, 0.1), (30,), 199)
+most = int(sys.argv[3])  # then it waits to be killed, however late that is
+study.run(sys.argv[1], n_jobs=int(sys.argv[2]), progress=False, callback=lambda seen: time.sleep(100 * (len(seen.cells) >= most)))
 """
 
 
@@ -52,27 +56,26 @@ study.run(sys.argv[1], n_jobs=int(sys.argv[2]), progress=False)
 def test_four_hundred_cells_killed_five_times_equal_an_uninterrupted_run(tmp_path, jobs):
     path, seen = tmp_path / "s.sqlite", []
     for kill in range(5):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), str(jobs)])
+        least = 60 * (kill + 1)
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), str(jobs), str(least + 15)])
         deadline = time.monotonic() + 120
-        least = max(60 * (kill + 1), sum(seen[-1:]) + 1)  # a busy machine looks late: there may be far more already
         while finished(path) < least and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         process.kill()
         assert process.wait() == -signal.SIGKILL
         seen.append(finished(path))
-    made = study(seeds=199)
+    made = study(pausing, seeds=199)
     assert 60 <= seen[0] < seen[1] < seen[2] < seen[3] < seen[4] < len(made.cells()) == 400
     resumed = made.run(path, progress=False)
-    assert resumed.resumed == seen[-1] and rows(resumed) == rows(made.run(progress=False))
+    assert resumed.resumed == seen[-1] and rows(resumed) == rows(study(seeds=199).run(progress=False))
 
 
 def test_two_processes_share_a_store(tmp_path):
     path = tmp_path / "s.sqlite"
-    both = [subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), "1"]) for _ in range(2)]
+    both = [subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), "1", "1000"]) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
-    made = study(seeds=199)
-    shared = made.run(path, progress=False)
-    assert shared.resumed == 400 and rows(shared) == rows(made.run(progress=False))
+    shared = study(pausing, seeds=199).run(path, progress=False)
+    assert shared.resumed == 400 and rows(shared) == rows(study(seeds=199).run(progress=False))
 
 
 @pytest.mark.optional

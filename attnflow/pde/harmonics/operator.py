@@ -155,6 +155,11 @@ class HarmonicForm:
         """|S|, from above."""
         return float(np.abs(self.matrix).sum(axis=1).max())
 
+    @property
+    def typical(self) -> float:
+        """Root mean square of the eigenvalues."""
+        return float(np.linalg.norm(self.matrix) / np.sqrt(self.size))
+
     def doubled(self, scale: float) -> Callable:
         """v -> 2 (v + scale S v) for v (c, modes), a new array."""
         matrix = 2 * np.eye(self.size) + (2 * scale) * self.matrix
@@ -230,10 +235,14 @@ class RoundForm:
 
 @dataclass(frozen=True)
 class Degrees:
-    """Eigenvalues (modes,) and the way from coefficients to amplitudes and back: they are the same."""
+    """Eigenvalues (modes,), exact, and the way from coefficients to amplitudes and back: they are the same."""
 
     values: np.ndarray
     vectors: None = None
+
+    @property
+    def doubts(self) -> np.ndarray:
+        return np.zeros(len(self.values))
 
     def into(self, fields: np.ndarray, axis: int) -> np.ndarray:
         return fields

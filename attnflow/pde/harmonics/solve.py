@@ -151,13 +151,15 @@ def _largest(generator: Generator) -> int:
 
 @dataclass(frozen=True)
 class _Solved:
-    """Coefficients h (T, c, modes) at the times, u (c, modes) at time 0, and how they were computed."""
+    """Coefficients h (T, c, modes) at the times, u (c, modes) at time 0, how they were computed, and what rounding errors
+    may take from the largest norm, relatively."""
 
     form: HarmonicForm | RoundForm
     start: np.ndarray
     coefficients: np.ndarray
     stats: dict
     tol: float
+    round_off: float
 
     def fields(self, grid: Grid, coefficients: np.ndarray | None = None) -> np.ndarray:
         """(T, *grid, c)."""
@@ -166,7 +168,7 @@ class _Solved:
 
     def at(self, grid: Grid, times: np.ndarray) -> np.ndarray:
         """Dense output: times -> fields on the grid."""
-        evolved, _ = propagate(self.form, self.start, None, times, self.tol)
+        evolved, _, _ = propagate(self.form, self.start, None, times, self.tol)
         return self.fields(grid, self.form.coefficients(np.stack(evolved)))
 
     def report(self, grid: Grid, error: float) -> dict:
@@ -175,6 +177,7 @@ class _Solved:
             "grid": list(grid.shape),
             "degree": self.form.basis.degree,
             "estimated_error": error,
+            "round_off": self.round_off,
             **self.stats,
         }
 
@@ -185,8 +188,9 @@ def _solve(generator: Generator, problem: Problem, width: int, tol: float, degre
         return None
     fields = np.moveaxis(_initial(generator, problem, form.basis), -1, 0)
     start = form.start(fields)
-    evolved, stats = propagate(form, start, None, problem.times, tol, problem.progress)
-    return _Solved(form, start, form.coefficients(np.stack(evolved)), stats, tol)
+    evolved, stats, lost = propagate(form, start, None, problem.times, tol, problem.progress)
+    norms = np.linalg.norm([start, *evolved], axis=-1)
+    return _Solved(form, start, form.coefficients(np.stack(evolved)), stats, tol, relative_error(lost, norms))
 
 
 def _initial(generator: Generator, problem: Problem, basis: Harmonics) -> np.ndarray:
@@ -205,7 +209,7 @@ def _difference(coarse: _Solved, fine: _Solved) -> float:
     gap = fine.coefficients.copy()
     gap[..., : coarse.form.size] -= coarse.coefficients
     norms = (lambda h: np.linalg.norm(h, axis=-1)), fine.form.norms
-    return max(relative_error(norm(gap), norm(known)) for norm in norms)
+    return max(relative_error(norm(gap), norm(known)) for norm in norms) + fine.round_off
 
 
 def _too_concentrated(generator: Generator) -> ValueError:

@@ -9,25 +9,38 @@ import numpy as np
 from scipy import fft
 
 from ...grid import Axis
+from ..propagator import EPS, doubt
 
 
 @dataclass(frozen=True)
 class Modes:
-    """Eigenvalues (m,) of a symmetric matrix along one axis, and the way there and back.
+    """Eigenvalues (m,) of a symmetric matrix along one axis, how far they may be off, and the way there and back.
 
     Those of S are their sums over the axes: none of these is positive.
     """
 
     values: np.ndarray
+    doubts: np.ndarray
     vectors: np.ndarray | None = None
 
     @classmethod
-    def of(cls, matrix: np.ndarray, free: np.ndarray | None = None) -> Modes:
-        """Of a matrix (n, n), on the `free` (n,) of its nodes."""
-        values, moving = np.linalg.eigh(matrix if free is None else matrix[np.ix_(free, free)])
-        vectors = np.zeros((len(matrix), len(values)))
-        vectors[slice(None) if free is None else free] = moving
-        return cls(values, vectors)
+    def of(cls, matrix: np.ndarray, free: np.ndarray, root: np.ndarray | None) -> Modes:
+        """Of a matrix (n, n), on the `free` (n,) of its nodes; `root` (n,) is its kernel, None if it has none."""
+        values, moving = np.linalg.eigh(matrix[np.ix_(free, free)])
+        doubts = np.full(len(values), doubt(values))
+        if root is not None:
+            kernel = np.argmax(np.abs(root @ moving))
+            values[kernel] = doubts[kernel] = 0.0
+        return cls(values, doubts, _among(moving, free))
+
+    @classmethod
+    def of_square(cls, factor: np.ndarray, free: np.ndarray) -> Modes:
+        """Of -B' B for a factor B (n, n) that sends the constant to zero, on the `free` (n,) of its nodes: from the singular
+        values of B, which know the small ones better than eigenvalues do."""
+        singular, moving = np.linalg.svd(factor[:, free])[1:]
+        if free.all():
+            singular[-1] = 0.0
+        return cls(-(singular**2), 2 * EPS * singular * singular[0], _among(moving.T, free))
 
     def into(self, fields: np.ndarray, axis: int) -> np.ndarray:
         """Amplitudes of fields along an axis."""
@@ -35,6 +48,13 @@ class Modes:
 
     def back(self, amplitudes: np.ndarray, axis: int) -> np.ndarray:
         return _hartley(amplitudes, axis) if self.vectors is None else _turned(self.vectors, amplitudes, axis)
+
+
+def _among(moving: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Vectors on the free nodes, as such on all: zero on the others."""
+    vectors = np.zeros((len(free), moving.shape[1]))
+    vectors[free] = moving
+    return vectors
 
 
 def _turned(matrix: np.ndarray, fields: np.ndarray, axis: int) -> np.ndarray:
@@ -48,16 +68,23 @@ def _hartley(fields: np.ndarray, axis: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def free_modes(axis: Axis, free: tuple[bool, ...] | None) -> Modes:
+def free_modes(axis: Axis, free: tuple[bool, ...]) -> Modes:
     """Of -B' B on the free nodes, without a potential."""
     if axis.kind == "fourier":
-        return Modes(-((2 * np.pi / (axis.high - axis.low) * fft.fftfreq(axis.size, 1 / axis.size)) ** 2))
-    return Modes.of(scaled_laplacian(axis), None if free is None else np.array(free))
+        waves = 2 * np.pi / (axis.high - axis.low) * fft.fftfreq(axis.size, 1 / axis.size)
+        return Modes(-(waves**2), np.zeros(axis.size))
+    return Modes.of_square(scaled_derivative(axis), np.array(free))
 
 
 @lru_cache(maxsize=64)
 def derivative_norm(axis: Axis) -> float:
     return float(np.linalg.norm(scaled_derivative(axis), 2))
+
+
+@lru_cache(maxsize=64)
+def derivative_size(axis: Axis) -> float:
+    """Root of the typical eigenvalue of B' B, the root mean square of all of them."""
+    return float((np.linalg.norm(scaled_laplacian(axis)) / np.sqrt(axis.size)) ** 0.5)
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..backends import namespace
 from ..boundaries import Walls
 from ..generator import Generator
 from ..grids import NODES
-from .modes import Modes, derivative_norm, free_modes, scaled_derivative, scaled_laplacian
+from .modes import Modes, derivative_norm, derivative_size, free_modes, scaled_derivative, scaled_laplacian
 from .walls import crossings, dirichlet_nodes
 
 
@@ -100,20 +100,28 @@ class SymmetricForm:
         if self.tensor is not None or self.xp is not np:
             return None
         axes, dim = self.grid.axes, len(self.grid.axes)
-        free = [None] * dim if self.moves is None else [self.moves.max(axis=_others(dim, k)) > 0 for k in range(dim)]
+        others = [_others(dim, k) for k in range(dim)]
+        moves = np.ones(self.grid.shape) if self.moves is None else self.moves
+        free = [moves.max(axis=across) > 0 for across in others]
         root = self.root / np.sqrt(self.grid.weights).reshape(self.grid.shape)
         if np.ptp(root) <= 1e-14 * root.max() and self.leak is None:
-            return [free_modes(axis, None if f is None else tuple(f)) for axis, f in zip(axes, free)]
+            return [free_modes(axis, tuple(f)) for axis, f in zip(axes, free)]
         if dim == 1:
             return None
-        parts = [self._potential.mean(axis=_others(dim, k)) for k in range(dim)]
-        total = sum(part.reshape([-1 if j == k else 1 for j in range(dim)]) for k, part in enumerate(parts))
-        total -= (dim - 1) * self._potential.mean()
+        # each axis has a kernel of its own, unless a node on it is held or loses features
+        roots = [self.root.mean(axis=across) for across in others]
+        parts = [(L @ r) / r for L, r in zip(self._laplacians, roots)]
+        leaks = [0 * r for r in roots]
+        if self.leak is not None:
+            leaks = [along - along.min() for along in (self.leak.mean(axis=across) for across in others)]
+            leaks[0] = leaks[0] + self.leak.min()
+        total = reduce(np.add.outer, [part + leak for part, leak in zip(parts, leaks)])
         if np.abs(total - self._potential).max() > 1e-14 * self.bound:
             return None
-        parts[0] = parts[0] - (dim - 1) * self._potential.mean()
-        matrices = (L - np.diag(part) for L, part in zip(self._laplacians, parts))
-        return [Modes.of(matrix, f) for matrix, f in zip(matrices, free)]
+        return [
+            Modes.of(L - np.diag(part + leak), f, r if f.all() and not leak.any() else None)
+            for L, part, leak, f, r in zip(self._laplacians, parts, leaks, free, roots)
+        ]
 
     @cached_property
     def mass(self) -> np.ndarray:
@@ -124,7 +132,14 @@ class SymmetricForm:
     @cached_property
     def bound(self) -> float:
         """No eigenvalue is below -bound: max eigenvalue of T * sum |A_k|^2, or sum |B_k|^2 + max |potential|."""
-        norms = [derivative_norm(axis) for axis in self.grid.axes]
+        return self._of_size([derivative_norm(axis) for axis in self.grid.axes])
+
+    @cached_property
+    def typical(self) -> float:
+        """Root mean square of the eigenvalues, from above: many are far from the bound, which nodes next to walls are at."""
+        return self._of_size([derivative_size(axis) for axis in self.grid.axes])
+
+    def _of_size(self, norms: list[float]) -> float:
         if self.tensor is None:
             return sum(norm**2 for norm in norms) + float(abs(self._potential).max())
         largest = self.xp.linalg.eigvalsh(self.xp.moveaxis(self.tensor, (0, 1), (-2, -1))).max()

@@ -62,13 +62,14 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, insist: b
     def larger(sizes: tuple[int, ...]) -> tuple[int, ...] | None:
         sizes = next_sizes(generator, sizes)
         hopeless = math.prod(sizes) > max(_USUAL[dim], 2**dim * math.prod(first))
+        hopeless |= solved[-1].round_off > rtol and (not insist or len(solved) > 1)  # which more nodes do not lower
         return sizes if is_affordable(generator, sizes, problem.walls) and not hopeless else None
 
     def difference(coarse: _Solved, fine: _Solved) -> float:
         # of the finer one: half the digits are added that geometric convergence would add
         error = _difference(coarse, fine)
         growth = min(n / m for n, m in zip(fine.grid.shape, coarse.grid.shape))
-        return error ** ((1 + growth) / 2) if error < 1 else error
+        return (error ** ((1 + growth) / 2) if error < 1 else error) + fine.round_off
 
     best, lowest = None, np.inf
     try:
@@ -100,7 +101,7 @@ def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...]) 
     )
     other = _solve(generator, problem, others, EXACT)
     assert here is not None and other is not None  # patience has no end
-    error = _difference(*sorted((here, other), key=lambda solved: solved.grid.size))
+    error = _difference(*sorted((here, other), key=lambda solved: solved.grid.size)) + here.round_off
     error = max(error, _unseen(generator, problem, here), interpolation_round_off(here.grid))
     grid = node_grid(generator.space, shape)
     warn_if_coarse(generator, grid, generator.log_weight(grid.points))
@@ -190,7 +191,8 @@ def allowed_sizes(generator: Generator, sizes: tuple[int, ...]) -> tuple[int, ..
 
 @dataclass(frozen=True)
 class _Solved:
-    """Fields (T, *grid, c) on a grid from initial values there, w and the nodes' share of it, and how."""
+    """Fields (T, *grid, c) on a grid from initial values there, w and the nodes' share of it, how, and what rounding errors
+    may take from the largest norm, relatively."""
 
     grid: Grid
     initial: np.ndarray
@@ -198,6 +200,7 @@ class _Solved:
     log_weight: np.ndarray
     mass: np.ndarray
     stats: dict
+    round_off: float
 
 
 def _solve(
@@ -214,13 +217,14 @@ def _solve(
         gain = constant.reshape(initial.shape) + (0 if gain is None else gain)
     if predicted_seconds(form, problem.times, tol) > patience:
         return None
-    fields, stats = _evolve(form, gain, initial, problem, tol)
-    return _Solved(grid, initial, fields, form.log_weight, form.mass, stats)
+    fields, stats, lost = _evolve(form, gain, initial, problem, tol)
+    round_off = relative_error(lost, weighted_norm(np.concatenate([initial[None], fields]), form.mass))
+    return _Solved(grid, initial, fields, form.log_weight, form.mass, stats, round_off)
 
 
 def _evolve(form: SymmetricForm, gain: np.ndarray | None, initial: np.ndarray, problem: Problem, tol: float):
     """Fields (T, *grid, c) at the problem's times from initial values (*grid, c), with `gain` (*grid, c) added to dH/dt,
-    and how they were computed."""
+    how they were computed, and what rounding errors may take from their norms (T, c)."""
     xp, walls = form.xp, problem.walls
     start = xp.asarray(_columns_first(initial)) * form.root
     source = None if gain is None else xp.asarray(_columns_first(gain)) * form.root
@@ -228,12 +232,12 @@ def _evolve(form: SymmetricForm, gain: np.ndarray | None, initial: np.ndarray, p
         wall = xp.asarray(_columns_first(wall_values(form.grid, walls, initial))) * form.root
         start = form.moves * start
         source = form.moves * (form.apply_without_walls(wall) + (0 if source is None else source))
-    fields, stats = propagate(form, start, source, problem.times, tol, problem.progress)
+    fields, stats, lost = propagate(form, start, source, problem.times, tol, problem.progress)
     fields = xp.stack(fields) / form.root
     if form.moves is not None:
         fields = fields * form.moves + (1 - form.moves) * (wall / form.root)
     fields = fields if xp is np else xp.asnumpy(fields)
-    return fields.transpose(0, *range(2, fields.ndim), 1), stats
+    return fields.transpose(0, *range(2, fields.ndim), 1), stats, lost
 
 
 def _columns_first(fields: np.ndarray) -> np.ndarray:
@@ -277,4 +281,10 @@ def _unseen(generator: Generator, problem: Problem, solved: _Solved) -> float:
 
 
 def _stats(solved: _Solved, error: float) -> dict:
-    return {"method": "spectral", "grid": list(solved.grid.shape), "estimated_error": error, **solved.stats}
+    return {
+        "method": "spectral",
+        "grid": list(solved.grid.shape),
+        "estimated_error": error,
+        "round_off": solved.round_off,
+        **solved.stats,
+    }

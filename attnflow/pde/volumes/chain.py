@@ -1,7 +1,7 @@
-"""Eigenvalues of L in one dimension to full relative accuracy, however small they are.
+"""L in one dimension without subtraction: eigenvalues and solves to full relative accuracy, however slow the exchange.
 
 Cells in a row, or around a circle, exchange at rates >= 0: L is fixed by them, its diagonal is minus their sum. Nothing
-is subtracted but the eigenvalue sought. Eliminating cell i of -L - tau passes its room on,
+is subtracted but the eigenvalue sought, or a shift that is not real. Eliminating cell i of -L - tau passes its room on,
 
     p_i = up_i + ring_i + d_i,    d_{i+1} = d_i back_i / p_i + wall_{i+1} - tau,    ring_{i+1} = ring_i back_i / p_i,
 
@@ -39,7 +39,9 @@ class Chain:
     wall : (n,) array
         Rates at which cells lose to walls.
     share : (n,) array
-        Weight of each cell over that of the last.
+        Weight of each cell over that of the last; 0 in a row.
+    order : (n,) array
+        The cells' places on their grid.
     """
 
     up: np.ndarray
@@ -47,6 +49,20 @@ class Chain:
     ring: float
     wall: np.ndarray
     share: np.ndarray
+    order: np.ndarray
+
+    @classmethod
+    def of(cls, cells: Cells) -> Chain:
+        """Those of a line, as they lie, or of a circle."""
+        around = cells.grid.axes[0].kind == "periodic"
+        # the heaviest cell of a circle comes last: what the others pass on to it, it outweighs
+        last = int(np.argmax(cells.log_weight)) if around else cells.grid.size - 1
+        order = np.roll(np.arange(cells.grid.size), cells.grid.size - 1 - last)
+        up, down = (rates[order] for rates in cells.bands())
+        wall = np.zeros(len(order)) if cells.leak is None else cells.leak[order]
+        weight = cells.log_weight[order]
+        share = np.exp(np.minimum(weight - weight[-1], 700.0)) if around else np.zeros(len(order))
+        return cls(up[:-1], down[1:], float(down[0]) if around else 0.0, wall, share, order)
 
     def counts(self, tau: np.ndarray) -> np.ndarray:
         """How many eigenvalues of -L are less than each of tau (m,), all positive."""
@@ -54,7 +70,10 @@ class Chain:
 
     def solve(self, tau: float, right: np.ndarray) -> np.ndarray:
         """H with (-L - tau) H = right, (n,)."""
-        return _solve(tau, right, self.up, self.back, self.ring, self.wall, self.share)
+        inverse, rings = eliminate(tau, self.up, self.back, self.ring, self.wall, self.share)
+        result = right[:, None].copy()
+        substitute(result, inverse, rings, self.back, self.up, self.share)
+        return result[:, 0]
 
 
 def chain_eigenpairs(cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,19 +90,12 @@ def chain_eigenpairs(cells: Cells, k: int) -> tuple[np.ndarray, np.ndarray]:
     True
     """
     conserved = cells.leak is None
-    around = cells.grid.axes[0].kind == "periodic"
-    # the heaviest cell of a circle comes last: what the others pass on to it, it outweighs
-    last = int(np.argmax(cells.log_weight)) if around else cells.grid.size - 1
-    order = np.roll(np.arange(cells.grid.size), cells.grid.size - 1 - last)
-    up, down = (rates[order] for rates in cells.bands())
-    wall = np.zeros(len(order)) if cells.leak is None else cells.leak[order]
-    half = (cells.log_weight[order] - cells.log_weight.max()) / 2
-    share = np.exp(np.minimum(2 * (half - half[-1]), 700.0)) if around else np.zeros(len(order))
-    chain = Chain(up[:-1], down[1:], float(down[0]) if around else 0.0, wall, share)
+    chain = Chain.of(cells)
+    half = (cells.log_weight[chain.order] - cells.log_weight.max()) / 2
     sizes = _smallest(chain, np.arange(int(conserved), k), cells.bound)
     sizes = np.append(0.0, sizes) if conserved else sizes
-    functions = np.empty((k, len(order)))
-    functions[:, order] = _functions(chain, sizes, half, conserved)
+    functions = np.empty((k, len(half)))
+    functions[:, chain.order] = _functions(chain, sizes, half, conserved)
     return -sizes, functions
 
 
@@ -149,25 +161,39 @@ def _counts(tau, up, back, ring, wall, share):
 
 
 @cached_njit(error_model="numpy")
-def _solve(tau, right, up, back, ring, wall, share):
-    n = len(right)
-    pivots, rings, x = np.empty(n), np.empty(n), right.copy()
-    own, around, last, total = wall[0] - tau, ring, 0.0, 0.0
+def eliminate(tau, up, back, ring, wall, share):
+    """One over each pivot (n,) of -L - tau for a number tau, real or complex, and what ties the cells to the last (n,)."""
+    inverse, rings = np.full(len(wall), 0 * tau), np.full(len(wall), 0 * tau)
+    own, around, last = wall[0] - tau, ring + 0 * tau, 0 * tau
     both = own + around
-    for i in range(n - 1):
+    for i in range(len(up)):
         pivot = up[i] + both
         if pivot == 0:
-            pivot = -_TINY * up[i]
-        pivots[i], rings[i] = pivot, around
-        last += share[i] * (own / pivot) * around
-        total += share[i] * (around / pivot) * x[i]
-        passed = back[i] / pivot
-        x[i + 1] += passed * x[i]
+            pivot -= _TINY * up[i]
+        inverse[i], rings[i] = 1 / pivot, around
+        last += share[i] * (own * inverse[i]) * around
+        passed = back[i] * inverse[i]
         own = own * passed + (wall[i + 1] - tau)
         both = both * passed + (wall[i + 1] - tau)
         around *= passed
     pivot = own + last
-    x[n - 1] = (x[n - 1] + total) / (pivot if pivot != 0 else _TINY * tau)
-    for i in range(n - 2, -1, -1):
-        x[i] = (x[i] + up[i] * x[i + 1] + rings[i] * x[n - 1]) / pivots[i]
-    return x
+    inverse[-1] = 1 / (pivot if pivot != 0 else _TINY * tau)
+    return inverse, rings
+
+
+@cached_njit(error_model="numpy")
+def substitute(x, inverse, rings, back, up, share):
+    """Right sides x (n, c) turned into solutions. In a row, with `up` for `back` and `back` for `up`, those of L'."""
+    n = len(inverse)
+    for c in range(x.shape[1]):
+        here, total = x[0, c], 0 * x[0, c]
+        for i in range(n - 1):
+            here *= inverse[i]
+            total += share[i] * rings[i] * here
+            here = x[i + 1, c] + back[i] * here
+            x[i + 1, c] = here
+        x[n - 1, c] = (here + total) * inverse[n - 1]
+        here = x[n - 1, c]
+        for i in range(n - 2, -1, -1):
+            here = (x[i, c] + up[i] * here + rings[i] * x[n - 1, c]) * inverse[i]
+            x[i, c] = here

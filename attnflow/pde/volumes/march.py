@@ -14,6 +14,7 @@ RK45, RK23, DOP853   its sparse Jacobian                                   that 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -23,7 +24,10 @@ from ... import capacity
 from ...progress import track
 from .. import chebyshev
 from ..backends import namespace
+from ..eigenvalues import SMALLEST
+from ..grids import weighted_norm
 from ..propagator import EPS, grown, told_growth
+from .chain import Chain
 from .operator import Cells
 from .rational import DEGREE, Exponential, LineExponential
 from .stencil import advance, apply
@@ -33,6 +37,8 @@ INTEGRATORS = ("chebyshev", "rational", *SOLVE_IVP)
 _EXPLICIT = ("RK45", "RK23", "DOP853")
 _LOST, _FOREVER = 1e15, 1e100  # times over 1 / bound, the time of the fastest mode
 _ADVICE = ("; try 'auto'", "; the source may let features grow without bound there")  # without and with one
+_ROUNDINGS = 8  # of a rate, until a solve is done
+_NEGLIGIBLE = 1e-11  # of the largest norm
 _CHUNK = 0.1  # seconds, roughly, between two looks at the keyboard and the progress bar
 _STEEP = 100.0  # range of log w beyond which sqrt(w) H keeps no digit of H where w is least
 _FAINT = 1e-8  # sqrt(w) over its maximum below which sqrt(w) H keeps too few digits of H: extrema still bound it
@@ -49,9 +55,10 @@ def march(
 ) -> tuple[np.ndarray, dict]:
     """The fields at `times`, (T, *grid, c), from initial values (*grid, c), and what was done.
 
-    When interrupted, fewer times come back: those that were finished. What rounding errors and the rational
-    exponential (1e-13) take from sum w H, where constants stay, is given back evenly. Where features may grow, L less
-    its largest eigenvalue is what is exponentiated; the statistics have it as `growth`.
+    When interrupted, fewer times come back: those that were finished. Where constants stay, only what features are off
+    their weighted mean is marched, and what rounding errors and the rational exponential (1e-13) take from sum w H is
+    given back evenly. Where features may grow, L less its largest eigenvalue is what is exponentiated; the statistics
+    have it as `growth`, and as `round_off` the part of the largest norm that rounding errors of |L| t may take.
     """
     if method == "auto":
         method = "chebyshev" if backend == "cupy" else choose(cells, times, tol)
@@ -64,16 +71,47 @@ def march(
         raise ValueError(f"backend must be 'numpy' for the integrator {method!r}, got 'cupy'; use method='chebyshev'")
     values = np.ascontiguousarray(initial.reshape(cells.grid.size, -1))
     run = _chebyshev if method == "chebyshev" else _rational if method == "rational" else _solve_ivp
-    fields, stats = run(cells, values, times, tol, method, backend, progress)
+    mean, gained = np.zeros((2, values.shape[1]))
     if cells.leak is None and cells.symmetric:
-        mass = cells.mass
-        should = mass @ values
+        mean = cells.mass @ values
         if cells.source is not None:
-            should = should + times[: len(fields), None] * (mass @ cells.source)
-        fields = fields + (should - np.einsum("i,tic->tc", mass, fields))[:, None]
+            gained = cells.mass @ cells.source
+            cells = replace(cells, source=cells.source - gained)
+    start = values - mean
+    fields, stats = run(cells, start, times, tol, method, backend, progress)
+    times = times[: len(fields)]
+    if cells.leak is None and cells.symmetric:
+        fields -= np.einsum("i,tic->tc", cells.mass, fields)[:, None]
+    exact = method == "rational" and len(cells.grid.shape) == 1  # relative to every rate
+    if len(fields) and cells.coupled is None and not exact:
+        whole = [values[None], fields + (mean + times[:, None] * gained)[:, None]]
+        scale = np.concatenate([weighted_norm(known, cells.mass) for known in whole]).max(axis=0)
+        at = partial(run, cells, start, tol=tol, method=method, backend=backend, progress=False)
+        lost = _lost(cells, fields, times, np.where(scale > 0, scale, 1.0), max(10 * tol, _NEGLIGIBLE), at)
+        stats["round_off"] = float(lost.max())
+    fields += (mean + times[:, None] * gained)[:, None]
     if len(fields) and times[0] == 0:
         fields[0] = values
     return fields.reshape(len(fields), *initial.shape), {"integrator": method, **stats}
+
+
+def _lost(cells: Cells, fields: np.ndarray, times: np.ndarray, scale: np.ndarray, enough: float, at: Callable) -> np.ndarray:
+    """What rounding errors of L may take by then from the norm of fields (T, n, c), relative to a scale (c,): (T, c).
+
+    A mode's rate is off by a few EPS times the rates that it passes over. What has decayed, or come to rest, did so long
+    before: fields are looked `at` when rounding errors have taken `enough`, and what has not changed since has not suffered.
+    """
+    norms = weighted_norm(fields, cells.mass)
+    passed = np.einsum("i,tic->tc", _ROUNDINGS * cells.mass * cells.loss, fields**2) / np.where(norms > 0, norms, 1.0) ** 2
+    off = EPS * times[:, None] * passed
+    lost = np.minimum(np.expm1(np.minimum(off, 1.0)), 1.0) * norms / scale
+    if ((lost > 10 * enough) | (off > 1)).any() and cells.symmetric and not cells.gains:
+        there = at(times=times[-1:] * enough / off.max())[0]
+        if len(there):
+            changed = enough + 2 * weighted_norm(fields - there, cells.mass) / scale
+            forgotten = changed + (norms / scale if cells.source is None else 0.0)  # what should have decayed may be left
+            lost = np.where(off > 1, forgotten, np.minimum(lost, changed))
+    return lost
 
 
 def choose(cells: Cells, times: np.ndarray, tol: float) -> str:
@@ -172,11 +210,12 @@ def _rational(cells: Cells, values, times, tol: float, method: str, backend: str
     grown(growth, times)
     less = cells.less(growth) if growth else cells
     if len(cells.grid.shape) == 1:
-        exponential: LineExponential | Exponential = LineExponential(*less.bands(), less.loss, less.source, growth)
+        exponential: LineExponential | Exponential = LineExponential(Chain.of(less), less.source, growth)
+        longest = 1 / SMALLEST
     else:
         exponential = Exponential(less.operator(), less.source, growth)
-    # beyond, modes would decay that are zero to rounding errors, and products of two rates overflow
-    steps = np.minimum(np.diff(times, prepend=0.0), _FOREVER / max(cells.bound, 1e-200))
+        longest = _FOREVER / max(cells.bound, 1e-200)  # beyond, products of two rates overflow
+    steps = np.minimum(np.diff(times, prepend=0.0), longest)
     repeated = [k + 1 < len(steps) and abs(steps[k + 1] - steps[k]) <= 1e-13 * times[-1] for k in range(len(steps))]
     result = []
     try:

@@ -4,7 +4,7 @@ On the negative axis exp is a rational function of type (14, 14) to 8e-14 (Carat
 
     exp(t L) v  =  sum_j  c_j (t L - z_j)^-1 v,        z_j the 14 poles, c_j their residues:
 
-one complex solve per conjugate pair, whatever t and however stiff L: by elimination along the line in one
+one complex solve per conjugate pair, whatever t and however stiff L: by elimination without subtraction in one
 dimension, by sparse factorisations in more.
 """
 
@@ -17,6 +17,8 @@ from scipy import linalg, sparse
 from scipy.sparse.linalg import splu
 
 from ...compilation import cached_njit
+from . import chain
+from .chain import Chain, eliminate, substitute
 
 DEGREE = 14
 
@@ -70,82 +72,56 @@ class Exponential:
 
 
 class LineExponential:
-    """The same for cells on a line or circle: dv_i/dt = up_i v_{i+1} + down_i v_{i-1} + (growth - loss_i) v_i + source_i.
+    """The same for the cells of a line or circle, whose slowest modes it knows relative to themselves.
 
-    Indices wrap; where the line ends, the rate across the end is zero.
+    Parameters
+    ----------
+    line : Chain
+    source : (n, c) array or None
+        Constant in time.
+    growth : float
+        A number, at least 0.
+    adjoint : bool
+        Of L' in its place, for cells in a row: what they exchange are masses.
 
     Examples
     --------
-    >>> ring = LineExponential(np.ones(3), np.ones(3), np.full(3, 2.0))
-    >>> decayed = ring.step(np.array([[1.0], [0.0], [-1.0]]), 1.0)   # eigenvalue -3
-    >>> np.allclose(decayed.ravel(), [np.exp(-3), 0, -np.exp(-3)], atol=1e-12)
-    True
+    >>> pair = Chain(np.array([1e-9]), np.array([1e-9]), 0.0, np.zeros(2), np.zeros(2), np.arange(2))
+    >>> LineExponential(pair).step(np.array([[1.0], [-1.0]]), 0.5e9).ravel().round(8)   # eigenvalue -2e-9
+    array([ 0.36787944, -0.36787944])
     """
 
-    def __init__(
-        self, up: np.ndarray, down: np.ndarray, loss: np.ndarray, source: np.ndarray | None = None, growth: float = 0.0
-    ) -> None:
-        self._bands = up, down, loss
-        self._source, self._growth = source, growth
+    def __init__(self, line: Chain, source: np.ndarray | None = None, growth: float = 0.0, adjoint: bool = False) -> None:
+        self._line, self._source, self._growth = line, source, growth
+        self._passes = (line.up, line.back) if adjoint else (line.back, line.up)
 
     def step(self, values: np.ndarray, length: float, keep: bool = False) -> np.ndarray:
         """v (n, c) after a time `length`; nothing is worth keeping."""
+        line = self._line
         source = np.zeros((len(values), 0)) if self._source is None else self._source
         poles, residues = exponential_poles()
         grows = length * self._growth
         pushes = length / (poles + grows)
-        return np.exp(grows) * _step_line(*self._bands, source, np.ascontiguousarray(values), length, poles, residues, pushes)
+        rates = line.up, line.back, line.ring, line.wall, line.share
+        result = np.empty_like(values)
+        result[line.order] = _step_line(
+            *rates, *self._passes, source[line.order], values[line.order], length, poles, residues, pushes
+        )
+        return np.exp(grows) * result
 
 
-@cached_njit(error_model="numpy")
-def _step_line(up, down, loss, source, values, length, poles, residues, pushes):
-    """Elimination without pivoting: every leading block of L has a real spectrum and the poles are not real.
-
-    The corner entries of a ring are a change of rank one: T + x y', x = (g, 0, ..., up_n), y = (1, 0, ..., down_0 / g).
-    """
-    n, columns = values.shape
-    result = np.zeros_like(values)
-    inverse, factor, ring = np.empty(n, np.complex128), np.empty(n, np.complex128), np.empty(n, np.complex128)
-    solved = np.empty((n, columns), np.complex128)
-    wraps = down[0] != 0.0 or up[n - 1] != 0.0
+@cached_njit((chain.__file__,), error_model="numpy")
+def _step_line(up, back, ring, wall, share, forward, backward, source, values, length, poles, residues, pushes):
+    """(t L - z)^-1 v = (-L - tau)^-1 tau v / z with tau = -z / t: every leading block of L has a real spectrum, z is not."""
+    result, solved = np.zeros_like(values), np.empty(values.shape, np.complex128)
     for q in range(len(poles)):
-        first = -length * loss[0] - poles[q]
-        g = -first if wraps else 0j * first
-        corner = length * down[0]
-        for i in range(n):
-            pivot = -length * loss[i] - poles[q]
-            right = 0j * pivot
-            if wraps and i == 0:
-                pivot -= g
-                right = g
-            if wraps and i == n - 1:
-                pivot -= corner * length * up[n - 1] / g
-                right = right + length * up[n - 1]
-            below = 0j * pivot
-            if i > 0:
-                below = length * down[i] * inverse[i - 1]
-                pivot -= below * length * up[i - 1]
-                right = right - below * ring[i - 1]
-            inverse[i], factor[i], ring[i] = 1 / pivot, below, right
-            for c in range(columns):
-                right = values[i, c] + 0j
-                if source.shape[1]:
-                    right += pushes[q] * source[i, c]
-                if i > 0:
-                    right -= below * solved[i - 1, c]
-                solved[i, c] = right
-        for i in range(n - 1, -1, -1):
-            above = length * up[i]
-            ring[i] = (ring[i] - above * ring[i + 1]) * inverse[i] if i < n - 1 else ring[i] * inverse[i]
-            for c in range(columns):
-                rest = solved[i, c] - above * solved[i + 1, c] if i < n - 1 else solved[i, c]
-                solved[i, c] = rest * inverse[i]
-        for c in range(columns):
-            pull = 0j * poles[q]
-            if wraps:
-                pull = (solved[0, c] + corner / g * solved[n - 1, c]) / (1 + ring[0] + corner / g * ring[n - 1])
-            for i in range(n):
-                result[i, c] += 2 * (residues[q] * (solved[i, c] - pull * ring[i])).real
+        tau = -poles[q] / length
+        inverse, rings = eliminate(tau, up, back, ring, wall, share)
+        for i in range(len(values)):
+            for c in range(values.shape[1]):
+                solved[i, c] = tau * (values[i, c] + pushes[q] * source[i, c] if source.shape[1] else values[i, c])
+        substitute(solved, inverse, rings, forward, backward, share)
+        result += 2 * (residues[q] / poles[q] * solved).real
     return result
 
 

@@ -91,7 +91,7 @@ def solve_refined(generator: Generator, problem: Problem, rtol: float, method: s
         if found.error <= rtol:
             found = _checked(generator, problem, found)
         best = found if best is None or best.checked or found.error < best.error else best
-        if best.error <= rtol:
+        if best.error <= rtol or 2 * level.stats.get("round_off", 0.0) > found.error:  # which finer grids do not lower
             break
         if generator.space.dim == 1 and shape[0] >= _FINEST_ROUGH and not found.smooth.all():
             break
@@ -132,6 +132,7 @@ def solve_given(generator: Generator, problem: Problem, shape: tuple[int, ...], 
     weights = _weights(generator, level.cells)
     known = np.concatenate([level.initial[None], level.fields])
     error = relative_error(weighted_norm(difference, weights), weighted_norm(known, weights)) / abs(ratio**2 - 1)
+    error += level.stats.get("round_off", 0.0)
     pair = sorted((level, other), key=lambda found: found.cells.grid.size)
     coarse, fine = ((found.cells, found.initial) for found in pair)
     error = max(error, missed_by_cells(generator, problem, coarse, fine, least=error), _FLOOR)
@@ -259,6 +260,7 @@ def _extrapolate(generator: Generator, problem: Problem, levels: list[Level]) ->
     gap = transfer(transfer(fields, grids[-1], grids[-2]), grids[-2], grids[-1]) - fields
     # sixth-order interpolation errs 64 times less on half the spacing; worst next to walls, so not averaged
     error = float(np.max(discretisation + size(gap, len(levels) - 1, weighted_maximum) / 64))
+    error += finest.stats.get("round_off", 0.0)  # which grids may have in common
     return _Estimate(levels, fields, error, smooth, mean)
 
 
