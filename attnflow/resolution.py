@@ -123,7 +123,9 @@ def narrow_peaks(function: Callable, grid: Grid, known: np.ndarray, name: str = 
             heights.append(abs(checks.evaluate(function, _from_unit(grid, places[-1]), name)[:, j] - usual))
         height = np.concatenate(heights)
         high = np.flatnonzero(height > height.max() / 10)
-        found.append(np.concatenate(places)[high[:: len(high) // 64 + 1]])
+        rising = high[np.argsort(height[high])]  # most are on the top, where a node may be by chance: as many on the slopes
+        slopes = rising[np.searchsorted(height[rising], height.max() * np.linspace(0.1, 1, 64)).clip(max=len(high) - 1)]
+        found.append(np.concatenate(places)[np.union1d(slopes, high[:: len(high) // 64 + 1])])
     return _from_unit(grid, np.concatenate(found)) if found else None
 
 

@@ -82,7 +82,7 @@ def test_files_import_only_from_lower_floors(path):
 ORDER = {
     "pde": (
         "coupled forward conformal", "equations masses", "equation spectrum", "methods watched", "volumes nodes harmonics hermite", "report",
-        "eigenvalues refinement", "problem reach", "generator", "grids propagator", "backends boundaries chebyshev sources",
+        "eigenvalues refinement", "problem reach", "generator sources", "timing", "peaks", "grids propagator", "backends boundaries chebyshev",
     ),
     "kernels": (
         "near", "choice", "cupy_engine", "nufft_engine", "cells_engine", "numba_engine reference_engine", "costs", "registry rules scaling threads", "masks",

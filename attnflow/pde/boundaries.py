@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from inspect import Parameter, signature
 from typing import ClassVar
 
@@ -27,7 +27,7 @@ class Side:
     value: float | np.ndarray | Callable
     name: ClassVar[str] = ""
 
-    @property
+    @cached_property
     def moves(self) -> bool:
         """Whether the value changes in time."""
         if not callable(self.value):
@@ -80,12 +80,12 @@ class Robin(Side):
         """b at wall points (M, n): (M,)."""
         if not callable(self.coefficient):
             return np.full(len(points), self.coefficient)
-        values = checks.scalar_field(self.coefficient, points, _COEFFICIENT)
-        return checks.array(values, f"{_COEFFICIENT}(points)")
+        values = checks.scalar_field(self.coefficient, points, COEFFICIENT)
+        return checks.array(values, f"{COEFFICIENT}(points)")
 
 
 NO_GROWTH = (-np.inf, -np.inf)  # where nothing is fed at walls
-_COEFFICIENT = "boundary's coefficient b"
+COEFFICIENT = "boundary's coefficient b"
 
 
 def _at_time(value: Callable, t: float, points: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ def read_boundary(boundary, space: Space) -> Walls:
 
 def check_walls(walls: Walls, space: Space, columns: int) -> None:
     """Evaluate what is said of every wall once, at its middle, so that errors come before any work."""
-    for k, end, side in _places(walls, space):
+    for k, end, side in wall_places(walls, space):
         point = space.from_unit_cube(np.full((1, space.dim), 0.5))
         point[:, k] = end
         side.at(point, columns)
@@ -161,18 +161,18 @@ def warn_of_growth(walls: Walls, space: Space, rate: Sequence[float] | None) -> 
         how = f"features grow as exp({sum(rate) / 2:.3g} t)"
     else:
         how = f"features may grow, though no faster than exp({rate[1]:.2g} t), a rate that cannot be told from 0"
-    for k, end, side in _places(walls, space):
+    for k, end, side in wall_places(walls, space):
         points = space.probe_points()
         points[:, k] = end
         if isinstance(side, Robin) and (side.coefficient_at(points) < 0).any():
             checks.warn(
-                f"{how}: {_COEFFICIENT} is negative on axis {k}; in d_nu H + b H = g, nu outward, a positive one lets them decay",
+                f"{how}: {COEFFICIENT} is negative on axis {k}; in d_nu H + b H = g, nu outward, a positive one lets them decay",
                 checks.GrowthWarning,
             )
             return
 
 
-def _places(walls: Walls, space: Space) -> list[tuple[int, float, Side]]:
+def wall_places(walls: Walls, space: Space) -> list[tuple[int, float, Side]]:
     """Axis, coordinate and side of all walls that are not no-flux."""
     pairs = enumerate(zip(walls, space.bounds))
     return [(k, end, side) for k, (pair, ends) in pairs for side, end in zip(pair or (), ends) if side is not None]
@@ -231,7 +231,7 @@ def _read_side(side) -> Side | None:
     if kind is Dirichlet:
         return Dirichlet(value)
     coefficient = 0.0 if side[0] == "neumann" else side[1]
-    coefficient = coefficient if callable(coefficient) else checks.real(coefficient, _COEFFICIENT)
+    coefficient = coefficient if callable(coefficient) else checks.real(coefficient, COEFFICIENT)
     told = callable(value) or value.any() or callable(coefficient) or coefficient
     return Robin(value, coefficient) if told else None
 

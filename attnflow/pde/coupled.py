@@ -21,6 +21,7 @@ from .equation import Equation, flow_latex, where_latex
 from .equations import DriftDiffusion
 from .generator import Generator
 from .grids import on_sphere
+from .peaks import Peaks, find_peaks, scattered_in
 from .problem import Problem
 from .volumes.operator import Cells
 
@@ -95,6 +96,14 @@ class General(Equation):
     def generator(self) -> Generator:
         """That of its drift-diffusion part."""
         return Generator(self.density.space, self.density, self.drift, self.mobility)
+
+    def _peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
+        known = self._velocity_field(scattered_in(self.space, ranges))
+        return super()._peaks(ranges) + find_peaks(self._velocity_field, "velocity", self.space, ranges, known, size=1.0)
+
+    def _velocity_field(self, x: np.ndarray) -> np.ndarray:
+        """Beside what diffusion does across the space."""
+        return _evaluate(self.velocity, x) * np.ptp(self.space.probe_points(), axis=0)
 
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         cells = super().cells(shape, walls, columns, ranges)
@@ -195,6 +204,9 @@ class Heads(Equation):
             return None
         return tuple((min(low for low, _ in axis), max(high for _, high in axis)) for axis in zip(*each))
 
+    def _peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
+        return sum((equation._peaks(ranges) for equation in self.equations), ())
+
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         ranges = self.ranges() if ranges is None else ranges
         parts = [equation.cells(shape, walls, columns, ranges) for equation in self.equations]
@@ -222,9 +234,8 @@ def _of_all(ingredients: list[Callable], x: np.ndarray, known=None) -> tuple[np.
 
 def _with_velocity(ingredients: Callable, equation: General, x: np.ndarray, known=None) -> tuple[np.ndarray, np.ndarray]:
     logarithms, others = ingredients(x, known)
-    # a velocity matters beside what diffusion does across the space: rounding errors of a zero are no structure
-    diffusion = 1 / np.ptp(equation.space.probe_points(), axis=0)
-    return logarithms, np.concatenate([others, _evaluate(equation.velocity, x) + diffusion], axis=1)
+    # rounding errors of a zero are no structure
+    return logarithms, np.concatenate([others, equation._velocity_field(x) + 1], axis=1)
 
 
 def _evaluate(velocity: Callable, x: np.ndarray) -> np.ndarray:

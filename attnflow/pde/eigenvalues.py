@@ -10,6 +10,7 @@ from ..grid import Grid
 from ..resolution import between, interpolation_error
 from .boundaries import Walls, sides
 from .generator import Generator
+from .peaks import Peaks, scattered_in, unseen, wall_peaks
 from .propagator import EPS
 
 TOLERANCE = 1e-10  # of eigenvalues, relative
@@ -42,8 +43,19 @@ def lost_digits(bound: float, sizes: np.ndarray, walls: Walls) -> float:
     return float(EPS * bound / least) if least > 0 else np.inf
 
 
-def missed_weight(generator: Generator, grid: Grid) -> float:
-    """How far the weight between the nodes is from what they say of it: of its root, in one dimension of log w."""
+def peaks_of(generator: Generator, walls: Walls) -> tuple[Peaks, ...]:
+    """Narrow peaks that grids have to see."""
+    space, ranges = generator.space, generator.ranges()
+    return generator.peaks(ranges) + wall_peaks(walls, space, ranges, scattered_in(space, ranges), 1, np.zeros(1))
+
+
+def missed_weight(generator: Generator, grid: Grid, peaks: tuple[Peaks, ...]) -> float:
+    """How far the weight between the nodes is from what they say of it: of its root, in one dimension of log w; or how far
+    peaks are that they do not see."""
+    return max(_missed_between(generator, grid), unseen(peaks, grid))
+
+
+def _missed_between(generator: Generator, grid: Grid) -> float:
     log_w = generator.log_weight(grid.points)
     if len(grid.axes) > 1:
         root = np.exp((log_w - log_w.max()) / 2)

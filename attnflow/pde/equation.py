@@ -20,6 +20,7 @@ from .boundaries import NO_GROWTH, Walls, warn_of_growth
 from .generator import Generator
 from .grids import on_sphere
 from .methods import METHODS, solve_problem
+from .peaks import Peaks
 from .problem import Problem, moderated, read_problem, read_shape
 from .report import moments, restored
 from .volumes.operator import Cells, assemble
@@ -49,6 +50,10 @@ class Equation(display.Typeset):
     def ranges(self, horizon: float = 0.0) -> tuple[tuple[float, float], ...] | None:
         """Where the equation is solved up to the time `horizon`: (low, high) per axis, None for spheres."""
         return self.generator.ranges(horizon)
+
+    def _peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
+        """Narrow peaks of what the equation is made of, which grids on the ranges have to see."""
+        return self.generator.peaks(ranges)
 
     def cells(self, shape: tuple[int, ...], walls: Walls, columns: int = 1, ranges=None) -> Cells:
         """The finite-volume operator on that many cells per axis, with the walls' sources for `columns` features."""
@@ -100,7 +105,8 @@ class Equation(display.Typeset):
             the outward normal of unit length in g's metric: d_nu H = +- g^ka d_a H / sqrt(g^kk) at an end of axis k. Values
             and g are numbers, one per column, or callables on wall points (M, n), or on wall points and the time; b is a
             number or a callable on wall points -> (M,), in units of 1 / length. Through such walls the integral of H w
-            dx changes at the rate of that of p^drift (g - b H) dS, dS the walls' area in g.
+            dx changes at the rate of that of p^drift (g - b H) dS, dS the walls' area in g. What walls do for less than 1/300
+            of the time may be missed: ask for output times there.
         rtol : float
             Relative error in the L2 norm weighted by w, that is by p^drift, relative to the largest norm over time
             (on a line with drift < 1, weighted by p). Where p^drift is small the error at a point may be far larger:
@@ -220,10 +226,11 @@ class Equation(display.Typeset):
 
     def _assembled(self, problem: Problem, shape: tuple[int, ...]) -> Cells:
         cells = self.cells(shape, problem.walls, problem.columns, problem.ranges)
+        cells = replace(cells, timing=problem.timing)
         return cells if problem.source is None else cells.plus(problem.source)
 
     def _asked(self, initial, t, shape: tuple[int, ...] | None, boundary, backend: str, progress: bool, source) -> Problem:
-        problem = read_problem(self.generator, self.ranges, initial, t, shape, boundary, backend, progress, source)
+        problem = read_problem(self.generator, self.ranges, self._peaks, initial, t, shape, boundary, backend, progress, source)
         return replace(problem, mixed=self.mixes_columns)
 
     def _presented(self, solution: Solution) -> Solution:

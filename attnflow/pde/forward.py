@@ -185,7 +185,9 @@ class FokkerPlanck(Equation):
         ranges_to = partial(reach, self.generator, initial)
 
         def solve(times: float | Sequence[float]) -> Solution:
-            asked = read_problem(self.generator, ranges_to, initial, times, shape, boundary, backend, progress, None)
+            asked = read_problem(
+                self.generator, ranges_to, self._peaks, initial, times, shape, boundary, backend, progress, None
+            )
             for _ in range(_CUTS):
                 assert asked.ranges is not None  # a line has some
                 cells = partial(self.cells, walls=asked.walls, columns=asked.columns, ranges=asked.ranges)

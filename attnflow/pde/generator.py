@@ -18,6 +18,7 @@ from ..geometry import Density, Space, Sphere, Uniform
 from ..geometry.tensors import determinant, inverse
 from ..grid import Axis, Grid
 from .grids import on_sphere
+from .peaks import Peaks, find_peaks, scattered_in
 
 _DEPTH = 24.0  # of the root of the weight, below its top, where a line is cut
 _WIDENINGS = 24  # by half the width each, until the weight has ended
@@ -93,6 +94,15 @@ class Generator:
         ValueError
             If p vanishes at a point, or the mobility is not positive there: nothing carries features across it.
         """
+        result = self._log_power(x)
+        if metric is not None:
+            result = result + np.log(determinant(metric)) / 2
+        elif not self.space.flat:
+            result = result + np.log(self.space.volume_element(x))
+        return result if self.mobility is None else result - self._log_mobility(x)
+
+    def _log_power(self, x: np.ndarray) -> np.ndarray:
+        """drift log p, up to a constant."""
         log_p = self.density.relative_log_pdf(x) if self.drift else np.zeros(len(x))
         bad = ~np.isfinite(log_p)
         if bad.any():
@@ -101,12 +111,34 @@ class Generator:
                 f"density must be positive wherever the equation is solved, got log p = {log_p[where]} at x = {x[where]}; "
                 "restrict the space to where it is, or mix in a little of a Uniform or wide Gaussian density"
             )
-        result = self.drift * log_p
-        if metric is not None:
-            result = result + np.log(determinant(metric)) / 2
-        elif not self.space.flat:
-            result = result + np.log(self.space.volume_element(x))
-        return result if self.mobility is None else result - np.log(self.mobility_at(x))
+        return self.drift * log_p
+
+    def _log_mobility(self, x: np.ndarray) -> np.ndarray:
+        return np.log(self.mobility_at(x))
+
+    def _metric_fields(self, x: np.ndarray) -> np.ndarray:
+        fields = tensor_fields(self.space.metric(x), on_sphere(self.space))
+        if not on_sphere(self.space):
+            fields[:, : self.space.dim] = np.log(fields[:, : self.space.dim])
+        return fields
+
+    def peaks(self, ranges: tuple[tuple[float, float], ...] | None) -> tuple[Peaks, ...]:
+        """Narrow peaks of what L is made of, on the ranges: each of density, mobility and metric by itself, as one that stands on
+        a wave of another is not found."""
+        made_of: list[tuple[Callable, str]] = []
+        if self.drift and not isinstance(self.density, Uniform):
+            made_of.append((self._log_power, "density"))
+        if self.mobility is not None:
+            made_of.append((self._log_mobility, "mobility"))
+        if not self.space.flat and type(self.space) is not Sphere:
+            made_of.append((self._metric_fields, "metric"))
+        found: tuple[Peaks, ...] = ()
+        places = scattered_in(self.space, ranges)
+        for function, name in made_of:
+            known = checks.evaluate(function, places, name)
+            size = np.abs(known).max() if name == "metric" and on_sphere(self.space) else 1.0
+            found += find_peaks(function, name, self.space, ranges, known, size=float(size))
+        return found
 
     def normalised_log_weight(self, x: np.ndarray) -> np.ndarray:
         """The same with p's normalisation: log of the conserved weight itself."""

@@ -21,6 +21,7 @@ from ..resolution import interpolation_error
 from ..solution import Solution
 from .generator import Generator
 from .grids import cell_grid, steepness, transfer
+from .peaks import unseen
 from .problem import Problem
 from .propagator import compared_growth, grown
 from .report import report_interrupted, warn_if_coarse
@@ -177,6 +178,7 @@ class Masses:
         gap = transfer(transfer(fields, grids[-1], grids[-2]), grids[-2], grids[-1]) - fields
         missed = float(interpolation_error(self.problem.initial, grids[-1], finest.initial, "initial").max())
         error += self._size(finest, gap) / 64 + finest.change
+        missed = max(missed, unseen(self.problem.peaks, grids[-1]))
         return fields, last, max(error, missed if missed > _BLIND else 0.0)
 
     def _is_smooth(self, levels: list[_Level], changes: list[float]) -> bool:

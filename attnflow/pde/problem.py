@@ -12,14 +12,16 @@ from .. import capacity, checks
 from ..geometry import Space
 from ..grid import Grid
 from ..norms import unit
-from ..resolution import interpolation_error, narrow_peaks
 from .backends import namespace
 from .boundaries import Side, Walls, check_walls, read_boundary, sides
 from .generator import Generator
-from .grids import cell_grid, on_sphere, transfer
-from .sources import Source, read_source
+from .grids import on_sphere, transfer
+from .peaks import Peaks, find_peaks, scattered_in, wall_peaks
+from .sources import Source, read_source, source_peaks
+from .timing import SELDOM, Timing, asked_times, wall_timing
 
 _BYTES = {1: 350, 2: 140, 3: 230}  # a cell, at least: what finite volumes take for one feature at one time
+_INITIAL = "initial"
 _FAINT, _MANY = 1e-100, 2**12  # sizes below which as many points are asked
 _USUAL = 1e-100, 1e100  # sizes whose squares neither overflow nor vanish
 
@@ -42,14 +44,16 @@ class Problem:
     backend : str
         Where fields are computed: "numpy" or "cupy".
     progress : bool
-    peaks : (M, columns) array or None
-        Points on narrow peaks of the initial values, which a grid has to see.
+    peaks : tuple of Peaks
+        Of the initial values, the equation, the walls and the source.
     mixed : bool
         Whether the equation mixes columns: one then leaves the range of its initial values.
     norm_name : str
         What errors are measured in, in words.
     source : Source or None
         What is added to dH/dt.
+    timing : Timing
+        Of walls that move.
     """
 
     initial: Callable | np.ndarray
@@ -59,10 +63,11 @@ class Problem:
     ranges: tuple[tuple[float, float], ...] | None = None
     backend: str = "numpy"
     progress: bool = False
-    peaks: np.ndarray | None = None
+    peaks: tuple[Peaks, ...] = ()
     mixed: bool = False
     norm_name: str = ""
     source: Source | None = None
+    timing: Timing = Timing()
 
     @property
     def closed(self) -> bool:
@@ -73,18 +78,10 @@ class Problem:
     def columns(self) -> int:
         return len(self.sizes)
 
-    def missed_peaks(self, grid: Grid, values: np.ndarray, points: np.ndarray | None = None) -> float:
-        """Error of the interpolant of initial values (*grid, c) on those peaks, relative to what stands out there.
-
-        `points` are the peaks in the coordinates of the grid, where these are others.
-        """
-        if self.peaks is None:
-            return 0.0
-        usual = np.median(values.reshape(grid.size, -1), axis=0)
-        there = checks.evaluate(self.initial, self.peaks, "initial")
-        return float(
-            interpolation_error(there - usual, grid, values - usual, points=self.peaks if points is None else points).max()
-        )
+    @property
+    def starts_narrow(self) -> bool:
+        """Whether the initial values have such peaks."""
+        return any(peaks.name == _INITIAL for peaks in self.peaks)
 
     def sample(self, grid: Grid) -> np.ndarray:
         """Initial values on a grid, (*grid, c); an array is interpolated at the grid's order."""
@@ -106,6 +103,7 @@ class Problem:
 def read_problem(
     generator: Generator,
     ranges_to: Callable,
+    peaks_in: Callable,
     initial,
     t,
     shape: tuple[int, ...] | None,
@@ -116,7 +114,7 @@ def read_problem(
 ) -> Problem:
     """Check every argument; raises ValueError or TypeError naming the one at fault.
 
-    `ranges_to` tells where the equation is solved up to a time.
+    `ranges_to` tells where the equation is solved up to a time, `peaks_in` the equation's peaks there.
     """
     namespace(checks.choice(backend, "backend", ("numpy", "cupy")))
     times, space = checks.output_times(t), generator.space
@@ -142,17 +140,25 @@ def read_problem(
         sizes = np.abs(initial).max(axis=tuple(range(initial.ndim - 1)))
     if any(walls):
         check_walls(walls, space, len(sizes))
-    ranges, peaks = ranges_to(times[-1]), None
+    ranges = ranges_to(times[-1])
+    peaks: tuple[Peaks, ...] = ()
     if callable(initial):
-        peaks = narrow_peaks(initial, cell_grid(space, (8,) * space.dim, ranges), known, "initial")
-        if peaks is not None:
-            sizes = np.maximum(sizes, np.abs(checks.evaluate(initial, peaks, "initial")).max(axis=0))
-    places = space.probe_points()
-    if ranges is not None:
-        places = space.from_unit_cube(np.random.default_rng(0).random((len(places), space.dim)), ranges)
-    added = read_source(source, places, times, sizes)
+        peaks = find_peaks(initial, _INITIAL, space, ranges, known)
+        for found in peaks:
+            sizes = np.maximum(sizes, np.abs(checks.evaluate(initial, found.points, _INITIAL)).max(axis=0))
+    places, asked = scattered_in(space, ranges), asked_times(times)
+    added = read_source(source, places, asked, sizes)
+    if added is not None:
+        spots = source_peaks(added, space, ranges, places, asked)
+        if spots:
+            added = read_source(source, np.concatenate([places, *(spot.points for spot in spots)]), asked, sizes)
+        peaks += spots
+    peaks += peaks_in(ranges) + wall_peaks(walls, space, ranges, places, len(sizes), asked[::SELDOM])
+    timing = wall_timing(walls, space, places, peaks, len(sizes), asked)
     name = generator.norm_name
-    return Problem(initial, sizes, times, walls, ranges, backend, bool(progress), peaks, norm_name=name, source=added)
+    return Problem(
+        initial, sizes, times, walls, ranges, backend, bool(progress), peaks, norm_name=name, source=added, timing=timing
+    )
 
 
 def read_shape(grid: int | Sequence[int] | None, space: Space) -> tuple[int, ...] | None:

@@ -13,6 +13,7 @@ from ..grid import Grid
 from ..solution import Solution
 from .generator import Generator
 from .grids import embedded, steepness, weighted_norm
+from .peaks import unseen
 from .problem import Problem, times_powers
 
 _STEPS = 0.01  # of rtol is left to the integration in time, which a comparison of grids does not see
@@ -47,10 +48,16 @@ def report(
         message = f"finished on the given grid; estimated relative error {error:.1g} in {problem.norm_name}"
     elif error > rtol:
         lost = stats.get("round_off", 0.0)
+        hidden = dict.fromkeys(peaks.name for peaks in problem.peaks if unseen([peaks], grid))
+        data = (
+            f"it does not see a narrow peak of {' and '.join(hidden)}"
+            if hidden
+            else "initial, a wall or the density is not smooth enough"
+        )
         why = (
             f"rounding errors of L by that time may take {lost:.1g}; pass a larger rtol or an earlier t"
             if lost > rtol and 2 * lost > error
-            else "initial or the density is not smooth enough; pass a larger rtol, smoother data, or a grid to accept its error"
+            else f"{data}; pass a larger rtol, smoother data, or a grid to accept its error"
         )
         message = (
             f"estimated relative error {error:.1g} in {problem.norm_name}, on the finest grid {stats['grid']}, above rtol = "

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from .. import checks
+from ..geometry import Space
+from .peaks import Peaks, find_peaks
+from .timing import SELDOM, Timing, asked_times, timing_of
 
-_TIMES = 300  # at which a source is asked whether it changes
 _PLACES = 100  # of a grid, at which it is asked for jumps
-_STEPS = 64  # of a solver at least, where it does
-_JUMPS, _HALVINGS = 0.05, 40  # of all its changes, from one time to the next: a jump, if halving the time leaves half of it
 _SHARES = (-3.0, -0.3, 0.02, 1.0, 3.0)  # of the features' size, at which it is asked whether it is affine
 _SAME = 1e-11  # relative difference from s + r H that is rounding
 
@@ -29,17 +30,14 @@ class Source:
         Of the features, positive.
     affine : bool
         Whether it is s(x) + r(x) H, with one rate r for all columns, wherever it was asked.
-    jumps : tuple of (before, after)
-        Times between which it was seen to jump.
-    longest_step : float
-        That a solver may take.
+    timing : Timing
+        Where it is not affine.
     """
 
     function: Callable
     sizes: np.ndarray
     affine: bool = False
-    jumps: tuple[tuple[float, float], ...] = ()
-    longest_step: float = np.inf
+    timing: Timing = Timing()
 
     def at(self, points: np.ndarray, t: float, features: np.ndarray) -> np.ndarray:
         """(M, c); raises ValueError or TypeError naming the source where that is not what it returns."""
@@ -92,27 +90,7 @@ class Source:
     def timed(self, points: np.ndarray, times: np.ndarray) -> Source:
         """With what there is to know of its changes in time, at features that stay."""
         features = np.broadcast_to(self.sizes, (len(points), len(self.sizes)))
-
-        def change(a: np.ndarray, b: np.ndarray) -> float:
-            return float((np.abs(b - a) / self.sizes).max())
-
-        values = [self.at(points, t, features) for t in times]
-        changes = [change(a, b) for a, b in zip(values, values[1:])]
-        if not any(changes):
-            return self
-        jumps = []
-        for k in np.flatnonzero(np.array(changes) > _JUMPS * max(change(values[0], v) for v in values)):
-            (before, after), (a, b) = times[k : k + 2].tolist(), values[k : k + 2]
-            for _ in range(_HALVINGS):
-                between = (before + after) / 2
-                value = self.at(points, between, features)
-                left = change(a, value) > change(value, b)
-                before, after, a, b = (before, between, a, value) if left else (between, after, value, b)
-                if change(a, b) < changes[k] / 2:
-                    break
-            else:
-                jumps.append((before, after))
-        return replace(self, jumps=tuple(jumps), longest_step=float(times[-1]) / _STEPS)
+        return replace(self, timing=timing_of(lambda t: self.at(points, t, features), times))
 
     def scaled(self, powers: np.ndarray) -> Source:
         """Of features over powers of two (c,)."""
@@ -124,7 +102,7 @@ class Source:
 
 
 def read_source(source: object, points: np.ndarray, times: np.ndarray, sizes: np.ndarray) -> Source | None:
-    """The `source` argument, asked at points (M, n), times up to the last and features of several sizes (c,).
+    """The `source` argument, asked at points (M, n), increasing times (T,) and features of several sizes (c,).
 
     Raises
     ------
@@ -135,13 +113,27 @@ def read_source(source: object, points: np.ndarray, times: np.ndarray, sizes: np
         return None
     function = checks.function(source, "source", "callable on points (M, n), the time and H (M, c)")
     found = Source(function, np.where(sizes > 0, sizes, 1.0))
-    asked = asked_times(times)
-    if found.seems_affine(points, asked):
+    if found.seems_affine(points, times):
         return replace(found, affine=True)
-    return found.timed(points, asked)
+    return found.timed(points, times)
 
 
-def asked_times(times: np.ndarray) -> np.ndarray:
-    """Output times and those between at which a source is asked: jittered, no whole fractions of the last."""
-    even = (np.arange(1, _TIMES - 1) + np.random.default_rng(0).uniform(-0.5, 0.5, _TIMES - 2)) / (_TIMES - 1)
-    return np.unique(np.concatenate([[0.0], times[-1] * even, times]))
+def source_peaks(
+    source: Source, space: Space, ranges: tuple[tuple[float, float], ...] | None, places: np.ndarray, times: np.ndarray
+) -> tuple[Peaks, ...]:
+    """Narrow peaks of what a source does up to the last time, relative to the features.
+
+    They are looked for at a few times, at two where it seems to be affine, which it then is at all.
+    """
+    found: tuple[Peaks, ...] = ()
+    for t in times[[0, len(times) // 2]] if source.affine else times[::SELDOM]:
+        function = partial(_effect, source, float(times[-1]), float(t))
+        found += find_peaks(function, "source", space, ranges, function(places), size=1.0)
+    return found
+
+
+def _effect(source: Source, horizon: float, t: float, x: np.ndarray) -> np.ndarray:
+    none = np.zeros((len(x), len(source.sizes)))
+    return np.concatenate(
+        [source.at(x, t, features) * horizon / source.sizes for features in (none, none + source.sizes)], axis=1
+    )

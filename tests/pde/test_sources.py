@@ -5,7 +5,7 @@ import pytest
 
 import attnflow as af
 from attnflow.pde import DriftDiffusion, Heat
-from attnflow.pde.sources import asked_times
+from attnflow.pde.timing import asked_times
 
 CIRCLE, X = Heat(af.Circle()), np.linspace(0, 6, 20)[:, None]
 ROD = Heat(af.Box([(0, np.pi)]))

@@ -17,6 +17,7 @@ from ...resolution import interpolation_error
 from ...solution import Solution
 from ..generator import Generator
 from ..grids import node_grid, relative_error
+from ..peaks import missed_peaks
 from ..problem import Problem
 from ..propagator import propagate
 from ..refinement import EXACT, JUDGED, ROUND_OFF, interpolation_round_off, refinements
@@ -86,6 +87,7 @@ def smooth_degree(generator: Generator, problem: Problem | None, rtol: float) ->
 
 def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[int, int, float] | None:
     """Those degrees, and how far what they hold is from its samples on finer nodes, between those."""
+    peaks = problem.peaks if problem else generator.peaks(None)
     for size in _SAMPLED:
         grid, tops = node_grid(generator.space, (size, 2 * size)), []
 
@@ -117,10 +119,7 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
             needed.append(_degree(grid, values[:, 10:], rtol))
         if width is None or None in needed:
             continue
-        missed = float(interpolation_error(fields, grid, values, JUDGED).max())
-        if values.shape[1] > 10:
-            assert problem is not None  # its initial values are these columns
-            missed = max(missed, problem.missed_peaks(grid, values[:, 10:]))
+        missed = max(float(interpolation_error(fields, grid, values, JUDGED).max()), missed_peaks(peaks, grid))
         if missed <= max(10 * rtol, interpolation_round_off(grid)):
             degree = int(np.ceil(max(n for n in needed if n is not None))) + 2
             return (degree, width, missed) if next_degree(degree, _largest(generator)) else None
@@ -137,7 +136,7 @@ def _unseen(generator: Generator, problem: Problem, degree: int) -> float:
         return np.concatenate([np.exp((generator.log_weight(x) - top) / 2)[:, None], *given], axis=1)
 
     missed = float(interpolation_error(fields, grid, fields(grid.points), JUDGED).max())
-    return max(missed, problem.missed_peaks(grid, problem.sample(grid)) if callable(problem.initial) else 0.0)
+    return max(missed, missed_peaks(problem.peaks, grid))
 
 
 def next_degree(degree: int, largest: int = _LARGEST) -> int | None:

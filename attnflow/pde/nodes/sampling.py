@@ -53,11 +53,12 @@ class Sample:
             axes = zip(self.angles.axes, self.grid.axes, self.wraps)
             along = (angle.nodes if wraps else angle.nodes[: axis.size + 1] for angle, axis, wraps in axes)
             nodes = np.stack([x.ravel() for x in np.meshgrid(*along, indexing="ij")], axis=-1)
-            points = self._places(np.concatenate([nodes, between(self.angles)]))
+            points = self.places(np.concatenate([nodes, between(self.angles)]))
         points.flags.writeable = False
         return points
 
-    def _places(self, angles: np.ndarray) -> np.ndarray:
+    def places(self, angles: np.ndarray) -> np.ndarray:
+        """Points (N, n) at angles."""
         axes = zip(angles.T, self.grid.axes, self.wraps)
         places = (x if wraps else axis.low + (axis.high - axis.low) * (1 - np.cos(x)) / 2 for x, axis, wraps in axes)
         return np.stack(list(places), axis=1)

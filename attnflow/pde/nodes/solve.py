@@ -19,6 +19,7 @@ from ...solution import Solution
 from ..boundaries import Walls
 from ..generator import Generator, tensor_fields
 from ..grids import node_grid, relative_error, transfer, weighted_norm, wrapping
+from ..peaks import missed_peaks, unseen
 from ..problem import Problem
 from ..propagator import compared_growth, predicted_seconds, propagate
 from ..refinement import BUDGET, EXACT, JUDGED, MOST_CELLS, ROUND_OFF, interpolation_round_off, refinements
@@ -124,6 +125,7 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
     if not np.isfinite(generator.space.bounds).all():
         return None
     walls = problem.walls if problem else ()
+    peaks = problem.peaks if problem else generator.peaks(generator.ranges())
     given = problem.initial if problem and not callable(problem.initial) else None
     for size in _SAMPLED[generator.space.dim]:
         sample = sample_on(node_grid(generator.space, (size,) * generator.space.dim))
@@ -156,14 +158,16 @@ def _judge(generator: Generator, problem: Problem | None, rtol: float) -> tuple[
             continue
         apart = interpolation_error(fields[nodes:], sample.angles, values, JUDGED)
         missed = float(apart[:expanded].max()), float(apart[expanded:].max(initial=0.0))
-        if problem and problem.peaks is not None:
-            peak = problem.missed_peaks(sample.angles, values[..., 1 : 1 + problem.columns], sample.turned(problem.peaks))
-            missed = max(missed[0], peak), missed[1]
+        missed = max(missed[0], missed_peaks(peaks, sample.angles, sample.places, sample.turned)), missed[1]
         if max(missed) > max(10 * rtol, interpolation_round_off(sample.angles)):
             continue
         most = [max(s * k for s, k in zip(shares, along)) for along in zip(*widths)]
         needed = [k + 3 if wraps else k / 2 + 3 for k, wraps in zip(most, wrapping(generator.space))]
         sizes = allowed_sizes(generator, tuple(int(np.ceil(k)) for k in needed))
+        while unseen(peaks, node_grid(generator.space, sizes)):  # walls, of which no width is known
+            sizes = next_sizes(generator, sizes)
+            if not is_affordable(generator, sizes, walls):
+                return None
         return (sizes, max(missed)) if is_affordable(generator, next_sizes(generator, sizes), walls) else None
     return None
 
@@ -272,7 +276,7 @@ def _unseen(generator: Generator, problem: Problem, solved: _Solved) -> float:
         parts += [problem.source.fields(x)] if problem.source is not None else []
         return np.concatenate(parts, axis=1)
 
-    missed = problem.missed_peaks(grid, solved.initial)
+    missed = missed_peaks(problem.peaks, grid)
     return max(missed, float(interpolation_error(fields, grid, fields(grid.points), JUDGED).max()))
 
 

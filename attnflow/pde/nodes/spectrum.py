@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..boundaries import Walls
-from ..eigenvalues import TOLERANCE, Found, lost_digits, missed_weight, relative_change
+from ..eigenvalues import TOLERANCE, Found, lost_digits, missed_weight, peaks_of, relative_change
 from ..generator import Generator
 from ..grids import node_grid, wrapping
 from ..propagator import eigenpairs
@@ -27,13 +27,14 @@ def node_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, w
     sizes = allowed_sizes(generator, tuple(max(n, least) for n in sizes) if shape is None else shape)
     if np.prod(sizes) > _DENSE[generator.space.dim]:
         return None
+    peaks = peaks_of(generator, walls)
     found, error = _modes(generator, k, sizes, walls), np.inf
-    if shape is None and missed_weight(generator, found.grid) > _HIDDEN:
+    if shape is None and missed_weight(generator, found.grid, peaks) > _HIDDEN:
         return None  # not so smooth as it seemed
     while error > max(TOLERANCE, found.round_off) and np.prod(next_sizes(generator, sizes)) <= _DENSE[generator.space.dim]:
         sizes = next_sizes(generator, sizes)
         finer = _modes(generator, k, sizes, walls)
-        error = max(relative_change(found.sizes, finer.sizes), missed_weight(generator, finer.grid))
+        error = max(relative_change(found.sizes, finer.sizes), missed_weight(generator, finer.grid, peaks))
         if shape is not None:
             break
         found = finer

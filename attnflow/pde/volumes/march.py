@@ -259,11 +259,11 @@ def _solve_ivp(cells: Cells, values, times, tol: float, method: str, backend: st
             f"errors, got {times[-1]:g}"
         )
     scale = float(np.abs(values).max()) or float(np.abs(rate(0.0, values.ravel())).max()) * times[-1] or 1.0
-    options = {"rtol": max(tol, 1e-12), "atol": max(tol, 1e-14) * scale, "max_step": cells.longest_step, **implicit}
+    options = {"rtol": max(tol, 1e-12), "atol": max(tol, 1e-14) * scale, "max_step": cells.timing.longest_step, **implicit}
     result, v, began, evaluations = [], values.ravel(), 0.0, 0
     try:
         for time in track(times, progress, unit="time"):
-            for end, after in [*(jump for jump in cells.jumps if began < jump[0] < time), (time, time)]:
+            for end, after in [*(jump for jump in cells.timing.jumps if began < jump[0] < time), (time, time)]:
                 if end > began:
                     step = getattr(integrate, method)(rate, began, v, end, **options)
                     while step.status == "running":

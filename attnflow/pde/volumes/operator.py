@@ -23,6 +23,7 @@ from ..generator import Generator
 from ..grids import cell_grid, steepness
 from ..propagator import largest_eigenvalue
 from ..sources import Source
+from ..timing import Timing
 from .rates import at_offset, crossings, exchange_rates, wall_rates
 
 STEEPEST = 100.0  # largest change of log w from a cell to the next for which exp is still harmless
@@ -54,8 +55,8 @@ class Cells:
         t -> (n, c) in its place, where a wall's value changes in time.
     reaction : callable or None
         (t, (n, c) features) -> (n, c), added to it: a source that is not affine.
-    jumps, longest_step
-        What a solver has to know of it, as in `Source`.
+    timing : Timing
+        Of what moves in time.
     open_walls : bool
         Whether some wall is not no-flux.
     monotone : bool
@@ -79,8 +80,7 @@ class Cells:
     ingredients: Callable
     open_walls: bool = False
     reaction: Callable | None = None
-    jumps: tuple[tuple[float, float], ...] = ()
-    longest_step: float = np.inf
+    timing: Timing = Timing()
     coupled: sparse.csr_array | None = None
 
     @property
@@ -117,7 +117,7 @@ class Cells:
         x = self.grid.points
         if not source.affine or self.coupled is not None:
             reaction = partial(_reaction, source, x)
-            return replace(self, reaction=reaction, jumps=source.jumps, longest_step=source.longest_step)
+            return replace(self, reaction=reaction, timing=self.timing.beside(source.timing))
         constant, rate = source.parts(x)
         less = self.less(-rate) if rate.any() else self
         moving = self.moving_source and partial(_sum, self.moving_source, constant)

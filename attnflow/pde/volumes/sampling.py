@@ -8,12 +8,12 @@ from ... import checks
 from ...resolution import among, interpolation_error
 from ..generator import Generator
 from ..grids import cell_grid, transfer
+from ..peaks import unseen
 from ..problem import Problem
 from ..refinement import JUDGED
 from .operator import Cells
 
 _BLIND = 0.5  # relative error of samples that nothing explains
-_HALF_SEEN = 0.1  # the same on narrow peaks, which no finer grid follows
 _FALLS = 8.0  # by which the error of smooth samples falls at least from a grid to the next; 64 once it is small
 
 
@@ -48,10 +48,10 @@ def missed_by_cells(
     (cells, start), (coarser, coarse_start) = fine, coarse
     grid, mass = cells.grid, generator.error_weights(cells.grid) if generator.outgrows_tokens else cells.mass
     points, shares = among(grid, mass)
-    missed = problem.missed_peaks(grid, start)
-    if missed > _HALF_SEEN:
+    missed = unseen(problem.peaks, grid)
+    if missed:
         return missed
-    initial = callable(problem.initial) and problem.peaks is None  # points among cells say nothing of narrow peaks
+    initial = callable(problem.initial) and not problem.starts_narrow  # points among cells say nothing of narrow peaks
     known = cells.ingredients(grid.points, (cells.log_weight, cells.tensor))
     tops = known[0].max(axis=0)
 
@@ -96,6 +96,9 @@ def shapes_that_see(generator: Generator, problem: Problem, shapes: list[tuple[i
 def sees_nothing(generator: Generator, problem: Problem, shape: tuple[int, ...]) -> bool:
     """Whether cells of that shape see nothing of some column of the initial values."""
     grid = cell_grid(generator.space, shape, problem.ranges)
+    if unseen(problem.peaks, grid):
+        return True
+    if problem.starts_narrow:
+        return False
     values = checks.evaluate(problem.initial, grid.points, "initial")
-    error = interpolation_error(problem.initial, grid, values, "initial").max() if problem.peaks is None else 0.0
-    return bool(error >= _BLIND or problem.missed_peaks(grid, values) >= _HALF_SEEN)
+    return bool(interpolation_error(problem.initial, grid, values, "initial").max() >= _BLIND)

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.sparse.linalg import eigsh, splu
 
 from ..boundaries import Walls
-from ..eigenvalues import SMALLEST, TOLERANCE, Found, lost_digits, missed_weight, relative_change
+from ..eigenvalues import SMALLEST, TOLERANCE, Found, lost_digits, missed_weight, peaks_of, relative_change
 from ..generator import Generator
 from ..propagator import EPS
 from .chain import chain_eigenpairs
@@ -40,6 +40,7 @@ def cell_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, w
     if len(shapes) < 3:
         raise ValueError(f"k must leave three grids of at least 4 k cells to compare, got {k}; give a grid")
     ranges, cut = _reach(generator, k, shapes[min(2, len(shapes) - 1)], walls) if dim == 1 else (None, 0.0)
+    peaks = peaks_of(generator, walls)
     rows, sizes, errors = [], None, np.full(k, np.inf)
     for shape in shapes:
         found, cells = _on_cells(generator, k, shape, walls, ranges)
@@ -57,7 +58,7 @@ def cell_spectrum(generator: Generator, k: int, shape: tuple[int, ...] | None, w
         corrections = np.vstack([rows[-1][-1] - rows[-1][-2], steps])
         corrections = np.abs(corrections / np.maximum(np.abs(found.sizes), SMALLEST) if grows else np.expm1(corrections))
         change = np.where(falls, corrections[0], 2 * corrections[1:].max(axis=0))
-        change += missed_weight(generator, found.grid) + found.round_off
+        change += missed_weight(generator, found.grid, peaks) + found.round_off
         better = change < errors
         here = rows[-1][-1] if grows else np.where(found.sizes > 0, np.exp(rows[-1][-1]), 0.0)
         sizes, errors = np.where(better, here, here if sizes is None else sizes), np.minimum(change, errors)
