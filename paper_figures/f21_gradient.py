@@ -34,7 +34,7 @@ import numpy as np
 from scipy.linalg import expm
 
 import attnflow as af
-from attnflow.attention import Softmax
+from attnflow.attention import Normalization
 from attnflow.plotting import style
 from attnflow.progress import track
 
@@ -54,13 +54,16 @@ _RESOLVED = 1.6  # sqrt(eps) over the spacing of nodes: 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class Weighed(Softmax):
+class Weighed(Normalization):
     """Softmax among tokens that stand for masses."""
 
     log_mass: np.ndarray
 
     def key_bias(self, log_sum, size, tol):
         return self.log_mass, {}
+
+    def key_bias_vjp(self, bound, cotangent):
+        return []  # masses depend on nothing
 
 
 def measure(quick: bool = False, progress: bool = False) -> dict[str, np.ndarray]:
