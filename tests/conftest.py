@@ -1,6 +1,7 @@
 """Where CI is set, random cases are the same ones every time; processes that share the cores do not fight for them."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from threadpoolctl import threadpool_limits
 settings.register_profile("fixed", derandomize=True, print_blob=True)
 if os.environ.get("CI"):
     settings.load_profile("fixed")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # begun in the background of a shell; tests of Ctrl-C hear it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARING = "PYTEST_XDIST_WORKER" in os.environ
 if SHARING:
     threadpool_limits(1, "blas")
