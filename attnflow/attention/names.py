@@ -22,6 +22,9 @@ _NUMBERED: dict[str, tuple[Callable[..., Normalization], type, str]] = {
         (Screening, float, "FRACTION"),
     )
 }
+KEY_BIASES = (
+    f"{Softmax.name}, {Sinkhorn.name}, {Column.name}, {DensityCorrected.name}:ALPHA"  # of all tokens, which a study takes
+)
 NORMALIZATIONS = ", ".join([*_PLAIN, *(f"{name}:{number}" for name, (_, _, number) in _NUMBERED.items())])
 
 

@@ -39,6 +39,8 @@ def _say(error: BaseException) -> None:
     """What happened, in one line."""
     known = (ValueError, TypeError, OSError, ImportError, NotImplementedError, RuntimeError, Terminated)
     text = str(error) if isinstance(error, known) and str(error) else f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.filename and error.strerror:  # without Python's number for it
+        text = f"{error.filename}: {error.strerror}"
     print("attnflow: " + " ".join("; ".join([text, *getattr(error, "__notes__", ())]).split()), file=sys.stderr)
 
 

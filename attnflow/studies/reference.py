@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from ..attention import Attention, DensityCorrected, Sinkhorn
-from ..attention.names import NORMALIZATIONS
+from ..attention.names import KEY_BIASES
 from .convergence import ConvergenceStudy
 from .files import BUILT_IN, LAYER, STUDY, as_toml
 from .kinds import KINDS
@@ -57,8 +57,7 @@ def _layer() -> str:
     described = {
         **{key: f'Of "sinkhorn". {of_sinkhorn[key]}' for key in ("tol", "max_iter", "potentials")},
         **{key: attention[key] for key in LAYER if key in attention},
-        "normalization": f"One of {NORMALIZATIONS}, the key biases among them, or a list, which see the same tokens and are drawn "
-        "together.",
+        "normalization": f"One of {KEY_BIASES}, or a list, which see the same tokens and are drawn together.",
         "alpha": f'Of "density-corrected" without a number, and 1 where it is left out. {_described(DensityCorrected)["alpha"]}',
     }
     alpha = inspect.Parameter("alpha", inspect.Parameter.KEYWORD_ONLY, default=None)
