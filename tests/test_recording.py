@@ -14,6 +14,7 @@ import attnflow as af
 from attnflow import capacity, stores
 from attnflow.pde import watched
 from attnflow.pde.nodes import solve as nodes_solve
+from attnflow.pde.timing import asked_times
 
 CIRCLE = af.Attention(af.SquaredDistance(af.Circle()), 0.1)
 PLANE = af.Attention(af.SquaredDistance(af.Euclidean(2)), 0.3)
@@ -130,6 +131,20 @@ def test_times_beyond_where_an_equation_is_stopped_are_not_solved_for(monkeypatc
     cut = af.DriftDiffusion(af.VonMises(1.0)).solve(start, times, callback=lambda step: step.t > 1.0)
     assert cut.status == 1 and cut.message.startswith("stopped by callback at t = 1.005; finished")
     assert len(cut.t) == len(cut.stats["deviation"]) == 41 and max(asked) < 1.3
+
+
+def test_a_wall_that_acts_at_one_output_time_is_seen_by_who_asks_for_it():
+    asked = asked_times(np.array([0.5]))
+    widest = np.diff(asked).argmax()
+    low, high = asked[widest : widest + 2] + 1e-4 * np.array([1, -1])
+
+    def brief(x, t):
+        return (low < t < high) / (high - low) + 0 * x[:, 0]
+
+    times = np.unique(np.concatenate([np.linspace(0.01, 0.5, 150), np.linspace(low, high, 5)]))
+    seen, walls = [], [(("neumann", brief), "no-flux")]
+    af.Heat(af.Box([(0, 1)])).solve(lambda x: 0 * x[:, 0], times, rtol=1e-4, boundary=walls, callback=seen.append)
+    assert seen[-1].y.mean() == pytest.approx(1.0, abs=0.01)  # what came in
 
 
 @pytest.mark.parametrize("save", ["final", "statistics"])

@@ -16,7 +16,7 @@ from ..grid import Grid
 from ..provenance import provenance
 from ..recording import Step, Watch
 from ..solution import Solution
-from .boundaries import NO_GROWTH, Walls, warn_of_growth
+from .boundaries import NO_GROWTH, Walls, read_boundary, sides, warn_of_growth
 from .generator import Generator
 from .grids import on_sphere
 from .methods import METHODS, solve_problem
@@ -135,7 +135,7 @@ class Equation(display.Typeset):
             A new folder that each output time is written to as it is done; a Zarr group if its name ends in .zarr.
             `attnflow.load` reads it, also while the run goes on.
             With any of these three a grid is found for sixteen of the times, first and last among them, and the others are
-            solved for on it some at a time, in 64 MB or sixteen fields; with a `source` all are solved for at once.
+            solved for on it some at a time, in 64 MB or sixteen fields; with a `source`, or walls that change in time, all are solved for at once.
 
         Returns
         -------
@@ -201,7 +201,8 @@ class Equation(display.Typeset):
         if watch.idle:
             return replace(solve(asked["t"]), provenance=call())
         times = checks.output_times(asked["t"])
-        together = len(times) if asked.get("source") is not None else TOGETHER
+        moves = any(side.moves for side in sides(read_boundary(asked["boundary"], self.space)))
+        together = len(times) if moves or asked.get("source") is not None else TOGETHER  # what acts briefly is seen there
         return watched(watch, times, together, solve, self._weighted, call, bool(progress))
 
     def _answer(self, problem: Problem, shape: tuple[int, ...] | None, rtol: float, method: str) -> Solution:
