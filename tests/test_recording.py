@@ -141,7 +141,7 @@ def test_a_wall_that_acts_at_one_output_time_is_seen_by_who_asks_for_it():
     def brief(x, t):
         return (low < t < high) / (high - low) + 0 * x[:, 0]
 
-    times = np.unique(np.concatenate([np.linspace(0.01, 0.5, 150), np.linspace(low, high, 5)]))
+    times = np.unique(np.append(np.linspace(0.01, 0.5, 50), (low + high) / 2))
     seen, walls = [], [(("neumann", brief), "no-flux")]
     af.Heat(af.Box([(0, 1)])).solve(lambda x: 0 * x[:, 0], times, rtol=1e-4, boundary=walls, callback=seen.append)
     assert seen[-1].y.mean() == pytest.approx(1.0, abs=0.01)  # what came in
