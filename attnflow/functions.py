@@ -43,6 +43,7 @@ def digest(value: Any, known: Callable[[Any], Any]) -> str:
 class _Reader:
     def __init__(self, known: Callable[[Any], Any]) -> None:
         self._known, self._left = known, _MOST
+        self._modules: set[str] = set()  # of functions that were read: classes of theirs are read, too
 
     def read(self, value: Any, above: tuple[int, ...]) -> Any:
         """Plain data; `above` are the objects that this one is in."""
@@ -57,8 +58,9 @@ class _Reader:
             return self.read(part, above)
 
         if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind != "O":
-            content = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
-            return [str(value.dtype), list(value.shape), content]
+            return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+        if isinstance(value, np.ndarray):
+            return [list(value.shape), *map(read, value.ravel().tolist())]
         if isinstance(value, (list, tuple)):
             return [read(part) for part in value]
         if isinstance(value, (set, frozenset)):
@@ -66,10 +68,11 @@ class _Reader:
         if isinstance(value, dict):
             return {str(key): read(part) for key, part in value.items()}
         if isinstance(value, types.CodeType):  # names of variables, and what it says of itself, make no difference
-            steps = [step for step in dis.get_instructions(value) if step.arg is not None]
             local = {*dis.haslocal, *dis.hasfree}
+            steps = dis.get_instructions(value)
             return [[step.opname, step.arg if step.opcode in local else read(step.argval)] for step in steps]
         if isinstance(value, types.FunctionType):
+            self._modules.add(value.__module__)
             cells = [_content(cell) for cell in value.__closure__ or ()]
             used = {name: read(value.__globals__[name]) for name in _globals(value.__code__) if name in value.__globals__}
             return [read(value.__code__), read(value.__defaults__), read(value.__kwdefaults__), read(cells), used]
@@ -79,24 +82,40 @@ class _Reader:
             return [read(value.func), read(value.args), read(value.keywords)]
         if isinstance(getattr(value, "py_func", None), types.FunctionType):  # compiled by numba
             return read(value.py_func)
-        if isinstance(value, (types.ModuleType, type)):
+        if isinstance(value, types.ModuleType):
             return value.__name__
+        if isinstance(value, type):
+            return [value.__qualname__, _members(value, read) if value.__module__ in self._modules else {}]
         if (described := self._known(value)) is not None:
             return described
         kind = type(value)
         if kind.__module__.startswith("sympy."):  # expressions, which say all they are
             return [kind.__qualname__, str(value)]
-        own = [parent for parent in reversed(kind.__mro__) if not parent.__module__.startswith(f"{__package__}.")]
-        parts = {name: part for parent in own for name, part in vars(parent).items()}
-        methods = {name: read(_function(part)) for name, part in parts.items() if _function(part) is not None}
-        text = "" if methods else display.lasting(value)  # what has no code that can be read is known by its name
-        return [kind.__qualname__, text, methods, read(getattr(value, "__dict__", {}))]
+        members = _members(kind, read)
+        slots = {name: getattr(value, name, None) for parent in kind.__mro__ for name in _slots(parent)}
+        text = "" if members else display.lasting(value)  # what has no code that can be read is known by its name
+        return [kind.__qualname__, text, members, read({**slots, **getattr(value, "__dict__", {})})]
+
+
+def _members(kind: type, read: Callable[[Any], Any]) -> dict[str, Any]:
+    """Functions and data of a class and of those it comes from, but for this package's and Python's own."""
+    own = [parent for parent in reversed(kind.__mro__) if not parent.__module__.startswith((f"{__package__}.", "builtins"))]
+    parts = {name: part for parent in own for name, part in vars(parent).items()}
+    functions = {name: function for name, part in parts.items() if (function := _function(part)) is not None}
+    data = {name: part for name, part in parts.items() if isinstance(part, (*_PLAIN, np.ndarray, list, tuple, dict))}
+    told = functions | {name: part for name, part in data.items() if not (name.startswith("__") and name.endswith("__"))}
+    return {name: read(part) for name, part in told.items()}
 
 
 def _function(part: Any) -> types.FunctionType | None:
     """Of a method, or of what is read like a variable."""
     inner = part.fget if isinstance(part, property) else getattr(part, "__func__", getattr(part, "func", part))
     return inner if isinstance(inner, types.FunctionType) else None
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names = vars(kind).get("__slots__", ())
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _globals(code: types.CodeType) -> set[str]:

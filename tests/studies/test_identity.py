@@ -113,6 +113,50 @@ def test_objects_within_objects_are_read_once_each():
     assert digest(deep, lambda value: None)
 
 
+class Factor:
+    size = 1.0
+
+    def __call__(self, x):
+        return self.size * np.cos(x[..., 0])
+
+
+class Slotted:
+    __slots__ = ("size",)
+
+    def __init__(self, size):
+        self.size = size
+
+    def __call__(self, x):
+        return self.size * np.cos(x[..., 0])
+
+
+def by_factor(x):
+    return Factor()(x)
+
+
+def test_what_code_does_is_read_to_the_last_sign(monkeypatch):
+    def of(function):
+        return digest(function, lambda value: None)
+
+    table = np.array([1.0, None], dtype=object), np.array([2.0, None], dtype=object)
+    days = np.array(["2020-01-01"], dtype="datetime64[D]"), np.array(["2020-01-02"], dtype="datetime64[D]")
+    pairs = [
+        (lambda x: np.cos(x), lambda x: -np.cos(x)),
+        (lambda x: x > 1, lambda x: x >= 1),
+        (lambda x: x[0], lambda x: x(0)),
+        (lambda x: [k for k in x if k], lambda x: [k for k in x if not k]),
+        (Slotted(1.0), Slotted(2.0)),
+        *(tuple(lambda x, part=part: part for part in parts) for parts in (table, days)),
+    ]
+    for one, other in pairs:
+        assert of(one) != of(other)
+    before = of(Factor()), of(by_factor)
+    monkeypatch.setattr(Factor, "size", 2.0)
+    assert (of(Factor()) == before[0], of(by_factor) == before[1]) == (False, False)
+    monkeypatch.setattr(Factor, "size", 1.0)
+    assert (of(Factor()), of(by_factor)) == before
+
+
 def test_a_fingerprint_is_the_same_in_another_process():
     code = """
 import numpy as np, attnflow as af
