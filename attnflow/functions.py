@@ -6,6 +6,8 @@ import dis
 import functools
 import hashlib
 import json
+import sys
+import sysconfig
 import types
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +18,14 @@ from . import display
 
 _DEEPEST = 12  # objects within objects that are looked into
 _MOST = 20_000  # objects in all
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 
 
 def digest(value: Any, known: Callable[[Any], Any]) -> str:
     """Of a function or object: its code, the defaults, closures and globals that it uses, and its data.
 
-    It depends on the version of Python, as its code does. What is computed elsewhere, in compiled libraries, is a name.
+    It depends on the version of Python, as its code does. What is computed by installed libraries is a name and a version.
 
     Parameters
     ----------
@@ -71,6 +74,8 @@ class _Reader:
             local = {*dis.haslocal, *dis.hasfree}
             steps = dis.get_instructions(value)
             return [[step.opname, step.arg if step.opcode in local else read(step.argval)] for step in steps]
+        if isinstance(value, types.FunctionType) and value.__code__.co_filename.startswith(_LIBRARIES):
+            return [value.__module__, value.__qualname__, _version(value.__module__)]
         if isinstance(value, types.FunctionType):
             self._modules.add(value.__module__)
             cells = [_content(cell) for cell in value.__closure__ or ()]
@@ -85,7 +90,7 @@ class _Reader:
         if isinstance(value, types.ModuleType):
             return value.__name__
         if isinstance(value, type):
-            return [value.__qualname__, _members(value, read) if value.__module__ in self._modules else {}]
+            return [value.__module__, value.__qualname__, _members(value, read) if value.__module__ in self._modules else {}]
         if (described := self._known(value)) is not None:
             return described
         kind = type(value)
@@ -94,17 +99,29 @@ class _Reader:
         members = _members(kind, read)
         slots = {name: getattr(value, name, None) for parent in kind.__mro__ for name in _slots(parent)}
         text = "" if members else display.lasting(value)  # what has no code that can be read is known by its name
-        return [kind.__qualname__, text, members, read({**slots, **getattr(value, "__dict__", {})})]
+        data = {**slots, **getattr(value, "__dict__", {})}
+        return [kind.__module__, kind.__qualname__, _version(kind.__module__), text, members, read(data)]
 
 
 def _members(kind: type, read: Callable[[Any], Any]) -> dict[str, Any]:
-    """Functions and data of a class and of those it comes from, but for this package's and Python's own."""
-    own = [parent for parent in reversed(kind.__mro__) if not parent.__module__.startswith((f"{__package__}.", "builtins"))]
+    """Functions and data of a class and of those it comes from, but for this package's and installed libraries'."""
+    own = [parent for parent in reversed(kind.__mro__) if not _installed(parent.__module__)]
     parts = {name: part for parent in own for name, part in vars(parent).items()}
     functions = {name: function for name, part in parts.items() if (function := _function(part)) is not None}
     data = {name: part for name, part in parts.items() if isinstance(part, (*_PLAIN, np.ndarray, list, tuple, dict))}
     told = functions | {name: part for name, part in data.items() if not (name.startswith("__") and name.endswith("__"))}
     return {name: read(part) for name, part in told.items()}
+
+
+def _installed(module: str) -> bool:
+    """Whether it is a library's, or this package's: what does not change without its version."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    known = module == "__main__" or file is not None  # what is built in has no file
+    return module.startswith(f"{__package__}.") or not known or bool(file and file.startswith(_LIBRARIES))
+
+
+def _version(module: str) -> str:
+    return str(getattr(sys.modules.get(module.partition(".")[0]), "__version__", "")) if _installed(module) else ""
 
 
 def _function(part: Any) -> types.FunctionType | None:

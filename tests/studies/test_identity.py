@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 import attnflow as af
 from attnflow.attention import Normalization, Softmax
@@ -146,6 +147,7 @@ def test_what_code_does_is_read_to_the_last_sign(monkeypatch):
         (lambda x: x[0], lambda x: x(0)),
         (lambda x: [k for k in x if k], lambda x: [k for k in x if not k]),
         (Slotted(1.0), Slotted(2.0)),
+        (CubicSpline(range(4), [0, 1, 4, 9]), CubicSpline(range(4), [0, 1, 8, 27])),  # of a library: its data, not its code
         *(tuple(lambda x, part=part: part for part in parts) for parts in (table, days)),
     ]
     for one, other in pairs:
