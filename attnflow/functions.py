@@ -6,6 +6,7 @@ import dis
 import functools
 import hashlib
 import json
+import os
 import sys
 import sysconfig
 import types
@@ -87,6 +88,8 @@ class _Reader:
             return [read(value.func), read(value.args), read(value.keywords)]
         if isinstance(getattr(value, "py_func", None), types.FunctionType):  # compiled by numba
             return read(value.py_func)
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
         if isinstance(value, types.ModuleType):
             return value.__name__
         if isinstance(value, type):
@@ -130,9 +133,10 @@ def _function(part: Any) -> types.FunctionType | None:
     return inner if isinstance(inner, types.FunctionType) else None
 
 
-def _slots(kind: type) -> tuple[str, ...]:
+def _slots(kind: type) -> list[str]:
+    """Names of what its objects hold besides a dictionary."""
     names = vars(kind).get("__slots__", ())
-    return (names,) if isinstance(names, str) else tuple(names)
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _globals(code: types.CodeType) -> set[str]:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import cloudpickle  # of what was made here, see `workers`
 import numpy as np
 
 from .. import checks
@@ -108,8 +109,9 @@ def answer_of(study: Design, cell: Cell) -> Answer:
 
 
 def known_by(study: Design) -> list[tuple[str, str]]:
-    """Of each of its parts: what it says, and its key, for `check_same`."""
-    return [(part.words, part.fingerprint) for part in study.parts]
+    """Of each of its parts: what it says where it has been sent to, and its key, for `check_same`."""
+    sent = cloudpickle.loads(cloudpickle.dumps(study))  # what objects keep for themselves does not go along
+    return [(there.words, part.fingerprint) for there, part in zip(sent.parts, study.parts)]
 
 
 def check_same(study: Design, known: list[tuple[str, str]]) -> None:
