@@ -22,9 +22,8 @@ _NUMBERED: dict[str, tuple[Callable[..., Normalization], type, str]] = {
         (Screening, float, "FRACTION"),
     )
 }
-KEY_BIASES = (
-    f"{Softmax.name}, {Sinkhorn.name}, {Column.name}, {DensityCorrected.name}:ALPHA"  # of all tokens, which a study takes
-)
+# what studies take: all tokens are keys
+KEY_BIASES = f"{Softmax.name}, {Sinkhorn.name}, {Column.name}, {DensityCorrected.name}:ALPHA"
 NORMALIZATIONS = ", ".join([*_PLAIN, *(f"{name}:{number}" for name, (_, _, number) in _NUMBERED.items())])
 
 

@@ -21,6 +21,8 @@ from .. import checks, display
 from ..attention import Attention, MultiHead, heads_of
 from ..attention.infinite import TooManyNodes
 from ..attention.masks import check_unmasked
+from ..attention.names import name_of
+from ..attention.sparse import Screening
 from ..geometry import Density
 from ..grid import Grid
 from ..norms import norm
@@ -133,6 +135,11 @@ def predicted_error(
     t, n_tokens = checks.positive(t, "t"), read_tokens(n_tokens)
     for head in heads_of(layer):
         check_unmasked(head, "a predicted error")
+        if isinstance(head.normalization, Screening):
+            raise NotImplementedError(
+                f"normalization must let all tokens be keys for a predicted error, got {name_of(head.normalization)!r}, whose "
+                "equation lives where those that are kept are"
+            )
     chosen = n_tokens if any(head.normalization.selects for head in heads_of(layer)) else None
     equation = finished(limit(layer, density, chosen).solve(initial, t))
     bias, grid = _bias(layer, density, initial, t, equation, chosen)

@@ -108,19 +108,22 @@ def answer_of(study: Design, cell: Cell) -> Answer:
     return Answer(row, error, [(str(w.message), w.category) for w in warned])
 
 
-def known_by(study: Design) -> list[tuple[str, str]]:
-    """Of each of its parts: what it says where it has been sent to, and its key, for `check_same`."""
-    sent = cloudpickle.loads(cloudpickle.dumps(study))  # what objects keep for themselves does not go along
-    return [(there.words, part.fingerprint) for there, part in zip(sent.parts, study.parts)]
+def known_by(study: Design) -> list[tuple[set[str], str]]:
+    """Of each of its parts: what it says here, and where it has been sent to, and its key, for `check_same`."""
+    try:
+        sent = cloudpickle.loads(cloudpickle.dumps(study)).parts  # what objects keep for themselves does not go along
+    except Exception:  # a client may compute without sending; who sends says what cannot be sent
+        sent = study.parts
+    return [({part.words, there.words}, part.fingerprint) for there, part in zip(sent, study.parts)]
 
 
-def check_same(study: Design, known: list[tuple[str, str]]) -> None:
+def check_same(study: Design, known: list[tuple[set[str], str]]) -> None:
     """RuntimeError unless a study is the one that was asked for, whose keys it then has.
 
     Its functions may come from a file that has changed.
     """
     for part, (words, fingerprint) in zip(study.parts, known):
-        if part.words != words:
+        if part.words not in words:
             raise RuntimeError(
                 "the study is another one where it is computed: a module that a function of it comes from was changed since "
                 "it was imported here, or is another one there; import it again, in a new session"

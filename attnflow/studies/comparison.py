@@ -99,7 +99,7 @@ def compare(a: Solution, b: Solution, density: Density | None = None) -> Compari
     points, weights = _nodes(b if sampled[1] else a, density)
     for solution in (a, b):
         if solution.grid is not None:
-            _check_turns(solution.grid, points)
+            _check_turns(solution.grid, solution.grid.check(points))
     error = []
     for i, j in zip(rows, columns):
         u, v = (_values(solution, k, points) for solution, k in ((a, i), (b, j)))
@@ -163,4 +163,4 @@ def _values(solution: Solution, index: int | np.integer, points: np.ndarray) -> 
         return solution.y[index]
     if np.array_equal(points, solution.grid.points):
         return solution.y[index].reshape(len(points), -1)
-    return solution.grid.interpolate(solution.y[index], solution.grid.check(points))
+    return solution.grid.interpolate(solution.y[index], points)

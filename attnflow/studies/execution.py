@@ -90,7 +90,7 @@ def _by_client(study: Design, cells: list[Cell], client) -> Generator[Outcome, N
             _drop(future)
 
 
-def _there(study: Design, known: list[tuple[str, str]], cell: Cell) -> tuple[Answer, tuple[str, dict[str, str]]]:
+def _there(study: Design, known: list[tuple[set[str], str]], cell: Cell) -> tuple[Answer, tuple[str, dict[str, str]]]:
     check_same(study, known)
     answer = answer_of(study, cell)
     if answer.error is not None:

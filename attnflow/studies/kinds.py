@@ -34,7 +34,7 @@ _NAMED = 30  # faults that a message holds
 
 
 def _mixture(space: Space, parts: list, weights: list | None = None) -> Mixture:
-    """FaultyTables densities, each with its share of the tokens.
+    """Several densities, each with its share of the tokens.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _coordinate(space: Space, axis: int = 0, power: int = 1) -> _Wave:
 
 
 def _sum(space: Space, parts: list) -> _Sum:
-    """FaultyTables starts, added up.
+    """Several starts, added up.
 
     Parameters
     ----------

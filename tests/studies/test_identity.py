@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -224,6 +225,16 @@ def test_warnings_of_cells_are_said_again_by_whoever_takes_them(tmp_path):
         assert sum(one.category is IsolatedTokensWarning for one in told) == 2, (path, how)
 
 
+def test_a_client_that_sends_nothing_may_have_what_cannot_be_sent():
+    lock = threading.Lock()
+
+    def start(x):
+        with lock:
+            return np.cos(x[..., 0])
+
+    assert errors(study(start).run(client=Pool(), progress=False)) == errors(study().run(progress=False))
+
+
 def test_the_last_study_is_the_one_that_a_store_speaks_of(tmp_path):
     path, table = tmp_path / "s.sqlite", (
         '[space]\nkind = "circle"\n[density]\nkind = "vonmises"\nkappa = {}\n[pseudometric]\nkind = "squared-distance"\n'
@@ -268,3 +279,24 @@ def test_rules_whose_weights_are_not_their_parents_are_no_children_of_theirs():
 
     with pytest.raises(ValueError, match="normalization must keep all tokens for a study"):
         study(normalization=af.Screening(0.5))
+    layer = af.Attention(af.SquaredDistance(CIRCLE), 0.05, "screening:0.5")
+    with pytest.raises(NotImplementedError, match="must let all tokens be keys for a predicted error, got 'screening:0.5'"):
+        af.predicted_error(layer, af.VonMises(1.0), cos, 0.2, n_tokens=500)
+
+
+def test_a_store_is_a_file_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study().run(":memory:", progress=False)
+    assert (tmp_path / ":memory:").is_file() and study().run(":memory:", progress=False).resumed == 3
+
+
+def test_tokens_that_a_study_file_names_are_part_of_it(tmp_path):
+    (tmp_path / "study.toml").write_text(
+        '[space]\nkind = "euclidean"\ndim = 1\n[density]\nkind = "kernel"\ntokens = "t.npy"\nbandwidth = 0.5\n'
+        '[pseudometric]\nkind = "squared-distance"\n[initial]\nkind = "cos"\n[study]\nt = 0.3\nepsilons = [0.1]\nsizes = [60]\n'
+    )
+    seen = set()
+    for last in (9.0, 10.5):
+        np.save(tmp_path / "t.npy", np.append(np.linspace(-1, 1, 40), last)[:, None])
+        seen.add(read_study(tmp_path / "study.toml").fingerprint)
+    assert len(seen) == 2

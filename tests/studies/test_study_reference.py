@@ -22,6 +22,7 @@ def test_every_kind_and_key_is_there_with_its_default_and_words(name):
     kinds = dict(re.findall(r'^- `kind = "([\w-]+)"`: (.*(?:\n  .*)*)', section(name), re.M))
     assert list(kinds) == list(KINDS[name])
     for kind, text in kinds.items():
+        assert not re.search(r"\b[A-Z][a-z]+[A-Z][a-z]", text), (kind, "words of users, no names of classes")
         listed = re.findall(r"^  - `(\w+)`, (?:default `(.*?)`|required|optional): \S", text, re.M)
         wanted = {key: p for key, p in inspect.signature(KINDS[name][kind]).parameters.items() if key != "space"}
         assert [key for key, _ in listed] == list(wanted), kind
